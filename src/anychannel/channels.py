@@ -1,0 +1,205 @@
+"""Channels by name: the noun everything else is built on.
+
+A ``ChannelSet`` lists the channels that a data set or a model knows, in a fixed order, with what is known of
+each (mean, standard deviation, centre wavelength). A *subset* is a tuple of positions in that list, in ascending
+order: ``(0, 2)`` of ``R, G, B`` is red and blue, written ``"R,B"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from itertools import combinations
+from math import comb, isfinite
+from typing import Any
+
+Subset = tuple[int, ...]
+
+WAVELENGTH_RANGE_NM = (1.0, 1e8)
+"""Soft X-rays to 10 cm radar. A Sentinel-2 band in micrometres (0.49) falls outside and is refused."""
+
+
+class ChannelError(ValueError):
+    """A channel name, order or statistic that cannot be used; the message names it and the valid ones."""
+
+
+def parse_names(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Split ``"R,G,B"`` into names; a sequence of names passes through.
+
+    Raises:
+        ChannelError: a name is empty.
+    """
+    names = tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else tuple(text)
+    if not names or any(not name for name in names):
+        raise ChannelError(f"channel names must be non-empty and separated by commas, got {text!r}")
+    return names
+
+
+@dataclass(frozen=True)
+class ChannelSet:
+    """Named channels in a fixed order, with their statistics.
+
+    Args:
+        names: one name a channel; unique, without commas.
+        mean: per-channel mean over the training pixels, in the images' own units (0-255 for 8-bit files).
+        std: per-channel standard deviation in the same units; positive.
+        correlation: (C, C) correlation matrix of the channels over the training pixels, None where not measured.
+        wavelengths_nm: centre wavelength of each channel in nanometres, None where unknown.
+
+    Raises:
+        ChannelError: names repeat or are empty, or a statistic has the wrong length or range.
+    """
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    correlation: tuple[tuple[float, ...], ...] | None = None
+    wavelengths_nm: tuple[float | None, ...] = ()
+    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = parse_names(self.names)
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ChannelError(f"channel names must be unique, but {', '.join(repeated)} repeats in {list(names)}")
+        bad = [name for name in names if "," in name]
+        if bad:
+            raise ChannelError(f"a channel name may not contain a comma, got {bad[0]!r}")
+        count = len(names)
+        values: dict[str, Any] = {
+            "names": names,
+            "mean": tuple(float(value) for value in self.mean) or (0.0,) * count,
+            "std": tuple(float(value) for value in self.std) or (1.0,) * count,
+            "wavelengths_nm": tuple(self.wavelengths_nm) or (None,) * count,
+            "_positions": {name: position for position, name in enumerate(names)},
+        }
+        if self.correlation is not None:
+            values["correlation"] = tuple(tuple(float(value) for value in row) for row in self.correlation)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        self._check(count)
+
+    def _check(self, count: int) -> None:
+        for label in ("mean", "std", "wavelengths_nm"):
+            length = len(getattr(self, label))
+            if length != count:
+                raise ChannelError(f"{label} needs one value for each of the {count} channels, got {length}")
+        for label in ("mean", "std"):
+            for name, value in zip(self.names, getattr(self, label), strict=True):
+                if not isfinite(value) or (label == "std" and value <= 0):
+                    raise ChannelError(
+                        f"{label} of channel {name!r} must be finite{' and positive' * (label == 'std')}, got {value}"
+                    )
+        if self.correlation is not None:
+            shape = {len(row) for row in self.correlation} | {len(self.correlation)}
+            if shape != {count}:
+                raise ChannelError(f"correlation must be {count} x {count} for {count} channels")
+        low, high = WAVELENGTH_RANGE_NM
+        for name, wavelength in zip(self.names, self.wavelengths_nm, strict=True):
+            if wavelength is not None and not low <= wavelength <= high:
+                raise ChannelError(
+                    f"wavelength of channel {name!r} is {wavelength} nm, outside {low:g}-{high:g} nm; "
+                    "give nanometres (0.49 micrometres is 490 nm)"
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def full(self) -> Subset:
+        """The subset that holds every channel."""
+        return tuple(range(len(self.names)))
+
+    def positions(self, names: str | Sequence[str] | None) -> Subset:
+        """Positions of ``names`` in this set, in the order given (``None`` means all channels).
+
+        Raises:
+            ChannelError: a name is unknown or repeats, or there is none.
+        """
+        if names is None:
+            return self.full
+        wanted = parse_names(names)
+        for name in wanted:
+            if name not in self._positions:
+                near = get_close_matches(name, self.names, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ChannelError(f"unknown channel {name!r}{hint}; the channels are {', '.join(self.names)}")
+        repeated = sorted({name for name in wanted if wanted.count(name) > 1})
+        if repeated:
+            raise ChannelError(f"channel {repeated[0]!r} is given twice in {list(wanted)}; name each channel once")
+        return tuple(self._positions[name] for name in wanted)
+
+    def subset(self, names: str | Sequence[str] | None) -> Subset:
+        """Like ``positions``, in ascending order: the form in which stems see a subset."""
+        return tuple(sorted(self.positions(names)))
+
+    def key(self, subset: Iterable[int]) -> str:
+        """Names of a subset joined by commas, in this set's order: ``(0, 2)`` -> ``"R,B"``."""
+        return ",".join(self.names[position] for position in sorted(subset))
+
+    def count_subsets(self) -> int:
+        """How many non-empty subsets there are: 2^C - 1."""
+        return 2 ** len(self) - 1
+
+    def subsets(self, sizes: Iterable[int] | None = None) -> list[Subset]:
+        """Non-empty subsets, largest first, then in the channels' order: RGB, RG, RB, GB, R, G, B.
+
+        Raises:
+            ChannelError: there are more than 2^16; sample subsets by size instead.
+        """
+        wanted = sorted(set(sizes) if sizes is not None else set(range(1, len(self) + 1)), reverse=True)
+        total = sum(comb(len(self), size) for size in wanted)
+        if total > 2**16:
+            raise ChannelError(f"{len(self)} channels have {total} such subsets, too many to list; sample them by size")
+        return [subset for size in wanted for subset in combinations(self.full, size)]
+
+    def select(self, names: str | Sequence[str]) -> ChannelSet:
+        """A set of just these channels, in the order given, with their statistics."""
+        chosen = self.positions(names)
+        correlation = self.correlation
+        return ChannelSet(
+            names=tuple(self.names[i] for i in chosen),
+            mean=tuple(self.mean[i] for i in chosen),
+            std=tuple(self.std[i] for i in chosen),
+            correlation=None
+            if correlation is None
+            else tuple(tuple(correlation[i][j] for j in chosen) for i in chosen),
+            wavelengths_nm=tuple(self.wavelengths_nm[i] for i in chosen),
+        )
+
+    def with_statistics(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        correlation: Sequence[Sequence[float]] | None = None,
+    ) -> ChannelSet:
+        """The same channels with measured statistics."""
+        rows = None if correlation is None else tuple(tuple(row) for row in correlation)
+        return replace(self, mean=tuple(mean), std=tuple(std), correlation=rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` reads them back."""
+        return {
+            "names": list(self.names),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "correlation": None if self.correlation is None else [list(row) for row in self.correlation],
+            "wavelengths_nm": list(self.wavelengths_nm),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ChannelSet:
+        """Inverse of ``to_dict``."""
+        return cls(
+            names=tuple(values["names"]),
+            mean=tuple(values.get("mean") or ()),
+            std=tuple(values.get("std") or ()),
+            correlation=values.get("correlation"),
+            wavelengths_nm=tuple(values.get("wavelengths_nm") or ()),
+        )
+
+
+def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:
+    """Accept a ``ChannelSet``, ``"R,G,B"`` or a sequence of names."""
+    return channels if isinstance(channels, ChannelSet) else ChannelSet(parse_names(channels))
