@@ -1,0 +1,22 @@
+"""Classifiers: stem + backbone, by name; how they are saved and loaded."""
+
+from __future__ import annotations
+
+from anychannel.models.classifier import Classifier, ModelSpec
+from anychannel.models.reference import REFERENCE_NETWORKS, ReferenceNetwork, create_reference
+from anychannel.models.registry import MODELS, create_model, list_models
+from anychannel.models.saving import ModelFileError, load_model, save_model
+
+__all__ = [
+    "MODELS",
+    "REFERENCE_NETWORKS",
+    "Classifier",
+    "ModelFileError",
+    "ModelSpec",
+    "ReferenceNetwork",
+    "create_model",
+    "create_reference",
+    "list_models",
+    "load_model",
+    "save_model",
+]

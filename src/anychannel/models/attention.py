@@ -1,0 +1,92 @@
+"""Blocks of the compact network: self-attention, squeeze-and-excitation, residual block.
+
+Sources: Zhang et al., "Self-Attention Generative Adversarial Networks", ICML 2019 (the attention with a learned gate
+that starts closed); Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018; Wang et al., "ESRGAN", ECCV 2018 workshops
+(the scaled residual).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SelfAttention(nn.Module):
+    """gamma * softmax(Q K^T) V + x over all positions of a feature map; gamma starts at 0.
+
+    Runs on PyTorch's fused attention, whose memory is linear in the number of positions. The fused CPU kernels want
+    queries, keys and values of one width, so queries and keys are padded with zeros, which changes no product. There
+    is no 1/sqrt(d) in this attention.
+
+    Args:
+        channels: width of the feature map.
+        key_channels: width of queries and keys.
+        literal: compute softmax(Q K^T) V step by step instead, with memory quadratic in positions; for counting
+            FLOPs, since counters do not see inside the fused kernel.
+    """
+
+    def __init__(self, channels: int, key_channels: int, *, literal: bool = False) -> None:
+        super().__init__()
+        self.key_channels = key_channels
+        self.literal = literal
+        self.query = nn.Conv2d(channels, key_channels, 1)
+        self.key = nn.Conv2d(channels, key_channels, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        query, key, value = (layer(x).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        if self.literal:
+            attended = torch.bmm(F.softmax(torch.bmm(query, key.transpose(1, 2)), dim=-1), value)
+        else:
+            missing = value.shape[-1] - self.key_channels
+            query, key = F.pad(query, (0, missing)), F.pad(key, (0, missing))
+            attended = F.scaled_dot_product_attention(
+                query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1), scale=1.0
+            ).squeeze(1)
+        gated: Tensor = self.gamma * attended.transpose(1, 2).reshape(x.shape)
+        return gated + x
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by a gate computed from all channels' means."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(channels, channels // reduction, bias=False)
+        self.expand = nn.Linear(channels // reduction, channels, bias=False)
+        self.relu = nn.ReLU()
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        means = F.adaptive_avg_pool2d(x, 1).flatten(1)
+        gates: Tensor = self.gate(self.expand(self.relu(self.reduce(means))))
+        return x * gates[:, :, None, None]
+
+
+class ResidualBlock(nn.Module):
+    """Three 3x3 convolutions, attention and two squeeze-and-excitations, scaled and added to the input.
+
+    The report calls it RRDB. Its parameter count shows that the convolutions are a plain chain, without dense links.
+    """
+
+    def __init__(self, channels: int, key_channels: int, scale: float = 0.2) -> None:
+        super().__init__()
+        self.scale = scale
+        self.convs = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        self.attention = SelfAttention(channels, key_channels)
+        self.excitations = nn.Sequential(SqueezeExcitation(channels), SqueezeExcitation(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        refined: Tensor = self.excitations(self.attention(self.convs(x)))
+        return x + self.scale * refined

@@ -1,0 +1,127 @@
+"""Classifier = stem + backbone, with the channels that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anychannel.channels import ChannelError, ChannelSet
+from anychannel.models.slot import StemSlot, showing
+from anychannel.samplers import Part
+from anychannel.stems import Stem
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What rebuilds a network: flat values that JSON can hold."""
+
+    model: str
+    num_classes: int
+    stem: str
+    stem_options: dict[str, Any] = field(default_factory=dict)
+    model_options: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+
+
+class Classifier(nn.Module):
+    """An image classifier that takes any subset of its channels, by name.
+
+    Made by ``create_model``; holds the channels' names, order, mean and standard deviation and normalises images
+    itself, so that images are always given in the files' own units.
+
+    Args:
+        backbone: a network whose first convolution is a ``StemSlot``.
+        channels: the full set.
+        spec: what rebuilds the network.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, channels: ChannelSet, spec: ModelSpec) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.spec = spec
+        self.register_buffer("mean", torch.empty(0), persistent=False)
+        self.register_buffer("std", torch.empty(0), persistent=False)
+        self.set_channels(channels)
+
+    @property
+    def stem(self) -> Stem:
+        """The stem, where the backbone's first convolution was."""
+        for module in self.backbone.modules():
+            if isinstance(module, StemSlot):
+                return module.stem
+        raise RuntimeError("the backbone holds no stem")
+
+    @property
+    def channels(self) -> ChannelSet:
+        """The full set of channels, with their statistics."""
+        return self._channels
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, None where they were never given."""
+        return self.spec.classes
+
+    def set_channels(self, channels: ChannelSet) -> None:
+        """Replace the channels' statistics (or names); the number of channels stays.
+
+        Raises:
+            ChannelError: the number of channels differs from the stem's.
+        """
+        if len(channels) != self.stem.in_chans:
+            raise ChannelError(f"the stem has {self.stem.in_chans} input channels, got {list(channels.names)}")
+        self._channels = channels
+        device = next(self.backbone.parameters()).device
+        self.mean = torch.tensor(channels.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(channels.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+
+    def forward(
+        self, images: Tensor, channels: str | Sequence[str] | None = None, *, parts: Sequence[Part] | None = None
+    ) -> Tensor:
+        """Logits of a batch.
+
+        Args:
+            images: (B, k, H, W), integers or floats in the files' own units, holding just ``channels``, in that
+                order. A channel that is black is given as zeros; a missing channel is not given.
+            channels: names of the channels that the images hold; None means the full set in its order.
+            parts: for training: the images hold the full set, and each part of the batch shows a subset of it.
+
+        Returns:
+            (B, num_classes); with ``parts``, one row an image of each part, in the parts' order.
+
+        Raises:
+            ChannelError: a name is unknown or repeats, or the images hold another number of channels.
+        """
+        positions = self._channels.positions(channels)
+        if images.ndim != 4 or images.shape[1] != len(positions):
+            names = ", ".join(self._channels.names[i] for i in positions)
+            raise ChannelError(
+                f"images of shape {tuple(images.shape)} given for {len(positions)} channels ({names}); expected "
+                f"(batch, {len(positions)}, height, width) with one plane for each of them"
+            )
+        if parts is None:
+            order = sorted(range(len(positions)), key=positions.__getitem__)
+            if order != list(range(len(order))):
+                images = images[:, order]
+            subset = tuple(positions[i] for i in order)
+            parts = [Part(subset, 0, len(images))]
+        else:
+            subset = positions
+        normalised = self.normalise(images, subset)
+        with showing(parts):
+            logits: Tensor = self.backbone(normalised)
+        return logits
+
+    def normalise(self, images: Tensor, subset: Sequence[int]) -> Tensor:
+        """(x - mean) / std for each channel of ``subset``; keeps the memory format, gives the mean's float type."""
+        if len(subset) == self.mean.shape[1] and list(subset) == list(range(len(subset))):
+            mean, std = self.mean, self.std
+        else:
+            mean, std = self.mean[:, list(subset)], self.std[:, list(subset)]
+        return (images.to(mean.dtype) - mean) / std

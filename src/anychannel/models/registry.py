@@ -1,0 +1,140 @@
+"""Networks by name: the report's, and any timm model that starts with a convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import timm
+from torch import nn
+
+from anychannel.channels import ChannelSet, as_channel_set
+from anychannel.models.classifier import Classifier, ModelSpec
+from anychannel.models.compact import CompactNet
+from anychannel.models.slot import StemSlot
+from anychannel.stems import create_stem
+
+
+def report_resnet(
+    name: str, in_chans: int, num_classes: int, *, max_pool: bool = True, pretrained: bool = False
+) -> nn.Module:
+    """A timm ResNet whose 7x7, stride 2 first convolution is the report's 3x3, stride 1.
+
+    Args:
+        name: timm's name.
+        in_chans, num_classes: sizes.
+        max_pool: keep the 3x3, stride 2 max-pool after the first convolution (the report's v1 leaves it out).
+        pretrained: take timm's trained weights for all but the first convolution.
+    """
+    network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans)
+    conv = nn.Conv2d(in_chans, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    network.conv1 = conv
+    if not max_pool:
+        network.maxpool = nn.Identity()
+    return network
+
+
+def compact(kernel_size: int, stride: int, padding: int, in_chans: int, num_classes: int, **options: Any) -> nn.Module:
+    """The compact network with its first convolution's geometry set."""
+    return CompactNet(in_chans, num_classes, kernel_size=kernel_size, stride=stride, padding=padding, **options)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": partial(report_resnet, "resnet18"),
+    "resnet34": partial(report_resnet, "resnet34"),
+    "compact_k3": partial(compact, 3, 1, 1),
+    "compact_k7": partial(compact, 7, 2, 3),
+}
+
+TIMM_PREFIX = "timm/"
+
+
+def list_models(*, with_timm: bool = False) -> list[str]:
+    """Names that ``create_model`` takes; ``with_timm`` adds timm's, which work as ``timm/NAME`` or plain ``NAME``."""
+    return list(MODELS) + ([TIMM_PREFIX + name for name in timm.list_models()] if with_timm else [])
+
+
+def create_backbone(name: str, in_chans: int, num_classes: int, **options: Any) -> nn.Module:
+    """A network with an ordinary first convolution.
+
+    Raises:
+        ValueError: the name or an option is unknown; the message lists the valid names.
+    """
+    try:
+        if name in MODELS:
+            return MODELS[name](in_chans=in_chans, num_classes=num_classes, **options)
+        bare = name.removeprefix(TIMM_PREFIX)
+        if timm.is_model(bare.split(".")[0]):
+            network: nn.Module = timm.create_model(bare, in_chans=in_chans, num_classes=num_classes, **options)
+            return network
+    except TypeError as error:
+        raise ValueError(f"model {name!r} does not take these options: {error}") from error
+    near = get_close_matches(name, [*MODELS, *timm.list_models()], n=3)
+    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    raise ValueError(f"unknown model {name!r}{hint}; the models are {', '.join(MODELS)} and every timm model")
+
+
+def find_first_conv(network: nn.Module, in_chans: int) -> tuple[str, nn.Conv2d]:
+    """Path and module of the convolution that meets the images: timm's own note of it, else the first of that width.
+
+    Raises:
+        ValueError: there is none.
+    """
+    noted = getattr(network, "pretrained_cfg", None) or {}
+    candidates = [noted.get("first_conv")] if isinstance(noted.get("first_conv"), str) else []
+    modules = dict(network.named_modules())
+    for path in [*candidates, *modules]:
+        module = modules.get(path or "")
+        if isinstance(module, nn.Conv2d) and module.in_channels == in_chans:
+            return str(path), module
+    raise ValueError(
+        f"{type(network).__name__} has no convolution with {in_chans} input channels for a stem to replace"
+    )
+
+
+def create_model(
+    model: str = "resnet18",
+    *,
+    channels: ChannelSet | str | Sequence[str],
+    num_classes: int,
+    stem: str = "static",
+    stem_options: dict[str, Any] | None = None,
+    model_options: dict[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Classifier:
+    """Build a channel-adaptive classifier.
+
+    Args:
+        model: one of ``list_models()`` or any timm name; ``timm/resnet18`` is timm's own, with its 7x7 stem.
+        channels: the full set, as ``"R,G,B"``, names, or a ``ChannelSet`` with statistics.
+        num_classes: number of classes.
+        stem: one of ``list_stems()``.
+        stem_options: the stem's keyword options.
+        model_options: the network's keyword options.
+        classes: names of the classes, kept with the model.
+
+    Raises:
+        ValueError: a name or option is unknown; the message lists the valid ones.
+        ChannelError: the channels' names are not usable.
+    """
+    known = as_channel_set(channels)
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    if classes is not None and len(classes) != num_classes:
+        raise ValueError(f"num_classes is {num_classes}, but {len(classes)} class names were given")
+    network = create_backbone(model, len(known), num_classes, **(model_options or {}))
+    path, conv = find_first_conv(network, len(known))
+    parent, _, attribute = path.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, StemSlot(create_stem(stem, conv, **(stem_options or {}))))
+    spec = ModelSpec(
+        model=model,
+        num_classes=num_classes,
+        stem=stem,
+        stem_options=dict(stem_options or {}),
+        model_options=dict(model_options or {}),
+        classes=None if classes is None else tuple(classes),
+    )
+    return Classifier(network, known, spec)

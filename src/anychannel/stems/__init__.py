@@ -1,0 +1,23 @@
+"""Stems: images of some channels -> features of fixed width. One file a method, its paper on top."""
+
+from __future__ import annotations
+
+from anychannel.stems.base import ConvGeometry, Stem
+from anychannel.stems.kernel_attention import KernelAttentionStem
+from anychannel.stems.masked import MaskedStem
+from anychannel.stems.per_size import PerSizeStem
+from anychannel.stems.registry import STEMS, create_stem, geometry_of, list_stems
+from anychannel.stems.static import StaticStem
+
+__all__ = [
+    "STEMS",
+    "ConvGeometry",
+    "KernelAttentionStem",
+    "MaskedStem",
+    "PerSizeStem",
+    "StaticStem",
+    "Stem",
+    "create_stem",
+    "geometry_of",
+    "list_stems",
+]

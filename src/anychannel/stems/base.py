@@ -1,0 +1,107 @@
+"""What every stem is: a first convolution that takes the channels it is given.
+
+A stem maps images of a subset of the channels, (B, k, H, W), to features of a fixed width, (B, out, H', W'). It is
+built in the image of the convolution it replaces: same kernel size, stride, padding and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anychannel.channels import ChannelError, Subset
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """How a kernel moves over an image; ``same`` pads as TensorFlow does, from the image's size."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    same: bool = False
+
+    def pad(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Images, and the padding that is left for the convolution to do."""
+        if not self.same:
+            return images, self.padding
+        amounts: list[int] = []
+        for axis in (1, 0):
+            size, stride = images.shape[2 + axis], self.stride[axis]
+            reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
+            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            amounts += [total // 2, total - total // 2]
+        return F.pad(images, amounts), (0, 0)
+
+
+class Stem(nn.Module):
+    """Base of all stems: holds the sizes, checks what arrives, knows what it can do.
+
+    Args:
+        in_chans: number of channels C of the full set.
+        out_chans: width of the features.
+        geometry: kernel size, stride, padding and dilation.
+        bias: whether the convolution that it replaces had a bias.
+
+    Subclasses implement ``features(images, subset)`` and ``initialise_from(weight, bias)``.
+    """
+
+    per_image: ClassVar[bool] = False
+    """Whether the kernel depends on the image, so that no static convolution equals it."""
+
+    def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
+        super().__init__()
+        if in_chans < 1 or out_chans < 1:
+            raise ValueError(f"a stem needs at least one input and one output channel, got {in_chans} and {out_chans}")
+        self.in_chans = in_chans
+        self.out_chans = out_chans
+        self.geometry = geometry
+        self.bias = nn.Parameter(torch.zeros(out_chans)) if bias else None
+
+    def forward(self, images: Tensor, subset: Subset) -> Tensor:
+        """Features of images that hold just the channels of ``subset``, in ascending order.
+
+        Args:
+            images: (B, k, H, W), normalised.
+            subset: k ascending positions in 0 .. C-1.
+
+        Returns:
+            (B, out, H', W').
+
+        Raises:
+            ChannelError: the subset is empty, out of order or out of range, or does not fit the images.
+        """
+        if not subset or list(subset) != sorted(set(subset)) or subset[0] < 0 or subset[-1] >= self.in_chans:
+            raise ChannelError(f"a subset is ascending positions in 0..{self.in_chans - 1}, got {subset}")
+        if images.ndim != 4 or images.shape[1] != len(subset):
+            raise ChannelError(
+                f"the subset {subset} has {len(subset)} channels, but the images' shape is {tuple(images.shape)}; "
+                "expected (batch, channels, height, width)"
+            )
+        return self.features(images, subset)
+
+    def features(self, images: Tensor, subset: Subset) -> Tensor:
+        """As ``forward``, without the checks."""
+        raise NotImplementedError
+
+    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Start from a plain convolution's kernel (out, C, kh, kw), trained or freshly initialised."""
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """The keyword options that rebuild this stem, beyond its sizes; saved with the model."""
+        return {}
+
+    def convolve(self, images: Tensor, weight: Tensor) -> Tensor:
+        """One static convolution: images (B, k, H, W) with a kernel (out, k, kh, kw)."""
+        images, padding = self.geometry.pad(images)
+        return F.conv2d(images, weight, self.bias, self.geometry.stride, padding, self.geometry.dilation)
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print(model)``."""
+        return f"{self.in_chans}, {self.out_chans}, kernel_size={self.geometry.kernel_size}"
