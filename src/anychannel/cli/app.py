@@ -1,0 +1,53 @@
+"""The ``anychannel`` program and its commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import anychannel
+from anychannel.cli.demo import demo
+from anychannel.cli.evaluate import evaluate
+from anychannel.cli.listing import list_names
+from anychannel.cli.predict import predict
+from anychannel.cli.profile import profile
+from anychannel.cli.report import report
+from anychannel.cli.train import train
+
+app = typer.Typer(
+    name="anychannel",
+    help="Image classifiers that keep working whichever channels arrive.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def show_version(value: bool) -> None:
+    """Print the version and stop."""
+    if value:
+        typer.echo(f"anychannel {anychannel.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Image classifiers that keep working whichever channels arrive."""
+
+
+for name, command in {
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+    "profile": profile,
+    "predict": predict,
+    "list": list_names,
+    "demo": demo,
+}.items():
+    app.command(name)(command)

@@ -1,0 +1,44 @@
+"""What the commands share: errors for people, JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn an error in what the user gave into one line on standard error and exit status 2.
+
+    A bug keeps its traceback: only ``ValueError`` (which all of anychannel's own errors about input are), failures of
+    training, and missing files are caught.
+    """
+    from anychannel.training import TrainingError
+
+    try:
+        yield
+    except (ValueError, TrainingError, FileNotFoundError, PermissionError) as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        typer.secho("stopped; a run goes on with --resume", fg="yellow", err=True)
+        raise typer.Exit(130) from None
+
+
+def say(text: str) -> None:
+    """A line for the person, on standard error, so that standard output stays clean for JSON."""
+    typer.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output."""
+    typer.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage with one decimal."""
+    return f"{100 * value:5.1f}"

@@ -1,0 +1,52 @@
+"""``anychannel demo``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anychannel.cli.common import plain_errors, say
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the two runs and the report.")] = Path("anychannel-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each run, to make it shorter or longer.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a plain and a channel-adaptive network on embedded data and compare them on every channel subset.
+
+    Takes under three minutes on two processor cores and needs no network. The data are half synthetic: real
+    handwritten digits, rendered into spectral bands with distractors. Run again, it goes on where it stopped.
+
+    Example:
+
+    - `anychannel demo`
+    """
+    with plain_errors():
+        from anychannel.report import write_report
+        from anychannel.runs.demo import run_demo
+
+        started = time.monotonic()
+        runs = run_demo(out, seed=seed, epochs=epochs, progress=not quiet)
+        page = write_report(runs, out / "report.html", title="anychannel demo")
+        typer.echo(table(runs))
+        say(f"done in {time.monotonic() - started:.0f} s")
+        typer.echo(f"report: {page.resolve()}")
+
+
+def table(runs: list[Path]) -> str:
+    """Test accuracy of each run on each subset, in columns."""
+    results: list[dict[str, Any]] = []
+    for run in runs:
+        results.append(json.loads((run / "evaluation" / "test.json").read_text(encoding="utf-8")))
+    width = max(len(key) for key in results[0]["subsets"])
+    lines = [f"{'test accuracy %':<{width}}  " + "  ".join(f"{run.name:>10}" for run in runs)]
+    for key in results[0]["subsets"]:
+        cells = (f"{100 * result['subsets'][key]['accuracy']:>10.1f}" for result in results)
+        lines.append(f"{key:<{width}}  " + "  ".join(cells))
+    return "\n".join(lines)

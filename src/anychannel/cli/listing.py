@@ -1,0 +1,50 @@
+"""``anychannel list``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from anychannel.cli.common import plain_errors, print_json
+
+KINDS = ("models", "stems", "samplers", "datasets")
+
+
+def list_names(
+    kind: Annotated[str | None, typer.Argument(help="models, stems, samplers or datasets; default: all.")] = None,
+    timm: Annotated[bool, typer.Option("--timm", help="With models: every timm model too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """List the names that the other commands take.
+
+    Examples:
+
+    - `anychannel list`
+
+    - `anychannel list models --timm`
+    """
+    with plain_errors():
+        if kind is not None and kind not in KINDS:
+            raise ValueError(f"unknown kind {kind!r}; list one of {', '.join(KINDS)}")
+        from anychannel.data import list_datasets
+        from anychannel.models import list_models
+        from anychannel.samplers import list_samplers
+        from anychannel.stems import list_stems
+
+        names = {
+            "models": list_models(with_timm=timm),
+            "stems": list_stems(),
+            "samplers": list_samplers(),
+            "datasets": list_datasets(),
+        }
+        chosen = {key: value for key, value in names.items() if kind in (None, key)}
+    if as_json:
+        print_json(chosen)
+        return
+    for key, value in chosen.items():
+        typer.echo(f"{key}:" if kind is None else f"{len(value)} {key}:")
+        for name in value:
+            typer.echo(f"  {name}")
+    if kind in (None, "models") and not timm:
+        typer.echo("Any timm model works too: anychannel list models --timm")

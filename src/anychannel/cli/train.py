@@ -1,0 +1,112 @@
+"""``anychannel train``."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anychannel.cli.common import plain_errors, say
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``["kernels=8", "name=x"]`` -> ``{"kernels": 8, "name": "x"}``; values are read as TOML where they can be."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"give KEY=VALUE, got {pair!r}")
+        try:
+            options[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key] = text
+    return options
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the run; new or empty.")],
+    config: Annotated[Path | None, typer.Option(help="TOML recipe; flags override it.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of images, or an embedded data set's name.")] = None,
+    channels: Annotated[str | None, typer.Option(help="The files' channels in order: R,G,B.")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Use only the first so many classes.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network; see `anychannel list models`.")] = None,
+    stem: Annotated[str | None, typer.Option(help="First convolution; see `anychannel list stems`.")] = None,
+    stem_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the stem; repeatable.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Which channels training shows; `anychannel list samplers`.")
+    ] = None,
+    sampler_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the sampler; repeatable.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda ...")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting as KEY=VALUE; training.ema=0.999, say; repeatable."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What the report calls this run.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; start it if it is not there.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded images.")] = None,
+    cost: Annotated[bool, typer.Option(help="Also measure FLOPs, memory and latency.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a network, evaluate it on every channel subset, and write it all into one folder.
+
+    Test images are read once, after training, with the weights of the best validation epoch.
+
+    Examples:
+
+    - `anychannel train --data bands --stem per_size --sampler dropout --epochs 5 --out runs/bands`
+
+    - `anychannel train --data photos --channels R,G,B --model resnet18 --size 84 --out runs/photos`
+
+    - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
+    """
+    flags: dict[str, Any] = {
+        "data": data,
+        "channels": None if channels is None else channels.split(","),
+        "size": size,
+        "classes": classes,
+        "model": model,
+        "stem": stem,
+        "stem_options": parse_options(stem_option or []) or None,
+        "name": name,
+        "training": {
+            "sampler": sampler,
+            "sampler_options": parse_options(sampler_option or []) or None,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "patience": patience,
+            "seed": seed,
+            "device": device,
+            "precision": precision,
+        },
+    }
+    with plain_errors():
+        from anychannel.runs import RunConfig, load_recipe, train_run
+        from anychannel.runs.config import merge, nest, without_none
+
+        values = merge(load_recipe(config) if config else {}, without_none(flags))
+        values = merge(values, nest(parse_options(option or [])))
+        if data is not None and Path(data).exists():
+            values["data"] = data
+        home = train_run(
+            RunConfig.from_dict(values), out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost
+        )
+        result = json.loads((home / "evaluation" / "test.json").read_text(encoding="utf-8"))
+        for key, figures in result["subsets"].items():
+            if "accuracy" in figures:
+                say(f"{key:>24}  {100 * figures['accuracy']:5.1f} %")
+            else:
+                say(f"{key:>24}  refused: {figures['refused']}")
+        say(f"the run is in {home}; read it with: anychannel report {home}")

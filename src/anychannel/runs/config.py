@@ -1,0 +1,154 @@
+"""A run's configuration: what a recipe (TOML) may set and flags may override."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from anychannel.training import TrainingSettings
+
+
+class ConfigError(ValueError):
+    """A recipe or a flag that cannot be used; the message names the key and the valid ones."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run.
+
+    Args:
+        data: folder of images, or an embedded data set's name.
+        channels: names of the files' channels in the files' order; None takes the data set's own.
+        size: height and width in pixels to which images are brought; None keeps the files' size.
+        classes: use only the first so many classes; None uses all.
+        data_options: further keyword options of ``load_dataset``.
+        model, model_options: see ``create_model``.
+        stem, stem_options: see ``create_model``.
+        subsets: channel subsets to evaluate ("R,G"); None takes all, or a sample where there are too many.
+        report_name: which of the report's networks this is, as ``task_1/v2``; None if none.
+        name: what to call the run; None takes the folder's name.
+        training: see ``TrainingSettings``.
+    """
+
+    data: str
+    channels: tuple[str, ...] | None = None
+    size: int | None = None
+    classes: int | None = None
+    data_options: dict[str, Any] = field(default_factory=dict)
+    model: str = "resnet18"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    stem: str = "static"
+    stem_options: dict[str, Any] = field(default_factory=dict)
+    subsets: tuple[str, ...] | None = None
+    report_name: str | None = None
+    name: str | None = None
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """Build from plain values, ``training`` being a table of its own.
+
+        Raises:
+            ConfigError: a key is unknown (the message lists the valid ones), ``data`` is missing, or a value is
+                out of range.
+        """
+        settings = dict(values.get("training", {}))
+        check_keys(values, cls, "")
+        check_keys(settings, TrainingSettings, "training.")
+        if not values.get("data"):
+            raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
+        flat = {key: value for key, value in values.items() if key != "training"}
+        for key in ("channels", "subsets"):
+            if flat.get(key) is not None:
+                flat[key] = tuple(flat[key])
+        try:
+            return cls(**flat, training=TrainingSettings(**settings))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; what is None is left out, since TOML has no null."""
+        return without_none(asdict(self))
+
+    def to_toml(self) -> str:
+        """The configuration as a recipe."""
+        return tomli_w.dumps(self.to_dict())
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """Keys whose values differ, as ``training.lr: 0.1 -> 0.2``."""
+        mine, theirs = flatten(self.to_dict()), flatten(other.to_dict())
+        keys = sorted(mine.keys() | theirs.keys())
+        return [
+            f"{key}: {mine.get(key, 'unset')} -> {theirs.get(key, 'unset')}"
+            for key in keys
+            if mine.get(key) != theirs.get(key)
+        ]
+
+
+def check_keys(values: Mapping[str, Any], kind: type, prefix: str) -> None:
+    """Refuse keys that a dataclass does not have."""
+    valid = [entry.name for entry in fields(kind)]
+    for key in values:
+        if key not in valid:
+            near = get_close_matches(key, valid, n=1)
+            hint = f" (did you mean {prefix}{near[0]}?)" if near else ""
+            raise ConfigError(f"unknown setting {prefix}{key}{hint}; the settings are {', '.join(valid)}")
+
+
+def without_none(values: Any) -> Any:
+    """A copy without entries that are None, tuples turned into lists."""
+    if isinstance(values, dict):
+        return {key: without_none(value) for key, value in values.items() if value is not None}
+    if isinstance(values, list | tuple):
+        return [without_none(value) for value in values]
+    return values
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``; tables are merged key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def load_recipe(path: str | Path) -> dict[str, Any]:
+    """Values of a TOML recipe.
+
+    Raises:
+        ConfigError: the file is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"recipe {path} does not exist") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe {path} is not valid TOML: {error}") from error
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as tables: ``{"training.lr": 0.1}`` -> ``{"training": {"lr": 0.1}}``."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        for part in reversed(key.split(".")[1:]):
+            value = {part: value}
+        nested = merge(nested, {key.split(".")[0]: value})
+    return nested

@@ -1,0 +1,248 @@
+"""Do a run: read the data, train, read the test split once, write everything down."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anychannel.cost import profile
+from anychannel.data import ImageDataset, load_dataset
+from anychannel.evaluation import Evaluation, evaluate
+from anychannel.files import write_json, write_text
+from anychannel.models import Classifier, create_model, load_model
+from anychannel.runs.config import ConfigError, RunConfig
+from anychannel.runs.environment import command_line, describe_environment
+from anychannel.runs.examples import collect_examples
+from anychannel.training import FitResult, fit
+from anychannel.training.randomness import seeded
+
+
+class RunError(ValueError):
+    """A run's folder cannot be used as asked; the message names it and what to do."""
+
+
+def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
+    """The data set that a configuration names."""
+    return load_dataset(
+        config.data,
+        channels=config.channels,
+        size=config.size,
+        classes=config.classes,
+        cache_dir=cache_dir,
+        progress=progress,
+        **config.data_options,
+    )
+
+
+def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
+    """The network that a configuration names, with the data set's channels and classes, from the run's seed."""
+    with seeded(config.training.seed, 0):
+        return create_model(
+            config.model,
+            channels=dataset.channels,
+            num_classes=len(dataset.classes),
+            stem=config.stem,
+            stem_options=config.stem_options,
+            model_options=config.model_options,
+            classes=dataset.classes,
+        )
+
+
+def train_run(
+    config: RunConfig,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    cache_dir: str | Path | None = None,
+    progress: bool = False,
+    cost: bool = True,
+) -> Path:
+    """Train, evaluate on test once with the best weights, and write the run's folder.
+
+    Args:
+        config: what to run.
+        folder: where; it must be new or empty, unless ``resume``.
+        resume: go on with an unfinished run of the same configuration; a finished one is left as it is.
+        cache_dir: where decoded images are kept.
+        progress: show progress on standard error.
+        cost: also measure FLOPs, memory and latency.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: the folder holds another run, or one that ``resume`` was not asked for.
+        DataError, ConfigError, ValueError: data or a setting cannot be used; nothing has been written then.
+    """
+    home = Path(folder)
+    if not prepare_folder(config, home, resume):
+        return home
+    dataset = load_data(config, cache_dir=cache_dir, progress=progress)
+    model = build_model(config, dataset)
+    training = config.training
+    run: dict[str, Any] = {
+        "name": config.name or home.resolve().name,
+        "report_name": config.report_name,
+        "model": config.model,
+        "stem": config.stem,
+        "sampler": training.sampler,
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "channels": list(dataset.channels.names),
+        "classes": list(dataset.classes),
+        "num_train": len(dataset.train),
+        "num_val": len(dataset.val),
+        "num_test": len(dataset.test),
+        "image_size": int(dataset.train.images.shape[-1]),
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "epochs_planned": training.epochs,
+        "batch_size": training.batch_size,
+        "seed": training.seed,
+        "status": "running",
+    }
+    write_text(home / "config.toml", config.to_toml())
+    append_command(home)
+    write_json(home / "environment.json", describe_environment(training.device, training.precision))
+    write_json(home / "run.json", run)
+    try:
+        result = fit(model, dataset.train, dataset.val, training, folder=home, resume=resume, progress=progress)
+        run |= summarise(result)
+        evaluation = read_test(config, home, dataset, progress=progress)
+        write_json(
+            home / "examples.json",
+            collect_examples(dataset.test, dataset.channels.names, dataset.classes, evaluation.probabilities),
+        )
+        if cost:
+            write_json(home / "cost.json", measure_cost(config, home, dataset))
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        write_json(home / "run.json", run | {"status": "interrupted" if stopped else "failed", "error": str(error)})
+        raise
+    write_json(home / "run.json", run | {"status": "finished"})
+    return home
+
+
+def prepare_folder(config: RunConfig, home: Path, resume: bool) -> bool:
+    """Whether there is anything to do in the folder."""
+    if home.exists() and not home.is_dir():
+        raise RunError(f"{home} is a file; give --out a folder")
+    record = home / "run.json"
+    if not record.is_file():
+        if home.is_dir() and any(home.iterdir()):
+            raise RunError(f"{home} is not empty and not a run; choose a new folder for --out")
+        return True
+    if not resume:
+        raise RunError(f"{home} already holds a run; add --resume to go on with it, or choose another --out")
+    before = RunConfig.from_dict(tomllib.loads((home / "config.toml").read_text(encoding="utf-8")))
+    changed = before.differences(config)
+    if changed:
+        raise RunError(
+            f"{home} holds a run with other settings ({'; '.join(changed)}); resume it with its own "
+            f"(--config {home / 'config.toml'}), or choose another --out"
+        )
+    return bool(json.loads(record.read_text(encoding="utf-8"))["status"] != "finished")
+
+
+def append_command(home: Path) -> None:
+    """Keep the command, one line for each time the run was started."""
+    path = home / "command.txt"
+    earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
+    write_text(path, earlier + command_line() + "\n")
+
+
+def summarise(result: FitResult) -> dict[str, Any]:
+    """What ``run.json`` says about training."""
+    best = next((row for row in result.rows if row["epoch"] == result.best_epoch), None)
+    keys = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
+    return {
+        "epochs_run": len(result.rows),
+        "best_epoch": result.best_epoch,
+        "stopped_early": result.stopped_early,
+        "seconds": round(sum(row["seconds"] for row in result.rows), 1),
+        "best": None if best is None else {key: best[key] for key in keys},
+    }
+
+
+def read_test(config: RunConfig, home: Path, dataset: ImageDataset, *, progress: bool = False) -> Evaluation:
+    """Evaluate the saved best weights on the test split and write the result into the run's folder."""
+    evaluation = evaluate(
+        load_model(home),
+        dataset.test,
+        subsets=config.subsets,
+        device=config.training.device,
+        precision=config.training.precision,
+        progress=progress,
+    )
+    evaluation.save(home)
+    return evaluation
+
+
+def measure_cost(config: RunConfig, home: Path, dataset: ImageDataset) -> dict[str, Any]:
+    """FLOPs, memory and latency of the saved network at the run's batch and image size."""
+    return profile(
+        load_model(home),
+        batch_size=config.training.batch_size,
+        image_size=int(dataset.train.images.shape[-1]),
+        device=config.training.device,
+    )
+
+
+def read_config(folder: str | Path) -> RunConfig:
+    """The configuration of a run.
+
+    Raises:
+        RunError: the folder is not a run.
+    """
+    path = Path(folder) / "config.toml"
+    if not path.is_file():
+        raise RunError(f"{folder} is not a run: it has no config.toml; give the folder that `anychannel train` wrote")
+    try:
+        return RunConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, ConfigError) as error:
+        raise RunError(f"{path} is damaged: {error}") from error
+
+
+def evaluate_run(
+    folder: str | Path,
+    *,
+    subsets: Sequence[str] | None = None,
+    split: str = "test",
+    data: str | None = None,
+    allow_untrained: bool = False,
+    cache_dir: str | Path | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Evaluate a run's best weights again.
+
+    Args:
+        folder: the run's folder.
+        subsets: channel subsets as ``"R,G"``; None takes the run's own choice.
+        split: ``train``, ``val`` or ``test``.
+        data: another folder with images of the same channels and classes.
+        allow_untrained: let a stem that knows one channel set try others.
+        cache_dir, progress: as ``train_run``.
+
+    Raises:
+        RunError: the folder is not a run, or the split is unknown.
+        ChannelError: a named subset has an unknown channel, or the stem refuses it.
+    """
+    if split not in ("train", "val", "test"):
+        raise RunError(f"unknown split {split!r}; use train, val or test")
+    config = read_config(folder)
+    model = load_model(folder)
+    if allow_untrained and hasattr(model.stem, "allow_untrained"):
+        model.stem.allow_untrained = True
+    values = config.to_dict() | ({"data": data} if data else {})
+    dataset = load_data(RunConfig.from_dict(values), cache_dir=cache_dir, progress=progress)
+    return evaluate(
+        model,
+        getattr(dataset, split),
+        subsets=config.subsets if subsets is None else subsets,
+        device=config.training.device,
+        precision=config.training.precision,
+        progress=progress,
+        split=split,
+    )

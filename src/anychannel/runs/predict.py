@@ -1,0 +1,61 @@
+"""Classify image files with a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anychannel.channels import parse_names
+from anychannel.data import read_image
+from anychannel.models import load_model
+from anychannel.runs.execute import read_config
+
+
+@torch.no_grad()
+def predict_files(
+    folder: str | Path,
+    images: Sequence[str | Path],
+    *,
+    channels: str | Sequence[str] | None = None,
+    top: int = 3,
+    layout: str | None = None,
+) -> list[dict[str, Any]]:
+    """Most probable classes of image files.
+
+    Args:
+        folder: a run's folder.
+        images: files that hold just ``channels``.
+        channels: names in the files' order; None means the run's full set.
+        top: classes to return for each image.
+        layout: ``planar`` or ``interleaved``, where a TIFF does not say.
+
+    Returns:
+        For each file ``{"path", "channels", "top": [{"class", "probability"}]}``, best class first.
+
+    Raises:
+        ChannelError: a channel is unknown.
+        DataError: a file cannot be read or holds another number of channels.
+    """
+    model = load_model(folder)
+    config = read_config(folder)
+    names = model.channels.names if channels is None else parse_names(channels)
+    model.channels.positions(names)
+    classes = model.classes or tuple(str(index) for index in range(model.spec.num_classes))
+    results = []
+    for path in images:
+        pixels = read_image(path, channels=names, size=config.size, layout=layout)
+        logits = model(torch.as_tensor(pixels)[None], channels=names)
+        probabilities = torch.softmax(logits.float(), dim=1)[0]
+        best = probabilities.topk(min(top, len(classes)))
+        ranked = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        results.append(
+            {
+                "path": str(path),
+                "channels": list(names),
+                "top": [{"class": classes[index], "probability": round(value, 4)} for value, index in ranked],
+            }
+        )
+    return results

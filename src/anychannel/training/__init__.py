@@ -1,0 +1,9 @@
+"""Training: the loop, its settings, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+from anychannel.training.early_stopping import EarlyStopping
+from anychannel.training.loop import FitResult, TrainingError, fit
+from anychannel.training.settings import TrainingSettings
+
+__all__ = ["EarlyStopping", "FitResult", "TrainingError", "TrainingSettings", "fit"]

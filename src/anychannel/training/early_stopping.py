@@ -1,0 +1,66 @@
+"""Early stopping on a validation figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MONITORS = {"val_accuracy": 1.0, "val_loss": -1.0}
+"""Figures that can be watched, and the sign that makes larger better."""
+
+
+class EarlyStopping:
+    """Remembers the best epoch and says when to stop.
+
+    Args:
+        monitor: a key of ``MONITORS``.
+        patience: stop after this many epochs in a row without improvement; None never stops.
+        min_delta: smallest change that counts as an improvement for ``patience``. The best epoch is the best figure
+            itself, however small its lead.
+
+    Raises:
+        ValueError: the monitor is unknown, or a number is out of range.
+    """
+
+    def __init__(self, monitor: str = "val_accuracy", *, patience: int | None = None, min_delta: float = 0.0) -> None:
+        if monitor not in MONITORS:
+            raise ValueError(f"unknown monitor {monitor!r}; use one of {', '.join(MONITORS)}")
+        if (patience is not None and patience < 1) or min_delta < 0:
+            raise ValueError(f"patience must be at least 1 and min_delta not negative, got {patience} and {min_delta}")
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best_epoch = 0
+        self.best_score = -float("inf")
+        self.reference = -float("inf")
+        self.waited = 0
+
+    def update(self, epoch: int, figures: dict[str, Any]) -> bool:
+        """Take an epoch's figures; True if it is the best so far."""
+        score = MONITORS[self.monitor] * float(figures[self.monitor])
+        if score > self.reference + self.min_delta:
+            self.reference, self.waited = score, 0
+        else:
+            self.waited += 1
+        if score <= self.best_score:
+            return False
+        self.best_epoch, self.best_score = epoch, score
+        return True
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether patience has run out."""
+        return self.patience is not None and self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, float | int]:
+        """What ``load_state_dict`` restores."""
+        return {
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "reference": self.reference,
+            "waited": self.waited,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        for name in self.state_dict():
+            setattr(self, name, state[name])

@@ -1,0 +1,297 @@
+"""The training loop, in one function.
+
+    result = fit(model, dataset.train, dataset.val, TrainingSettings(epochs=15), folder="run")
+
+It trains ``model`` in place and leaves it with the weights of the best validation epoch. With a folder it writes
+metrics (one row an epoch), the best and the last weights and checkpoints, and can go on where it was killed: it ends
+with bitwise the same weights on the same machine and settings. Hugging Face Accelerate does device, number format and
+distribution; each process takes its share of every batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from timm.utils import ModelEmaV3
+from torch import Tensor
+
+from anychannel.data import Split, augment, iterate_batches
+from anychannel.hardware import choose_device, choose_precision
+from anychannel.models.classifier import Classifier
+from anychannel.models.saving import save_model, save_weights
+from anychannel.samplers import Part, create_sampler
+from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
+from anychannel.training.early_stopping import EarlyStopping
+from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
+from anychannel.training.progress import progress_bar
+from anychannel.training.randomness import epoch_order, seeded, step_generator
+from anychannel.training.settings import TrainingSettings
+
+BEST = "weights/best.safetensors"
+LAST = "weights/last.safetensors"
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where and what to try."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training run did: one row an epoch, and the epoch whose weights were kept (counted from 1)."""
+
+    rows: list[dict[str, Any]]
+    best_epoch: int
+    stopped_early: bool
+    seconds: float
+
+
+@dataclass
+class Tally:
+    """Sums over the images seen: loss, correct answers, count; on the device, so that no step waits for them."""
+
+    sums: Tensor
+
+    @classmethod
+    def zero(cls, device: torch.device) -> Tally:
+        """Nothing seen yet."""
+        return cls(torch.zeros(3, dtype=torch.float64).to(device, torch.float32 if device.type == "mps" else None))
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Count a batch: its mean loss, logits (B, K) and targets (B,)."""
+        correct = (logits.argmax(1) == targets).sum()
+        count = torch.as_tensor(len(targets), device=correct.device)
+        self.sums += torch.stack([loss.detach().double() * count, correct.double(), count.double()]).to(self.sums.dtype)
+
+    def means(self, prefix: str) -> dict[str, float]:
+        """Mean loss and share of correct answers so far."""
+        loss, correct, count = self.sums.tolist()
+        return {f"{prefix}_loss": loss / max(count, 1), f"{prefix}_accuracy": correct / max(count, 1)}
+
+
+def fit(
+    model: Classifier,
+    train: Split,
+    val: Split,
+    settings: TrainingSettings | None = None,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> FitResult:
+    """Train a classifier and leave it with the weights of its best validation epoch.
+
+    Args:
+        model: trained in place, in the channels that its ``ChannelSet`` names.
+        train, val: images in the model's channels and order. Validation shows all channels.
+        settings: see ``TrainingSettings``.
+        folder: where metrics, weights and checkpoints go; None keeps everything in memory.
+        resume: go on from the folder's checkpoint if it has one.
+        progress: show a bar with the time left on standard error.
+        on_epoch: called with each epoch's row.
+
+    Raises:
+        TrainingError: the loss stops being finite, or there are fewer training images than one step needs.
+        ValueError: a setting is out of range or a name unknown.
+    """
+    options = settings or TrainingSettings()
+    home = None if folder is None else Path(folder)
+    if len(train) < 2 or len(val) < 1:
+        raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
+    accelerator = make_accelerator(options)
+    sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
+    stopping = EarlyStopping(options.monitor, patience=options.patience, min_delta=options.min_delta)
+    batch_size = min(options.batch_size, len(train))
+    steps = len(train) // batch_size
+
+    model.to(accelerator.device, memory_format=torch.channels_last)
+    ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
+    judged = model if ema is None else ema.module
+    optimizer = create_optimizer(
+        model, options.optimizer, lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
+    )
+    schedule = create_schedule(
+        optimizer,
+        options.schedule,
+        total_steps=options.epochs * steps,
+        warmup_steps=round(options.warmup_epochs * steps),
+    )
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    fill = torch.tensor(model.channels.mean, dtype=torch.float32)
+
+    rows: list[dict[str, Any]] = []
+    first_epoch, first_step, tally, spent = 0, 0, Tally.zero(accelerator.device), 0.0
+    best_state = copy_state(judged)
+
+    def checkpoint(epoch: int, step: int) -> None:
+        if home is None or not accelerator.is_main_process:
+            return
+        state = {
+            "epoch": epoch,
+            "step": step,
+            "tally": tally.sums.cpu(),
+            "spent": spent + time.monotonic() - epoch_start,
+            "rows": rows,
+            "model": model.state_dict(),
+            "ema": None if ema is None else ema.module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "stopping": stopping.state_dict(),
+            "best": best_state,
+        }
+        save_checkpoint(home, state)
+
+    started = time.monotonic()
+    state = load_checkpoint(home) if resume and home is not None else None
+    if state is not None:
+        model.load_state_dict(state["model"])
+        if ema is not None:
+            ema.module.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        stopping.load_state_dict(state["stopping"])
+        rows, first_epoch, first_step, spent = state["rows"], state["epoch"], state["step"], state["spent"]
+        tally.sums.copy_(state["tally"])
+        best_state = state["best"]
+
+    total = options.epochs * steps
+    with progress_bar("training", total, done=first_epoch * steps + first_step, show=progress) as advance:
+        for epoch in range(first_epoch, options.epochs):
+            if stopping.should_stop:
+                break
+            epoch_start = last_checkpoint = time.monotonic()
+            order = epoch_order(options.seed, epoch, len(train))[: steps * batch_size].reshape(steps, batch_size)
+            mine = order[first_step:, accelerator.process_index :: accelerator.num_processes]
+            batches = iterate_batches(train, mine.shape[1], order=mine.reshape(-1))
+            for step, (images, labels) in enumerate(batches, start=first_step):
+                generator = step_generator(options.seed, epoch, step)
+                parts = sampler(len(labels), generator)
+                targets = torch.cat([labels[part.start : part.stop] for part in parts]).to(accelerator.device)
+                shown = augment(
+                    images,
+                    crop_padding=options.crop_padding,
+                    flip=options.flip,
+                    jitter=options.jitter,
+                    fill=fill,
+                    generator=generator,
+                ).to(accelerator.device, memory_format=torch.channels_last)
+                anneal(model, epoch + step / steps)
+                wrapped.train()
+                with seeded(options.seed, 3, epoch, step), accelerator.autocast():
+                    logits = wrapped(shown, parts=parts).float()
+                    loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
+                if not torch.isfinite(loss):
+                    paths = [train.paths[i] for i in mine[step - first_step]]
+                    raise TrainingError(describe_failure(float(loss), epoch, step, parts, model, paths))
+                accelerator.backward(loss)
+                if options.clip_norm is not None:
+                    clip_gradients(model.parameters(), options.clip_norm)
+                optimizer.step()
+                rate = float(optimizer.param_groups[0]["lr"])
+                schedule.step()
+                optimizer.zero_grad(set_to_none=True)
+                if ema is not None:
+                    ema.update(model, step=epoch * steps + step)
+                tally.add(loss, logits, targets)
+                advance()
+                if time.monotonic() - last_checkpoint > options.checkpoint_seconds and step + 1 < steps:
+                    checkpoint(epoch, step + 1)
+                    last_checkpoint = time.monotonic()
+
+            tally.sums = accelerator.reduce(tally.sums)
+            row: dict[str, Any] = {"epoch": epoch + 1, **tally.means("train")}
+            row |= validate(judged, val, accelerator, options.batch_size)
+            seconds = spent + time.monotonic() - epoch_start
+            row |= {"lr": rate, "seconds": round(seconds, 3)}
+            row["images_per_second"] = round(steps * batch_size / seconds, 1)
+            row["best"] = stopping.update(epoch + 1, row)
+            rows.append(row)
+            first_step, tally, spent = 0, Tally.zero(accelerator.device), 0.0
+            if row["best"]:
+                best_state = copy_state(judged)
+            epoch_start = time.monotonic()
+            if home is not None and accelerator.is_main_process:
+                if row["best"]:
+                    save_model(judged, home, weights=BEST)
+                save_weights(judged.state_dict(), home / LAST)
+                write_metrics(home, rows)
+            checkpoint(epoch + 1, 0)
+            advance(0, note=summary(row, options.epochs))
+            if on_epoch is not None:
+                on_epoch(row)
+
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    model.load_state_dict(best_state)
+    model.eval()
+    stopped = stopping.should_stop and len(rows) < options.epochs
+    return FitResult(rows, stopping.best_epoch, stopped, time.monotonic() - started)
+
+
+def make_accelerator(options: TrainingSettings) -> Accelerator:
+    """An accelerator for the device and number format that were asked for."""
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    device = choose_device(options.device)
+    precision = choose_precision(options.precision, device)
+    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=device.type == "cpu")
+
+
+def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The model's tensors as they are now, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def anneal(model: Classifier, epoch: float) -> None:
+    """Tell a stem that changes over training (kernel attention's temperature) how far it has come."""
+    stem = model.stem
+    if hasattr(stem, "anneal"):
+        stem.anneal(epoch)
+
+
+@torch.no_grad()
+def validate(model: Classifier, split: Split, accelerator: Accelerator, batch_size: int) -> dict[str, float]:
+    """Loss and accuracy on all channels; every image is counted once, whichever process holds it."""
+    model.eval()
+    rows = torch.arange(len(split))[accelerator.process_index :: accelerator.num_processes].numpy()
+    tally = Tally.zero(accelerator.device)
+    for images, labels in batches_of(split, batch_size, rows):
+        shown = images.to(accelerator.device).float().contiguous(memory_format=torch.channels_last)
+        with accelerator.autocast():
+            logits = model(shown).float()
+        targets = labels.to(accelerator.device)
+        tally.add(F.cross_entropy(logits, targets), logits, targets)
+    tally.sums = accelerator.reduce(tally.sums)
+    return tally.means("val")
+
+
+def batches_of(split: Split, batch_size: int, rows: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the given rows; none where there are none."""
+    if len(rows):
+        yield from iterate_batches(split, batch_size, order=rows)
+
+
+def describe_failure(loss: float, epoch: int, step: int, parts: list[Part], model: Classifier, paths: list[str]) -> str:
+    """What to print when the loss is not a number any more."""
+    subsets = sorted({model.channels.key(part.subset) for part in parts})
+    listed = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+    return (
+        f"the loss is {loss} at epoch {epoch + 1}, batch {step + 1} (channels {' / '.join(subsets)}; images {listed}); "
+        "lower lr, set clip_norm, use precision fp32, or check these images"
+    )
+
+
+def summary(row: dict[str, Any], epochs: int) -> str:
+    """One line about an epoch."""
+    return (
+        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
+        f"train {100 * row['train_accuracy']:.1f} %, val {100 * row['val_accuracy']:.1f} %, {row['seconds']:.0f} s"
+    )

@@ -1,0 +1,60 @@
+"""Progress of long work on standard error, with the time that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Advance(Protocol):
+    """Moves a progress display on."""
+
+    def __call__(self, steps: int = 1, note: str | None = None) -> None:
+        """Count ``steps`` more as done, and show ``note`` beside the bar."""
+        ...
+
+
+@contextmanager
+def progress_bar(title: str, total: int, *, done: int = 0, show: bool = True) -> Iterator[Advance]:
+    """A bar for ``total`` steps; silent where ``show`` is false.
+
+    On a terminal it is a bar; elsewhere (a log file) each note becomes a line.
+    """
+    console = Console(stderr=True)
+    if not show:
+
+        def ignore(steps: int = 1, note: str | None = None) -> None:  # noqa: ARG001
+            return
+
+        yield ignore
+        return
+    if not console.is_terminal:
+
+        def log(steps: int = 1, note: str | None = None) -> None:  # noqa: ARG001
+            if note:
+                console.print(f"{title}  {note}", highlight=False, markup=False, soft_wrap=True)
+
+        yield log
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total, completed=done, note="")
+
+        def advance(steps: int = 1, note: str | None = None) -> None:
+            progress.advance(task, steps)
+            if note:
+                progress.update(task, note=note)
+
+        yield advance

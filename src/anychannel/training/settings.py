@@ -1,0 +1,88 @@
+"""The numbers of a training run, checked before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from anychannel.hardware import PRECISIONS
+from anychannel.training.early_stopping import MONITORS
+from anychannel.training.optim import OPTIMIZERS, SCHEDULES
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What ``fit`` takes, with its defaults.
+
+    Args:
+        epochs: most epochs to train.
+        batch_size: images a step, over all processes.
+        sampler, sampler_options: which channels each part of a batch shows; see ``anychannel.samplers``.
+        optimizer, lr, momentum, weight_decay: see ``create_optimizer``.
+        schedule, warmup_epochs: see ``create_schedule``.
+        label_smoothing: share of the target spread over all classes.
+        clip_norm: largest norm of all gradients together; None does not clip.
+        ema: decay of an exponential moving average of the weights, which is then what is validated and kept;
+            None keeps none.
+        patience, min_delta, monitor: see ``EarlyStopping``.
+        crop_padding: pixels by which a random crop may shift an image.
+        flip: mirror half of the images left to right.
+        jitter: strength of brightness and contrast changes, each channel its own; 0 changes nothing.
+        precision: ``auto``, ``bf16`` or ``fp32``.
+        device: ``auto`` or a torch device.
+        seed: of order, augmentation, subsets and dropout.
+        checkpoint_seconds: time between checkpoints within an epoch; each epoch ends with one in any case.
+    """
+
+    epochs: int = 15
+    batch_size: int = 128
+    sampler: str = "full"
+    sampler_options: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one_cycle"
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.1
+    clip_norm: float | None = 5.0
+    ema: float | None = None
+    patience: int | None = None
+    min_delta: float = 0.0
+    monitor: str = "val_accuracy"
+    crop_padding: int = 4
+    flip: bool = True
+    jitter: float = 0.0
+    precision: str = "auto"
+    device: str = "auto"
+    seed: int = 0
+    checkpoint_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name, valid in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("monitor", tuple(MONITORS)),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in valid:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of {', '.join(valid)}")
+        for name, low, high in (
+            ("epochs", 1, 100_000),
+            ("batch_size", 2, 1_000_000),
+            ("label_smoothing", 0, 0.999),
+            ("warmup_epochs", 0, self.epochs),
+            ("crop_padding", 0, 1_000),
+            ("jitter", 0, 1),
+            ("seed", 0, 2**63 - 1),
+            ("checkpoint_seconds", 0, float("inf")),
+            ("min_delta", 0, float("inf")),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be between {low} and {high}, got {getattr(self, name)}")
+        for name in ("clip_norm", "ema", "patience"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive or left out, got {value}")
+        if self.ema is not None and self.ema >= 1:
+            raise ValueError(f"ema is a decay below 1 (0.999, say), got {self.ema}")
