@@ -41,9 +41,8 @@ def demo(
 
 def table(runs: list[Path]) -> str:
     """Test accuracy of each run on each subset, in columns."""
-    results: list[dict[str, Any]] = []
-    for run in runs:
-        results.append(json.loads((run / "evaluation" / "test.json").read_text(encoding="utf-8")))
+    files = [run / "evaluation" / "test.json" for run in runs]
+    results: list[dict[str, Any]] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     width = max(len(key) for key in results[0]["subsets"])
     lines = [f"{'test accuracy %':<{width}}  " + "  ".join(f"{run.name:>10}" for run in runs)]
     for key in results[0]["subsets"]:

@@ -1,0 +1,121 @@
+"""Work through a study: a queue of training runs that resumes, skips what is finished, and keeps small results.
+
+    python benchmarks/study.py benchmarks/studies/report_quick.toml --data DATA/mini-imagenet-50 --runs runs
+
+Each run is one ``anychannel train`` in a process of its own. Kill the study at any time and start it again: finished
+runs are skipped, an unfinished one goes on from its checkpoint. Several studies, or the same one twice, can work side
+by side; a run is locked while it is worked on. What stays is ``benchmarks/results/STUDY/RUN-sSEED.json``, a few
+kilobytes with the figures and where they come from; ``benchmarks/page.py`` turns them into the documentation's tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from filelock import FileLock, Timeout
+
+from anychannel.files import write_json, write_text
+from anychannel.runs.config import load_recipe, merge
+
+RESULTS = Path(__file__).parent / "results"
+KEPT_FIGURES = ("n", "accuracy", "top5", "loss", "ece", "refused")
+
+
+def queue(study: Path, seeds: list[int] | None) -> list[tuple[str, dict[str, Any]]]:
+    """Name and configuration of every run, seed by seed."""
+    values = tomllib.loads(study.read_text(encoding="utf-8"))
+    base = load_recipe(study.parent / values["recipe"]) if "recipe" in values else {}
+    base = merge(base, values.get("base", {}))
+    runs = []
+    for seed in seeds or values["seeds"]:
+        for name, changes in values["runs"].items():
+            config = merge(merge(base, changes), {"name": name, "training": {"seed": seed}})
+            runs.append((f"{name}-s{seed}", config))
+    return runs
+
+
+def small_result(home: Path, data: Path) -> dict[str, Any]:
+    """The figures of a finished run and where they come from, without paths of this machine."""
+    read = {name: json.loads((home / f"{name}.json").read_text()) for name in ("run", "environment", "cost")}
+    test = json.loads((home / "evaluation" / "test.json").read_text())
+    config = tomllib.loads((home / "config.toml").read_text())
+    config["data"] = data.name
+    run = {key: value for key, value in read["run"].items() if key not in ("classes",)}
+    rows = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
+    subsets = {
+        key: {name: figures[name] for name in KEPT_FIGURES if name in figures}
+        | ({"macro": figures["macro"]} if "macro" in figures else {})
+        for key, figures in test["subsets"].items()
+    }
+    return {
+        "command": f"anychannel train --config {home.name}.toml --data {data.name} --out {home.name}",
+        "config": config,
+        "environment": read["environment"],
+        "run": run,
+        "metrics": rows,
+        "test": {"n": test["n"], "full": test["full"], "subsets": subsets},
+        "cost": read["cost"],
+    }
+
+
+def work(name: str, config: dict[str, Any], study: Path, options: argparse.Namespace) -> bool:
+    """Do one run unless it is done or under way elsewhere; False if it failed."""
+    result = RESULTS / study.stem / f"{name}.json"
+    if result.is_file():
+        return True
+    home = options.runs / study.stem / name
+    home.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(home.with_suffix(".lock"), timeout=0):
+            if result.is_file():
+                return True
+            recipe = home.with_suffix(".toml")
+            write_text(recipe, tomli_w.dumps(merge(config, {"data": str(options.data)})))
+            print(f"--- {study.stem}: {name}", flush=True)
+            command = [sys.executable, "-m", "anychannel", "train"]
+            command += ["--config", str(recipe), "--out", str(home), "--resume"]
+            threads = str(options.threads)
+            environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+            if subprocess.run(command, env=environment, check=False).returncode:
+                print(f"--- {name} failed", flush=True)
+                return False
+            write_json(result, small_result(home, options.data))
+    except Timeout:
+        print(f"--- {name} is under way elsewhere", flush=True)
+    return True
+
+
+def main() -> None:
+    """Work through the study named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, help="a file of benchmarks/studies")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs' folders go")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the study's own")
+    parser.add_argument("--only", nargs="+", help="names of runs")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--list", action="store_true", help="print what is done and what is left")
+    options = parser.parse_args()
+    runs = queue(options.study, options.seeds)
+    if options.only:
+        runs = [run for run in runs if run[1]["name"] in options.only]
+    if options.list:
+        for name, _ in runs:
+            done = (RESULTS / options.study.stem / f"{name}.json").is_file()
+            print(f"{'done' if done else 'left':<6}{name}")
+        return
+    failures = [name for name, config in runs if not work(name, config, options.study, options)]
+    if failures:
+        sys.exit(f"failed: {', '.join(failures)}")
+
+
+if __name__ == "__main__":
+    main()
