@@ -1,3 +1,96 @@
-"""anychannel: image classifiers that keep working whichever channels arrive."""
+"""anychannel: image classifiers that keep working whichever channels arrive.
+
+    import anychannel as ac
+
+    data = ac.load_dataset("bands:4")
+    model = ac.create_model("resnet18", channels=data.channels, num_classes=len(data.classes), stem="per_size")
+    ac.fit(model, data.train, data.val, ac.TrainingSettings(epochs=5, sampler="dropout"))
+    print(ac.evaluate(model, data.test).to_dict()["gap"])
+
+Names are looked up when they are first used, so importing the package alone is quick and brings in no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anychannel.channels import ChannelError, ChannelSet
+    from anychannel.cost import profile
+    from anychannel.data import DataError, ImageDataset, Split, list_datasets, load_dataset
+    from anychannel.evaluation import Evaluation, evaluate
+    from anychannel.models import Classifier, create_model, list_models, load_model, save_model
+    from anychannel.report import write_report
+    from anychannel.runs import RunConfig, train_run
+    from anychannel.samplers import list_samplers
+    from anychannel.stems import list_stems
+    from anychannel.training import FitResult, TrainingError, TrainingSettings, fit
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ChannelError": "channels",
+    "ChannelSet": "channels",
+    "Classifier": "models",
+    "DataError": "data",
+    "Evaluation": "evaluation",
+    "FitResult": "training",
+    "ImageDataset": "data",
+    "RunConfig": "runs",
+    "Split": "data",
+    "TrainingError": "training",
+    "TrainingSettings": "training",
+    "create_model": "models",
+    "evaluate": "evaluation",
+    "fit": "training",
+    "list_datasets": "data",
+    "list_models": "models",
+    "list_samplers": "samplers",
+    "list_stems": "stems",
+    "load_dataset": "data",
+    "load_model": "models",
+    "profile": "cost",
+    "save_model": "models",
+    "train_run": "runs",
+    "write_report": "report",
+}
+
+__all__ = [
+    "ChannelError",
+    "ChannelSet",
+    "Classifier",
+    "DataError",
+    "Evaluation",
+    "FitResult",
+    "ImageDataset",
+    "RunConfig",
+    "Split",
+    "TrainingError",
+    "TrainingSettings",
+    "create_model",
+    "evaluate",
+    "fit",
+    "list_datasets",
+    "list_models",
+    "list_samplers",
+    "list_stems",
+    "load_dataset",
+    "load_model",
+    "profile",
+    "save_model",
+    "train_run",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"anychannel.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'anychannel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

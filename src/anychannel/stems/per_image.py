@@ -42,7 +42,8 @@ def per_image_conv2d(images: Tensor, weights: Tensor, bias: Tensor | None, geome
     batch, out = weights.shape[:2]
     with torch.autocast(images.device.type, enabled=images.device.type != "cpu" and torch.is_autocast_enabled("cuda")):
         if images.device.type == "cpu":
-            images, weights = images.float(), weights.float()
+            dtype = torch.promote_types(torch.promote_types(images.dtype, weights.dtype), torch.float32)
+            images, weights = images.to(dtype), weights.to(dtype)
         images, padding = geometry.pad(images)
         joined = images.reshape(1, -1, *images.shape[2:])
         kernels = weights.reshape(batch * out, *weights.shape[2:])

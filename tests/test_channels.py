@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from anychannel.channels import ChannelError, ChannelSet, parse_names
+
+RGB = ChannelSet(("R", "G", "B"))
+
+
+def test_subsets_come_largest_first_in_the_channels_order():
+    assert [RGB.key(subset) for subset in RGB.subsets()] == ["R,G,B", "R,G", "R,B", "G,B", "R", "G", "B"]
+    assert RGB.count_subsets() == 7
+
+
+def test_names_resolve_in_the_order_given_and_subsets_in_the_sets_order():
+    assert RGB.positions(["B", "R"]) == (2, 0)
+    assert RGB.subset("B,R") == (0, 2)
+    assert RGB.positions(None) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["X"], "unknown channel 'X'; the channels are R, G, B"),
+        (["R", "R"], "channel 'R' is given twice"),
+        ([], "non-empty"),
+        ("R,,B", "non-empty"),
+    ],
+)
+def test_a_wrong_name_is_an_error_that_lists_the_valid_ones(names, message):
+    with pytest.raises(ChannelError, match=message):
+        RGB.positions(names)
+
+
+def test_a_near_miss_is_suggested():
+    with pytest.raises(ChannelError, match="did you mean 'brightfield'"):
+        ChannelSet(("brightfield", "PI")).positions(["brightfeld"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"names": ("R", "R")}, "must be unique, but R repeats"),
+        ({"names": ("R", "a,b")}, "may not contain a comma"),
+        ({"names": ("R", "G"), "mean": (1.0,)}, "mean needs one value for each of the 2 channels, got 1"),
+        ({"names": ("R",), "std": (0.0,)}, "std of channel 'R' must be finite and positive, got 0.0"),
+        ({"names": ("R",), "mean": (float("nan"),)}, "mean of channel 'R' must be finite"),
+        ({"names": ("R",), "wavelengths_nm": (0.49,)}, "0.49 micrometres is 490 nm"),
+        ({"names": ("R", "G"), "correlation": ((1.0,),)}, "correlation must be 2 x 2"),
+    ],
+)
+def test_a_bad_statistic_names_its_channel(values, message):
+    with pytest.raises(ChannelError, match=message):
+        ChannelSet(**values)
+
+
+def test_sixty_four_channels_count_their_subsets_without_listing_them():
+    many = ChannelSet(tuple(f"band_{i}" for i in range(64)))
+    assert many.count_subsets() == 2**64 - 1
+    assert len(many.subsets(sizes=[1, 63])) == 128
+    with pytest.raises(ChannelError, match="too many to list; sample them by size"):
+        many.subsets()
+
+
+def test_selecting_channels_keeps_their_statistics_in_step():
+    known = ChannelSet(
+        ("a", "b", "c"),
+        mean=(1, 2, 3),
+        std=(4, 5, 6),
+        correlation=((1, 0.1, 0.2), (0.1, 1, 0.3), (0.2, 0.3, 1)),
+        wavelengths_nm=(400, None, 600),
+    )
+    chosen = known.select("c,a")
+    assert chosen.mean == (3, 1)
+    assert chosen.std == (6, 4)
+    assert chosen.correlation == ((1, 0.2), (0.2, 1))
+    assert chosen.wavelengths_nm == (600, 400)
+
+
+def test_a_set_survives_json():
+    known = ChannelSet(("a", "b"), mean=(1, 2), std=(3, 4), correlation=((1, 0), (0, 1)), wavelengths_nm=(400, None))
+    assert ChannelSet.from_dict(known.to_dict()) == known
+
+
+def test_spaces_around_names_do_not_matter():
+    assert parse_names(" R, G ,B") == ("R", "G", "B")

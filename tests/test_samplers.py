@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from anychannel.samplers import SAMPLERS, DropoutSampler, create_sampler
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("channels", [1, 3, 64])
+@pytest.mark.parametrize("batch", [1, 7, 128])
+def test_parts_are_within_the_batch_and_show_ascending_channels(name, channels, batch):
+    sampler, random = create_sampler(name, channels), generator()
+    for _ in range(20):
+        for part in sampler(batch, random):
+            assert 0 <= part.start < part.stop <= batch
+            assert part.subset
+            assert list(part.subset) == sorted(set(part.subset))
+            assert part.subset[0] >= 0
+            assert part.subset[-1] < channels
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_step_can_be_repeated_from_its_generator(name):
+    sampler = create_sampler(name, 5)
+    assert sampler(32, generator(3)) == sampler(32, generator(3))
+
+
+def test_dropout_never_drops_all_and_keeps_the_others_odds():
+    sampler, random = DropoutSampler(2, drop=0.9), generator()
+    counts = Counter(sampler.draw(random) for _ in range(4000))
+    assert set(counts) == {(0,), (1,), (0, 1)}
+    share = counts[(0, 1)] / 4000
+    assert share == pytest.approx(0.01 / (1 - 0.81), abs=0.01)
+
+
+def test_dropout_parts_cover_the_batch_once():
+    parts = DropoutSampler(4, drop=0.5, parts=5)(13, generator())
+    covered = [row for part in parts for row in range(part.start, part.stop)]
+    assert covered == list(range(13))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("ful", {}, "did you mean 'full'.*the samplers are full, dropout"),
+        ("dropout", {"drop": 1.0}, r"drop is a probability in \[0, 1\), got 1.0"),
+        ("dropout", {"parts": 0}, "parts must be at least 1, got 0"),
+        ("dropout", {"p": 0.5}, "sampler 'dropout' does not take these options"),
+    ],
+)
+def test_a_wrong_sampler_or_option_says_what_is_valid(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_sampler(name, 3, **options)
