@@ -70,7 +70,8 @@ class KernelAttentionStem(Stem):
         """Each image's weights over the K kernels, (B, K), rows sum to 1."""
         described = scatter(describe(images), subset, self.in_chans)
         scores = self.attend(torch.relu(self.squeeze(described)))
-        return torch.softmax(scores.float() / self.temperature, dim=1)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return torch.softmax(scores / self.temperature, dim=1)
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """Mix the kernels for each image and convolve."""

@@ -32,7 +32,7 @@ from anychannel.samplers import Part, create_sampler
 from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
-from anychannel.training.progress import progress_bar
+from anychannel.progress import progress_bar
 from anychannel.training.randomness import epoch_order, seeded, step_generator
 from anychannel.training.settings import TrainingSettings
 
