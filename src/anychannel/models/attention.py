@@ -43,9 +43,9 @@ class SelfAttention(nn.Module):
         else:
             missing = value.shape[-1] - self.key_channels
             query, key = F.pad(query, (0, missing)), F.pad(key, (0, missing))
-            attended = F.scaled_dot_product_attention(
-                query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1), scale=1.0
-            ).squeeze(1)
+            # one head each; without contiguous rows the CPU falls back to the quadratic form
+            heads = (tensor.contiguous().unsqueeze(1) for tensor in (query, key, value))
+            attended = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
         gated: Tensor = self.gamma * attended.transpose(1, 2).reshape(x.shape)
         return gated + x
 

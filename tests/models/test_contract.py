@@ -1,0 +1,133 @@
+"""Every network with every stem, on every subset of its channels, as a user calls it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from anychannel.channels import ChannelError, ChannelSet
+from anychannel.models import MODELS, create_model, load_model, save_model
+from anychannel.models.slot import shown_parts
+from anychannel.samplers import SAMPLERS, create_sampler
+from anychannel.stems import STEMS
+
+RGB = ChannelSet(("R", "G", "B"), mean=(120.0, 110.0, 100.0), std=(60.0, 55.0, 50.0))
+NAMES = [RGB.key(subset) for subset in RGB.subsets()]
+SMALL = {"compact_k3": {"width": 64}, "compact_k7": {"width": 64}}
+
+
+def make(model: str = "compact_k7", stem: str = "static", **options):
+    return create_model(model, channels=RGB, num_classes=4, stem=stem, model_options=SMALL.get(model), **options).eval()
+
+
+def pixels(batch: int, channels: int = 3, size: int = 20) -> torch.Tensor:
+    return torch.randint(0, 256, (batch, channels, size, size), dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model_name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_every_subset_gives_finite_logits_at_batch_1_and_3(model_name, stem):
+    model = make(model_name, stem)
+    for names in NAMES:
+        for batch in (1, 3):
+            logits = model(pixels(batch, len(names.split(","))), channels=names)
+            assert logits.shape == (batch, 4)
+            assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_saved_model_gives_the_same_logits_when_loaded(model_name, stem, tmp_path):
+    model = make(model_name, stem, classes=["a", "b", "c", "d"])
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    assert again.channels == RGB
+    assert again.classes == ("a", "b", "c", "d")
+    assert again.spec == model.spec or stem in ("masked", "kernel_attention")
+    for names in NAMES:
+        images = pixels(2, len(names.split(",")))
+        assert torch.equal(model(images, channels=names), again(images, channels=names))
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_data_and_names_permuted_together_give_the_same_logits(stem):
+    model, images = make(stem=stem), pixels(2)
+    expected = model(images, channels=["R", "G", "B"])
+    for order in ([2, 1, 0], [1, 2, 0], [0, 2, 1]):
+        names = [RGB.names[i] for i in order]
+        assert torch.equal(model(images[:, order], channels=names), expected)
+    pair = model(images[:, [0, 2]], channels="R,B")
+    assert torch.equal(model(images[:, [2, 0]], channels="B,R"), pair)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_black_channel_is_not_a_missing_one(stem):
+    model, images = make(stem=stem), pixels(2)
+    images[:, 1] = 0
+    black, missing = model(images), model(images[:, [0, 2]], channels="R,B")
+    assert (black - missing).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_gradients_reach_every_parameter_that_should_learn(model_name, stem):
+    model = make(model_name, stem).train()
+    options = {"drop": 0.5, "parts": 3} if stem != "masked" else {}
+    sampler = create_sampler("dropout" if options else "full", 3, **options)
+    random = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():  # open the gates that start at exactly zero
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    for _ in range(12):
+        model(pixels(12), parts=sampler(12, random)).logsumexp(1).sum().backward()
+    for label, parameter in model.named_parameters():
+        assert parameter.grad is not None, label
+        assert torch.isfinite(parameter.grad).all(), label
+        # a convolution's bias before a batch norm cannot matter
+        assert parameter.grad.abs().sum() > 0, label
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_parts_give_what_each_subset_gives_alone(stem, sampler):
+    model, images = make(stem=stem), pixels(9)
+    parts = create_sampler(sampler, 3, **({"drop": 0.5, "parts": 4} if sampler == "dropout" else {}))(
+        9, torch.Generator().manual_seed(2)
+    )
+    together = model(images, parts=parts)
+    alone = [
+        model(images[part.start : part.stop][:, list(part.subset)], channels=RGB.key(part.subset)) for part in parts
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_pixels_are_normalised_with_the_channels_own_statistics():
+    model, images = make(), pixels(2)
+    plain = create_model("compact_k7", channels="R,G,B", num_classes=4, model_options={"width": 16}).eval()
+    plain.load_state_dict(model.state_dict())
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (RGB.mean, RGB.std))
+    torch.testing.assert_close(model(images), plain((images.float() - mean) / std))
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape", "message"),
+    [
+        (["R", "X"], (1, 2, 8, 8), "unknown channel 'X'; the channels are R, G, B"),
+        (["R", "R"], (1, 2, 8, 8), "channel 'R' is given twice"),
+        (["R"], (1, 3, 8, 8), r"images of shape \(1, 3, 8, 8\) given for 1 channels \(R\)"),
+        (None, (1, 2, 8, 8), r"given for 3 channels \(R, G, B\)"),
+        (None, (3, 8, 8), r"expected \(batch, 3, height, width\)"),
+    ],
+)
+def test_images_that_do_not_fit_their_names_are_refused(channels, shape, message):
+    with pytest.raises(ChannelError, match=message):
+        make()(torch.zeros(shape), channels=channels)
+
+
+def test_a_backbone_called_on_its_own_says_what_to_call():
+    with pytest.raises(RuntimeError, match="call the classifier, not its backbone"):
+        make().backbone(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(RuntimeError, match="call the classifier"):
+        shown_parts()

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from anychannel.channels import ChannelError, ChannelSet
+from anychannel.models import (
+    REFERENCE_NETWORKS,
+    ModelFileError,
+    create_model,
+    create_reference,
+    list_models,
+    load_model,
+    save_model,
+)
+from anychannel.models.slot import StemSlot
+
+FAMILIES = {
+    "resnet10t": 32,
+    "convnext_atto": 32,
+    "efficientnet_b0": 32,
+    "mobilenetv4_conv_small": 32,
+    "regnetx_002": 32,
+    "densenet121": 32,
+    "vgg11": 32,
+    "vit_tiny_patch16_224": 224,
+    "tf_efficientnet_lite0": 33,
+}
+
+
+def test_the_report_networks_have_the_reports_parameter_counts():
+    expected = {
+        "task_1/resnet18": 11_194_482,
+        "task_1/v1": 11_199_730,
+        "task_1/v2": 11_204_274,
+        "task_1/v4": 11_204_274,
+        "task_2/resnet34": 21_302_642,
+        "task_2/v1": 205_204,
+        "task_2/v2": 212_884,
+    }
+    counted = {name: sum(p.numel() for p in create_reference(name).parameters()) for name in REFERENCE_NETWORKS}
+    # the report's v3 count (11,192,700) lies below a ResNet18 without any first convolution, so it left the kernels out
+    assert counted.pop("task_1/v3") == 11_194_482 - 1_728 + 4 * 1_728 + (3 * 4 + 4) + (4 * 4 + 4)
+    assert counted == expected
+
+
+@pytest.mark.parametrize(("name", "size"), FAMILIES.items())
+@pytest.mark.parametrize("stem", ["static", "per_size"])
+def test_a_timm_model_takes_a_stem_and_any_subset(name, size, stem):
+    model = create_model(name, channels="R,G,B,NIR", num_classes=5, stem=stem).eval()
+    for names in ("R,G,B,NIR", "NIR", "R,NIR"):
+        with torch.no_grad():
+            logits = model(torch.randn(1, len(names.split(",")), size, size), channels=names)
+        assert logits.shape == (1, 5)
+        assert torch.isfinite(logits).all()
+
+
+def test_the_static_stem_leaves_a_timm_model_what_it_was():
+    import timm
+
+    plain = timm.create_model("resnet10t", num_classes=5).eval()
+    model = create_model("timm/resnet10t", channels="R,G,B", num_classes=5).eval()
+    state = {name.replace(".stem.weight", ".weight"): value for name, value in model.backbone.state_dict().items()}
+    plain.load_state_dict(state)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(images), plain(images))
+
+
+def test_our_names_are_the_reports_networks_and_the_prefix_reaches_timms():
+    ours, timms = (create_model(name, channels="R,G,B", num_classes=5) for name in ("resnet18", "timm/resnet18"))
+    assert ours.stem.geometry.kernel_size == (3, 3)
+    assert ours.stem.geometry.stride == (1, 1)
+    assert timms.stem.geometry.kernel_size == (7, 7)
+    assert {"resnet18", "compact_k7"} <= set(list_models())
+    assert "timm/convnext_atto" in list_models(with_timm=True)
+
+
+def test_the_stem_sits_where_the_first_convolution_was():
+    model = create_model("mobilenetv4_conv_small", channels="a,b", num_classes=3)
+    slots = [name for name, module in model.named_modules() if isinstance(module, StemSlot)]
+    assert slots == ["backbone.conv_stem"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "resnet81"}, r"unknown model 'resnet81' \(did you mean .*the models are resnet18"),
+        ({"model": "compact_k7", "model_options": {"wide": 3}}, "model 'compact_k7' does not take these options"),
+        ({"stem": "dynamic"}, "unknown stem 'dynamic'; the stems are static"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"classes": ["a"]}, "num_classes is 4, but 1 class names were given"),
+        ({"model": "mixer_s32_224", "channels": "R,G,B", "stem": "nope"}, "unknown stem"),
+    ],
+)
+def test_a_wrong_name_or_option_is_refused_with_the_valid_ones(options, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(**({"channels": "R,G,B", "num_classes": 4} | options))
+
+
+def test_an_unknown_reference_network_lists_the_eight():
+    with pytest.raises(ValueError, match="unknown reference network 'v2'; they are task_1/resnet18, task_1/v1"):
+        create_reference("v2")
+
+
+def test_new_statistics_must_fit_the_number_of_channels():
+    model = create_model("compact_k7", channels="R,G,B", num_classes=2)
+    with pytest.raises(ChannelError, match="the stem has 3 input channels"):
+        model.set_channels(ChannelSet(("R", "G")))
+
+
+class TestLoading:
+    @pytest.fixture
+    def saved(self, tmp_path: Path) -> Path:
+        save_model(create_model("compact_k7", channels="R,G", num_classes=2, model_options={"width": 16}), tmp_path)
+        return tmp_path
+
+    def test_a_missing_file_is_named(self, saved):
+        (saved / "weights" / "best.safetensors").unlink()
+        with pytest.raises(ModelFileError, match=r"best\.safetensors is missing"):
+            load_model(saved)
+
+    def test_a_damaged_description_is_named(self, saved):
+        (saved / "model.json").write_text("{")
+        with pytest.raises(ModelFileError, match=r"model\.json is damaged"):
+            load_model(saved)
+
+    def test_truncated_weights_are_named(self, saved):
+        weights = saved / "weights" / "best.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+        with pytest.raises(ModelFileError, match=r"best\.safetensors does not hold the weights"):
+            load_model(saved)
+
+    def test_weights_of_another_network_are_named(self, saved):
+        description = json.loads((saved / "model.json").read_text())
+        (saved / "model.json").write_text(json.dumps(description | {"num_classes": 3, "classes": None}))
+        with pytest.raises(ModelFileError, match="does not hold the weights"):
+            load_model(saved)
