@@ -8,6 +8,11 @@ from torch import Tensor
 
 from anychannel.channels import Subset
 from anychannel.stems import ConvGeometry, KernelAttentionStem, MaskedStem, PerSizeStem, StaticStem
+from anychannel.stems.completion import CompletionStem
+from anychannel.stems.generated import HypernetworkStem, TemplateStem
+from anychannel.stems.grey import GreyStem
+from anychannel.stems.sliced import SlicedStem
+from anychannel.stems.table import TableStem
 
 
 def convolve_one(image: Tensor, kernel: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
@@ -71,4 +76,77 @@ def kernel_attention(stem: KernelAttentionStem, images: Tensor, subset: Subset) 
     return torch.stack(results)
 
 
-TWINS = {"static": static, "masked": masked, "per_size": per_size, "kernel_attention": kernel_attention}
+def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
+    """Estimate each missing channel at every pixel by linear regression, then convolve the completed image."""
+    covariance = stem.covariance
+    results = []
+    for image in images:
+        full = torch.stack([torch.zeros_like(image[0])] * stem.in_chans)
+        for plane, position in zip(image, subset, strict=True):
+            full[position] = plane
+        for position in set(range(stem.in_chans)) - set(subset):
+            block = torch.stack([torch.stack([covariance[i, j] for j in subset]) for i in subset])
+            strength = stem.ridge * sum(block[i, i] for i in range(len(subset))) / len(subset)
+            block = block + strength * torch.eye(len(subset), dtype=block.dtype)
+            coefficients = torch.inverse(block) @ torch.stack([covariance[position, j] for j in subset])
+            full[position] = sum(c * plane for c, plane in zip(coefficients, image, strict=True))
+        results.append(convolve_one(full, stem.weight, stem.bias, stem.geometry))
+    return torch.stack(results)
+
+
+def sliced(stem: SlicedStem, images: Tensor, subset: Subset) -> Tensor:
+    """Scale the present channels up, leave the others out."""
+    scale = (stem.in_chans / len(subset)) ** stem.power
+    return torch.stack(
+        [convolve_one(scale * image, stem.weight[:, list(subset)], stem.bias, stem.geometry) for image in images]
+    )
+
+
+def grey(stem: GreyStem, images: Tensor, subset: Subset) -> Tensor:
+    """Fill the missing channels with the mean picture of the present ones."""
+    results = []
+    for image in images:
+        full = torch.stack([image.sum(0) / len(subset)] * stem.in_chans)
+        for plane, position in zip(image, subset, strict=True):
+            full[position] = plane
+        results.append(convolve_one(full, stem.weight, stem.bias, stem.geometry))
+    return torch.stack(results)
+
+
+def table(stem: TableStem, images: Tensor, subset: Subset) -> Tensor:
+    """Look the kernel up."""
+    kernel = stem.kernels["_".join(str(position) for position in subset)]
+    return torch.stack([convolve_one(image, kernel, stem.bias, stem.geometry) for image in images])
+
+
+def hypernetwork(stem: HypernetworkStem, images: Tensor, subset: Subset) -> Tensor:
+    """Generate one slice after the other."""
+    slices = []
+    for position in subset:
+        hidden = stem.hidden.weight @ stem.embedding[position] + stem.hidden.bias
+        slices.append((stem.output.weight @ hidden + stem.output.bias).view(stem.out_chans, *stem.geometry.kernel_size))
+    kernel = torch.stack(slices, dim=1)
+    return torch.stack([convolve_one(image, kernel, stem.bias, stem.geometry) for image in images])
+
+
+def template(stem: TemplateStem, images: Tensor, subset: Subset) -> Tensor:
+    """Mix one slice after the other."""
+    slices = [
+        sum(c * one for c, one in zip(stem.coefficients[position], stem.templates, strict=True)) for position in subset
+    ]
+    kernel = torch.stack(slices, dim=1)
+    return torch.stack([convolve_one(image, kernel, stem.bias, stem.geometry) for image in images])
+
+
+TWINS = {
+    "completion": completion,
+    "sliced": sliced,
+    "grey": grey,
+    "table": table,
+    "hypernetwork": hypernetwork,
+    "template": template,
+    "static": static,
+    "masked": masked,
+    "per_size": per_size,
+    "kernel_attention": kernel_attention,
+}

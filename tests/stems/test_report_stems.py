@@ -77,7 +77,7 @@ def test_a_wrong_option_is_refused(options):
 
 
 def test_an_unknown_stem_lists_the_valid_ones():
-    with pytest.raises(ValueError, match=r"unknown stem 'per-size' .did you mean 'per_size'.*static, masked"):
+    with pytest.raises(ValueError, match=r"unknown stem 'per-size' .did you mean 'per_size'.*static, completion"):
         create_stem("per-size", conv())
 
 

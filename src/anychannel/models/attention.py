@@ -44,8 +44,8 @@ class SelfAttention(nn.Module):
             missing = value.shape[-1] - self.key_channels
             query, key = F.pad(query, (0, missing)), F.pad(key, (0, missing))
             # one head each; without contiguous rows the CPU falls back to the quadratic form
-            heads = (tensor.contiguous().unsqueeze(1) for tensor in (query, key, value))
-            attended = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
+            query, key, value = (tensor.contiguous().unsqueeze(1) for tensor in (query, key, value))
+            attended = F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
         gated: Tensor = self.gamma * attended.transpose(1, 2).reshape(x.shape)
         return gated + x
 

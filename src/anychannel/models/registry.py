@@ -127,8 +127,9 @@ def create_model(
         raise ValueError(f"num_classes is {num_classes}, but {len(classes)} class names were given")
     network = create_backbone(model, len(known), num_classes, **(model_options or {}))
     path, conv = find_first_conv(network, len(known))
+    adaptive = create_stem(stem, conv, correlation=known.correlation, **(stem_options or {}))
     parent, _, attribute = path.rpartition(".")
-    setattr(network.get_submodule(parent), attribute, StemSlot(create_stem(stem, conv, **(stem_options or {}))))
+    setattr(network.get_submodule(parent), attribute, StemSlot(adaptive))
     spec = ModelSpec(
         model=model,
         num_classes=num_classes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anychannel.stems.base import ConvGeometry, Stem
+from anychannel.stems.completion import CompletionStem
 from anychannel.stems.kernel_attention import KernelAttentionStem
 from anychannel.stems.masked import MaskedStem
 from anychannel.stems.per_size import PerSizeStem
@@ -11,6 +12,7 @@ from anychannel.stems.static import StaticStem
 
 __all__ = [
     "STEMS",
+    "CompletionStem",
     "ConvGeometry",
     "KernelAttentionStem",
     "MaskedStem",

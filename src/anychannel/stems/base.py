@@ -54,6 +54,9 @@ class Stem(nn.Module):
     per_image: ClassVar[bool] = False
     """Whether the kernel depends on the image, so that no static convolution equals it."""
 
+    uses_correlation: ClassVar[bool] = False
+    """Whether the constructor takes the channels' ``correlation``."""
+
     def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
         super().__init__()
         if in_chans < 1 or out_chans < 1:
@@ -92,6 +95,12 @@ class Stem(nn.Module):
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
         """Start from a plain convolution's kernel (out, C, kh, kw), trained or freshly initialised."""
         raise NotImplementedError
+
+    def copy_bias(self, bias: Tensor | None) -> None:
+        """Take over a convolution's bias where both have one."""
+        if self.bias is not None and bias is not None:
+            with torch.no_grad():
+                self.bias.copy_(bias)
 
     def options(self) -> dict[str, Any]:
         """The keyword options that rebuild this stem, beyond its sizes; saved with the model."""

@@ -85,8 +85,7 @@ class KernelAttentionStem(Stem):
         """Every kernel starts at the convolution's, plus a tenth of its scale in noise to tell them apart."""
         noise = torch.randn_like(self.kernels) * (0.1 * weight.std() if weight.numel() > 1 else 0.1)
         self.kernels.copy_(weight + noise)
-        if self.bias is not None and bias is not None:
-            self.bias.copy_(bias)
+        self.copy_bias(bias)
 
     def options(self) -> dict[str, Any]:
         """Number of kernels and the temperature's course."""

@@ -66,8 +66,7 @@ class MaskedStem(Stem):
         """The kernel becomes the generator's bias; its weights start at the kernel's scale over sqrt(C)."""
         self.generator.bias.copy_(weight.flatten())
         nn.init.normal_(self.generator.weight, std=float(weight.std()) / self.in_chans**0.5)
-        if self.bias is not None and bias is not None:
-            self.bias.copy_(bias)
+        self.copy_bias(bias)
 
     def options(self) -> dict[str, Any]:
         """The channel set that it was trained on."""

@@ -46,5 +46,4 @@ class PerSizeStem(Stem):
             picked = torch.linspace(0, self.in_chans - 1, n).round().long()
             module.bias.copy_((weight[:, picked] * (self.in_chans / n)).flatten())
             nn.init.normal_(module.weight, std=scale / n**0.5)
-        if self.bias is not None and bias is not None:
-            self.bias.copy_(bias)
+        self.copy_bias(bias)

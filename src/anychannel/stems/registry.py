@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
 from anychannel.stems.base import ConvGeometry, Stem
+from anychannel.stems.completion import CompletionStem
+from anychannel.stems.generated import HypernetworkStem, TemplateStem
+from anychannel.stems.grey import GreyStem
 from anychannel.stems.kernel_attention import KernelAttentionStem
 from anychannel.stems.masked import MaskedStem
 from anychannel.stems.per_size import PerSizeStem
+from anychannel.stems.sliced import SlicedStem
 from anychannel.stems.static import StaticStem
+from anychannel.stems.table import TableStem
 
 STEMS: dict[str, type[Stem]] = {
     "static": StaticStem,
+    "completion": CompletionStem,
+    "sliced": SlicedStem,
+    "grey": GreyStem,
+    "table": TableStem,
+    "hypernetwork": HypernetworkStem,
+    "template": TemplateStem,
     "masked": MaskedStem,
     "per_size": PerSizeStem,
     "kernel_attention": KernelAttentionStem,
@@ -46,12 +58,15 @@ def geometry_of(conv: nn.Conv2d) -> ConvGeometry:
     return ConvGeometry(kernel_size, stride, padding, dilation, same)
 
 
-def create_stem(name: str, conv: nn.Conv2d, **options: Any) -> Stem:
+def create_stem(
+    name: str, conv: nn.Conv2d, *, correlation: Sequence[Sequence[float]] | None = None, **options: Any
+) -> Stem:
     """A stem in the image of ``conv``, starting from its kernel.
 
     Args:
         name: one of ``list_stems()``.
         conv: the convolution to replace; its input channels are the full set.
+        correlation: (C, C) correlation of the channels, for the stems that use it.
         options: the stem's own keyword options.
 
     Raises:
@@ -62,6 +77,8 @@ def create_stem(name: str, conv: nn.Conv2d, **options: Any) -> Stem:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"unknown stem {name!r}{hint}; the stems are {', '.join(STEMS)}")
     geometry, bias = geometry_of(conv), conv.bias is not None
+    if STEMS[name].uses_correlation:
+        options["correlation"] = correlation
     try:
         stem = STEMS[name](conv.in_channels, conv.out_channels, geometry, bias, **options)
     except TypeError as error:

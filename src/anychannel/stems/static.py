@@ -21,14 +21,16 @@ class StaticStem(Stem):
         self.weight = nn.Parameter(torch.empty(out_chans, in_chans, *geometry.kernel_size))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
+    def kernel(self, subset: Subset) -> Tensor:
+        """Kernel (out, k, kh, kw) for the k channels of a subset: here the slices of the channels that are there."""
+        return self.weight if len(subset) == self.in_chans else self.weight[:, list(subset)]
+
     def features(self, images: Tensor, subset: Subset) -> Tensor:
-        """Convolve with the kernel's slices for the channels that are there."""
-        full = len(subset) == self.in_chans
-        return self.convolve(images, self.weight if full else self.weight[:, list(subset)])
+        """One static convolution with the subset's kernel."""
+        return self.convolve(images, self.kernel(subset))
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
         """Copy the convolution."""
         self.weight.copy_(weight)
-        if self.bias is not None and bias is not None:
-            self.bias.copy_(bias)
+        self.copy_bias(bias)

@@ -1,0 +1,126 @@
+"""Linear completion: every missing channel replaced by its best linear estimate, folded into the kernel.
+
+With the channels' covariance C over the training pixels, the best linear estimate of all channels from those of a
+subset S is x_hat = M_S x_S with M_S = C[:, S] C[S, S]^-1 (the conditional mean of a Gaussian). A convolution of the
+completed image is a convolution of the present channels with the kernel W_S = W M_S, so completion costs nothing: no
+parameters, no further arithmetic, one static convolution over the channels that are there.
+
+Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 2018, and Przewiezlikowski et al.,
+"MisConv: Convolutional Neural Networks for Missing Data", WACV 2022, which integrate over missing pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from anychannel.channels import Subset
+from anychannel.stems.base import ConvGeometry
+from anychannel.stems.static import StaticStem
+
+RESIDUALS = ("none", "missing")
+
+
+def completion_matrix(covariance: Tensor, subset: Subset, ridge: float) -> Tensor:
+    """M_S = C[:, S] (C[S, S] + ridge * mean variance * I)^-1, of shape (C, k); rows of present channels are exact.
+
+    Args:
+        covariance: (C, C), symmetric, positive semi-definite, in normalised units.
+        subset: the k present channels.
+        ridge: share of the mean variance added to the diagonal, so that channels that repeat each other stay solvable.
+    """
+    present = list(subset)
+    block = covariance[present][:, present]
+    diagonal = ridge * block.diagonal().mean() * torch.eye(len(present), dtype=block.dtype, device=block.device)
+    estimate = torch.linalg.solve(block + diagonal, covariance[present]).T
+    exact = torch.zeros_like(estimate)
+    exact[present, range(len(present))] = 1
+    is_present = torch.zeros(len(covariance), 1, dtype=torch.bool, device=block.device)
+    is_present[present] = True
+    return torch.where(is_present, exact, estimate)
+
+
+class CompletionStem(StaticStem):
+    """A plain convolution whose kernel for a subset is W M_S; on the full set exactly ``nn.Conv2d``.
+
+    Args:
+        in_chans, out_chans, geometry, bias: see ``Stem``.
+        correlation: (C, C) correlation of the channels over the training pixels, which is their covariance after
+            normalisation; None starts from independent channels, which is ``static``.
+        ridge: see ``completion_matrix``.
+        learn_covariance: learn the covariance with the network, as L L^T with L a full matrix that starts at its
+            square root.
+        residual: ``none``, or ``missing``: a learned correction that starts at zero, one kernel for each pair of a
+            missing and a present channel, summed over the missing ones; (C, C) pairs whatever the subsets.
+
+    Raises:
+        ValueError: the correlation is not a symmetric (C, C) matrix, or an option is out of range.
+    """
+
+    uses_correlation: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        in_chans: int,
+        out_chans: int,
+        geometry: ConvGeometry,
+        bias: bool = False,
+        *,
+        correlation: Sequence[Sequence[float]] | None = None,
+        ridge: float = 1e-4,
+        learn_covariance: bool = False,
+        residual: str = "none",
+    ) -> None:
+        super().__init__(in_chans, out_chans, geometry, bias)
+        if residual not in RESIDUALS:
+            raise ValueError(f"unknown residual {residual!r}; use one of {', '.join(RESIDUALS)}")
+        if ridge < 0:
+            raise ValueError(f"ridge must not be negative, got {ridge}")
+        self.ridge = ridge
+        self.learn_covariance = learn_covariance
+        measured = self.check_correlation(correlation)
+        self.root: nn.Parameter | None = None
+        self.covariance: Tensor
+        if learn_covariance:
+            values, vectors = torch.linalg.eigh(measured)
+            self.root = nn.Parameter(vectors * values.clamp(min=1e-6).sqrt())
+        else:
+            self.register_buffer("covariance", measured)
+        self.residual = nn.Parameter(torch.zeros(in_chans, *self.weight.shape)) if residual == "missing" else None
+
+    def check_correlation(self, correlation: Sequence[Sequence[float]] | None) -> Tensor:
+        """The correlation as a float32 matrix."""
+        if correlation is None:
+            return torch.eye(self.in_chans)
+        matrix = torch.tensor(correlation, dtype=torch.float32)
+        if matrix.shape != (self.in_chans, self.in_chans) or not torch.allclose(matrix, matrix.T, atol=1e-5):
+            raise ValueError(
+                f"correlation must be a symmetric {self.in_chans} x {self.in_chans} matrix, got shape "
+                f"{tuple(matrix.shape)}"
+            )
+        return matrix
+
+    def kernel(self, subset: Subset) -> Tensor:
+        """W_S of shape (out, k, kh, kw), in float32 whatever autocast says."""
+        if len(subset) == self.in_chans:
+            return self.weight
+        present = list(subset)
+        with torch.autocast(self.weight.device.type, enabled=False):
+            covariance = self.covariance if self.root is None else self.root @ self.root.T
+            matrix = completion_matrix(covariance, subset, self.ridge).to(self.weight.dtype)
+            kernel = torch.einsum("ocyx,ck->okyx", self.weight, matrix)
+            if self.residual is not None:
+                missing = [position for position in range(self.in_chans) if position not in subset]
+                kernel = kernel + self.residual[missing][:, :, present].sum(0)
+        return kernel
+
+    def options(self) -> dict[str, Any]:
+        """Ridge and what is learned; the covariance itself is saved with the weights."""
+        return {
+            "ridge": self.ridge,
+            "learn_covariance": self.learn_covariance,
+            "residual": "none" if self.residual is None else "missing",
+        }

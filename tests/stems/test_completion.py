@@ -1,0 +1,116 @@
+"""Completion against statistics: what the kernel stands for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from torch import nn
+
+from anychannel.channels import ChannelSet
+from anychannel.stems import create_stem
+from anychannel.stems.completion import completion_matrix
+
+
+def correlated_pixels(channels: int = 4, pixels: int = 5000) -> np.ndarray:
+    random = np.random.default_rng(0)
+    mixed = random.normal(size=(pixels, channels)) @ random.normal(size=(channels, channels))
+    return (mixed - mixed.mean(0)) / mixed.std(0)
+
+
+@pytest.mark.parametrize("subset", [(0,), (1, 3), (0, 1, 2), (0, 1, 2, 3)], ids=str)
+def test_the_matrix_is_the_linear_regression_on_the_present_channels(subset):
+    pixels = correlated_pixels()
+    covariance = torch.tensor(np.cov(pixels.T, bias=True))
+    matrix = completion_matrix(covariance, subset, ridge=0.0).numpy()
+    fitted = LinearRegression(fit_intercept=False).fit(pixels[:, subset], pixels)
+    np.testing.assert_allclose(matrix, fitted.coef_, atol=1e-8)
+
+
+def test_independent_channels_make_it_the_static_stem():
+    conv, images = nn.Conv2d(3, 4, 3), torch.randn(2, 2, 8, 8)
+    completion, static = (create_stem(name, conv) for name in ("completion", "static"))
+    torch.testing.assert_close(completion(images, (0, 2)), static(images, (0, 2)))
+
+
+def test_channels_that_repeat_each_other_stay_solvable():
+    same = torch.ones(3, 3)
+    matrix = completion_matrix(same, (0, 1), ridge=1e-4)
+    assert torch.isfinite(matrix).all()
+    assert float(matrix[2].sum()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 64])
+def test_it_works_from_1_to_64_channels_without_growing_with_the_subsets(channels):
+    correlation = ChannelSet(
+        tuple(f"band_{i}" for i in range(channels)),
+        correlation=np.corrcoef(correlated_pixels(channels).T).reshape(channels, channels),
+    ).correlation
+    conv = nn.Conv2d(channels, 4, 3)
+    stem = create_stem("completion", conv, correlation=correlation)
+    assert sum(p.numel() for p in stem.parameters()) == sum(p.numel() for p in conv.parameters())
+    subset = tuple(range(0, channels, 2))
+    assert torch.isfinite(stem(torch.randn(2, len(subset), 8, 8), subset)).all()
+
+
+def test_a_learned_residual_starts_at_zero_and_learns():
+    conv, images = nn.Conv2d(3, 4, 3), torch.randn(2, 2, 8, 8)
+    correlation = ((1.0, 0.5, 0.2), (0.5, 1.0, 0.1), (0.2, 0.1, 1.0))
+    plain = create_stem("completion", conv, correlation=correlation)
+    learning = create_stem("completion", conv, correlation=correlation, residual="missing")
+    torch.testing.assert_close(plain(images, (0, 2)), learning(images, (0, 2)))
+    learning(images, (0, 2)).square().sum().backward()
+    gradient = learning.residual.grad
+    assert gradient[1][:, [0, 2]].abs().sum() > 0
+    assert not gradient[[0, 2]].any()
+
+
+def test_a_learned_covariance_starts_at_the_measured_one_and_learns():
+    conv, images = nn.Conv2d(3, 4, 3), torch.randn(2, 1, 8, 8)
+    correlation = ((1.0, 0.5, 0.2), (0.5, 1.0, 0.1), (0.2, 0.1, 1.0))
+    fixed = create_stem("completion", conv, correlation=correlation)
+    learned = create_stem("completion", conv, correlation=correlation, learn_covariance=True)
+    torch.testing.assert_close(fixed(images, (1,)), learned(images, (1,)), rtol=1e-4, atol=1e-5)
+    learned(images, (1,)).square().sum().backward()
+    assert learned.root.grad.abs().sum() > 0
+
+
+def test_the_covariance_is_saved_with_the_weights():
+    correlation = ((1.0, 0.5), (0.5, 1.0))
+    stem = create_stem("completion", nn.Conv2d(2, 4, 3), correlation=correlation)
+    other = create_stem("completion", nn.Conv2d(2, 4, 3))
+    other.load_state_dict(stem.state_dict())
+    torch.testing.assert_close(other.covariance, torch.tensor(correlation))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"residual": "all"}, "unknown residual 'all'; use one of none, missing"),
+        ({"ridge": -1}, "ridge must not be negative, got -1"),
+        ({"correlation": ((1.0, 0.5), (0.4, 1.0))}, r"correlation must be a symmetric 2 x 2 matrix"),
+        ({"correlation": ((1.0,),)}, r"symmetric 2 x 2 matrix, got shape \(1, 1\)"),
+    ],
+)
+def test_a_wrong_option_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        create_stem("completion", nn.Conv2d(2, 4, 3), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("sliced", {"power": 2}, "power must be between 0 and 1, got 2"),
+        ("hypernetwork", {"embedding": 0}, "embedding must be at least 1, got 0"),
+        ("template", {"templates": 0}, "templates must be at least 1, got 0"),
+    ],
+)
+def test_the_peers_refuse_wrong_options_too(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_stem(name, nn.Conv2d(2, 4, 3), **options)
+
+
+def test_the_table_refuses_more_channels_than_it_can_list():
+    with pytest.raises(ValueError, match="takes at most 8 channels, got 9; use completion"):
+        create_stem("table", nn.Conv2d(9, 4, 3))
