@@ -1,0 +1,21 @@
+"""Data: files or an embedded data set -> decoded cache -> batches -> augmented batches."""
+
+from anychannel.data.augment import augment
+from anychannel.data.batches import iterate_batches, to_tensor
+from anychannel.data.dataset import SPLITS, ImageDataset, Split
+from anychannel.data.decode import read_image
+from anychannel.data.load import list_datasets, load_dataset
+from anychannel.data.problems import DataError
+
+__all__ = [
+    "SPLITS",
+    "DataError",
+    "ImageDataset",
+    "Split",
+    "augment",
+    "iterate_batches",
+    "list_datasets",
+    "load_dataset",
+    "read_image",
+    "to_tensor",
+]

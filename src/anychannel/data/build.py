@@ -1,0 +1,129 @@
+"""Decode every listed file once, into memory-mapped arrays; note what cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anychannel.data.cache import Arrays, check_space
+from anychannel.data.dataset import SPLITS
+from anychannel.data.decode import ReadSettings, read_pixels
+from anychannel.data.digests import digest_bytes
+from anychannel.data.listing import Entry, Listing
+from anychannel.data.problems import ImageError, Problems
+from anychannel.data.workers import chunked, count_workers
+from anychannel.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class Template:
+    """What all images have to be like: the first readable one, and its path."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    path: str
+
+    def check(self, pixels: np.ndarray) -> None:
+        """Refuse an image of another number type or shape.
+
+        Raises:
+            ImageError: it says what differs from which file.
+        """
+        if pixels.dtype != self.dtype:
+            raise ImageError(
+                f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype.name}",
+                "bring all files to one number type",
+            )
+        if pixels.shape[0] != self.shape[0]:
+            raise ImageError(
+                f"it has {pixels.shape[0]} channels, but {self.path} has {self.shape[0]}",
+                "all files need the same channels",
+            )
+        if pixels.shape != self.shape:
+            (height, width), (other_height, other_width) = pixels.shape[1:], self.shape[1:]
+            raise ImageError(
+                f"it is {height} x {width} pixels, but {self.path} is {other_height} x {other_width}",
+                "give a size, to which all are brought",
+            )
+
+
+def find_template(listing: Listing, digests: Mapping[str, str], settings: ReadSettings) -> Template | None:
+    """Decode files in the lists' order until one can be used; None where none can."""
+    for split in SPLITS:
+        for entry in listing.splits[split]:
+            if entry.path in digests:
+                try:
+                    pixels = read_pixels((listing.root / entry.path).read_bytes(), settings)
+                except (ImageError, OSError):
+                    continue
+                return Template(pixels.shape, pixels.dtype, entry.path)
+    return None
+
+
+def decode_all(
+    listing: Listing,
+    digests: Mapping[str, str],
+    settings: ReadSettings,
+    folder: Path,
+    problems: Problems,
+    *,
+    progress: bool = False,
+) -> Arrays:
+    """Decode all splits into ``<split>.npy`` files, a few images in memory at a time.
+
+    Args:
+        listing: what to decode.
+        digests: content digest of every file that could be read; others are left out.
+        settings: how.
+        folder: where the arrays go.
+        problems: gets every file that cannot be used. Its row is left zero, so do not use the arrays then.
+        progress: show a bar on standard error.
+
+    Returns:
+        (N, C, H, W) writable memory maps by split; empty where no file could be used.
+    """
+    template = find_template(listing, digests, settings)
+    arrays: Arrays = {}
+    if template is not None:
+        shapes = {split: (len(listing.splits[split]), *template.shape) for split in SPLITS}
+        size = template.dtype.itemsize
+        check_space(folder, sum(int(np.prod(shape, dtype=np.int64)) * size for shape in shapes.values()))
+        for split, shape in shapes.items():
+            arrays[split] = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", template.dtype, shape)
+
+    def decode_chunk(chunk: Sequence[tuple[str, int, Entry]]) -> list[tuple[Entry, ImageError]]:
+        failures = []
+        for split, row, entry in chunk:
+            try:
+                data = (listing.root / entry.path).read_bytes()
+                if digest_bytes(data) != digests[entry.path]:
+                    raise ImageError("it changed while the data was being read", "load again once nothing writes to it")
+                pixels = read_pixels(data, settings)
+                if template is not None:
+                    template.check(pixels)
+                    arrays[split][row] = pixels
+            except ImageError as error:
+                failures.append((entry, error))
+            except OSError as error:
+                failures.append((entry, ImageError(f"cannot be read ({error.strerror})", "check the file")))
+        return failures
+
+    work = [
+        (split, row, entry)
+        for split in SPLITS
+        for row, entry in enumerate(listing.splits[split])
+        if entry.path in digests
+    ]
+    with progress_bar("decoding", len(work), show=progress) as advance, ThreadPoolExecutor(count_workers()) as pool:
+        for chunk, failures in zip(chunked(work), pool.map(decode_chunk, chunked(work)), strict=True):
+            for entry, error in failures:
+                at = entry.path if entry.where == entry.path else f"{entry.path} ({entry.where})"
+                problems.add(at, error.what, error.fix)
+            advance(len(chunk))
+    for array in arrays.values():
+        array.flush()  # type: ignore[attr-defined]  # a memmap, seen as an array
+    return arrays

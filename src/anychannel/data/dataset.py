@@ -1,0 +1,57 @@
+"""What a data set is once loaded: three splits of images in memory or on disk, with named channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anychannel.channels import ChannelSet
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with labels.
+
+    Args:
+        images: (N, C, H, W) uint8, uint16 or float32 in the files' own units, usually a read-only memory map.
+        labels: (N,) int64 positions in the data set's ``classes``.
+        paths: where each image comes from, as listed, relative to the data folder.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    paths: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        counts = (len(self.images), len(self.labels), len(self.paths))
+        if len(set(counts)) != 1:
+            raise ValueError(
+                "a split needs as many labels and paths as images, got {} images, {} labels, {} paths".format(*counts)
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A data set for classification.
+
+    Args:
+        name: the folder's name, or the embedded data set's.
+        channels: names in the images' channel order, with statistics over the training split.
+        classes: names in the labels' order.
+        train, val, test: the splits; no image is in two of them.
+        fingerprint: hexadecimal digest of all pixels' sources, labels, names and settings: equal data, equal digest.
+    """
+
+    name: str
+    channels: ChannelSet
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    fingerprint: str

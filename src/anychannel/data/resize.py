@@ -1,0 +1,34 @@
+"""Bring images to one size, whatever their number of channels and type."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def resize_and_crop(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize the shorter side to ``size`` and cut the centre square.
+
+    Antialiased bilinear interpolation in float32 (``torch.nn.functional.interpolate``, equal to Pillow's up to
+    rounding), rounded back to the type given. An image whose shorter side is already ``size`` is not resampled.
+
+    Args:
+        pixels: (C, H, W) uint8, uint16 or float32.
+        size: height and width in pixels.
+
+    Returns:
+        (C, size, size) of the same type.
+    """
+    height, width = pixels.shape[1:]
+    short = min(height, width)
+    if short != size:
+        target = [max(size, round(side * size / short)) for side in (height, width)]
+        image = torch.from_numpy(pixels.astype(np.float32))[None]
+        resized = F.interpolate(image, size=target, mode="bilinear", antialias=True, align_corners=False)[0].numpy()
+        if pixels.dtype != np.float32:
+            limits = np.iinfo(pixels.dtype)
+            resized = np.clip(np.rint(resized), limits.min, limits.max).astype(pixels.dtype)
+        pixels, (height, width) = resized, target
+    top, left = (height - size) // 2, (width - size) // 2
+    return np.ascontiguousarray(pixels[:, top : top + size, left : left + size])

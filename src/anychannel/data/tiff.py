@@ -1,0 +1,161 @@
+"""TIFF files of any number of channels: planar, interleaved, or one page a channel.
+
+Which axis holds the channels is what the file says (samples per pixel, ImageJ, OME or tifffile metadata). Plain stacks
+of pages do not say it: a program that writes a (40, 40, 5) array without metadata makes 40 pages of 40 x 5. Such a file
+is read by the axis whose length is the number of channels named; if both could be it, ``layout`` decides.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import tifffile
+
+from anychannel.data.orientation import ORIENTATION_TAG, orient
+from anychannel.data.problems import ImageError
+
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+LAYOUTS = ("planar", "interleaved")
+DAMAGED = (
+    tifffile.TiffFileError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OSError,
+    struct.error,
+    zlib.error,
+    MemoryError,
+)
+"""What tifffile and its codecs raise on damaged files."""
+
+REFUSED_PHOTOMETRIC = {
+    "PALETTE": ("a palette image", "convert it to RGB"),
+    "SEPARATED": ("CMYK", "convert it to RGB"),
+    "CIELAB": ("CIELAB", "convert it to RGB"),
+    "ICCLAB": ("CIELAB", "convert it to RGB"),
+    "ITULAB": ("CIELAB", "convert it to RGB"),
+    "MINISWHITE": ("greyscale stored inverted (MINISWHITE)", "save it with black as 0"),
+    "MASK": ("a transparency mask", "replace it by the image"),
+    "CFA": ("a raw sensor mosaic", "demosaic it"),
+}
+
+
+def check_layout(layout: str | None) -> None:
+    """Refuse a layout that does not exist.
+
+    Raises:
+        ValueError: it is neither None nor one of ``LAYOUTS``.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout is {' or '.join(map(repr, LAYOUTS))}, or None to let the files tell, got {layout!r}")
+
+
+def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> tuple[np.ndarray, str]:
+    """Decode a TIFF.
+
+    Args:
+        data: the file.
+        expected: number of channels that are named, None where they are not.
+        layout: ``planar`` or ``interleaved``, used only where the file does not tell which axis holds the channels.
+
+    Returns:
+        (C, H, W) pixels, and ``"RGB"``, ``"RGB with alpha"``, ``"greyscale"`` or ``""``.
+
+    Raises:
+        ImageError: the file is damaged, holds images of several sizes, or its channel axis cannot be told.
+    """
+    try:
+        with tifffile.TiffFile(BytesIO(data)) as tiff:
+            if not tiff.pages:
+                raise ImageError("it holds no image", "replace or remove it")
+            page = tiff.pages.first
+            check_complete(tiff, len(data))
+            if page.photometric.name in REFUSED_PHOTOMETRIC and not (
+                page.photometric.name == "SEPARATED" and page.samplesperpixel != 4
+            ):
+                what, fix = REFUSED_PHOTOMETRIC[page.photometric.name]
+                raise ImageError(f"it is {what}", fix)
+            if len(tiff.series) > 1:
+                shapes = " and ".join(str(tuple(series.shape)) for series in tiff.series[:3])
+                raise ImageError(f"it holds several images ({shapes})", "keep the one that you want")
+            series = tiff.series[0]
+            pixels = np.asarray(series.asarray(maxworkers=1))
+            axes, told = series.axes, is_told(series, page)
+            is_rgb = page.photometric.name in ("RGB", "YCBCR") and len(tiff.pages) == 1
+            tag = page.tags.get(ORIENTATION_TAG)
+    except ImageError:
+        raise
+    except DAMAGED as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ImageError(f"it is truncated or damaged ({reason})", "replace or remove it") from error
+    pixels = channels_first(pixels, axes, told, expected, layout)
+    meaning = {3: "RGB", 4: "RGB with alpha"}.get(len(pixels), "") if is_rgb else "greyscale" * (len(pixels) == 1)
+    return orient(pixels, 1 if tag is None else int(tag.value)), meaning
+
+
+def check_complete(tiff: tifffile.TiffFile, length: int) -> None:
+    """Refuse a file that ends before its pixels do; tifffile would fill them with zeros.
+
+    Raises:
+        ImageError: a strip or tile ends after the file's ``length`` in bytes.
+    """
+    for number, page in enumerate(tiff.pages):
+        frame = page.aspage()
+        end = max((o + n for o, n in zip(frame.dataoffsets, frame.databytecounts, strict=True)), default=0)
+        if end > length:
+            raise ImageError(
+                f"it is truncated or damaged (page {number + 1} ends at byte {end:,}, the file at {length:,})",
+                "replace or remove it",
+            )
+
+
+def is_told(series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> bool:
+    """Whether the file itself says which axis holds its channels."""
+    return page.samplesperpixel > 1 or bool(set(series.axes) & set("SC"))
+
+
+def channels_first(pixels: np.ndarray, axes: str, told: bool, expected: int | None, layout: str | None) -> np.ndarray:
+    """Bring an array to (C, H, W).
+
+    Args:
+        pixels: the file's array.
+        axes: one letter an axis, as tifffile names them (Y, X, S samples, C channels, I pages, ...).
+        told: whether the letters can be trusted to tell the channel axis.
+        expected: number of channels that are named, None where they are not.
+        layout: what to take where neither tells.
+
+    Raises:
+        ImageError: there is more than one axis beside height and width, or the channel axis cannot be told.
+    """
+    keep = [
+        i for i, (letter, length) in enumerate(zip(axes, pixels.shape, strict=True)) if length > 1 or letter in "YX"
+    ]
+    pixels = pixels.reshape([pixels.shape[i] for i in keep])
+    axes = "".join(axes[i] for i in keep)
+    if pixels.ndim == 2:
+        return pixels[None]
+    if pixels.ndim != 3:
+        raise ImageError(
+            f"it has axes {axes} of lengths {pixels.shape}, more than channels, height and width",
+            "save one image with its channels a file",
+        )
+    if told:
+        position = next((axes.index(letter) for letter in "SC" if letter in axes), None)
+        position = next(i for i, letter in enumerate(axes) if letter not in "YX") if position is None else position
+        return np.moveaxis(pixels, position, 0)
+    first, last = pixels.shape[0] == expected, pixels.shape[2] == expected
+    if layout == "planar" or (layout is None and first and not last):
+        return pixels
+    if layout == "interleaved" or (layout is None and last and not first):
+        return np.moveaxis(pixels, -1, 0)
+    if expected is not None and not first and not last:
+        return pixels
+    raise ImageError(
+        f"it is an array of {' x '.join(map(str, pixels.shape))} that does not say which axis holds its channels",
+        "give layout='planar' (channels first) or layout='interleaved' (channels last)",
+    )
