@@ -1,0 +1,188 @@
+"""Floating-point operations of a forward pass, counted without computing it.
+
+Two conventions, both in units of 1e9 operations (GFLOPs) for a whole batch in evaluation mode:
+
+``gflops_calflops``
+    What the ``calflops`` package counts, as the report does: 2 for each multiply-accumulate of a convolution or linear
+    layer, 1 for each element of a convolution's bias, of an activation, of a pooling layer's input and of a softmax,
+    2 for each element of an affine batch normalisation. It does not see ``torch.bmm``, the ``@`` operator or
+    ``scaled_dot_product_attention``.
+
+``gflops_with_attention``
+    The same plus 2 for each multiply-accumulate of those products. One attention of N queries over M keys adds
+    2 * batch * heads * (N*M*d_k + N*M*d_v), with keys of d_k and values of d_v elements. Kernel attention's mixing of
+    its kernels is such a product too.
+
+The compact networks' attention is counted as written, softmax(Q K^T) V: a softmax over N*N scores an image, and the
+keys at their own width, although the fused kernel that runs pads them to the values'.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from anychannel.channels import ChannelError
+from anychannel.models import Classifier
+from anychannel.models.attention import SelfAttention
+
+_counting = threading.Lock()
+
+
+class CountError(RuntimeError):
+    """A network's operations cannot be counted; the message says why."""
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations of one forward pass.
+
+    Args:
+        calflops: those that the calflops package sees.
+        products: those of the matrix products that it does not see.
+    """
+
+    calflops: int
+    products: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Both conventions, in GFLOPs."""
+        return {
+            "gflops_calflops": self.calflops / 1e9,
+            "gflops_with_attention": (self.calflops + self.products) / 1e9,
+        }
+
+
+def count_flops(
+    model: Classifier, *, batch_size: int, image_size: int, channels: str | Sequence[str] | None = None
+) -> dict[str, float]:
+    """GFLOPs of a batch in both conventions; see the module's text for what counts.
+
+    Args:
+        model: left as it is.
+        batch_size: images.
+        image_size: their height and width in pixels.
+        channels: names of the channels that the images hold; None means all.
+
+    Returns:
+        ``gflops_calflops`` and ``gflops_with_attention``.
+
+    Raises:
+        ChannelError: a channel is unknown, or the model does not take this subset.
+        CountError: the network does something that cannot be counted without computing it.
+    """
+    subset = model.channels.subset(channels)
+    names = [model.channels.names[position] for position in subset]
+    shape = (batch_size, len(names), image_size, image_size)
+    return count_forward(model, shape, channels=names).to_dict()
+
+
+def count_forward(model: nn.Module, shape: Sequence[int], **options: Any) -> Flops:
+    """Count the operations of ``model(images, **options)`` in evaluation mode for float32 images of this shape.
+
+    The pass runs on a copy that has sizes but no numbers (PyTorch's fake tensors), so that it takes no time and no
+    memory to speak of, whatever the sizes. calflops replaces functions of torch while it counts: one count runs at a
+    time, and other threads had better not run networks meanwhile.
+
+    Raises:
+        CountError: the network does something that cannot be counted without computing it.
+    """
+    from calflops.calculate_pipline import (  # here, since it takes seconds to import
+        CalFlopsPipline,
+        module_flop_count,
+        module_mac_count,
+    )
+
+    hollow, mode = hollow_copy(model)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    pipeline = CalFlopsPipline(hollow, include_backPropagation=False, compute_bp_factor=2.0)
+    with _counting:
+        try:
+            with mode, torch.no_grad(), unseen_products() as products:
+                pipeline.start_flops_calculate()
+                hollow(torch.empty(*shape, device=device), **options)
+            return Flops(calflops=int(pipeline.get_total_flops()), products=sum(products))
+        except ChannelError:
+            raise
+        except Exception as error:
+            raise CountError(
+                f"the operations of {type(model).__name__} on images of shape {tuple(shape)} cannot be counted: {error}"
+            ) from error
+        finally:
+            pipeline.end_flops_calculate()
+            module_flop_count.clear()
+            module_mac_count.clear()
+
+
+def hollow_copy(model: nn.Module) -> tuple[nn.Module, FakeTensorMode]:
+    """A copy in evaluation mode whose tensors have sizes but no numbers, its attention spelled out; where it runs."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    tensors = [*model.parameters(), *model.buffers()]
+    hollow = copy.deepcopy(model, {id(tensor): mode.from_tensor(tensor) for tensor in tensors}).eval()
+    for module in hollow.modules():
+        if isinstance(module, SelfAttention):
+            module.literal = True
+    return hollow, mode
+
+
+@contextmanager
+def unseen_products() -> Iterator[list[int]]:
+    """Note, as a list that grows, the operations of each matrix product that calflops does not see."""
+    noted: list[int] = []
+
+    def noting(function: Callable[..., Tensor], count: Callable[..., int]) -> Callable[..., Tensor]:
+        @wraps(function)
+        def noted_function(*args: Any, **options: Any) -> Tensor:
+            noted.append(count(*args, **options))
+            return function(*args, **options)
+
+        return noted_function
+
+    replaced: list[tuple[Any, str, Callable[..., int]]] = [
+        (F, "scaled_dot_product_attention", count_attention),
+        (torch, "bmm", count_product),
+        (torch.Tensor, "bmm", count_product),
+        (torch.Tensor, "__matmul__", count_product),
+    ]
+    own = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for owner, name, count in replaced:
+            setattr(owner, name, noting(getattr(owner, name), count))
+        yield noted
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        for owner, name, value in own:
+            if value is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+
+
+def count_product(a: Tensor, b: Tensor, **_: Any) -> int:
+    """2 for each multiply-accumulate of ``a @ b``: (..., n, m) times (..., m, p), leading axes broadcast."""
+    if a.ndim == 1 or b.ndim == 1:
+        return 2 * max(a.numel(), b.numel())
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return 2 * prod([*batch, *a.shape[-2:], b.shape[-1]])
+
+
+def count_attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    """2 for each multiply-accumulate of the two products of q (..., N, d_k), k (..., M, d_k) and v (..., M, d_v).
+
+    Leading axes (batch, heads) are the queries': keys and values that fewer heads share are used by each all the same.
+    """
+    return 2 * prod([*query.shape[:-1], key.shape[-2], query.shape[-1] + value.shape[-1]])

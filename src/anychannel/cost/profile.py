@@ -1,0 +1,111 @@
+"""What a network costs: parameters, operations, memory and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from anychannel.channels import ChannelError, Subset
+from anychannel.cost.flops import count_flops
+from anychannel.cost.latency import describe_device, measure_latency
+from anychannel.cost.memory import MemoryMeasurementError, measure_memory
+from anychannel.evaluation import choose_subsets
+from anychannel.hardware import choose_device, choose_precision
+from anychannel.models import Classifier
+
+LATENCY_BATCHES = (1, 64)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of learned values; running statistics of normalisations are not among them."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def profile(
+    model: Classifier,
+    *,
+    batch_size: int = 64,
+    image_size: int = 84,
+    subsets: str | Sequence[str] | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    memory: bool = True,
+    latency: bool = True,
+) -> dict[str, Any]:
+    """Cost of a network, for each channel subset where it depends on it.
+
+    Args:
+        model: left as it is.
+        batch_size: images of the batch whose operations are counted, and of the training step.
+        image_size: height and width in pixels.
+        subsets: as ``"R,G"``; None takes all up to 16, else the full set and at least one of each size (of some sizes
+            beyond 16 channels; see ``choose_subsets``).
+        device: where time and memory are measured: ``auto`` or a torch device; None is where the model is.
+        precision: ``fp32``, ``bf16`` or ``auto``; None is fp32. Operations do not depend on it.
+        memory, latency: whether to measure them.
+
+    Returns:
+        Plain values for JSON. ``params`` (``count_parameters``); for each subset the two GFLOPs of ``count_flops`` at
+        ``batch_size`` and ``latency_ms`` per image at batch 1 and 64 (``measure_latency``), or ``{"refused": reason}``
+        where the model does not take the subset; ``peak_memory_mb`` of a training step on the largest subset that the
+        model takes (``measure_memory``), None where it was not measured, with the reason in ``note``; the settings.
+
+    Raises:
+        ChannelError: a named subset has an unknown channel, or the model refuses it.
+        CountError: the network's operations cannot be counted.
+    """
+    target = next(model.parameters()).device if device is None else choose_device(device)
+    form = choose_precision(precision or "fp32", target)
+    chosen, sampled, note = choose_subsets(model.channels, subsets, limit=16, per_size=1)
+    rows: dict[str, dict[str, Any]] = {}
+    taken: list[Subset] = []
+    for subset in chosen:
+        key = model.channels.key(subset)
+        names = [model.channels.names[position] for position in subset]
+        try:
+            row: dict[str, Any] = dict(count_flops(model, batch_size=batch_size, image_size=image_size, channels=names))
+            if latency:
+                row["latency_ms"] = {
+                    str(size): measure_latency(
+                        model,
+                        batch_size=size,
+                        image_size=image_size,
+                        channels=names,
+                        device=str(target),
+                        precision=form,
+                    )
+                    for size in LATENCY_BATCHES
+                }
+            taken.append(subset)
+        except ChannelError as error:
+            if subsets is not None:
+                raise
+            row = {"refused": str(error)}
+        rows[key] = row
+    result: dict[str, Any] = {
+        "params": count_parameters(model),
+        "batch_size": batch_size,
+        "image_size": image_size,
+        "subsets": rows,
+        "peak_memory_mb": None,
+        "device": describe_device(target),
+        "precision": form,
+        "sampled": sampled,
+        "note": note,
+    }
+    if memory and taken:
+        largest = [model.channels.names[position] for position in max(taken, key=len)]
+        try:
+            result["peak_memory_mb"] = measure_memory(
+                model,
+                batch_size=batch_size,
+                image_size=image_size,
+                channels=largest,
+                device=str(target),
+                precision=form,
+            )
+        except MemoryMeasurementError as error:
+            result["note"] = f"{note} No memory figure: {error}.".strip()
+    return result

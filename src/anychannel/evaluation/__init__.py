@@ -1,0 +1,24 @@
+"""Evaluation: metrics on every channel subset, gaps, paired comparison."""
+
+from __future__ import annotations
+
+from anychannel.evaluation.borrow import borrowed
+from anychannel.evaluation.compare import Comparison, compare, compare_correct
+from anychannel.evaluation.evaluate import evaluate
+from anychannel.evaluation.metrics import MetricError, compute_metrics, expected_calibration_error
+from anychannel.evaluation.result import Evaluation, load_evaluation
+from anychannel.evaluation.subsets import choose_subsets
+
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "MetricError",
+    "borrowed",
+    "choose_subsets",
+    "compare",
+    "compare_correct",
+    "compute_metrics",
+    "evaluate",
+    "expected_calibration_error",
+    "load_evaluation",
+]

@@ -1,0 +1,139 @@
+"""Paired comparison of two classifiers, or of two channel subsets, on the same images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from anychannel.evaluation.result import Evaluation
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a second classifier does against a first on the same N images.
+
+    Args:
+        n: number of images N.
+        first, second: their accuracies, as fractions.
+        difference: second minus first.
+        low, high: bootstrap confidence interval of the difference.
+        confidence: its level.
+        only_first, only_second: images that only the one gets right.
+        p_value: McNemar's exact test, two-sided.
+    """
+
+    n: int
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    confidence: float
+    only_first: int
+    only_second: int
+    p_value: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def compare_correct(
+    first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Comparison:
+    """Compare two records of which images were classified correctly.
+
+    The interval is the percentile bootstrap's over images, drawn in pairs (Efron, 1979): an image enters only through
+    its difference of -1, 0 or 1, so that a resample is one draw from the multinomial distribution of their counts. The
+    test is ``mcnemar``.
+
+    Args:
+        first, second: (N,) booleans, the same images in the same order.
+        confidence: level of the interval, in (0, 1).
+        resamples: number of bootstrap draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: the records differ in length, are empty, or a number is out of range.
+    """
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if first.ndim != 1 or first.shape != second.shape or not len(first):
+        raise ValueError(f"expected two records of the same images, got shapes {first.shape} and {second.shape}")
+    if not 0 < confidence < 1 or resamples < 1:
+        raise ValueError(f"confidence must be in (0, 1) and resamples at least 1, got {confidence} and {resamples}")
+    n = len(first)
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    disagreements = only_first + only_second
+    shares = np.array([only_first, only_second, n - disagreements]) / n
+    draws = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile((draws[:, 1] - draws[:, 0]) / n, [tail, 1 - tail])
+    return Comparison(
+        n=n,
+        first=float(first.mean()),
+        second=float(second.mean()),
+        difference=(only_second - only_first) / n,
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        only_first=only_first,
+        only_second=only_second,
+        p_value=mcnemar(only_first, only_second),
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's test in its exact, two-sided form.
+
+    If two classifiers are equally good, each is the one that is right on half of the images on which they disagree, so
+    that the smaller count is binomial with p = 1/2 (McNemar, Psychometrika 1947; Dietterich, Neural Computation 1998).
+
+    Args:
+        only_first, only_second: images that only the one, or only the other, gets right.
+
+    Returns:
+        The probability of a split as uneven as this or more; 1 where they never disagree.
+    """
+    disagreements = only_first + only_second
+    at_most = sum(comb(disagreements, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, 2 * at_most / (1 << disagreements))
+
+
+def compare(
+    first: Evaluation,
+    second: Evaluation,
+    *,
+    subset: str | None = None,
+    second_subset: str | None = None,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two evaluations' predictions on the same images.
+
+    Args:
+        first, second: evaluations of the same split; for two subsets of one model, the same evaluation twice.
+        subset: key of the channel subset (``"R,G"``); None is the first's full set.
+        second_subset: key in the second evaluation, where it is another.
+        confidence, resamples, seed: see ``compare_correct``.
+
+    Raises:
+        ValueError: the images are not the same, or an evaluation lacks the subset (the message lists those it has).
+    """
+    if first.paths != second.paths or not np.array_equal(first.labels, second.labels):
+        raise ValueError(
+            f"the evaluations are not of the same images: {len(first.paths)} of {first.split!r} and "
+            f"{len(second.paths)} of {second.split!r}; evaluate both on the same split of the same data"
+        )
+    key = subset or first.full
+    records = []
+    for evaluation, wanted in ((first, key), (second, second_subset or key)):
+        if wanted not in evaluation.probabilities:
+            raise ValueError(
+                f"no predictions for the subset {wanted!r}; this evaluation has {' / '.join(evaluation.probabilities)}"
+            )
+        records.append(evaluation.probabilities[wanted].argmax(axis=1) == evaluation.labels)
+    return compare_correct(*records, confidence=confidence, resamples=resamples, seed=seed)

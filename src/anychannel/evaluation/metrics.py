@@ -1,0 +1,128 @@
+"""Figures of merit from labels and class probabilities; every rate is a fraction in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+ECE_BINS = 15
+
+
+class MetricError(ValueError):
+    """Labels and probabilities that cannot be scored; the message says what does not fit."""
+
+
+def compute_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Everything that ``evaluation/test.json`` says about one channel subset.
+
+    Args:
+        labels: (N,) true classes in 0 .. K-1.
+        probabilities: (N, K), each row a distribution over the classes.
+        classes: names of the K classes; their numbers where None.
+
+    Returns:
+        Plain values for JSON. ``n``; ``accuracy``; ``top5`` (top K where there are fewer than 5 classes); ``loss``;
+        ``ece``; ``per_class``: precision, recall, F1 and support of each class, in the classes' order; ``macro``:
+        their unweighted means over all K classes; ``confusion``: (K, K) counts, row = truth, column = prediction. A
+        class without images, or never predicted, has the rates that are not defined set to 0 and stays in the means.
+
+    Raises:
+        MetricError: the shapes do not fit, there is no image, a label is out of range, or a probability is not a
+            finite number between 0 and 1.
+    """
+    labels, probabilities = check(labels, probabilities)
+    num_classes = probabilities.shape[1]
+    names = [str(number) for number in range(num_classes)] if classes is None else list(classes)
+    if len(names) != num_classes:
+        raise MetricError(f"{len(names)} class names were given for probabilities over {num_classes} classes")
+    predicted = probabilities.argmax(axis=1)
+    every = np.arange(num_classes)
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
+    return {
+        "n": len(labels),
+        "accuracy": top_k_accuracy(labels, probabilities, 1),
+        "top5": top_k_accuracy(labels, probabilities, 5),
+        "loss": cross_entropy(labels, probabilities),
+        "ece": expected_calibration_error(labels, probabilities),
+        "macro": {
+            "precision": float(np.mean(precision)),
+            "recall": float(np.mean(recall)),
+            "f1": float(np.mean(f1)),
+        },
+        "per_class": [
+            {
+                "class": name,
+                "precision": float(precision[k]),
+                "recall": float(recall[k]),
+                "f1": float(f1[k]),
+                "support": int(support[k]),
+            }
+            for k, name in enumerate(names)
+        ],
+        "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
+    }
+
+
+def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as int64 and probabilities as float64, once they fit each other.
+
+    Raises:
+        MetricError: see ``compute_metrics``.
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    if labels.ndim != 1 or probabilities.ndim != 2 or len(labels) != len(probabilities) or not len(labels):
+        raise MetricError(
+            f"expected labels (N,) and probabilities (N, K) with N > 0, got {labels.shape} and {probabilities.shape}"
+        )
+    num_classes = probabilities.shape[1]
+    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(outside):
+        row = int(outside[0])
+        raise MetricError(f"label {labels[row]} of image {row} is outside 0..{num_classes - 1}")
+    # NaN fails both comparisons; a softmax may exceed 1 by rounding
+    wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1 + 1e-3)).all(axis=1))
+    if len(wrong):
+        row = int(wrong[0])
+        raise MetricError(
+            f"probabilities must be finite and between 0 and 1, but image {row} has {probabilities[row].min():g} to "
+            f"{probabilities[row].max():g}; give softmax outputs, and check the network's weights if they are NaN"
+        )
+    return labels.astype(np.int64), probabilities.astype(np.float64)
+
+
+def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
+    """Share of images whose true class is among the ``k`` most probable ones.
+
+    Of classes with equal probability the one with the lower number goes first, as in ``argmax``.
+    """
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
+    ahead = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
+    return float((ahead < k).mean())
+
+
+def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over the images of -ln p(true class), without label smoothing.
+
+    A probability that underflowed to 0 counts as float32's smallest normal number, that is as a loss of 87.3.
+    """
+    own = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:
+    """Top-label expected calibration error: sum over bins of n_b / N * |accuracy_b - confidence_b|.
+
+    An image's confidence is its highest probability; bin b of B holds the confidences in ((b-1)/B, b/B]. Guo et al.,
+    "On Calibration of Modern Neural Networks", ICML 2017, equation 3, with their 15 bins.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    surplus = np.bincount(index, weights=right - confidence, minlength=bins)
+    return float(np.abs(surplus).sum() / len(labels))

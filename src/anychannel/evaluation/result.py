@@ -1,0 +1,137 @@
+"""What an evaluation found, and how it is kept in a run's folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import numpy as np
+
+from anychannel.files import write_atomically, write_json
+
+FOLDER = "evaluation"
+OWN_ARRAYS = ("paths", "labels", "classes")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A classifier's results on one split, for each channel subset.
+
+    Args:
+        split: name of the split.
+        classes: names of the K classes.
+        full: key of the full channel set (``"R,G,B"``).
+        subsets: for each subset's key (``"R,G"``) what ``compute_metrics`` gives, or ``{"refused": reason}`` where the
+            model does not take the subset.
+        sampled: whether the subsets are a sample of all.
+        note: a sentence about the sample, empty where there is none.
+        paths: where each of the N images comes from.
+        labels: (N,) true classes.
+        probabilities: (N, K) float32 for each subset that was not refused.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    full: str
+    subsets: dict[str, dict[str, Any]]
+    sampled: bool
+    note: str
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: dict[str, np.ndarray]
+
+    @property
+    def gap(self) -> dict[str, dict[str, float]]:
+        """For each subset but the full one: its accuracy and macro F1 minus the full set's, as fractions.
+
+        Negative where the subset does worse. Empty where the full set was not evaluated or was refused.
+        """
+        whole = self.subsets.get(self.full)
+        if whole is None or "refused" in whole:
+            return {}
+        return {
+            key: {
+                "accuracy": figures["accuracy"] - whole["accuracy"],
+                "macro_f1": figures["macro"]["f1"] - whole["macro"]["f1"],
+            }
+            for key, figures in self.subsets.items()
+            if key != self.full and "refused" not in figures
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: all but the single images' results."""
+        return {
+            "split": self.split,
+            "n": len(self.labels),
+            "classes": list(self.classes),
+            "full": self.full,
+            "subsets": self.subsets,
+            "gap": self.gap,
+            "sampled": self.sampled,
+            "note": self.note,
+        }
+
+    def save(self, run_folder: str | Path) -> None:
+        """Write ``evaluation/SPLIT.json`` and ``evaluation/SPLIT_predictions.npz``, each whole or not at all.
+
+        The archive holds ``paths``, ``labels``, ``classes`` and the probabilities under each subset's key. (Should a
+        channel itself be called ``paths``, its key there gets a comma at its end.)
+        """
+        record, archive = files_of(run_folder, self.split)
+        arrays: dict[str, np.ndarray] = {
+            "paths": np.array(self.paths, dtype=np.str_),
+            "labels": self.labels,
+            "classes": np.array(self.classes, dtype=np.str_),
+        }
+        arrays |= {
+            key + "," * (key in OWN_ARRAYS): table.astype(np.float32) for key, table in self.probabilities.items()
+        }
+
+        write_atomically(archive, lambda temporary: write_npz(temporary, arrays))
+        write_json(record, self.to_dict())
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """As ``np.savez_compressed``, but any name will do (that takes no array called ``file``), and no time is kept."""
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            entry = ZipInfo(f"{name}.npy")
+            entry.compress_type = ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def files_of(run_folder: str | Path, split: str) -> tuple[Path, Path]:
+    """Where a run keeps an evaluation: its record and its predictions."""
+    folder = Path(run_folder) / FOLDER
+    return folder / f"{split}.json", folder / f"{split}_predictions.npz"
+
+
+def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
+    """Read back what ``Evaluation.save`` wrote.
+
+    Raises:
+        FileNotFoundError: the run holds no such evaluation.
+    """
+    record, archive = files_of(run_folder, split)
+    for file in (record, archive):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing; evaluate the run on its {split} split first")
+    values = json.loads(record.read_text(encoding="utf-8"))
+    with np.load(archive, allow_pickle=False) as arrays:
+        probabilities = {key.rstrip(","): arrays[key] for key in arrays.files if key not in OWN_ARRAYS}
+        paths, labels = tuple(arrays["paths"].tolist()), arrays["labels"]
+    return Evaluation(
+        split=values["split"],
+        classes=tuple(values["classes"]),
+        full=values["full"],
+        subsets=values["subsets"],
+        sampled=values["sampled"],
+        note=values["note"],
+        paths=paths,
+        labels=labels,
+        probabilities=probabilities,
+    )
