@@ -4,8 +4,9 @@ from anychannel.data.augment import augment
 from anychannel.data.batches import iterate_batches, to_tensor
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
 from anychannel.data.decode import read_image
-from anychannel.data.load import list_datasets, load_dataset
+from anychannel.data.load import load_dataset
 from anychannel.data.problems import DataError
+from anychannel.data.sources import list_datasets
 
 __all__ = [
     "SPLITS",

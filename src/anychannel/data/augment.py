@@ -56,7 +56,7 @@ def augment(
     if jitter:
         brightness, contrast = 1 + jitter * (2 * factors - 1)
         mean = result.mean(dim=(2, 3), keepdim=True)
-        result = brightness * (contrast * (result - mean) + mean)
+        result = torch.addcmul(brightness * (1 - contrast) * mean, result, brightness * contrast)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,10 @@ class Rows(Dataset[tuple[Tensor, Tensor]]):
     def __getstate__(self) -> dict[str, Any]:
         """A worker started afresh opens the memory map itself, instead of being sent its content."""
         state = dict(self.__dict__)
-        if isinstance(self.images, np.memmap) and self.images.filename is not None and self.images.base is not None:
-            state["images"] = None
-            state["file"] = str(self.images.filename)
+        if isinstance(self.images, np.memmap) and isinstance(self.images.base, mmap):
+            file = str(self.images.filename)
+            if file.endswith(".npy"):
+                state |= {"images": None, "file": file}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

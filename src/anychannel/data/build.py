@@ -38,11 +38,6 @@ class Template:
                 f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype.name}",
                 "bring all files to one number type",
             )
-        if pixels.shape[0] != self.shape[0]:
-            raise ImageError(
-                f"it has {pixels.shape[0]} channels, but {self.path} has {self.shape[0]}",
-                "all files need the same channels",
-            )
         if pixels.shape != self.shape:
             (height, width), (other_height, other_width) = pixels.shape[1:], self.shape[1:]
             raise ImageError(
@@ -53,14 +48,13 @@ class Template:
 
 def find_template(listing: Listing, digests: Mapping[str, str], settings: ReadSettings) -> Template | None:
     """Decode files in the lists' order until one can be used; None where none can."""
-    for split in SPLITS:
-        for entry in listing.splits[split]:
-            if entry.path in digests:
-                try:
-                    pixels = read_pixels((listing.root / entry.path).read_bytes(), settings)
-                except (ImageError, OSError):
-                    continue
-                return Template(pixels.shape, pixels.dtype, entry.path)
+    for _, entry in listing.entries:
+        if entry.path in digests:
+            try:
+                pixels = read_pixels((listing.root / entry.path).read_bytes(), settings)
+            except (ImageError, OSError):
+                continue
+            return Template(pixels.shape, pixels.dtype, entry.path)
     return None
 
 
@@ -68,7 +62,7 @@ def decode_all(
     listing: Listing,
     digests: Mapping[str, str],
     settings: ReadSettings,
-    folder: Path,
+    folder: Path | None,
     problems: Problems,
     *,
     progress: bool = False,
@@ -79,16 +73,16 @@ def decode_all(
         listing: what to decode.
         digests: content digest of every file that could be read; others are left out.
         settings: how.
-        folder: where the arrays go.
+        folder: where the arrays go; None keeps nothing and only looks for problems.
         problems: gets every file that cannot be used. Its row is left zero, so do not use the arrays then.
         progress: show a bar on standard error.
 
     Returns:
-        (N, C, H, W) writable memory maps by split; empty where no file could be used.
+        (N, C, H, W) writable memory maps by split; none where no file could be used.
     """
     template = find_template(listing, digests, settings)
     arrays: Arrays = {}
-    if template is not None:
+    if template is not None and folder is not None:
         shapes = {split: (len(listing.splits[split]), *template.shape) for split in SPLITS}
         size = template.dtype.itemsize
         check_space(folder, sum(int(np.prod(shape, dtype=np.int64)) * size for shape in shapes.values()))
@@ -105,6 +99,7 @@ def decode_all(
                 pixels = read_pixels(data, settings)
                 if template is not None:
                     template.check(pixels)
+                if arrays:
                     arrays[split][row] = pixels
             except ImageError as error:
                 failures.append((entry, error))
@@ -121,8 +116,7 @@ def decode_all(
     with progress_bar("decoding", len(work), show=progress) as advance, ThreadPoolExecutor(count_workers()) as pool:
         for chunk, failures in zip(chunked(work), pool.map(decode_chunk, chunked(work)), strict=True):
             for entry, error in failures:
-                at = entry.path if entry.where == entry.path else f"{entry.path} ({entry.where})"
-                problems.add(at, error.what, error.fix)
+                problems.add(entry.place, error.what, error.fix)
             advance(len(chunk))
     for array in arrays.values():
         array.flush()  # type: ignore[attr-defined]  # a memmap, seen as an array

@@ -31,13 +31,13 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DTYPES = ("uint8", "uint16", "float32")
 
 REFUSED_MODES = {
-    "1": "a black-and-white bitmap; convert it to 8-bit greyscale",
-    "P": "a palette image; convert it to RGB",
-    "PA": "a palette image; convert it to RGB",
-    "CMYK": "CMYK; convert it to RGB",
-    "YCbCr": "YCbCr; convert it to RGB",
-    "LAB": "CIELAB; convert it to RGB or to a TIFF",
-    "HSV": "HSV; convert it to RGB",
+    "1": "a black-and-white bitmap",
+    "P": "a palette image",
+    "PA": "a palette image",
+    "CMYK": "CMYK",
+    "YCbCr": "YCbCr",
+    "LAB": "CIELAB",
+    "HSV": "HSV",
 }
 MODE_NAMES = {1: "greyscale", 2: "greyscale with alpha", 3: "RGB", 4: "RGB with alpha"}
 
@@ -101,7 +101,7 @@ def decode(data: bytes, settings: ReadSettings) -> Decoded:
         )
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError("it holds NaN or infinite values", "replace them with the value that marks no data")
-    return Decoded(pixels, meaning)
+    return Decoded(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), meaning)
 
 
 def count_channels(count: int) -> str:
@@ -143,9 +143,13 @@ def decode_with_pillow(data: bytes) -> tuple[np.ndarray, str]:
     try:
         with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
             if image.mode in REFUSED_MODES:
-                raise ImageError(*("it is " + REFUSED_MODES[image.mode]).split("; "))
+                raise ImageError(
+                    f"it is {REFUSED_MODES[image.mode]}", "convert it to RGB, or to greyscale if it is grey"
+                )
+            if data[:8] == PNG_SIGNATURE and data[24] < 8:
+                raise ImageError(f"it holds {data[24]}-bit values", "convert it to 8 bit")
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise ImageError("it is an animation", "keep one frame of it")
+                raise ImageError("it is an animation", "save one frame of it")
             if "transparency" in image.info:
                 raise ImageError("it has a transparent colour", "convert it to RGB")
             orientation = int(image.getexif().get(ORIENTATION_TAG, 1))

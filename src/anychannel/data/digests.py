@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from stat import S_ISREG
 
+from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import Problems
 from anychannel.data.workers import chunked, count_workers
 from anychannel.files import write_text
@@ -26,39 +27,39 @@ def digest_bytes(data: bytes) -> str:
 
 
 def digest_files(
-    root: Path,
-    places: Iterable[tuple[str, str]],
+    listing: Listing,
     memory: Path,
     problems: Problems,
     *,
     verify: bool = False,
     progress: bool = False,
 ) -> dict[str, str]:
-    """Digests of files by path.
+    """Content digests of a listing's files, by path.
 
     Args:
-        root: folder to which the paths are relative.
-        places: (path, where it is listed) of each file.
-        memory: JSON file with what earlier loads of ``root`` found; read, then brought up to date.
+        listing: what to read.
+        memory: JSON file with what earlier loads of this folder found; read, then brought up to date.
         problems: gets the files that are missing, empty or unreadable, which are left out of the result.
         verify: read every file, whatever is remembered.
         progress: show a bar on standard error.
     """
     known = {} if verify else recall(memory)
     stamps: dict[str, Stamp] = {}
-    for path, where in places:
-        if path in stamps:
+    for _, entry in listing.entries:
+        if entry.path in stamps:
             continue
-        stamp = stamp_of(root / path, path, where, problems)
+        stamp = stamp_of(listing.root, entry, problems)
         if stamp is not None:
-            stamps[path] = stamp
+            stamps[entry.path] = stamp
     digests = {path: known[path][1] for path, stamp in stamps.items() if path in known and known[path][0] == stamp}
     changed = [path for path in stamps if path not in digests]
     if not changed:
         return digests
     started = time.time_ns()
     with progress_bar("reading", len(changed), show=progress) as advance, ThreadPoolExecutor(count_workers()) as pool:
-        for chunk in pool.map(lambda paths: [(p, read_digest(root / p)) for p in paths], chunked(changed)):
+        for chunk in pool.map(
+            lambda paths: [(path, read_digest(listing.root / path)) for path in paths], chunked(changed)
+        ):
             for path, digest in chunk:
                 if isinstance(digest, OSError):
                     problems.add(path, f"cannot be read ({digest.strerror})", "check the file and its permissions")
@@ -76,19 +77,21 @@ def digest_files(
     return digests
 
 
-def stamp_of(file: Path, path: str, where: str, problems: Problems) -> Stamp | None:
+def stamp_of(root: Path, entry: Entry, problems: Problems) -> Stamp | None:
     """Size in bytes and time of change in ns, or None where the file is of no use."""
-    at = path if where == path else f"{path} ({where})"
     try:
-        status = file.stat()
-    except OSError:
-        problems.add(at, "the file is missing", "restore it or remove its line")
+        status = (root / entry.path).stat()
+    except FileNotFoundError:
+        problems.add(entry.place, "the file is missing", "restore it, or remove its line")
         return None
-    if not file.is_file():
-        problems.add(at, "it is not a file", "list files, not folders")
+    except (OSError, ValueError) as error:
+        problems.add(entry.place, f"cannot be read ({error})", "correct the path or the file's permissions")
+        return None
+    if not S_ISREG(status.st_mode):
+        problems.add(entry.place, "it is not a file", "list files, not folders")
         return None
     if status.st_size == 0:
-        problems.add(at, "the file is empty (zero bytes)", "replace or remove it")
+        problems.add(entry.place, "the file is empty (zero bytes)", "replace or remove it")
         return None
     return status.st_size, status.st_mtime_ns
 

@@ -6,24 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from anychannel.channels import ChannelSet, as_channel_set
-from anychannel.data import list_files
+from anychannel.channels import ChannelError, ChannelSet, as_channel_set
+from anychannel.data.bands import DEFAULT_BANDS, make_bands, parse_count
 from anychannel.data.build import decode_all
 from anychannel.data.cache import make_key, memory_path, open_or_build, resolve_cache_dir
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
 from anychannel.data.decode import ReadSettings, decode
 from anychannel.data.digests import digest_files
-from anychannel.data.listing import Listing, check_splits, select_classes
+from anychannel.data.listing import Listing, check_contents, check_splits, choose_classes, select_classes
 from anychannel.data.problems import DataError, ImageError, Problems
+from anychannel.data.resize import resize_and_crop
+from anychannel.data.sources import find_folder, find_form, split_name
 from anychannel.data.statistics import Statistics, measure, with_statistics
 
-FOLDERS: dict[str, ModuleType] = {
-    "lists": list_files,
-}
+RGB = ChannelSet(("R", "G", "B"))
 
 
 def load_dataset(
@@ -37,27 +36,58 @@ def load_dataset(
     progress: bool = False,
     verify: bool = False,
     layout: str | None = None,
+    form: str | None = None,
 ) -> ImageDataset:
-    """Load a data set; its files are decoded once, later loads open the decoded arrays."""
-    root = Path(source).expanduser().resolve()
+    """Load a data set. Files are decoded once, into a cache on disk; later loads open it.
+
+    Args:
+        source: a folder (with list files, or one folder a class), or a name in ``list_datasets()``, as ``bands:8``.
+        channels: names of the files' channels in the files' order. None takes the folder's ``channels.txt``, else
+            R, G, B for 8-bit RGB files.
+        size: side of the square to which images are resized and cropped; None keeps the files' size, one for all.
+        classes: use only the first so many classes, or those named; labels are counted anew in that order.
+        cache_dir: folder of the cache; None takes ``$ANYCHANNEL_CACHE``, else ``~/.cache/anychannel``.
+        seed: decides the split of class folders without one, and the embedded data.
+        progress: show bars with the time left on standard error.
+        verify: read every file again, even if neither its size nor its time of change differs from the last load's.
+        layout: ``planar`` or ``interleaved``, for TIFFs that do not say which axis holds their channels.
+        form: ``lists`` or ``folders``, for folders that look like both.
+
+    Raises:
+        DataError: the folder cannot be read as a data set, or lists every file that cannot be used, with the fix.
+        ChannelError: the channels' names cannot be used.
+        ValueError: another argument is out of range or unknown; the message lists the valid values.
+
+    Warns:
+        UserWarning: names channels that are constant, or classes without an image, over the training split.
+    """
+    ReadSettings(None, size, layout)
+    name = split_name(source) if isinstance(source, str) else None
+    if name is not None:
+        if layout is not None or form is not None:
+            raise ValueError(f"layout and form tell how to read a folder, but {source!r} is embedded; leave them out")
+        return load_bands(name[1], channels=channels, size=size, classes=classes, seed=seed)
+    root = find_folder(source)
     problems = Problems()
-    listing = select_classes(list_files.read(root, problems, seed=seed), classes)
+    listing = select_classes(find_form(root, form).read(root, problems, seed=seed), classes)
     check_splits(listing, problems)
     cache = resolve_cache_dir(cache_dir)
-    places = [(entry.path, entry.where) for split in SPLITS for entry in listing.splits[split]]
-    digests = digest_files(root, places, memory_path(cache, root), problems, verify=verify, progress=progress)
+    digests = digest_files(listing, memory_path(cache, root), problems, verify=verify, progress=progress)
     check_contents(listing, digests, problems)
     named = name_channels(channels, listing, digests, layout)
     settings = ReadSettings(named.names, size, layout)
-    contents = {split: [digests.get(e.path, "") for e in listing.splits[split]] for split in SPLITS}
-    key = make_key(contents, channels=len(named), size=size, layout=layout)
+    if problems:
+        decode_all(listing, digests, settings, None, problems, progress=progress)
+        problems.raise_if_any(root)
 
     def build(folder: Path) -> Statistics:
         arrays = decode_all(listing, digests, settings, folder, problems, progress=progress)
         problems.raise_if_any(root)
         return measure(arrays["train"])
 
-    cached = open_or_build(cache, key, {split: len(listing.splits[split]) for split in SPLITS}, build)
+    contents = {split: [digests[entry.path] for entry in listing.splits[split]] for split in SPLITS}
+    key = make_key(contents, channels=len(named), size=size, layout=layout)
+    cached = open_or_build(cache, key, {split: len(contents[split]) for split in SPLITS}, build)
     splits = {
         split: Split(
             cached.images[split],
@@ -66,58 +96,93 @@ def load_dataset(
         )
         for split in SPLITS
     }
-    labels = {split: splits[split].labels.tolist() for split in SPLITS}
-    fingerprint = hashlib.blake2b(
-        json.dumps([key, labels, listing.classes, named.names]).encode(), digest_size=16
-    ).hexdigest()
+    return assemble(root.name, named, listing.classes, splits, cached.statistics, key)
+
+
+def load_bands(
+    argument: str | None,
+    *,
+    channels: ChannelSet | str | Sequence[str] | None,
+    size: int | None,
+    classes: int | Sequence[str] | None,
+    seed: int,
+) -> ImageDataset:
+    """The embedded bands, made in memory; ``channels`` renames them, and tells their number if ``argument`` does not.
+
+    Raises:
+        ChannelError: there are not as many names as bands.
+    """
+    named = None if channels is None else as_channel_set(channels)
+    count = parse_count(argument) if argument is not None else DEFAULT_BANDS if named is None else len(named)
+    made = make_bands(count, seed=seed)
+    if named is not None and len(named) != count:
+        raise ChannelError(
+            f"bands:{count} has {count} channels, but {len(named)} names are given: {', '.join(named.names)}"
+        )
+    kept = choose_classes(made.classes, classes)
+    label_of = np.full(len(made.classes), -1)
+    label_of[[made.classes.index(name) for name in kept]] = range(len(kept))
+    splits = {}
+    for split, whole in made.splits.items():
+        rows = np.flatnonzero(label_of[whole.labels] >= 0)
+        images = whole.images[rows]
+        if size is not None:
+            images = np.stack([resize_and_crop(image, size) for image in images])
+        images.flags.writeable = False
+        splits[split] = Split(images, label_of[whole.labels[rows]], tuple(whole.paths[row] for row in rows))
+    pixels = hashlib.blake2b(digest_size=16)
+    for split in SPLITS:
+        pixels.update(np.ascontiguousarray(splits[split].images).data)
+    statistics = measure(splits["train"].images)
+    return assemble(f"bands:{count}", named or made.channels, kept, splits, statistics, pixels.hexdigest())
+
+
+def assemble(
+    name: str,
+    channels: ChannelSet,
+    classes: tuple[str, ...],
+    splits: Mapping[str, Split],
+    statistics: Statistics,
+    key: str,
+) -> ImageDataset:
+    """Put a data set together; ``key`` stands for its pixels in the fingerprint."""
+    labels = [splits[split].labels.tolist() for split in SPLITS]
+    identity = json.dumps([key, labels, classes, channels.names]).encode()
     return ImageDataset(
-        root.name, with_statistics(named, cached.statistics), listing.classes, **splits, fingerprint=fingerprint
+        name=name,
+        channels=with_statistics(channels, statistics),
+        classes=classes,
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"],
+        fingerprint=hashlib.blake2b(identity, digest_size=16).hexdigest(),
     )
 
 
-def check_contents(listing: Listing, digests: Mapping[str, str], problems: Problems) -> None:
-    """Note files of the same content in two splits."""
-    seen: dict[str, tuple[str, str]] = {}
-    for split in SPLITS:
-        for entry in listing.splits[split]:
-            digest = digests.get(entry.path)
-            if digest is None:
-                continue
-            first_split, first_path = seen.setdefault(digest, (split, entry.path))
-            if first_split != split and first_path != entry.path:
-                problems.add(
-                    entry.path,
-                    f"the same content as {first_path}, which is in {first_split}, while this is in {split} (leakage)",
-                    "keep one of them",
-                )
-
-
 def name_channels(
-    channels: ChannelSet | str | Sequence[str] | None,
-    listing: Listing,
-    digests: Mapping[str, str],
-    layout: str | None,
+    channels: ChannelSet | str | Sequence[str] | None, listing: Listing, digests: Mapping[str, str], layout: str | None
 ) -> ChannelSet:
-    """The channels' names: those given, else the folder's own, else R, G, B where the files are RGB."""
-    if channels is not None or listing.channels is not None:
-        return as_channel_set(channels if channels is not None else listing.channels or ())
-    for split in SPLITS:
-        for entry in listing.splits[split]:
-            if entry.path not in digests:
-                continue
-            try:
-                decoded = decode((listing.root / entry.path).read_bytes(), ReadSettings(layout=layout))
-            except (ImageError, OSError):
-                continue
-            if decoded.meaning == "RGB" and decoded.pixels.dtype == np.uint8:
-                return ChannelSet(("R", "G", "B"))
-            raise DataError(
-                f"{entry.path} has {len(decoded.pixels)} channels and nothing names them; "
-                "give channels='first,second,...' in the files' order, or write the names to channels.txt, one a line"
-            )
-    return ChannelSet(("R", "G", "B"))
+    """The channels' names: those given, else the folder's own, else R, G, B where the first readable file is RGB.
 
-
-def list_datasets() -> list[str]:
-    """Names that ``load_dataset`` takes beside folders."""
-    return []
+    Raises:
+        DataError: nothing names the channels; it says how many there are.
+    """
+    if channels is not None:
+        return as_channel_set(channels)
+    if listing.channels is not None:
+        return ChannelSet(listing.channels)
+    for _, entry in listing.entries:
+        if entry.path not in digests:
+            continue
+        try:
+            found = decode((listing.root / entry.path).read_bytes(), ReadSettings(layout=layout))
+        except (ImageError, OSError):
+            continue
+        if found.meaning == "RGB" and found.pixels.dtype == np.uint8:
+            return RGB
+        raise DataError(
+            f"nothing names the channels of {listing.root}; {entry.path} has {len(found.pixels)} of "
+            f"{found.pixels.dtype.name}{found.meaning and f' ({found.meaning})'}. Give channels='first,second,...' in "
+            "the files' order, or write the names to channels.txt, one a line"
+        )
+    return RGB

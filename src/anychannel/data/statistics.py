@@ -68,7 +68,7 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
             f"channel {', '.join(map(repr, dead))} has the same value in every training pixel and can tell a model "
             "nothing; its standard deviation is taken as 1",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     std = [value if name not in dead else 1.0 for name, value in zip(channels.names, statistics.std, strict=True)]
     return channels.with_statistics(statistics.mean, std, statistics.correlation)

@@ -33,6 +33,7 @@ DAMAGED = (
 )
 """What tifffile and its codecs raise on damaged files."""
 
+UNKNOWN_AXES = "IQ"
 REFUSED_PHOTOMETRIC = {
     "PALETTE": ("a palette image", "convert it to RGB"),
     "SEPARATED": ("CMYK", "convert it to RGB"),
@@ -80,20 +81,21 @@ def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> tuple[
             ):
                 what, fix = REFUSED_PHOTOMETRIC[page.photometric.name]
                 raise ImageError(f"it is {what}", fix)
-            if len(tiff.series) > 1:
-                shapes = " and ".join(str(tuple(series.shape)) for series in tiff.series[:3])
-                raise ImageError(f"it holds several images ({shapes})", "keep the one that you want")
-            series = tiff.series[0]
+            images = [series for series in tiff.series if not series.keyframe.is_reduced]
+            if len(images) != 1:
+                shapes = " and ".join(" x ".join(map(str, series.shape)) for series in images[:3])
+                raise ImageError(f"it holds {len(images)} images ({shapes})", "keep the one that you want")
+            series = images[0]
             pixels = np.asarray(series.asarray(maxworkers=1))
-            axes, told = series.axes, is_told(series, page)
-            is_rgb = page.photometric.name in ("RGB", "YCBCR") and len(tiff.pages) == 1
+            axes = series.axes
+            is_rgb = page.photometric.name in ("RGB", "YCBCR") and "S" in axes
             tag = page.tags.get(ORIENTATION_TAG)
     except ImageError:
         raise
     except DAMAGED as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ImageError(f"it is truncated or damaged ({reason})", "replace or remove it") from error
-    pixels = channels_first(pixels, axes, told, expected, layout)
+    pixels = channels_first(pixels, axes, expected, layout)
     meaning = {3: "RGB", 4: "RGB with alpha"}.get(len(pixels), "") if is_rgb else "greyscale" * (len(pixels) == 1)
     return orient(pixels, 1 if tag is None else int(tag.value)), meaning
 
@@ -105,8 +107,7 @@ def check_complete(tiff: tifffile.TiffFile, length: int) -> None:
         ImageError: a strip or tile ends after the file's ``length`` in bytes.
     """
     for number, page in enumerate(tiff.pages):
-        frame = page.aspage()
-        end = max((o + n for o, n in zip(frame.dataoffsets, frame.databytecounts, strict=True)), default=0)
+        end = max((start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
         if end > length:
             raise ImageError(
                 f"it is truncated or damaged (page {number + 1} ends at byte {end:,}, the file at {length:,})",
@@ -114,18 +115,13 @@ def check_complete(tiff: tifffile.TiffFile, length: int) -> None:
             )
 
 
-def is_told(series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> bool:
-    """Whether the file itself says which axis holds its channels."""
-    return page.samplesperpixel > 1 or bool(set(series.axes) & set("SC"))
-
-
-def channels_first(pixels: np.ndarray, axes: str, told: bool, expected: int | None, layout: str | None) -> np.ndarray:
+def channels_first(pixels: np.ndarray, axes: str, expected: int | None, layout: str | None) -> np.ndarray:
     """Bring an array to (C, H, W).
 
     Args:
         pixels: the file's array.
-        axes: one letter an axis, as tifffile names them (Y, X, S samples, C channels, I pages, ...).
-        told: whether the letters can be trusted to tell the channel axis.
+        axes: one letter an axis, as tifffile names them: Y, X, S samples, C channels, Z depth, ...; of I and Q nothing
+            is known, and then Y and X are a guess too.
         expected: number of channels that are named, None where they are not.
         layout: what to take where neither tells.
 
@@ -144,10 +140,8 @@ def channels_first(pixels: np.ndarray, axes: str, told: bool, expected: int | No
             f"it has axes {axes} of lengths {pixels.shape}, more than channels, height and width",
             "save one image with its channels a file",
         )
-    if told:
-        position = next((axes.index(letter) for letter in "SC" if letter in axes), None)
-        position = next(i for i, letter in enumerate(axes) if letter not in "YX") if position is None else position
-        return np.moveaxis(pixels, position, 0)
+    if not set(axes) & set(UNKNOWN_AXES):
+        return np.moveaxis(pixels, next(i for i, letter in enumerate(axes) if letter not in "YX"), 0)
     first, last = pixels.shape[0] == expected, pixels.shape[2] == expected
     if layout == "planar" or (layout is None and first and not last):
         return pixels

@@ -1,0 +1,150 @@
+"""Embedded data set ``bands``: handwritten digits seen through several spectral bands. Half synthetic.
+
+Real are the digits: the 1,797 scans of 8 x 8 pixels that ship with scikit-learn (UCI Optical Recognition of
+Handwritten Digits, Alpaydin and Kaynak 1998). Made up are the bands. In each band of an image
+
+    value = level + gain * (max(window * contrast * digit, strength * distractor) + noise)
+
+``digit`` is the scan that gives the label, at one place in all bands; ``window`` is the band's own soft spot, outside
+of which the digit is faint; ``distractor`` is a scan of another class, drawn anew for every band and image. So a band
+shows two digits and does not tell which one counts; what the bands agree on is the label. A small convolutional network
+reaches about 60 % with any one of four bands, 84 % with two and 95 % with all.
+
+No scan is in two splits, neither as digit nor as distractor. Everything follows from the number of bands and
+a seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from anychannel.channels import ChannelSet
+from anychannel.data.dataset import SPLITS, Split
+
+DEFAULT_BANDS = 4
+MOST_BANDS = 64
+WAVELENGTHS_NM = (450.0, 2200.0)
+SIDE = 24
+"""Height and width of the images in pixels."""
+GLYPH_SIDE = 20
+SHIFT = 1
+"""Digits lie up to this many pixels off the centre, up, down, left or right."""
+PARTS = {"train": 0.7, "val": 0.15, "test": 0.15}
+COPIES = {"train": 4, "val": 2, "test": 2}
+"""Renderings of each scan: other place, distractors and noise."""
+
+WINDOW_RADIUS, WINDOW_SIGMA, WINDOW_FLOOR = 4.0, 7.0, 0.45
+CONTRAST = (0.7, 1.0)
+STRENGTH = (0.5, 0.9)
+NOISE = 0.08
+GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The data set before it is resized or cut to some classes."""
+
+    channels: ChannelSet
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+
+
+def parse_count(argument: str) -> int:
+    """The number of bands in ``"bands:8"``, given ``"8"``.
+
+    Raises:
+        ValueError: it is not a whole number from 1 to ``MOST_BANDS``.
+    """
+    if not (argument.isascii() and argument.isdigit()) or not 1 <= int(argument) <= MOST_BANDS:
+        raise ValueError(f"bands:{argument} is not a data set; the number of bands is 1 to {MOST_BANDS}, as in bands:8")
+    return int(argument)
+
+
+def make_bands(count: int = DEFAULT_BANDS, *, seed: int = 0) -> Bands:
+    """Render the data set.
+
+    Args:
+        count: number of bands, 1 to ``MOST_BANDS``.
+        seed: decides splits, places, distractors and noise.
+
+    Returns:
+        Images (N, count, 24, 24) uint8 in channels ``band_1``, ``band_2``, ... of evenly spaced wavelengths.
+    """
+    parse_count(str(count))
+    glyphs, digits = scans()
+    order = np.random.default_rng(seed).permutation(len(digits))
+    cuts = np.cumsum([round(PARTS[split] * len(digits)) for split in SPLITS[:-1]])
+    splits = {}
+    for number, (split, pool) in enumerate(zip(SPLITS, np.split(order, cuts), strict=True)):
+        pool = np.sort(pool)
+        sources = np.repeat(pool, COPIES[split])
+        images = render(glyphs, digits, pool, sources, count, (seed, number))
+        paths = [f"digit_{source:04d}/{i % COPIES[split]}" for i, source in enumerate(sources)]
+        splits[split] = Split(images, digits[sources], tuple(paths))
+    names = tuple(f"band_{band + 1}" for band in range(count))
+    wavelengths = np.linspace(*WAVELENGTHS_NM, count).round(1).tolist()
+    return Bands(ChannelSet(names, wavelengths_nm=tuple(wavelengths)), tuple(map(str, range(10))), splits)
+
+
+@cache
+def scans() -> tuple[np.ndarray, np.ndarray]:
+    """All scans as (1797, P, P) values in [0, 1], enlarged and with a margin to shift in, and their (1797,) digits."""
+    from sklearn.datasets import load_digits  # here, as it takes a second that no other data set should pay
+
+    digits = load_digits()
+    scans = torch.from_numpy(digits.images / 16).float()[:, None]
+    glyphs = F.interpolate(scans, size=(GLYPH_SIDE, GLYPH_SIDE), mode="bilinear", align_corners=False)[:, 0]
+    margin = (SIDE - GLYPH_SIDE) // 2 + SHIFT
+    return F.pad(glyphs, (margin,) * 4).numpy(), digits.target.astype(np.int64)
+
+
+def render(
+    glyphs: np.ndarray, digits: np.ndarray, pool: np.ndarray, sources: np.ndarray, count: int, seeds: tuple[int, int]
+) -> np.ndarray:
+    """Images of the scans ``sources``, with distractors from ``pool``: (N, count, 24, 24) uint8."""
+    total = len(sources)
+    shown = place(glyphs, sources, np.random.default_rng([*seeds, 0]))
+    images = np.empty((total, count, SIDE, SIDE), np.uint8)
+    for band in range(count):
+        rng = np.random.default_rng([*seeds, 1 + band])
+        distractors = place(glyphs, draw_others(digits, pool, sources, rng), rng)
+        contrast = rng.uniform(*CONTRAST, (total, 1, 1)).astype(np.float32)
+        strength = rng.uniform(*STRENGTH, (total, 1, 1)).astype(np.float32)
+        noise = rng.standard_normal((total, SIDE, SIDE), dtype=np.float32) * np.float32(NOISE)
+        values = np.maximum(window(band) * contrast * shown, strength * distractors) + noise
+        level, gain = response(band)
+        images[:, band] = np.clip(np.rint(level + gain * values), 0, 255)
+    return images
+
+
+def place(glyphs: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cut (N, 24, 24) images out of the glyphs' margins, each shifted at random."""
+    rows, columns = rng.integers(0, 2 * SHIFT + 1, (2, len(which), 1)) + np.arange(SIDE)
+    return np.asarray(glyphs[which[:, None, None], rows[:, :, None], columns[:, None, :]])
+
+
+def draw_others(digits: np.ndarray, pool: np.ndarray, sources: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each source a scan of another class, uniformly from the pool."""
+    chosen = rng.choice(pool, len(sources))
+    while (same := digits[chosen] == digits[sources]).any():
+        chosen[same] = rng.choice(pool, int(same.sum()))
+    return chosen
+
+
+def window(band: int) -> np.ndarray:
+    """How well a band shows the digit, (24, 24) in [WINDOW_FLOOR, 1]; the bands' spots go round the centre."""
+    angle = band * GOLDEN_ANGLE
+    rows, columns = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    square = (rows - WINDOW_RADIUS * np.sin(angle)) ** 2 + (columns - WINDOW_RADIUS * np.cos(angle)) ** 2
+    spot = np.exp(-square / (2 * WINDOW_SIGMA**2))
+    return np.asarray(WINDOW_FLOOR + (1 - WINDOW_FLOOR) * spot, dtype=np.float32)
+
+
+def response(band: int) -> tuple[float, float]:
+    """A band's dark level and gain in grey values, so that the bands differ in mean and contrast."""
+    return 25 + 40 * (band * 0.618034 % 1), 100 + 60 * (band * 0.381966 % 1)
