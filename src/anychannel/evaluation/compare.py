@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import comb
+from math import exp, fsum, lgamma, log
 from typing import Any
 
 import numpy as np
@@ -97,9 +97,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Returns:
         The probability of a split as uneven as this or more; 1 where they never disagree.
     """
-    disagreements = only_first + only_second
-    at_most = sum(comb(disagreements, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * at_most / (1 << disagreements))
+    n, smaller = only_first + only_second, min(only_first, only_second)
+    logs = (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(smaller + 1))
+    return min(1.0, 2 * fsum(map(exp, logs)))
 
 
 def compare(
