@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -41,7 +42,7 @@ def main(
     """Image classifiers that keep working whichever channels arrive."""
 
 
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "report": report,
@@ -49,5 +50,7 @@ for name, command in {
     "predict": predict,
     "list": list_names,
     "demo": demo,
-}.items():
+}
+
+for name, command in COMMANDS.items():
     app.command(name)(command)

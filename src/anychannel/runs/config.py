@@ -74,7 +74,8 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; what is None is left out, since TOML has no null."""
-        return without_none(asdict(self))
+        values: dict[str, Any] = without_none(asdict(self))
+        return values
 
     def to_toml(self) -> str:
         """The configuration as a recipe."""

@@ -16,6 +16,7 @@ from anychannel.models import Classifier, create_model, load_model
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import collect_examples
+from anychannel.stems import MaskedStem
 from anychannel.training import FitResult, fit
 from anychannel.training.randomness import seeded
 
@@ -233,8 +234,9 @@ def evaluate_run(
         raise RunError(f"unknown split {split!r}; use train, val or test")
     config = read_config(folder)
     model = load_model(folder)
-    if allow_untrained and hasattr(model.stem, "allow_untrained"):
-        model.stem.allow_untrained = True
+    stem = model.stem
+    if allow_untrained and isinstance(stem, MaskedStem):
+        stem.allow_untrained = True
     values = config.to_dict() | ({"data": data} if data else {})
     dataset = load_data(RunConfig.from_dict(values), cache_dir=cache_dir, progress=progress)
     return evaluate(

@@ -96,6 +96,9 @@ class Stem(nn.Module):
         """Start from a plain convolution's kernel (out, C, kh, kw), trained or freshly initialised."""
         raise NotImplementedError
 
+    def anneal(self, epoch: float) -> None:
+        """Take note of how far training has come, in epochs from 0; most stems do not care."""
+
     def copy_bias(self, bias: Tensor | None) -> None:
         """Take over a convolution's bias where both have one."""
         if self.bias is not None and bias is not None:

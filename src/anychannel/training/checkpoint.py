@@ -32,7 +32,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise several kinds
-        raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it to start the run again") from error
+        raise ValueError(f"checkpoint {path} cannot be read; delete it to start the run again") from error
     return state
 
 

@@ -28,11 +28,12 @@ from anychannel.data import Split, augment, iterate_batches
 from anychannel.hardware import choose_device, choose_precision
 from anychannel.models.classifier import Classifier
 from anychannel.models.saving import save_model, save_weights
+from anychannel.placement import place
+from anychannel.progress import progress_bar
 from anychannel.samplers import Part, create_sampler
 from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
-from anychannel.progress import progress_bar
 from anychannel.training.randomness import epoch_order, seeded, step_generator
 from anychannel.training.settings import TrainingSettings
 
@@ -113,7 +114,7 @@ def fit(
     batch_size = min(options.batch_size, len(train))
     steps = len(train) // batch_size
 
-    model.to(accelerator.device, memory_format=torch.channels_last)
+    place(model, accelerator.device)
     ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
     judged = model if ema is None else ema.module
     optimizer = create_optimizer(
@@ -184,14 +185,14 @@ def fit(
                     fill=fill,
                     generator=generator,
                 ).to(accelerator.device, memory_format=torch.channels_last)
-                anneal(model, epoch + step / steps)
+                model.stem.anneal(epoch + step / steps)
                 wrapped.train()
                 with seeded(options.seed, 3, epoch, step), accelerator.autocast():
                     logits = wrapped(shown, parts=parts).float()
                     loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
                 if not torch.isfinite(loss):
                     paths = [train.paths[i] for i in mine[step - first_step]]
-                    raise TrainingError(describe_failure(float(loss), epoch, step, parts, model, paths))
+                    raise TrainingError(describe_failure(loss.item(), epoch, step, parts, model, paths))
                 accelerator.backward(loss)
                 if options.clip_norm is not None:
                     clip_gradients(model.parameters(), options.clip_norm)
@@ -248,13 +249,6 @@ def make_accelerator(options: TrainingSettings) -> Accelerator:
 def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:
     """The model's tensors as they are now, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def anneal(model: Classifier, epoch: float) -> None:
-    """Tell a stem that changes over training (kernel attention's temperature) how far it has come."""
-    stem = model.stem
-    if hasattr(stem, "anneal"):
-        stem.anneal(epoch)
 
 
 @torch.no_grad()

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from anychannel.data import Split
+from anychannel.evaluation import evaluate
+from anychannel.models import load_model
+from anychannel.samplers import SAMPLERS
+from anychannel.stems import STEMS
+from anychannel.training import TrainingError, TrainingSettings, fit
+from tests.training.conftest import make_model, make_split
+
+SETTINGS = TrainingSettings(
+    epochs=3, batch_size=16, lr=0.02, crop_padding=0, flip=False, device="cpu", precision="fp32"
+)
+
+
+class Killed(BaseException):
+    """Stands in for the process being killed: nothing catches it."""
+
+
+def states_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_network_learns_and_keeps_its_best_epoch(train, val, tmp_path):
+    model = make_model()
+    result = fit(model, train, val, replace(SETTINGS, epochs=6), folder=tmp_path)
+    accuracies = [row["val_accuracy"] for row in result.rows]
+    assert max(accuracies) > 0.9
+    assert accuracies[result.best_epoch - 1] == max(accuracies)
+    assert not model.training
+    assert evaluate(model, val).subsets["R,G,B"]["accuracy"] == pytest.approx(max(accuracies))
+    assert states_equal(load_model(tmp_path).state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_stem_trains_with_every_sampler(stem, sampler, train, val):
+    if stem == "masked" and sampler != "full":
+        pytest.skip("the masked stem learns one channel set")
+    model = make_model(stem)
+    before = {name: value.clone() for name, value in model.stem.named_parameters()}
+    result = fit(model, train, val, replace(SETTINGS, epochs=1, sampler=sampler))
+    assert np.isfinite(result.rows[0]["train_loss"])
+    moved = [not torch.equal(before[name], value) for name, value in model.stem.named_parameters()]
+    assert any(moved)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize("when", ["mid-epoch", "between epochs", "before the first checkpoint"])
+def test_a_killed_run_resumes_to_bitwise_the_same_weights(when, ema, train, val, tmp_path, monkeypatch):
+    settings = replace(
+        SETTINGS,
+        sampler="dropout",
+        sampler_options={"drop": 0.4, "parts": 2},
+        crop_padding=2,
+        flip=True,
+        jitter=0.1,
+        ema=ema,
+        checkpoint_seconds=0,
+    )
+    whole, resumed = make_model("per_size"), make_model("per_size")
+    fit(whole, train, val, settings, folder=tmp_path / "whole")
+
+    from anychannel.training import loop
+
+    steps_before = {"mid-epoch": 6 + 4, "between epochs": 6, "before the first checkpoint": 0}[when]
+    calls = 0
+    original = loop.augment
+
+    def augment_until_killed(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls > steps_before:
+            raise Killed
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(loop, "augment", augment_until_killed)
+    with pytest.raises(Killed):
+        fit(make_model("per_size"), train, val, settings, folder=tmp_path / "killed")
+    monkeypatch.undo()
+    result = fit(resumed, train, val, settings, folder=tmp_path / "killed", resume=True)
+
+    assert [row["epoch"] for row in result.rows] == [1, 2, 3]
+    assert states_equal(whole.state_dict(), resumed.state_dict())
+    for name in ("best", "last"):
+        a, b = (tmp_path / run / "weights" / f"{name}.safetensors" for run in ("whole", "killed"))
+        assert a.read_bytes() == b.read_bytes()
+    rows = [
+        [{k: v for k, v in json.loads(line).items() if "second" not in k} for line in file.read_text().splitlines()]
+        for file in (tmp_path / "whole" / "metrics.jsonl", tmp_path / "killed" / "metrics.jsonl")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_finished_run_resumes_to_itself(train, val, tmp_path):
+    first, again = make_model(), make_model(seed=1)
+    fit(first, train, val, SETTINGS, folder=tmp_path)
+    result = fit(again, train, val, SETTINGS, folder=tmp_path, resume=True)
+    assert len(result.rows) == 3
+    assert states_equal(first.state_dict(), again.state_dict())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train, val):
+    models = [make_model() for _ in range(3)]
+    for model, seed in zip(models, (0, 0, 1), strict=True):
+        fit(model, train, val, replace(SETTINGS, epochs=1, seed=seed))
+    assert states_equal(models[0].state_dict(), models[1].state_dict())
+    assert not states_equal(models[0].state_dict(), models[2].state_dict())
+
+
+def test_training_leaves_the_callers_random_numbers_alone(train, val):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    fit(make_model(), train, val, replace(SETTINGS, epochs=1))
+    torch.set_rng_state(state)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_training_stops_early_when_validation_stands_still(train, val):
+    constant = Split(val.images, np.zeros(len(val), dtype=np.int64), val.paths)
+    settings = replace(SETTINGS, epochs=30, lr=1e-9, schedule="constant", patience=2, monitor="val_loss", min_delta=0.5)
+    result = fit(make_model(), train, constant, settings)
+    assert result.stopped_early
+    assert len(result.rows) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_named(val):
+    poisoned = make_split(32, 3)
+    images = poisoned.images.astype(np.float32)
+    images[11] = np.nan
+    with pytest.raises(TrainingError, match=r"loss is nan at epoch 1, batch \d.*channels R,G,B; images image_\d+\.png"):
+        fit(make_model(), Split(images, poisoned.labels, poisoned.paths), val, SETTINGS)
+
+
+def test_metrics_are_written_one_row_an_epoch(train, val, tmp_path):
+    result = fit(make_model(), train, val, SETTINGS, folder=tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == result.rows
+    with (tmp_path / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [float(row["val_accuracy"]) for row in table] == [row["val_accuracy"] for row in rows]
+    assert sum(row["best"] for row in rows) >= 1
+
+
+def test_kernel_attention_is_annealed_while_it_trains(train, val, tmp_path):
+    model = make_model("kernel_attention")
+    temperatures = []
+    fit(
+        model,
+        train,
+        val,
+        replace(SETTINGS, epochs=2),
+        on_epoch=lambda row: temperatures.append(float(model.stem.temperature)),
+    )
+    assert temperatures == pytest.approx([30 - 29 * (5 / 6) / 10, 30 - 29 * (11 / 6) / 10], rel=1e-4)
+
+
+def test_an_average_of_the_weights_is_what_is_kept(train, val):
+    averaged, plain = make_model(), make_model()
+    fit(averaged, train, val, replace(SETTINGS, ema=0.99))
+    fit(plain, train, val, SETTINGS)
+    assert not states_equal(averaged.state_dict(), plain.state_dict())
+
+
+@pytest.mark.parametrize("sizes", [(1, 4), (4, 0)])
+def test_too_few_images_are_refused(sizes):
+    with pytest.raises(TrainingError, match="training needs at least 2 images and validation 1"):
+        fit(make_model(), make_split(sizes[0], 0), make_split(sizes[1], 1), SETTINGS)
+
+
+def test_a_damaged_checkpoint_is_named(train, val, tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "state.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"checkpoint .*state\.pt cannot be read.*delete it"):
+        fit(make_model(), train, val, SETTINGS, folder=tmp_path, resume=True)
+
+
+def test_bfloat16_trains_where_the_processor_has_it(train, val):
+    result = fit(make_model(), train, val, replace(SETTINGS, epochs=6, precision="bf16"))
+    assert max(row["val_accuracy"] for row in result.rows) > 0.8

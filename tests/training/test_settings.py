@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from anychannel.training import EarlyStopping, TrainingSettings
+from anychannel.training.optim import OPTIMIZERS, SCHEDULES, create_optimizer, create_schedule, parameter_groups
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; use one of sgd, adamw"),
+        ({"schedule": "step"}, "unknown schedule 'step'; use one of one_cycle, cosine, constant"),
+        ({"monitor": "accuracy"}, "unknown monitor 'accuracy'; use one of val_accuracy, val_loss"),
+        ({"precision": "fp16"}, "unknown precision 'fp16'; use one of auto, bf16, fp32"),
+        ({"epochs": 0}, "epochs must be between 1 and 100000, got 0"),
+        ({"batch_size": 1}, "batch_size must be between 2"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be between 0 and 0.999, got 1.0"),
+        ({"ema": 1.0}, "ema is a decay below 1"),
+        ({"clip_norm": 0}, "clip_norm must be positive or left out, got 0"),
+        ({"patience": -1}, "patience must be positive or left out, got -1"),
+    ],
+)
+def test_a_wrong_setting_names_itself_and_the_valid_values(values, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**values)
+
+
+def test_norms_and_biases_have_no_weight_decay():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    decayed, free = parameter_groups(model, 0.1)
+    assert decayed["weight_decay"] == 0.1
+    assert free["weight_decay"] == 0
+    assert len(decayed["params"]) == 2
+    assert len(free["params"]) == 4
+
+
+def rates(schedule: str, steps: int, warmup: int = 0) -> list[float]:
+    optimizer = create_optimizer(nn.Linear(2, 2), lr=0.5)
+    course = create_schedule(optimizer, schedule, total_steps=steps, warmup_steps=warmup)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        course.step()
+    return seen
+
+
+def test_one_cycle_rises_and_falls():
+    course = rates("one_cycle", 100)
+    assert course[0] == pytest.approx(0.5 / 25)
+    assert max(course) == pytest.approx(0.5, rel=1e-3)
+    assert course.index(max(course)) == pytest.approx(29, abs=1)
+    assert course[-1] < 1e-4
+
+
+def test_cosine_falls_to_zero_after_its_warm_up():
+    course = rates("cosine", 50, warmup=4)
+    assert course[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    expected = [0.25 * (1 + math.cos(math.pi * step / 46)) for step in range(46)]
+    assert course[4:] == pytest.approx(expected)
+
+
+def test_constant_stays():
+    assert rates("constant", 5) == pytest.approx([0.5] * 5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_optimizer_with_every_schedule_makes_a_step(name, schedule):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    before = model.weight.detach().clone()
+    optimizer = create_optimizer(model, name, lr=0.1)
+    course = create_schedule(optimizer, schedule, total_steps=4)
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    course.step()
+    assert not torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"name": "adam"}, "unknown optimizer 'adam'"), ({"lr": 0}, "lr must be positive"), ({"momentum": 1}, "momentum")],
+)
+def test_a_wrong_optimizer_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        create_optimizer(nn.Linear(2, 2), **options)
+    with pytest.raises(ValueError, match="unknown schedule 'linear'"):
+        create_schedule(create_optimizer(nn.Linear(2, 2)), "linear", total_steps=3)
+
+
+def test_early_stopping_waits_for_patience_and_keeps_the_best_figure():
+    stopping = EarlyStopping("val_accuracy", patience=2, min_delta=0.01)
+    best = [stopping.update(epoch, {"val_accuracy": a}) for epoch, a in enumerate([0.5, 0.505, 0.6, 0.6, 0.59], 1)]
+    assert best == [True, True, True, False, False]
+    assert stopping.best_epoch == 3
+    assert stopping.should_stop
+
+
+def test_early_stopping_on_loss_takes_less_as_better_and_survives_a_restart():
+    stopping = EarlyStopping("val_loss", patience=3)
+    for epoch, loss in enumerate([2.0, 1.0, 1.5], 1):
+        stopping.update(epoch, {"val_loss": loss})
+    other = EarlyStopping("val_loss", patience=3)
+    other.load_state_dict(stopping.state_dict())
+    for epoch in (4, 5):
+        assert not other.update(epoch, {"val_loss": 1.2})
+    assert other.best_epoch == 2
+    assert other.should_stop
+
+
+@pytest.mark.parametrize("values", [{"monitor": "loss"}, {"patience": 0}, {"min_delta": -1}])
+def test_early_stopping_refuses_wrong_settings(values):
+    with pytest.raises(ValueError, match=r"unknown monitor|patience must be at least 1"):
+        EarlyStopping(**values)
