@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import pytest
 import torch
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.cost import MemoryMeasurementError, measure_memory
+from anychannel.cost.memory_worker import forget_peak, resident
 from anychannel.models import create_model
 
 RGB = ChannelSet(("R", "G", "B"))
@@ -51,3 +55,11 @@ def test_a_device_whose_memory_cannot_be_read_is_named():
     model = create_model("compact_k7", channels=RGB, num_classes=5).to(torch.device("meta"))
     with pytest.raises(MemoryMeasurementError, match="can be measured on cpu and cuda, not on meta"):
         measure_memory(model, batch_size=2, image_size=16)
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the kernel does not reset the peak")
+def test_a_peak_from_before_the_network_is_forgotten():
+    np.ones(200_000_000, dtype=np.uint8)
+    assert resident("VmHWM") - resident("VmRSS") > 150e6
+    forget_peak()
+    assert resident("VmHWM") - resident("VmRSS") < 50e6

@@ -60,8 +60,8 @@ def test_calibration_error_equals_its_literal_twin(seed, bins):
 def test_calibration_error_takes_certainty_and_bin_edges():
     labels = np.array([0, 1])
     assert expected_calibration_error(labels, np.array([[1.0, 0.0], [1.0, 0.0]])) == 0.5
-    edges = np.array([[0.6, 0.4], [0.8, 0.2]])
-    assert expected_calibration_error(labels, edges) == literal.expected_calibration_error(labels, edges)
+    # 0.5 is the end of the first of two bins, not the start of the second: |1 - 0.5| and |0 - 0.9|, half each
+    assert expected_calibration_error(labels, np.array([[0.5, 0.5], [0.9, 0.1]]), 2) == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("ties", [False, True])
