@@ -76,7 +76,12 @@ def iterate_batches(
 
     Yields:
         (B, C, H, W) images, uint8 or float32 in the files' own units (see ``to_tensor``), and (B,) int64 labels.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is a number of images, at least 1, got {batch_size}")
     rows = np.arange(len(split)) if order is None else np.asarray(order)
     pieces = [rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size)]
     loader = DataLoader(

@@ -15,6 +15,7 @@ from anychannel.data.decode import ReadSettings, read_pixels
 from anychannel.data.digests import digest_bytes
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import ImageError, Problems
+from anychannel.data.tiff import quiet
 from anychannel.data.workers import chunked, count_workers
 from anychannel.progress import progress_bar
 
@@ -113,7 +114,12 @@ def decode_all(
         for row, entry in enumerate(listing.splits[split])
         if entry.path in digests
     ]
-    with progress_bar("decoding", len(work), show=progress) as advance, ThreadPoolExecutor(count_workers()) as pool:
+    with (
+        progress_bar("decoding", len(work), show=progress) as advance,
+        ThreadPoolExecutor(count_workers()) as pool,
+        quiet(),
+    ):
+        advance(0, note=f"{len(work):,} images into {folder}" if arrays else f"{len(work):,} images to check them")
         for chunk, failures in zip(chunked(work), pool.map(decode_chunk, chunked(work)), strict=True):
             for entry, error in failures:
                 problems.add(entry.place, error.what, error.fix)

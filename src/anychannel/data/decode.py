@@ -21,13 +21,14 @@ from anychannel.channels import parse_names
 from anychannel.data.orientation import ORIENTATION_TAG, orient
 from anychannel.data.problems import DataError, ImageError
 from anychannel.data.resize import resize_and_crop
-from anychannel.data.tiff import TIFF_SIGNATURES, check_layout, decode_tiff
+from anychannel.data.tiff import TIFF_SIGNATURES, check_layout, damaged, decode_tiff
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 """Names of files that a folder of images may hold. What decides how a file is read is its content."""
 
-PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP")
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"
 DTYPES = ("uint8", "uint16", "float32")
 
 REFUSED_MODES = {
@@ -39,6 +40,8 @@ REFUSED_MODES = {
     "LAB": "CIELAB",
     "HSV": "HSV",
 }
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises on damaged files."""
 MODE_NAMES = {1: "greyscale", 2: "greyscale with alpha", 3: "RGB", 4: "RGB with alpha"}
 
 
@@ -79,6 +82,8 @@ def decode(data: bytes, settings: ReadSettings) -> Decoded:
     """
     if not data:
         raise ImageError("the file is empty (zero bytes)", "replace or remove it")
+    if data[:8] == PNG_SIGNATURE and PNG_END not in data:
+        raise damaged("its end is missing")
     if data[:4] in TIFF_SIGNATURES:
         pixels, meaning = decode_tiff(
             data, None if settings.channels is None else len(settings.channels), settings.layout
@@ -105,7 +110,7 @@ def decode(data: bytes, settings: ReadSettings) -> Decoded:
 
 
 def count_channels(count: int) -> str:
-    """ "1 channel", "5 channels"."""
+    """The count in words: 1 channel, 5 channels."""
     return f"{count} channel{'s' * (count != 1)}"
 
 
@@ -122,24 +127,18 @@ def decode_png16(data: bytes) -> tuple[np.ndarray, str]:
     """A 16-bit PNG as (C, H, W) uint16."""
     try:
         pixels = imagecodecs.png_decode(data)
-    except (imagecodecs.PngError, ValueError, RuntimeError) as error:
+        with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
+            orientation = int(image.getexif().get(ORIENTATION_TAG, 1)) if b"eXIf" in data else 1
+    except (imagecodecs.PngError, *DAMAGED) as error:
         raise unreadable(error) from error
     pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    return orient(pixels, read_orientation(data)), MODE_NAMES[len(pixels)]
-
-
-def read_orientation(data: bytes) -> int:
-    """The EXIF orientation of a file that Pillow can open, 1 (upright) where there is none."""
-    with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
-        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    return orient(pixels, orientation), MODE_NAMES[len(pixels)]
 
 
 def decode_with_pillow(data: bytes) -> tuple[np.ndarray, str]:
     """An 8-bit image as (C, H, W) uint8."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that damaged files would pass; set it to False"
-        )
+        raise DataError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that damaged files would pass; set it to False")
     try:
         with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
             if image.mode in REFUSED_MODES:
@@ -156,7 +155,7 @@ def decode_with_pillow(data: bytes) -> tuple[np.ndarray, str]:
             pixels = np.asarray(image)
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         raise unreadable(error) from error
     pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     return orient(pixels, orientation), MODE_NAMES.get(len(pixels), "")
@@ -164,10 +163,8 @@ def decode_with_pillow(data: bytes) -> tuple[np.ndarray, str]:
 
 def unreadable(error: Exception) -> ImageError:
     """What a decoder's own error means to whoever owns the file."""
-    reason = str(error).strip().split("\n")[0]
-    if "cannot identify image file" in reason:
-        reason = "not an image in a known format"
-    return ImageError(f"it is truncated or damaged ({reason or type(error).__name__})", "replace or remove it")
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    return damaged("not an image in a known format" if "cannot identify image file" in reason else reason)
 
 
 def read_pixels(data: bytes, settings: ReadSettings) -> np.ndarray:

@@ -57,6 +57,7 @@ def digest_files(
         return digests
     started = time.time_ns()
     with progress_bar("reading", len(changed), show=progress) as advance, ThreadPoolExecutor(count_workers()) as pool:
+        advance(0, note=f"{len(changed):,} files to see whether they have changed")
         for chunk in pool.map(
             lambda paths: [(path, read_digest(listing.root / path)) for path in paths], chunked(changed)
         ):

@@ -92,11 +92,7 @@ def select_classes(listing: Listing, classes: int | Sequence[str] | None) -> Lis
 
 
 def check_splits(listing: Listing, problems: Problems) -> None:
-    """Note empty splits, and paths that are in two splits or carry two labels.
-
-    Warns:
-        UserWarning: names the classes without a training image.
-    """
+    """Note empty splits, and paths that are in two splits or carry two labels."""
     for split in SPLITS:
         if not listing.splits[split]:
             problems.add(split, "this split has no image", "train, val and test all need some")
@@ -116,15 +112,6 @@ def check_splits(listing: Listing, problems: Problems) -> None:
                 f"the same file has two labels: {names[1]}, and {names[0]} in {first.where}",
                 "keep one of them",
             )
-    present = {entry.label for entry in listing.splits["train"]}
-    absent = [name for label, name in enumerate(listing.classes) if label not in present]
-    if absent and present:
-        shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        warnings.warn(
-            f"{listing.root} has no training image of class {shown}; a model cannot learn it (labels count from 0)",
-            UserWarning,
-            stacklevel=3,
-        )
 
 
 def check_contents(listing: Listing, digests: Mapping[str, str], problems: Problems) -> None:
@@ -141,3 +128,20 @@ def check_contents(listing: Listing, digests: Mapping[str, str], problems: Probl
                 f"its content is in two splits (leakage): {split}, and {first_split} as {first.place}",
                 "keep one of them",
             )
+
+
+def warn_of_absent_classes(listing: Listing) -> None:
+    """Say which classes have no training image, which is legitimate but rarely meant.
+
+    Warns:
+        UserWarning: names up to five of them, and how many more there are.
+    """
+    present = {entry.label for entry in listing.splits["train"]}
+    absent = [name for label, name in enumerate(listing.classes) if label not in present]
+    if absent:
+        shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+        warnings.warn(
+            f"{listing.root} has no training image of class {shown}; a model cannot learn it (labels count from 0)",
+            UserWarning,
+            stacklevel=3,
+        )

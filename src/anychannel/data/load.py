@@ -16,7 +16,14 @@ from anychannel.data.cache import make_key, memory_path, open_or_build, resolve_
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
 from anychannel.data.decode import ReadSettings, decode
 from anychannel.data.digests import digest_files
-from anychannel.data.listing import Listing, check_contents, check_splits, choose_classes, select_classes
+from anychannel.data.listing import (
+    Listing,
+    check_contents,
+    check_splits,
+    choose_classes,
+    select_classes,
+    warn_of_absent_classes,
+)
 from anychannel.data.problems import DataError, ImageError, Problems
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.sources import find_folder, find_form, split_name
@@ -79,6 +86,7 @@ def load_dataset(
     if problems:
         decode_all(listing, digests, settings, None, problems, progress=progress)
         problems.raise_if_any(root)
+    warn_of_absent_classes(listing)
 
     def build(folder: Path) -> Statistics:
         arrays = decode_all(listing, digests, settings, folder, problems, progress=progress)

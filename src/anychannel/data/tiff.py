@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -75,7 +77,7 @@ def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> tuple[
             if not tiff.pages:
                 raise ImageError("it holds no image", "replace or remove it")
             page = tiff.pages.first
-            check_complete(tiff, len(data))
+            check_complete(tiff, data)
             if page.photometric.name in REFUSED_PHOTOMETRIC and not (
                 page.photometric.name == "SEPARATED" and page.samplesperpixel != 4
             ):
@@ -93,26 +95,43 @@ def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> tuple[
     except ImageError:
         raise
     except DAMAGED as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ImageError(f"it is truncated or damaged ({reason})", "replace or remove it") from error
+        raise damaged(str(error).strip().split("\n")[0] or type(error).__name__) from error
     pixels = channels_first(pixels, axes, expected, layout)
     meaning = {3: "RGB", 4: "RGB with alpha"}.get(len(pixels), "") if is_rgb else "greyscale" * (len(pixels) == 1)
     return orient(pixels, 1 if tag is None else int(tag.value)), meaning
 
 
-def check_complete(tiff: tifffile.TiffFile, length: int) -> None:
-    """Refuse a file that ends before its pixels do; tifffile would fill them with zeros.
+def check_complete(tiff: tifffile.TiffFile, data: bytes) -> None:
+    """Refuse a file that ends before its pixels or its list of pages do; tifffile would fill in or leave out the rest.
 
     Raises:
-        ImageError: a strip or tile ends after the file's ``length`` in bytes.
+        ImageError: a strip or tile ends after the file, or the last page points to one that is not there.
     """
-    for number, page in enumerate(tiff.pages):
+    for number, page in enumerate(tiff.pages, start=1):
         end = max((start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-        if end > length:
-            raise ImageError(
-                f"it is truncated or damaged (page {number + 1} ends at byte {end:,}, the file at {length:,})",
-                "replace or remove it",
-            )
+        if end > len(data):
+            raise damaged(f"page {number} ends at byte {end:,}, the file at {len(data):,}")
+    last = tiff.pages.next_page_offset or 0
+    pointer = data[last : last + tiff.tiff.offsetsize]
+    if len(pointer) < tiff.tiff.offsetsize or any(pointer):
+        raise damaged(f"pages are missing after page {len(tiff.pages)}")
+
+
+def damaged(reason: str) -> ImageError:
+    """The error for a file that cannot be decoded, or not to its end."""
+    return ImageError(f"it is truncated or damaged ({reason})", "replace or remove it")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep tifffile from logging what is wrong with a file, as ``ImageError`` tells it; for all threads."""
+    logger = tifffile.logger()
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def channels_first(pixels: np.ndarray, axes: str, expected: int | None, layout: str | None) -> np.ndarray:
@@ -147,9 +166,13 @@ def channels_first(pixels: np.ndarray, axes: str, expected: int | None, layout: 
         return pixels
     if layout == "interleaved" or (layout is None and last and not first):
         return np.moveaxis(pixels, -1, 0)
+    shape = " x ".join(map(str, pixels.shape))
     if expected is not None and not first and not last:
-        return pixels
+        raise ImageError(
+            f"it is an array of {shape}, no axis of which has the {expected} channels expected",
+            "name the files' channels in their order, or replace the file",
+        )
     raise ImageError(
-        f"it is an array of {' x '.join(map(str, pixels.shape))} that does not say which axis holds its channels",
+        f"it is an array of {shape} that does not say which axis holds its channels",
         "give layout='planar' (channels first) or layout='interleaved' (channels last)",
     )

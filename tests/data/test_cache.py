@@ -1,0 +1,282 @@
+"""Files are decoded once; a changed file is decoded again; nothing half-written is ever used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anychannel.data import DataError, build, cache, digests, load, load_dataset
+from anychannel.data.cache import PARTIAL, resolve_cache_dir
+from tests.data.files import age, write_image
+
+OTHER = np.random.default_rng(9).integers(0, 256, (3, 6, 6), dtype=np.uint8)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The files that were decoded into the cache, by content."""
+    seen: list[bytes] = []
+    read = build.read_pixels
+
+    def count(data: bytes, settings):
+        seen.append(data)
+        return read(data, settings)
+
+    monkeypatch.setattr(build, "read_pixels", count)
+    return seen
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were read to tell whether they have changed."""
+    seen: list[str] = []
+    read = digests.read_digest
+
+    def count(file: Path):
+        seen.append(file.name)
+        return read(file)
+
+    monkeypatch.setattr(digests, "read_digest", count)
+    return seen
+
+
+def folders(cache_dir: Path) -> set[str]:
+    return {path.name for path in (cache_dir / "images").iterdir()}
+
+
+def test_a_second_load_neither_decodes_nor_reads_the_files(lists: Path, decoded: list, hashed: list):
+    age(lists)
+    first = load_dataset(lists, channels="R,G,B")
+    assert len(hashed) == 12
+    assert len(set(decoded)) == 12
+    decoded.clear()
+    hashed.clear()
+    second = load_dataset(lists, channels="R,G,B")
+    assert decoded == hashed == []
+    assert second.fingerprint == first.fingerprint
+    assert second.channels == first.channels
+    assert isinstance(second.train.images, np.memmap)
+    np.testing.assert_array_equal(second.train.images, first.train.images)
+
+
+def test_files_that_changed_just_now_are_read_again(lists: Path, decoded: list, hashed: list):
+    """A clock's tick later they could have changed once more with the same time."""
+    load_dataset(lists)
+    hashed.clear()
+    decoded.clear()
+    load_dataset(lists)
+    assert len(hashed) == 12
+    assert decoded == []
+
+
+def test_a_changed_file_is_read_and_everything_decoded_again(lists: Path, hashed: list):
+    age(lists)
+    before = load_dataset(lists)
+    hashed.clear()
+    write_image(lists / "images/train_2.png", OTHER)
+    after = load_dataset(lists)
+    assert hashed == ["train_2.png"]
+    np.testing.assert_array_equal(after.train.images[2], OTHER)
+    np.testing.assert_array_equal(after.train.images[3], before.train.images[3])
+    assert after.fingerprint != before.fingerprint
+    assert after.channels.mean != before.channels.mean
+
+
+def test_a_change_that_keeps_size_and_time_is_found_by_verify(lists: Path):
+    age(lists)
+    before = load_dataset(lists)
+    a, b = lists / "images/train_0.png", lists / "images/train_2.png"
+    status, content = a.stat(), a.read_bytes()
+    changed = bytearray(content)
+    changed[-20] ^= 1
+    a.write_bytes(bytes(changed))
+    os.utime(a, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert load_dataset(lists).fingerprint == before.fingerprint
+    with pytest.raises(DataError, match=r"train_0\.png .*: it is truncated or damaged"):
+        load_dataset(lists, verify=True)
+    assert b.exists()
+
+
+def test_the_same_content_elsewhere_is_not_decoded_again(lists: Path, tmp_path: Path, decoded: list):
+    load_dataset(lists)
+    moved = lists.rename(tmp_path / "moved")
+    decoded.clear()
+    assert load_dataset(moved).name == "moved"
+    assert decoded == []
+
+
+def test_each_setting_that_shapes_pixels_has_its_own_cache(lists: Path, cache_dir: Path):
+    load_dataset(lists)
+    load_dataset(lists, size=4)
+    load_dataset(lists, size=6)
+    assert len(folders(cache_dir)) == 3
+    load_dataset(lists, channels="x,y,z")
+    assert len(folders(cache_dir)) == 3
+
+
+def test_names_and_labels_are_part_of_the_fingerprint(lists: Path):
+    first = load_dataset(lists).fingerprint
+    assert load_dataset(lists, channels="x,y,z").fingerprint != first
+    (lists / "classes.txt").write_text("cat\ndog\n")
+    assert load_dataset(lists).fingerprint != first
+
+
+def test_the_folder_is_the_one_given_or_the_environments_or_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ANYCHANNEL_CACHE", str(tmp_path / "environment"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert resolve_cache_dir(tmp_path / "given") == tmp_path / "given"
+    assert resolve_cache_dir(None) == tmp_path / "environment"
+    monkeypatch.delenv("ANYCHANNEL_CACHE")
+    assert resolve_cache_dir(None) == tmp_path / "home" / ".cache" / "anychannel"
+
+
+@pytest.mark.parametrize("harm", ["cut array", "no statistics", "broken statistics", "fewer rows"])
+def test_a_damaged_cache_is_made_anew(lists: Path, cache_dir: Path, decoded: list, harm: str):
+    first = load_dataset(lists)
+    expected = np.array(first.train.images)
+    (home,) = (cache_dir / "images").iterdir()
+    array = home / "train.npy"
+    if harm == "cut array":
+        array.write_bytes(array.read_bytes()[:-100])
+    elif harm == "no statistics":
+        (home / "statistics.json").unlink()
+    elif harm == "broken statistics":
+        (home / "statistics.json").write_text('{"mean": [1')
+    else:
+        np.save(array, expected[:2])
+    decoded.clear()
+    np.testing.assert_array_equal(load_dataset(lists).train.images, expected)
+    assert len(set(decoded)) == 12
+
+
+def test_a_damaged_memory_of_digests_is_ignored(lists: Path, cache_dir: Path, hashed: list):
+    age(lists)
+    load_dataset(lists)
+    (memory,) = (cache_dir / "files").iterdir()
+    assert len(json.loads(memory.read_text())) == 12
+    memory.write_text('{"images/train_0.png": 3}')
+    hashed.clear()
+    load_dataset(lists)
+    assert len(hashed) == 12
+
+
+def run(code: str, cache_dir: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "ANYCHANNEL_CACHE": str(cache_dir), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, text=True, stdout=subprocess.PIPE
+    )
+
+
+def test_what_a_killed_process_left_is_never_used_and_cleared_away(lists: Path, cache_dir: Path):
+    killed = run(
+        f"""
+        import os
+        from anychannel.data import build, load_dataset
+        read, calls = build.read_pixels, []
+        def die(data, settings):
+            calls.append(1)
+            if len(calls) == 5:
+                os._exit(9)
+            return read(data, settings)
+        build.read_pixels = die
+        load_dataset({str(lists)!r})
+        """,
+        cache_dir,
+    )
+    killed.communicate(timeout=120)
+    assert killed.returncode == 9
+    (left,) = folders(cache_dir)
+    assert left.startswith(PARTIAL)
+    assert len(load_dataset(lists).train) == 6
+    (whole,) = folders(cache_dir)
+    assert not whole.startswith(PARTIAL)
+
+
+def test_leftovers_of_other_data_are_cleared_but_not_what_a_live_process_writes(lists: Path, cache_dir: Path):
+    (cache_dir / "locks").mkdir()
+    for key in ("dead", "alive"):
+        (cache_dir / "images" / f"{PARTIAL}{key}-x").mkdir(parents=True)
+    with cache.FileLock(cache_dir / "locks" / "alive.lock"):
+        load_dataset(lists)
+    assert f"{PARTIAL}alive-x" in folders(cache_dir)
+    assert f"{PARTIAL}dead-x" not in folders(cache_dir)
+
+
+def test_of_two_processes_one_decodes_and_both_get_the_data(lists: Path, cache_dir: Path, tmp_path: Path):
+    code = f"""
+        import time
+        from pathlib import Path
+        from anychannel.data import load, load_dataset
+        decode = load.decode_all
+        def slowly(*args, **options):
+            with open({str(tmp_path / "log")!r}, "a") as log:
+                log.write("decoding\\n")
+            time.sleep(1)
+            return decode(*args, **options)
+        load.decode_all = slowly
+        Path({str(tmp_path)!r}, f"ready_{{id}}").touch()
+        while len(list(Path({str(tmp_path)!r}).glob("ready_*"))) < 2:
+            time.sleep(0.01)
+        data = load_dataset({str(lists)!r})
+        print(data.fingerprint, int(data.train.images.sum()))
+        """
+    processes = [run(code.replace("{id}", name), cache_dir) for name in "ab"]
+    first, second = (process.communicate(timeout=120)[0] for process in processes)
+    data = load_dataset(lists)
+    assert first == second == f"{data.fingerprint} {int(data.train.images.sum())}\n"
+    assert (tmp_path / "log").read_text() == "decoding\n"
+
+
+def test_a_file_that_changes_while_it_is_read_is_reported(
+    lists: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    decode = load.decode_all
+
+    def change_first(*args, **options):
+        write_image(lists / "images/test_1.png", OTHER)
+        return decode(*args, **options)
+
+    monkeypatch.setattr(load, "decode_all", change_first)
+    with pytest.raises(DataError, match=r"test_1\.png .*: it changed while the data was being read; load again"):
+        load_dataset(lists)
+    assert folders(cache_dir) == set()
+
+
+def test_a_full_disk_is_told_before_anything_is_written(lists: Path, monkeypatch: pytest.MonkeyPatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: usage)
+    message = "the decoded images need 0.0 GB, but .* has 0.0 GB free; make room, set ANYCHANNEL_CACHE or cache_dir"
+    with pytest.raises(DataError, match=message):
+        load_dataset(lists)
+
+
+def test_many_files_are_decoded_into_their_own_rows(tmp_path: Path):
+    """More files than one piece of work holds, each of one value, which says where it belongs."""
+    lines = []
+    for value in range(200):
+        write_image(tmp_path / f"{value}.png", np.full((1, 4, 4), value, np.uint8))
+        lines.append(f"{value}.png {value % 2}\n")
+    for split, part in (("train", lines[:150]), ("val", lines[150:170]), ("test", lines[170:])):
+        (tmp_path / f"{split}.txt").write_text("".join(part))
+    data = load_dataset(tmp_path, channels="grey")
+    assert data.train.images[:, 0, 0, 0].tolist() == list(range(150))
+    assert data.val.images[:, 0, 3, 3].tolist() == list(range(150, 170))
+    assert data.test.images[:, 0, 1, 2].tolist() == list(range(170, 200))
+
+
+def test_progress_is_shown_on_standard_error_when_asked_for(lists: Path, capsys: pytest.CaptureFixture[str]):
+    load_dataset(lists)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    load_dataset(lists, size=5, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "reading  12 files" in captured.err
+    assert "decoding  12 images into" in captured.err

@@ -1,0 +1,247 @@
+"""Folders of both forms are recognised and read; what is neither is refused with what was looked for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anychannel.channels import ChannelError, ChannelSet
+from anychannel.data import SPLITS, DataError, list_datasets, load_dataset
+from anychannel.data.sources import FOLDER_FORMS
+from tests.data.files import write_image, write_lists
+
+RNG = np.random.default_rng(0)
+
+
+def add_images(folder: Path, count: int, channels: int = 3) -> None:
+    for i in range(count):
+        write_image(folder / f"{i:03d}.png", RNG.integers(0, 256, (channels, 6, 6), dtype=np.uint8))
+
+
+def class_folders(root: Path, sizes: dict[str, int]) -> Path:
+    for name, count in sizes.items():
+        add_images(root / name, count)
+    return root
+
+
+def split_folders(root: Path) -> Path:
+    for split in SPLITS:
+        class_folders(root / split, {"dog": 3, "cat": 2})
+    return root
+
+
+def test_list_files_give_images_labels_and_paths_in_their_order(lists: Path):
+    data = load_dataset(lists)
+    assert data.name == "photos"
+    assert data.channels.names == ("R", "G", "B")
+    assert data.classes == ("0", "1")
+    assert [len(data.train), len(data.val), len(data.test)] == [6, 2, 4]
+    assert data.train.images.shape == (6, 3, 6, 6)
+    assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert data.test.paths == tuple(f"images/test_{i}.png" for i in range(4))
+    assert not data.train.images.flags.writeable
+
+
+def test_names_of_classes_and_channels_are_read_from_their_files(lists: Path):
+    (lists / "classes.txt").write_text("cat\ndog\n\n")
+    (lists / "channels.txt").write_text("\ufeffnear infrared\nred\nblue\n", encoding="utf-8")
+    data = load_dataset(lists)
+    assert data.classes == ("cat", "dog")
+    assert data.channels.names == ("near infrared", "red", "blue")
+    assert load_dataset(lists, channels="x,y,z").channels.names == ("x", "y", "z")
+
+
+def test_wavelengths_that_are_given_are_kept(lists: Path):
+    bands = ChannelSet(("a", "b", "c"), wavelengths_nm=(490.0, 560.0, None))
+    assert load_dataset(lists, channels=bands).channels.wavelengths_nm == (490.0, 560.0, None)
+
+
+def test_a_path_may_hold_spaces(lists: Path):
+    path = "images/a b  c.png"
+    (lists / "images/train_0.png").rename(lists / path)
+    text = (lists / "train.txt").read_text().replace("images/train_0.png", path)
+    (lists / "train.txt").write_text(text)
+    assert load_dataset(lists).train.paths[0] == path
+
+
+def test_the_first_classes_can_be_chosen_by_number(lists: Path):
+    entries = {split: [(f"images/{split}_{i}.png", 2 - i % 3) for i in range(n)] for split, n in SIZES.items()}
+    write_lists(lists, entries)
+    data = load_dataset(lists, classes=2)
+    assert data.classes == ("0", "1")
+    assert data.train.labels.tolist() == [1, 0, 1, 0]
+    assert data.train.paths == tuple(f"images/train_{i}.png" for i in (1, 2, 4, 5))
+
+
+SIZES = {"train": 6, "val": 2, "test": 4}
+
+
+def test_classes_can_be_chosen_by_name_and_are_numbered_in_the_order_given(tmp_path: Path):
+    root = class_folders(tmp_path / "data", {"a": 4, "b": 4, "c": 4})
+    data = load_dataset(root, classes=["c", "a"])
+    assert data.classes == ("c", "a")
+    for split in SPLITS:
+        part = getattr(data, split)
+        assert [path[0] for path in part.paths] == [data.classes[label] for label in part.labels]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (3, "classes=3 is out of range; the data has 2 classes, take 2 or more of them"),
+        (1, "classes=1 is out of range"),
+        (["cat", "0"], "unknown class 'cat'; the classes are 0, 1"),
+        (["0", "0"], "classes needs two or more names, each once, got 0, 0"),
+    ],
+)
+def test_classes_that_do_not_exist_are_refused(lists: Path, classes, message: str):
+    with pytest.raises(ValueError, match=message):
+        load_dataset(lists, classes=classes)
+
+
+def test_split_folders_keep_their_splits(tmp_path: Path):
+    data = load_dataset(split_folders(tmp_path / "data"))
+    assert data.classes == ("cat", "dog")
+    assert [len(data.train), len(data.val), len(data.test)] == [5, 5, 5]
+    assert data.val.paths == ("val/cat/000.png", "val/cat/001.png", *(f"val/dog/00{i}.png" for i in range(3)))
+    assert data.val.labels.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_class_folders_are_split_80_10_10_in_each_class(tmp_path: Path):
+    data = load_dataset(class_folders(tmp_path / "data", {"cat": 30, "dog": 20}))
+    assert {split: np.bincount(getattr(data, split).labels).tolist() for split in SPLITS} == {
+        "train": [24, 16],
+        "val": [3, 2],
+        "test": [3, 2],
+    }
+    paths = [path for split in SPLITS for path in getattr(data, split).paths]
+    assert len(set(paths)) == len(paths) == 50
+
+
+def test_the_split_is_decided_by_the_seed_and_each_class_alone(tmp_path: Path):
+    root = class_folders(tmp_path / "data", {"cat": 30, "dog": 30})
+    first, again, other = (load_dataset(root, seed=seed) for seed in (0, 0, 1))
+    assert first.test.paths == again.test.paths
+    assert first.fingerprint == again.fingerprint
+    assert first.test.paths != other.test.paths
+    add_images(root / "bird", 30)
+    cats = [path for path in load_dataset(root).test.paths if path.startswith("cat")]
+    assert cats == [path for path in first.test.paths if path.startswith("cat")]
+
+
+def test_folders_below_a_class_belong_to_it_and_hidden_files_to_nobody(tmp_path: Path):
+    root = class_folders(tmp_path / "data", {"cat": 3, "dog/small": 3, "dog/large": 3})
+    (root / "cat" / ".DS_Store").write_text("x")
+    (root / "cat" / "Thumbs.db").write_text("x")
+    (root / ".git" / "objects").mkdir(parents=True)
+    data = load_dataset(root)
+    assert data.classes == ("cat", "dog")
+    assert sum(len(getattr(data, split)) for split in SPLITS) == 9
+
+
+def test_three_images_a_class_are_enough_and_two_are_not(tmp_path: Path):
+    root = class_folders(tmp_path / "data", {"cat": 3, "dog": 3})
+    assert len(load_dataset(root).train) == 2
+    (root / "dog" / "002.png").unlink()
+    with pytest.raises(DataError, match="dog/: 2 images cannot be split into train, val and test; add images"):
+        load_dataset(root)
+
+
+def test_both_forms_at_once_are_ambiguous_until_one_is_named(lists: Path):
+    split_folders(lists)
+    with pytest.raises(DataError, match="photos is ambiguous: it has list files, and class folders in train/"):
+        load_dataset(lists)
+    assert load_dataset(lists, form="lists").classes == ("0", "1")
+    shutil.rmtree(lists / "images")
+    assert load_dataset(lists, form="folders").classes == ("cat", "dog")
+    with pytest.raises(
+        ValueError, match=f"unknown form 'list' of data folder; the forms are {', '.join(FOLDER_FORMS)}"
+    ):
+        load_dataset(lists, form="list")
+
+
+def empty(root: Path) -> None:
+    root.mkdir()
+
+
+def loose_images(root: Path) -> None:
+    add_images(root, 4)
+
+
+def no_test_list(root: Path) -> None:
+    class_folders(root, {"images": 2})
+    write_lists(root, {"train": [("images/000.png", 0)], "val": [("images/001.png", 1)]})
+
+
+def no_test_folder(root: Path) -> None:
+    split_folders(root)
+    shutil.rmtree(root / "test")
+
+
+def folder_beside_splits(root: Path) -> None:
+    split_folders(root)
+    add_images(root / "extra" / "cat", 2)
+
+
+def one_level_too_high(root: Path) -> None:
+    class_folders(root, {"images/cat": 3, "images/dog": 3})
+
+
+def one_class(root: Path) -> None:
+    class_folders(root, {"cat": 5})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (empty, "holds no data set; looked for list files train.txt, .* or class folders with images, .*; it is empty"),
+        (loose_images, "holds no data set; looked for .*; it has 4 images that are in no class folder"),
+        (no_test_list, r"has train\.txt, val\.txt but no test\.txt; all three lists are needed"),
+        (no_test_folder, "has train/, val/ but no test/; all three folders are needed"),
+        (folder_beside_splits, "has images in extra/ beside train/, val/ and test/, so that .*; move extra/ out"),
+        (one_level_too_high, "holds the one folder images/; if its folders are the classes, give .*images"),
+        (one_class, "has 1 class; classification needs two or more"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_refused_with_what_was_looked_for(tmp_path: Path, make, message: str):
+    root = tmp_path / "data"
+    make(root)
+    with pytest.raises(DataError, match=message):
+        load_dataset(root)
+
+
+def test_an_unknown_name_lists_the_embedded_data_sets():
+    with pytest.raises(DataError, match=r"'bandz' is neither a folder nor an embedded data set \(did you mean 'bands'"):
+        load_dataset("bandz")
+    with pytest.raises(DataError, match=f"the embedded ones are {', '.join(list_datasets())}, and a folder holds"):
+        load_dataset("/nowhere/at/all")
+
+
+def test_a_file_is_not_a_data_set(lists: Path):
+    with pytest.raises(DataError, match=r"train\.txt is a file; give the folder that holds the images"):
+        load_dataset(lists / "train.txt")
+
+
+def test_channels_that_nothing_names_are_asked_for(tmp_path: Path):
+    root = tmp_path / "data"
+    for name in ("a", "b"):
+        for i in range(3):
+            write_image(root / name / f"{i}.tif", RNG.integers(0, 999, (5, 6, 6), dtype=np.uint16))
+    message = r"nothing names the channels of .*data; a/.\.tif has 5 of uint16\. Give channels='first,second,\.\.\.'"
+    with pytest.raises(DataError, match=message):
+        load_dataset(root)
+    data = load_dataset(root, channels="a,b,c,d,e")
+    assert data.train.images.dtype == np.uint16
+    with pytest.raises(ChannelError, match="channel names must be unique, but a repeats"):
+        load_dataset(root, channels="a,a,c,d,e")
+
+
+def test_labels_that_no_training_image_carries_are_warned_of(lists: Path):
+    (lists / "classes.txt").write_text("background\ncat\ndog\n")
+    entries = {split: [(f"images/{split}_{i}.png", 1 + i % 2) for i in range(n)] for split, n in SIZES.items()}
+    write_lists(lists, entries)
+    with pytest.warns(UserWarning, match=r"no training image of class background; .* \(labels count from 0\)"):
+        load_dataset(lists)

@@ -1,0 +1,130 @@
+"""TIFF's many ways to hold channels all give (C, H, W)."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from anychannel.data import DataError, read_image
+
+NAMES = ("a", "b", "c", "d", "e")
+PIXELS = np.random.default_rng(0).integers(0, 60000, (5, 12, 11), dtype=np.uint16)
+LAST = np.ascontiguousarray(np.moveaxis(PIXELS, 0, -1))
+
+WAYS = {
+    "planar samples": (PIXELS, {"planarconfig": "separate", "photometric": "minisblack"}),
+    "interleaved samples": (LAST, {"planarconfig": "contig", "photometric": "minisblack"}),
+    "pages, nothing said": (PIXELS, {}),
+    "pages, no metadata": (PIXELS, {"metadata": None}),
+    "channels last in pages, nothing said": (LAST, {}),
+    "named axes": (PIXELS, {"metadata": {"axes": "CYX"}}),
+    "named axes, channels last": (LAST, {"metadata": {"axes": "YXC"}}),
+    "OME": (PIXELS, {"ome": True, "metadata": {"axes": "CYX"}}),
+    "ImageJ": (PIXELS, {"imagej": True, "metadata": {"axes": "CYX"}}),
+    "stack in depth": (PIXELS, {"metadata": {"axes": "ZYX"}}),
+    "big-endian": (PIXELS, {"byteorder": ">"}),
+    "BigTIFF": (PIXELS, {"bigtiff": True}),
+    "tiles, compressed": (
+        PIXELS,
+        {"tile": (16, 16), "compression": "zlib", "planarconfig": "separate", "photometric": "minisblack"},
+    ),
+    "predictor": (
+        LAST,
+        {"compression": "zlib", "predictor": True, "planarconfig": "contig", "photometric": "minisblack"},
+    ),
+}
+
+
+def write(path: Path, *images: tuple[np.ndarray, dict], **options) -> Path:
+    with tifffile.TiffWriter(path, **options) as writer:
+        for pixels, settings in images:
+            writer.write(pixels, **settings)
+    return path
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_store_channels_gives_the_same_array(tmp_path: Path, way: str):
+    pixels, options = WAYS[way]
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, pixels, **options)
+    read = read_image(path, channels=NAMES)
+    assert read.dtype == np.dtype(np.uint16)
+    assert read.dtype.isnative
+    np.testing.assert_array_equal(read, PIXELS)
+
+
+def test_where_both_axes_could_be_channels_the_layout_is_asked_for_and_obeyed(tmp_path: Path):
+    pixels = PIXELS[:, :, :5]
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, pixels, metadata=None)
+    message = "it is an array of 5 x 12 x 5 that does not say which axis holds its channels; give layout='planar'"
+    with pytest.raises(DataError, match=message):
+        read_image(path, channels=NAMES)
+    np.testing.assert_array_equal(read_image(path, channels=NAMES, layout="planar"), pixels)
+    expected = np.moveaxis(pixels, -1, 0)
+    np.testing.assert_array_equal(read_image(path, channels=NAMES, layout="interleaved"), expected)
+
+
+def test_an_unknown_layout_is_refused_with_the_valid_ones(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"layout is 'planar' or 'interleaved', or None .*, got 'chw'"):
+        read_image(tmp_path / "image.tif", channels=NAMES, layout="chw")
+
+
+def test_a_stack_of_another_number_of_channels_is_refused_with_both_numbers(tmp_path: Path):
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, PIXELS)
+    with pytest.raises(DataError, match="array of 5 x 12 x 11, no axis of which has the 3 channels expected; name"):
+        read_image(path, channels="a,b,c")
+    tifffile.imwrite(path, PIXELS, planarconfig="separate", photometric="minisblack")
+    with pytest.raises(DataError, match=r"it has 5 channels, but 3 expected \(a, b, c\); name the files' channels"):
+        read_image(path, channels="a,b,c")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            [(PIXELS[0], {}), (PIXELS[0, :5, :5], {})],
+            r"it holds 2 images \(12 x 11 and 5 x 5\); keep the one that you want",
+        ),
+        (
+            [(np.stack([PIXELS, PIXELS]), {"photometric": "minisblack", "metadata": {"axes": "ZCYX"}})],
+            "it has axes ZCYX of lengths .2, 5, 12, 11., more than channels, height and width; save one image",
+        ),
+        (
+            [(PIXELS[0].astype(np.uint8), {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)})],
+            "it is a palette image; convert it to RGB",
+        ),
+        ([(LAST[..., :4], {"photometric": "separated"})], "it is CMYK; convert it to RGB"),
+        ([(PIXELS[0], {"photometric": "miniswhite"})], "it is greyscale stored inverted"),
+    ],
+)
+def test_files_that_are_no_single_array_of_channels_are_refused(tmp_path: Path, images: list, message: str):
+    path = write(tmp_path / "image.tif", *images)
+    with pytest.raises(DataError, match=message):
+        read_image(path, channels="a")
+
+
+def test_smaller_copies_of_the_image_in_the_same_file_are_passed_over(tmp_path: Path):
+    small = {"subfiletype": 1, "planarconfig": "separate", "photometric": "minisblack"}
+    large = {"planarconfig": "separate", "photometric": "minisblack"}
+    path = write(tmp_path / "image.tif", (PIXELS, large), (PIXELS[:, ::2, ::2], small))
+    np.testing.assert_array_equal(read_image(path, channels=NAMES), PIXELS)
+
+
+def test_pages_lost_at_the_end_of_a_stack_are_missed(tmp_path: Path):
+    """One channel expected and one page left: only the broken chain of pages tells."""
+    buffer = BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for page in PIXELS:
+            writer.write(page, metadata=None, contiguous=False)
+    with tifffile.TiffFile(BytesIO(buffer.getvalue())) as tiff:
+        second = tiff.pages[1].offset
+    path = tmp_path / "image.tif"
+    path.write_bytes(buffer.getvalue()[:second])
+    with pytest.raises(DataError, match=r"truncated or damaged \(pages are missing after page 1\)"):
+        read_image(path, channels="a")
