@@ -24,7 +24,7 @@ def measure_latency(
     channels: str | Sequence[str] | None = None,
     device: str | None = None,
     precision: str | None = None,
-    seconds: float = 1.0,
+    seconds: float = 0.5,
 ) -> dict[str, float]:
     """Milliseconds per image: the wall time of one forward pass from images to logits, over the batch size.
 
