@@ -39,7 +39,7 @@ def profile(
 
         result: dict[str, Any]
         if reference:
-            result = profile_reference(memory=memory)
+            result = profile_reference(memory=memory, progress=not as_json)
         else:
             if run is not None:
                 network = load_model(run)

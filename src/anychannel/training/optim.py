@@ -57,7 +57,8 @@ def create_schedule(
     """Learning rate for each step.
 
     ``one_cycle`` rises from 1/25 of the highest rate over the first 30 % of the steps and falls to almost nothing
-    (Smith and Topin, 2017, https://arxiv.org/abs/1708.07120; torch's ``OneCycleLR``). ``cosine`` falls from the
+    (Smith and Topin, 2017, https://arxiv.org/abs/1708.07120; torch's ``OneCycleLR``), while SGD's momentum goes the
+    other way, from 0.95 down to 0.85 and back. ``cosine`` falls from the
     highest rate to zero, after a linear warm-up; ``constant`` stays, after a linear warm-up.
 
     Args:
@@ -71,7 +72,8 @@ def create_schedule(
     """
     if name == "one_cycle":
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, max_lr=peaks, total_steps=max(total_steps, 2), cycle_momentum=False)
+        cycled = bool(optimizer.defaults.get("momentum"))
+        return OneCycleLR(optimizer, max_lr=peaks, total_steps=max(total_steps, 2), cycle_momentum=cycled)
     if name not in SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}; use one of {', '.join(SCHEDULES)}")
 

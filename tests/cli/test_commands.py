@@ -1,0 +1,160 @@
+"""The program as a person runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COMMANDS = ("train", "evaluate", "report", "profile", "predict", "list", "demo")
+
+
+def anychannel(*arguments: object, check: bool = True, cwd=None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "anychannel", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment, cwd=cwd)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Small photographs of two classes: bright on the left, bright on the right."""
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 24), ("val", 8), ("test", 8)):
+        for label, name in enumerate(("left", "right")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 120, (16, 16, 3))
+                pixels[:, 8 * label : 8 * label + 8] += 120
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "photos"
+    done = anychannel(
+        *("train", "--data", photos, "--channels", "R,G,B", "--model", "compact_k7", "--stem", "completion"),
+        *("--sampler", "dropout", "--sampler-option", "drop=0.5", "--size", 16, "--epochs", 4, "--batch-size", 16),
+        *("--seed", 3, "--set", "model_options.width=16", "--set", "training.flip=false", "--out", out),
+    )
+    assert "the run is in" in done.stderr
+    assert done.stdout == ""
+    return out
+
+
+def test_training_takes_flags_and_writes_a_run(run):
+    config = (run / "config.toml").read_text()
+    assert "drop = 0.5" in config
+    assert "seed = 3" in config
+    assert "flip = false" in config
+    assert "--sampler-option drop=0.5" in (run / "command.txt").read_text()
+
+
+def test_evaluate_prints_json_on_standard_output(run):
+    result = json.loads(anychannel("evaluate", run, "--json").stdout)
+    assert set(result["subsets"]) == {"R,G,B", "R,G", "R,B", "G,B", "R", "G", "B"}
+    assert 0 <= result["subsets"]["R,G"]["accuracy"] <= 1
+    named = json.loads(anychannel("evaluate", run, "--channels", "G,R", "--channels", "B", "--json").stdout)
+    assert set(named["subsets"]) == {"R,G", "B"}
+
+
+def test_evaluate_prints_a_table_for_people(run):
+    assert "macro F1" in anychannel("evaluate", run, "--channels", "R").stdout
+
+
+def test_predict_takes_files_with_any_of_the_channels(run, photos, tmp_path):
+    full = anychannel("predict", run, photos / "test" / "left" / "0.png", "--json").stdout
+    assert len(json.loads(full)[0]["top"]) == 2
+    single = tmp_path / "green.png"
+    Image.open(photos / "test" / "right" / "0.png").getchannel("G").save(single)
+    result = json.loads(anychannel("predict", run, single, "--channels", "G", "--json").stdout)
+    assert result[0]["channels"] == ["G"]
+    wrong = anychannel("predict", run, single, "--channels", "R,G", check=False)
+    assert wrong.returncode == 2
+    assert "green.png" in wrong.stderr
+
+
+def test_report_writes_one_page(run, tmp_path):
+    page = tmp_path / "page.html"
+    assert str(page) in anychannel("report", run, "--out", page).stdout
+    assert "<html" in page.read_text()[:500]
+
+
+def test_profile_prints_json(tmp_path):
+    arguments = ("--model", "compact_k7", "--size", 32, "--batch-size", 4, "--classes", 5, "--no-memory", "--json")
+    result = json.loads(anychannel("profile", *arguments).stdout)
+    assert result["params"] == 212_884 - 129 * 45
+    assert set(result["subsets"]) == {"R,G,B", "R,G", "R,B", "G,B", "R", "G", "B"}
+
+
+def test_list_names_what_the_other_commands_take():
+    names = json.loads(anychannel("list", "--json").stdout)
+    assert "completion" in names["stems"]
+    assert "dropout" in names["samplers"]
+    assert any("bands" in name for name in names["datasets"])
+    assert "unknown kind 'stem'" in anychannel("list", "stem", check=False).stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(command):
+    text = anychannel(command, "--help").stdout
+    assert "Example" in text
+    assert f"anychannel {command}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--out", "x"), "data is missing"),
+        (
+            ("train", "--out", "x", "--data", "bands", "--stem", "statik"),
+            "unknown stem 'statik' (did you mean 'static'?)",
+        ),
+        (("train", "--out", "x", "--data", "bands", "--model", "resnet19"), "unknown model 'resnet19'"),
+        (("train", "--out", "x", "--data", "bands", "--sampler", "drop"), "unknown sampler 'drop'"),
+        (("train", "--out", "x", "--data", "bands", "--set", "training.epoch=1"), "did you mean training.epochs"),
+        (("train", "--out", "x", "--config", "none.toml"), "recipe none.toml does not exist"),
+        (("evaluate", "nowhere"), "nowhere is not a run"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it_and_leaves_nothing(arguments, message, tmp_path):
+    done = anychannel(*arguments, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
+    arguments = (
+        *("train", "--data", photos, "--model", "compact_k7", "--size", 16, "--batch-size", 16, "--epochs", 3),
+        *("--set", "model_options.width=16", "--no-cost", "--quiet"),
+    )
+    anychannel(*arguments, "--out", tmp_path / "whole")
+    kill = (
+        "import os, signal\nfrom anychannel.training import loop\nsave = loop.save_checkpoint\n"
+        "def save_and_die(folder, state):\n    save(folder, state)\n"
+        "    if state['epoch'] == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "loop.save_checkpoint = save_and_die\nfrom anychannel.cli import app\napp()"
+    )
+    command = [sys.executable, "-c", kill, *map(str, arguments), "--out", str(tmp_path / "killed")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    assert subprocess.run(command, check=False, env=environment, timeout=300).returncode == -9
+    anychannel(*arguments, "--out", tmp_path / "killed", "--resume")
+    for name in ("best", "last"):
+        a, b = (tmp_path / run / "weights" / f"{name}.safetensors" for run in ("whole", "killed"))
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_the_version_is_printed():
+    assert anychannel("--version").stdout.startswith("anychannel 0.")

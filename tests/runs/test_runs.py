@@ -1,0 +1,193 @@
+"""A run from configuration to folder."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anychannel.evaluation import load_evaluation
+from anychannel.runs import RunConfig, evaluate_run, load_recipe, train_run
+from anychannel.runs.config import ConfigError, merge, nest
+from anychannel.runs.examples import choose_examples
+from anychannel.runs.execute import RunError
+
+VALUES = {
+    "data": "bands:3",
+    "model": "compact_k7",
+    "model_options": {"width": 16},
+    "training": {"epochs": 1, "batch_size": 128, "device": "cpu", "crop_padding": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    config = RunConfig.from_dict(merge(VALUES, {"stem": "completion", "training": {"sampler": "dropout"}}))
+    return train_run(config, tmp_path_factory.mktemp("runs") / "adaptive")
+
+
+@pytest.fixture(scope="module")
+def masked_run(tmp_path_factory):
+    config = RunConfig.from_dict(merge(VALUES, {"stem": "masked"}))
+    return train_run(config, tmp_path_factory.mktemp("runs") / "masked", cost=False)
+
+
+def test_a_run_is_one_folder_with_everything_about_it(run):
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert names >= {
+        "checkpoint/state.pt",
+        "command.txt",
+        "config.toml",
+        "cost.json",
+        "environment.json",
+        "evaluation/test.json",
+        "evaluation/test_predictions.npz",
+        "examples.json",
+        "metrics.csv",
+        "metrics.jsonl",
+        "model.json",
+        "run.json",
+        "weights/best.safetensors",
+        "weights/last.safetensors",
+    }
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["channels"] == ["band_1", "band_2", "band_3"]
+    assert record["best"]["val_accuracy"] > 0
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"torch", "timm", "device", "cpu", "threads", "precision", "commit"} <= environment.keys()
+
+
+def test_the_resolved_configuration_is_a_recipe(run):
+    config = RunConfig.from_dict(load_recipe(run / "config.toml"))
+    assert config.stem == "completion"
+    assert config.training.sampler == "dropout"
+    assert config.training.lr == 0.1
+    assert not config.differences(RunConfig.from_dict(tomllib.loads(config.to_toml())))
+
+
+def test_every_subset_was_evaluated_and_evaluating_again_agrees(run):
+    kept = json.loads((run / "evaluation" / "test.json").read_text())
+    assert len(kept["subsets"]) == 7
+    again = evaluate_run(run).to_dict()
+    for key, figures in kept["subsets"].items():
+        assert again["subsets"][key]["accuracy"] == pytest.approx(figures["accuracy"], abs=0.01)
+    assert set(kept["gap"]) == set(kept["subsets"]) - {"band_1,band_2,band_3"}
+
+
+def test_examples_hold_a_picture_of_each_channel_and_a_prediction_for_each_subset(run):
+    examples = json.loads((run / "examples.json").read_text())
+    assert len(examples["images"]) == 8
+    assert len({image["label"] for image in examples["images"]}) == 8
+    for image in examples["images"]:
+        assert set(image["png"]) == {"band_1", "band_2", "band_3"}
+        assert all(uri.startswith("data:image/png;base64,") for uri in image["png"].values())
+        assert len(image["predictions"]) == 7
+
+
+def test_predictions_are_kept_with_the_labels(run):
+    kept = load_evaluation(run)
+    accuracy = (kept.probabilities["band_1"].argmax(1) == kept.labels).mean()
+    assert accuracy == pytest.approx(kept.subsets["band_1"]["accuracy"])
+
+
+def test_a_finished_run_is_left_alone_on_resume_and_protected_without(run):
+    config = RunConfig.from_dict(load_recipe(run / "config.toml"))
+    before = (run / "weights" / "best.safetensors").stat().st_mtime_ns
+    assert train_run(config, run, resume=True) == run
+    assert (run / "weights" / "best.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(RunError, match="already holds a run; add --resume to go on with it"):
+        train_run(config, run)
+    changed = replace(config, training=replace(config.training, lr=0.5))
+    with pytest.raises(RunError, match=r"other settings \(training\.lr: 0\.1 -> 0\.5\)"):
+        train_run(changed, run, resume=True)
+
+
+def test_a_folder_that_is_not_a_run_is_not_touched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match="is not empty and not a run; choose a new folder"):
+        train_run(RunConfig.from_dict(VALUES), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(RunError, match=r"is not a run: it has no config\.toml"):
+        evaluate_run(tmp_path)
+
+
+def test_bad_data_leaves_no_folder_behind(tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        train_run(RunConfig.from_dict(VALUES | {"data": str(tmp_path / "nowhere")}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_masked_network_refuses_other_sets_until_told_to_try(masked_run):
+    kept = json.loads((masked_run / "evaluation" / "test.json").read_text())["subsets"]
+    assert "accuracy" in kept["band_1,band_2,band_3"]
+    assert "trained on the channel positions (0, 1, 2)" in kept["band_1"]["refused"]
+    with pytest.raises(ValueError, match="masked stem was trained on"):
+        evaluate_run(masked_run, subsets=["band_1"])
+    tried = evaluate_run(masked_run, subsets=["band_1"], allow_untrained=True)
+    assert 0 <= tried.subsets["band_1"]["accuracy"] <= 1
+
+
+def test_a_failed_run_says_so_and_can_be_resumed(tmp_path, monkeypatch):
+    from anychannel.runs import execute
+
+    config = RunConfig.from_dict(VALUES)
+    monkeypatch.setattr(execute, "read_test", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        train_run(config, tmp_path / "run", cost=False)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["error"] == "disk full"
+    monkeypatch.undo()
+    train_run(config, tmp_path / "run", resume=True, cost=False)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "data is missing"),
+        ({"data": "bands", "stems": "static"}, r"unknown setting stems \(did you mean stem\?\)"),
+        (
+            {"data": "bands", "training": {"epoch": 3}},
+            r"unknown setting training\.epoch \(did you mean training\.epochs",
+        ),
+        ({"data": "bands", "training": {"epochs": 0}}, "epochs must be between 1 and 100000, got 0"),
+    ],
+)
+def test_a_wrong_configuration_names_the_key(values, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig.from_dict(values)
+
+
+def test_a_recipe_that_is_missing_or_not_toml_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"recipe .*none\.toml does not exist"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(ConfigError, match=r"recipe .*bad\.toml is not valid TOML"):
+        load_recipe(tmp_path / "bad.toml")
+
+
+def test_the_recipes_that_ship_are_valid():
+    from pathlib import Path
+
+    recipes = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+    assert recipes
+    for recipe in recipes:
+        RunConfig.from_dict({"data": "photos"} | load_recipe(recipe))
+
+
+def test_flags_override_a_recipe_key_by_key():
+    assert merge({"a": 1, "t": {"x": 1, "y": 2}}, {"t": {"y": 3}}) == {"a": 1, "t": {"x": 1, "y": 3}}
+    assert nest({"t.x": 1, "t.y.z": 2, "a": 3}) == {"t": {"x": 1, "y": {"z": 2}}, "a": 3}
+
+
+def test_examples_are_of_as_many_classes_as_possible():
+    labels = np.array([0] * 50 + [1] * 50 + [2])
+    chosen = choose_examples(labels, 4)
+    assert sorted(labels[chosen][:3]) == [0, 1, 2]
+    assert len(set(chosen)) == 4
+    assert choose_examples(labels[:2], 8).__len__() == 2
