@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +251,42 @@ def test_a_file_that_changes_while_it_is_read_is_reported(
     assert folders(cache_dir) == set()
 
 
+def many_files(root: Path) -> Path:
+    """200 grey images of one value each, which says where it belongs; more than one piece of work holds."""
+    lines = []
+    for value in range(200):
+        write_image(root / f"{value}.png", np.full((1, 4, 4), value, np.uint8))
+        lines.append(f"{value}.png {value % 2}\n")
+    for split, part in (("train", lines[:150]), ("val", lines[150:170]), ("test", lines[170:])):
+        (root / f"{split}.txt").write_text("".join(part))
+    return root
+
+
+def test_an_interrupt_drops_the_work_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(build, "count_workers", lambda: 1)
+    read, calls = build.read_pixels, []
+
+    def slowly(data: bytes, settings):
+        calls.append(data)
+        time.sleep(0.005)
+        return read(data, settings)
+
+    @contextmanager
+    def interrupted(*args, **options):
+        def advance(steps: int = 1, note: str | None = None) -> None:
+            if calls[1:]:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    root = many_files(tmp_path)
+    monkeypatch.setattr(build, "read_pixels", slowly)
+    monkeypatch.setattr(build, "progress_bar", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset(root, channels="grey")
+    assert len(calls) < 150
+
+
 def test_a_full_disk_is_told_before_anything_is_written(lists: Path, monkeypatch: pytest.MonkeyPatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: usage)
@@ -258,14 +296,7 @@ def test_a_full_disk_is_told_before_anything_is_written(lists: Path, monkeypatch
 
 
 def test_many_files_are_decoded_into_their_own_rows(tmp_path: Path):
-    """More files than one piece of work holds, each of one value, which says where it belongs."""
-    lines = []
-    for value in range(200):
-        write_image(tmp_path / f"{value}.png", np.full((1, 4, 4), value, np.uint8))
-        lines.append(f"{value}.png {value % 2}\n")
-    for split, part in (("train", lines[:150]), ("val", lines[150:170]), ("test", lines[170:])):
-        (tmp_path / f"{split}.txt").write_text("".join(part))
-    data = load_dataset(tmp_path, channels="grey")
+    data = load_dataset(many_files(tmp_path), channels="grey")
     assert data.train.images[:, 0, 0, 0].tolist() == list(range(150))
     assert data.val.images[:, 0, 3, 3].tolist() == list(range(150, 170))
     assert data.test.images[:, 0, 1, 2].tolist() == list(range(170, 200))

@@ -48,7 +48,8 @@ def load_dataset(
     """Load a data set. Files are decoded once, into a cache on disk; later loads open it.
 
     Args:
-        source: a folder (with list files, or one folder a class), or a name in ``list_datasets()``, as ``bands:8``.
+        source: a folder (with list files, or one folder a class), or a name in ``list_datasets()``, as ``bands:8``;
+            a folder of that name is ``./bands``.
         channels: names of the files' channels in the files' order. None takes the folder's ``channels.txt``, else
             R, G, B for 8-bit RGB files.
         size: side of the square to which images are resized and cropped; None keeps the files' size, one for all.
