@@ -49,7 +49,7 @@ def test_dropout_parts_cover_the_batch_once():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ful", {}, "did you mean 'full'.*the samplers are full, dropout"),
+        ("ful", {}, "did you mean 'full'.*the samplers are full, dropout, uniform_size, sandwich, split"),
         ("dropout", {"drop": 1.0}, r"drop is a probability in \[0, 1\), got 1.0"),
         ("dropout", {"parts": 0}, "parts must be at least 1, got 0"),
         ("dropout", {"p": 0.5}, "sampler 'dropout' does not take these options"),
@@ -58,3 +58,43 @@ def test_dropout_parts_cover_the_batch_once():
 def test_a_wrong_sampler_or_option_says_what_is_valid(name, options, message):
     with pytest.raises(ValueError, match=message):
         create_sampler(name, 3, **options)
+
+
+def test_uniform_size_draws_each_size_as_often():
+    sampler, random = create_sampler("uniform_size", 3), generator()
+    sizes = Counter(len(sampler(8, random)[0].subset) for _ in range(3000))
+    assert all(abs(sizes[size] - 1000) < 100 for size in (1, 2, 3))
+
+
+def test_the_sandwich_shows_every_image_with_all_with_one_and_with_some_channels():
+    parts = create_sampler("sandwich", 6)(10, generator())
+    assert [(part.start, part.stop) for part in parts] == [(0, 10)] * 3
+    assert len(parts[0].subset) == 6
+    assert len(parts[1].subset) == 1
+    assert 2 <= len(parts[2].subset) <= 5
+
+
+def test_the_split_of_three_channels_is_half_full_a_quarter_pair_a_quarter_single():
+    sampler, random = create_sampler("split", 3), generator()
+    seen = Counter()
+    for _ in range(600):
+        full, single, pair = sampler(128, random)
+        assert [len(part) for part in (full, single, pair)] == [64, 32, 32]
+        assert (full.stop, single.start, single.stop, pair.start, pair.stop) == (64, 64, 96, 96, 128)
+        assert full.subset == (0, 1, 2)
+        seen[single.subset] += 1
+        seen[pair.subset] += 1
+    assert set(seen) == {(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)}
+    assert all(abs(count - 200) < 60 for count in seen.values())
+
+
+def test_a_paired_split_reduces_the_same_images_as_the_full_part():
+    full, *reduced = create_sampler("split", 3, paired=True)(128, generator())
+    assert sum(map(len, [full, *reduced])) == 128
+    assert [(part.start, part.stop) for part in reduced] == [(0, 32), (32, 64)]
+
+
+@pytest.mark.parametrize("options", [{"full": 0}, {"full": 1.5}, {"parts": 0}])
+def test_a_split_out_of_range_is_refused(options):
+    with pytest.raises(ValueError, match=r"in \(0, 1\], got|parts must be at least 1, got 0"):
+        create_sampler("split", 3, **options)

@@ -76,8 +76,7 @@ class DropoutSampler:
     def __post_init__(self) -> None:
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop is a probability in [0, 1), got {self.drop}")
-        if self.parts < 1:
-            raise ValueError(f"parts must be at least 1, got {self.parts}")
+        check_parts(self.parts)
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         """One subset a part."""
@@ -91,9 +90,115 @@ class DropoutSampler:
                 return tuple(torch.nonzero(kept).flatten().tolist())
 
 
+@dataclass(frozen=True)
+class UniformSizeSampler:
+    """A size drawn evenly from 1 to C, then a subset of that size drawn evenly.
+
+    Bao, Sivanandan and Karaletsos, "Channel Vision Transformers: An Image Is Worth C x 16 x 16 Words", ICLR 2024,
+    https://arxiv.org/abs/2309.16108, call it hierarchical channel sampling.
+
+    Args:
+        num_channels: number of channels C of the full set.
+        parts: number of draws a batch.
+    """
+
+    num_channels: int
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        check_parts(self.parts)
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        """One subset a part."""
+        return [
+            Part(draw_subset(self.num_channels, draw_integer(1, self.num_channels, generator), generator), start, stop)
+            for start, stop in split_evenly(batch_size, self.parts)
+        ]
+
+
+@dataclass(frozen=True)
+class SandwichSampler:
+    """Every image passes three times: with all channels, with one, and with a random subset between.
+
+    The rule of Yu and Huang, "Universally Slimmable Networks", ICCV 2019, https://arxiv.org/abs/1903.05134, with
+    channels in place of widths. A step costs three passes an image (two for two channels, one for one).
+    """
+
+    num_channels: int
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        """All images in each part."""
+        count = self.num_channels
+        subsets = [tuple(range(count))]
+        if count > 1:
+            subsets.append(draw_subset(count, 1, generator))
+        if count > 2:
+            subsets.append(draw_subset(count, draw_integer(2, count - 1, generator), generator))
+        return [Part(subset, 0, batch_size) for subset in subsets]
+
+
+@dataclass(frozen=True)
+class SplitSampler:
+    """A set share of the batch shows all channels, the rest is cut into parts of different sizes.
+
+    The sizes 1 .. C-1 are cut into as many strata as there are parts; each part draws a size from its stratum and a
+    subset of that size. With three channels and two parts that is one pair and one single channel a step.
+
+    Args:
+        num_channels: number of channels C of the full set.
+        full: share of the batch's passes with all channels, in (0, 1].
+        parts: number of parts that share the rest.
+        paired: the reduced parts show the same images as the full part, so that the full set's answer to each of them
+            is there to learn from; a step then sees fewer different images at the same number of passes.
+    """
+
+    num_channels: int
+    full: float = 0.5
+    parts: int = 2
+    paired: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.full <= 1:
+            raise ValueError(f"full is the share of the batch that shows all channels, in (0, 1], got {self.full}")
+        check_parts(self.parts)
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        """The full part first."""
+        count = self.num_channels
+        whole = batch_size if count == 1 else max(round(self.full * batch_size), 1)
+        result = [Part(tuple(range(count)), 0, whole)]
+        offset = 0 if self.paired else whole
+        parts = min(self.parts, count - 1)
+        pieces = split_evenly(min(batch_size - whole, batch_size - offset), parts) if parts else []
+        for i, (start, stop) in enumerate(pieces):
+            low, high = 1 + i * (count - 1) // parts, (i + 1) * (count - 1) // parts
+            subset = draw_subset(count, draw_integer(low, high, generator), generator)
+            result.append(Part(subset, offset + start, offset + stop))
+        return result
+
+
+def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
+    """A whole number from low to high, both included."""
+    return int(torch.randint(low, high + 1, (1,), generator=generator))
+
+
+def draw_subset(num_channels: int, size: int, generator: torch.Generator) -> Subset:
+    """A subset of that size, each as likely as any other."""
+    return tuple(sorted(torch.randperm(num_channels, generator=generator)[:size].tolist()))
+
+
+def check_parts(parts: int) -> None:
+    """Refuse a number of parts below 1."""
+    if parts < 1:
+        raise ValueError(f"parts must be at least 1, got {parts}")
+
+
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "full": FullSampler,
     "dropout": DropoutSampler,
+    "uniform_size": UniformSizeSampler,
+    "sandwich": SandwichSampler,
+    "split": SplitSampler,
 }
 
 
