@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anychannel.channels import ChannelError, ChannelSet
-    from anychannel.cost import profile
     from anychannel.data import DataError, ImageDataset, Split, list_datasets, load_dataset
     from anychannel.evaluation import Evaluation, evaluate
-    from anychannel.models import Classifier, create_model, list_models, load_model, save_model
+    from anychannel.models import Classifier, calibrate, create_model, list_models, load_model, save_model
     from anychannel.report import write_report
     from anychannel.runs import RunConfig, train_run
     from anychannel.samplers import list_samplers
@@ -41,6 +40,7 @@ _HOMES = {
     "Split": "data",
     "TrainingError": "training",
     "TrainingSettings": "training",
+    "calibrate": "models",
     "create_model": "models",
     "evaluate": "evaluation",
     "fit": "training",
@@ -50,7 +50,6 @@ _HOMES = {
     "list_stems": "stems",
     "load_dataset": "data",
     "load_model": "models",
-    "profile": "cost",
     "save_model": "models",
     "train_run": "runs",
     "write_report": "report",
@@ -68,6 +67,7 @@ __all__ = [
     "Split",
     "TrainingError",
     "TrainingSettings",
+    "calibrate",
     "create_model",
     "evaluate",
     "fit",
@@ -77,7 +77,6 @@ __all__ = [
     "list_stems",
     "load_dataset",
     "load_model",
-    "profile",
     "save_model",
     "train_run",
     "write_report",

@@ -140,7 +140,7 @@ class ChannelSet:
 
     def count_subsets(self) -> int:
         """How many non-empty subsets there are: 2^C - 1."""
-        return 2 ** len(self) - 1
+        return int(2 ** len(self) - 1)
 
     def subsets(self, sizes: Iterable[int] | None = None) -> list[Subset]:
         """Non-empty subsets, largest first, then in the channels' order: RGB, RG, RB, GB, R, G, B.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anychannel.models.calibration import calibrate
 from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.reference import REFERENCE_NETWORKS, ReferenceNetwork, create_reference
 from anychannel.models.registry import MODELS, create_model, list_models
@@ -14,6 +15,7 @@ __all__ = [
     "ModelFileError",
     "ModelSpec",
     "ReferenceNetwork",
+    "calibrate",
     "create_model",
     "create_reference",
     "list_models",

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.models.slot import StemSlot, showing
+from anychannel.models.slot import StemSlot
 from anychannel.samplers import Part
+from anychannel.shown import showing
 from anychannel.stems import Stem
 
 
@@ -25,6 +26,8 @@ class ModelSpec:
     stem_options: dict[str, Any] = field(default_factory=dict)
     model_options: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
+    norm: str = "shared"
+    calibrated: tuple[str, ...] = ()
 
 
 class Classifier(nn.Module):

@@ -14,6 +14,7 @@ from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.compact import CompactNet
 from anychannel.models.slot import StemSlot
+from anychannel.norms import install_norms
 from anychannel.stems import create_stem
 
 
@@ -108,6 +109,7 @@ def create_model(
     stem: str = "static",
     stem_options: dict[str, Any] | None = None,
     model_options: dict[str, Any] | None = None,
+    norm: str = "shared",
     classes: Sequence[str] | None = None,
 ) -> Classifier:
     """Build a channel-adaptive classifier.
@@ -119,6 +121,7 @@ def create_model(
         stem: one of ``list_stems()``.
         stem_options: the stem's keyword options.
         model_options: the network's keyword options.
+        norm: one of ``anychannel.norms.list_norms()``: which batch norms the subsets share.
         classes: names of the classes, kept with the model.
 
     Raises:
@@ -135,6 +138,7 @@ def create_model(
     adaptive = create_stem(stem, conv, correlation=known.correlation, **(stem_options or {}))
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, StemSlot(adaptive))
+    install_norms(network, norm, known)
     spec = ModelSpec(
         model=model,
         num_classes=num_classes,
@@ -142,5 +146,6 @@ def create_model(
         stem_options=dict(stem_options or {}),
         model_options=dict(model_options or {}),
         classes=None if classes is None else tuple(classes),
+        norm=norm,
     )
     return Classifier(network, known, spec)

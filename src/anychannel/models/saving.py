@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anychannel.channels import ChannelSet
 from anychannel.files import write_atomically, write_json
+from anychannel.models.calibration import add_entries
 from anychannel.models.classifier import Classifier
 from anychannel.models.registry import create_model
 
@@ -71,8 +72,11 @@ def load_model(folder: str | Path, *, weights: str = "weights/best.safetensors")
             stem=values["stem"],
             stem_options=values["stem_options"],
             model_options={key: value for key, value in values["model_options"].items() if key != "pretrained"},
+            norm=values["norm"],
             classes=values["classes"],
         )
+        if values["calibrated"]:
+            add_entries(model, values["calibrated"])
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{description} is damaged or not a model description: {error!r}") from error
     try:

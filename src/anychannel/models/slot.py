@@ -1,47 +1,16 @@
-"""Where a stem sits in a backbone, and how it learns which channels it is given.
+"""Where a stem sits in a backbone.
 
 The stem takes the place of the backbone's first convolution, wherever that is, so that the backbone's own ``forward``
-stays as it is. What a convolution's signature has no room for, the channels of each part of the batch, travels beside
-the call in a context variable: it is set for one forward pass, and is safe across threads.
+stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 import torch
 from torch import Tensor, nn
 
-from anychannel.samplers import Part
+from anychannel.shown import shown_parts
 from anychannel.stems import Stem
-
-_parts: ContextVar[tuple[Part, ...]] = ContextVar("parts")
-
-
-@contextmanager
-def showing(parts: Sequence[Part]) -> Iterator[None]:
-    """Say which channels the images of the forward pass inside this block show."""
-    token = _parts.set(tuple(parts))
-    try:
-        yield
-    finally:
-        _parts.reset(token)
-
-
-def shown_parts() -> tuple[Part, ...]:
-    """The parts of the forward pass under way.
-
-    Raises:
-        RuntimeError: no forward pass of a classifier is under way.
-    """
-    try:
-        return _parts.get()
-    except LookupError:
-        raise RuntimeError(
-            "the backbone does not know which channels it is given; call the classifier, not its backbone"
-        ) from None
 
 
 class StemSlot(nn.Module):

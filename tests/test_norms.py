@@ -1,0 +1,125 @@
+"""Norm banks and calibration, against norms applied by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from anychannel.channels import ChannelSet
+from anychannel.models import calibrate, create_model, load_model, save_model
+from anychannel.norms import NORMS, NormBank, by_size, by_subset, install_norms, size_entries, subset_entries
+from anychannel.samplers import Part
+from anychannel.shown import showing
+
+RGB = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3)
+
+
+def make(norm: str = "shared", model: str = "compact_k7"):
+    return create_model(model, channels=RGB, num_classes=4, norm=norm, stem="completion")
+
+
+def pixels(batch: int, channels: int = 3) -> torch.Tensor:
+    return torch.randint(0, 256, (batch, channels, 16, 16)).float()
+
+
+def test_a_bank_normalises_each_part_with_its_own_norm():
+    bank = NormBank(nn.BatchNorm2d(4), by_subset, ["0", "1"])
+    twins = {name: nn.BatchNorm2d(4) for name in ("shared", "0", "1")}
+    x = torch.randn(10, 4, 3, 3) * torch.arange(1, 11).view(-1, 1, 1, 1)
+    parts = [Part((0,), 0, 3), Part((0, 1), 3, 6), Part((1,), 6, 8), Part((0,), 8, 10)]
+    with showing(parts):
+        got = bank(x)
+    first = twins["0"](torch.cat([x[0:3], x[8:10]]))
+    expected = torch.cat([first[:3], twins["shared"](x[3:6]), twins["1"](x[6:8]), first[3:]])
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(bank.entries["0"].running_mean, twins["0"].running_mean)
+    torch.testing.assert_close(bank.shared.running_var, twins["shared"].running_var)
+
+
+def test_one_norm_for_all_parts_sees_them_joined():
+    bank, twin = NormBank(nn.BatchNorm2d(2), by_size), nn.BatchNorm2d(2)
+    x = torch.randn(6, 2, 4, 4)
+    with showing([Part((0,), 0, 2), Part((0, 1), 2, 6)]):
+        torch.testing.assert_close(bank(x), twin(x))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_kind_trains_evaluates_saves_and_loads_on_every_subset(norm, tmp_path):
+    model = make(norm)
+    parts = [Part(subset, 2 * i, 2 * i + 2) for i, subset in enumerate(RGB.subsets())]
+    model.train()
+    model(pixels(14), parts=parts).square().sum().backward()
+    model.eval()
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    for subset in RGB.subsets():
+        images = pixels(2, len(subset))
+        assert torch.equal(model(images, channels=RGB.key(subset)), again(images, channels=RGB.key(subset)))
+
+
+def test_banks_hold_what_their_kind_says():
+    assert subset_entries(RGB) == ["0_1", "0_2", "1_2", "0", "1", "2"]
+    assert size_entries(RGB) == ["size_1", "size_2"]
+    counts = {norm: sum(isinstance(m, NormBank) for m in make(norm).modules()) for norm in NORMS}
+    assert counts == {"shared": 0, "subset": 2, "size": 2, "stem": 1}
+
+
+@pytest.mark.parametrize(
+    ("norm", "channels", "message"),
+    [
+        ("sized", 3, r"unknown norm 'sized' \(did you mean 'size'\?\); the norms are shared, subset, size, stem"),
+        ("subset", 7, "takes at most 6 channels, got 7; use norm='shared' or norm='size'"),
+    ],
+)
+def test_a_wrong_kind_or_too_many_subsets_are_refused(norm, channels, message):
+    with pytest.raises(ValueError, match=message):
+        install_norms(nn.Sequential(nn.BatchNorm2d(2)), norm, ChannelSet(tuple("abcdefg"[:channels])))
+
+
+def test_a_network_without_batch_norm_says_so():
+    with pytest.raises(ValueError, match="Sequential has no batch norm; use norm='shared'"):
+        install_norms(nn.Sequential(nn.Conv2d(3, 3, 1)), "size", RGB)
+
+
+class TestCalibration:
+    def test_it_gives_the_subset_the_statistics_of_its_own_images(self):
+        model, images = make().eval(), pixels(64, 1)
+        calibrate(model, images, "G", batch_size=16)
+        bank = model.backbone.bn1
+        with torch.no_grad():
+            features = model.stem(model.normalise(images, (1,)), (1,))
+        torch.testing.assert_close(bank.entries["1"].running_mean, features.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+        expected = torch.stack([batch.var((0, 2, 3)) for batch in features.split(16)]).mean(0)
+        torch.testing.assert_close(bank.entries["1"].running_var, expected, rtol=1e-4, atol=1e-5)
+
+    def test_other_subsets_and_the_weights_stay_as_they_are(self):
+        model = make().eval()
+        images = {key: pixels(3, len(key.split(","))) for key in ("R,G,B", "R,B", "G")}
+        before = {key: model(batch, channels=key) for key, batch in images.items()}
+        weights = [parameter.clone() for parameter in model.parameters()]
+        calibrate(model, pixels(32, 1), "G")
+        for key in ("R,G,B", "R,B"):
+            assert torch.equal(model(images[key], channels=key), before[key])
+        assert not torch.allclose(model(images["G"], channels="G"), before["G"])
+        for parameter in weights:
+            assert any(torch.equal(parameter, other) for other in model.parameters())
+        assert not model.training
+
+    def test_it_survives_saving_and_can_be_repeated(self, tmp_path):
+        model, images = make().eval(), pixels(32, 2)
+        calibrate(model, images, "B,R")
+        calibrate(model, images[:, :1], ["B"])
+        once = model(images[:4], channels="B,R")
+        calibrate(model, images, "B,R")
+        torch.testing.assert_close(model(images[:4], channels="B,R"), once)
+        save_model(model, tmp_path)
+        again = load_model(tmp_path)
+        assert again.spec.calibrated == ("0_2", "2")
+        assert torch.equal(again(images[:4], channels="B,R"), model(images[:4], channels="B,R"))
+
+    def test_it_needs_images_and_one_norm_for_all(self):
+        with pytest.raises(ValueError, match="calibrate needs images of the subset, got none"):
+            calibrate(make(), [], "G")
+        with pytest.raises(ValueError, match="calibrate needs a model with norm='shared', this one has norm='size'"):
+            calibrate(make("size"), pixels(4, 1), "G")
