@@ -40,6 +40,7 @@ def train(
         str | None, typer.Option(help="Which channels training shows; `anychannel list samplers`.")
     ] = None,
     sampler_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the sampler; repeatable.")] = None,
+    norm: Annotated[str | None, typer.Option(help="Batch norms: shared, subset, size or stem.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
@@ -79,6 +80,7 @@ def train(
         "model": model,
         "stem": stem,
         "stem_options": parse_options(stem_option or []) or None,
+        "norm": norm,
         "name": name,
         "training": {
             "sampler": sampler,

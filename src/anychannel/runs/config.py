@@ -30,6 +30,8 @@ class RunConfig:
         data_options: further keyword options of ``load_dataset``.
         model, model_options: see ``create_model``.
         stem, stem_options: see ``create_model``.
+        norm: see ``create_model``.
+        teacher: folder of a finished run whose network ``training.distill`` learns from.
         subsets: channel subsets to evaluate ("R,G"); None takes all, or a sample where there are too many.
         report_name: which of the report's networks this is, as ``task_1/v2``; None if none.
         name: what to call the run; None takes the folder's name.
@@ -45,6 +47,8 @@ class RunConfig:
     model_options: dict[str, Any] = field(default_factory=dict)
     stem: str = "static"
     stem_options: dict[str, Any] = field(default_factory=dict)
+    norm: str = "shared"
+    teacher: str | None = None
     subsets: tuple[str, ...] | None = None
     report_name: str | None = None
     name: str | None = None

@@ -27,15 +27,18 @@ class RunError(ValueError):
 
 def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
     """The data set that a configuration names."""
-    return load_dataset(
-        config.data,
-        channels=config.channels,
-        size=config.size,
-        classes=config.classes,
-        cache_dir=cache_dir,
-        progress=progress,
-        **config.data_options,
-    )
+    try:
+        return load_dataset(
+            config.data,
+            channels=config.channels,
+            size=config.size,
+            classes=config.classes,
+            cache_dir=cache_dir,
+            progress=progress,
+            **config.data_options,
+        )
+    except TypeError as error:
+        raise ConfigError(f"data_options are not what load_dataset takes: {error}") from error
 
 
 def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
@@ -48,6 +51,7 @@ def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
             stem=config.stem,
             stem_options=config.stem_options,
             model_options=config.model_options,
+            norm=config.norm,
             classes=dataset.classes,
         )
 
@@ -89,6 +93,7 @@ def train_run(
         "report_name": config.report_name,
         "model": config.model,
         "stem": config.stem,
+        "norm": config.norm,
         "sampler": training.sampler,
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -109,7 +114,16 @@ def train_run(
     write_json(home / "environment.json", describe_environment(training.device, training.precision))
     write_json(home / "run.json", run)
     try:
-        result = fit(model, dataset.train, dataset.val, training, folder=home, resume=resume, progress=progress)
+        result = fit(
+            model,
+            dataset.train,
+            dataset.val,
+            training,
+            teacher=None if config.teacher is None else load_model(config.teacher),
+            folder=home,
+            resume=resume,
+            progress=progress,
+        )
         run |= summarise(result)
         evaluation = read_test(config, home, dataset, progress=progress)
         write_json(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from anychannel.channels import parse_names
-from anychannel.data import read_image
+from anychannel.data import read_image, to_tensor
 from anychannel.models import load_model
 from anychannel.runs.execute import read_config
 
@@ -47,7 +47,7 @@ def predict_files(
     results = []
     for path in images:
         pixels = read_image(path, channels=names, size=config.size, layout=layout)
-        logits = model(torch.as_tensor(pixels)[None], channels=names)
+        logits = model(to_tensor(pixels)[None], channels=names)
         probabilities = torch.softmax(logits.float(), dim=1)[0]
         best = probabilities.topk(min(top, len(classes)))
         ranked = zip(best.values.tolist(), best.indices.tolist(), strict=True)

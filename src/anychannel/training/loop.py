@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from accelerate.state import AcceleratorState
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
+from anychannel.channels import Subset
 from anychannel.data import Split, augment, iterate_batches
 from anychannel.hardware import choose_device, choose_precision
 from anychannel.models.classifier import Classifier
@@ -32,6 +33,7 @@ from anychannel.placement import place
 from anychannel.progress import progress_bar
 from anychannel.samplers import Part, create_sampler
 from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
+from anychannel.training.distillation import own_teacher_rows, training_loss
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
 from anychannel.training.randomness import epoch_order, seeded, step_generator
@@ -84,6 +86,7 @@ def fit(
     val: Split,
     settings: TrainingSettings | None = None,
     *,
+    teacher: Classifier | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -95,6 +98,8 @@ def fit(
         model: trained in place, in the channels that its ``ChannelSet`` names.
         train, val: images in the model's channels and order. Validation shows all channels.
         settings: see ``TrainingSettings``.
+        teacher: a trained network with the same channels and classes, whose answers to all channels are learned with
+            weight ``distill``; None learns from the network's own answers to images that a step shows in full.
         folder: where metrics, weights and checkpoints go; None keeps everything in memory.
         resume: go on from the folder's checkpoint if it has one.
         progress: show a bar with the time left on standard error.
@@ -115,6 +120,9 @@ def fit(
     steps = len(train) // batch_size
 
     place(model, accelerator.device)
+    if teacher is not None:
+        check_teacher(teacher, model)
+        place(teacher.eval(), accelerator.device)
     ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
     judged = model if ema is None else ema.module
     optimizer = create_optimizer(
@@ -189,7 +197,16 @@ def fit(
                 wrapped.train()
                 with seeded(options.seed, 3, epoch, step), accelerator.autocast():
                     logits = wrapped(shown, parts=parts).float()
-                    loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
+                    answers, taught = find_teacher(teacher, shown, logits, parts, model.channels.full, options)
+                loss = training_loss(
+                    logits,
+                    targets,
+                    answers,
+                    taught,
+                    weight=options.distill,
+                    temperature=options.distill_temperature,
+                    label_smoothing=options.label_smoothing,
+                )
                 if not torch.isfinite(loss):
                     paths = [train.paths[i] for i in mine[step - first_step]]
                     raise TrainingError(describe_failure(loss.item(), epoch, step, parts, model, paths))
@@ -244,6 +261,41 @@ def make_accelerator(options: TrainingSettings) -> Accelerator:
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=device.type == "cpu")
+
+
+@torch.no_grad()
+def find_teacher(
+    teacher: Classifier | None,
+    images: Tensor,
+    logits: Tensor,
+    parts: Sequence[Part],
+    full: Subset,
+    options: TrainingSettings,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Logits to learn from, (sum of parts, K), and which rows have them; None where nothing is distilled."""
+    if options.distill == 0:
+        return None, None
+    if teacher is None:
+        rows = own_teacher_rows(parts, full).to(logits.device)
+        return logits[rows.clamp(min=0)], rows >= 0
+    answers = teacher(images).float()
+    gathered = torch.cat([answers[part.start : part.stop] for part in parts])
+    return gathered, torch.ones(len(gathered), dtype=torch.bool, device=logits.device)
+
+
+def check_teacher(teacher: Classifier, model: Classifier) -> None:
+    """Refuse a teacher that answers another question.
+
+    Raises:
+        ValueError: its channels, number of classes or classes' names differ from the student's.
+    """
+    for what, theirs, mine in (
+        ("channels", teacher.channels.names, model.channels.names),
+        ("number of classes", teacher.spec.num_classes, model.spec.num_classes),
+        ("classes", teacher.classes or model.classes, model.classes or teacher.classes),
+    ):
+        if theirs != mine:
+            raise ValueError(f"the teacher's {what} are {theirs}, the student's {mine}; they must agree")
 
 
 def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ class TrainingSettings:
         sampler, sampler_options: which channels each part of a batch shows; see ``anychannel.samplers``.
         optimizer, lr, momentum, weight_decay: see ``create_optimizer``.
         schedule, warmup_epochs: see ``create_schedule``.
+        distill: weight of distillation in the loss of images that have a teacher, in [0, 1]; 0 does without.
+        distill_temperature: softens both answers; see ``training_loss``.
         label_smoothing: share of the target spread over all classes.
         clip_norm: largest norm of all gradients together; None does not clip.
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept;
@@ -44,6 +46,8 @@ class TrainingSettings:
     weight_decay: float = 5e-4
     schedule: str = "one_cycle"
     warmup_epochs: float = 0.0
+    distill: float = 0.0
+    distill_temperature: float = 2.0
     label_smoothing: float = 0.1
     clip_norm: float | None = 5.0
     ema: float | None = None
@@ -71,6 +75,8 @@ class TrainingSettings:
             ("epochs", 1, 100_000),
             ("batch_size", 2, 1_000_000),
             ("label_smoothing", 0, 0.999),
+            ("distill", 0, 1),
+            ("distill_temperature", 0.1, 100),
             ("warmup_epochs", 0, self.epochs),
             ("crop_padding", 0, 1_000),
             ("jitter", 0, 1),

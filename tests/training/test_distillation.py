@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from anychannel.models import create_model
+from anychannel.samplers import Part
+from anychannel.training import fit
+from anychannel.training.distillation import own_teacher_rows, training_loss
+from tests.training.conftest import make_model
+from tests.training.test_loop import SETTINGS, states_equal
+
+FULL = (0, 1, 2)
+
+
+def test_each_reduced_row_finds_the_full_row_of_its_image():
+    parts = [Part((0,), 2, 4), Part(FULL, 0, 3), Part((1, 2), 0, 2)]
+    assert own_teacher_rows(parts, FULL).tolist() == [4, -1, -1, -1, -1, 2, 3]
+
+
+def test_the_loss_is_its_formula_image_by_image():
+    logits, teacher, targets = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    taught = torch.tensor([True, False, True, True, False])
+    got = training_loss(logits, targets, teacher, taught, weight=0.3, temperature=4.0, label_smoothing=0.1)
+    expected = []
+    for row in range(5):
+        entropy = F.cross_entropy(logits[row], targets[row], label_smoothing=0.1)
+        p, q = torch.softmax(teacher[row] / 4, 0), torch.softmax(logits[row] / 4, 0)
+        divergence = 16 * sum(p[k] * torch.log(p[k] / q[k]) for k in range(4))
+        expected.append(0.7 * entropy + 0.3 * divergence if taught[row] else entropy)
+    torch.testing.assert_close(got, torch.stack(expected).mean())
+
+
+def test_the_teacher_gets_no_gradient_and_an_equal_student_no_divergence():
+    logits = torch.randn(3, 4, requires_grad=True)
+    targets, taught = torch.tensor([0, 1, 2]), torch.ones(3, dtype=torch.bool)
+    teacher = logits.detach().clone().requires_grad_()
+    loss = training_loss(logits, targets, teacher, taught, weight=1.0)
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
+    loss.backward()
+    assert teacher.grad is None
+
+
+@pytest.mark.parametrize("with_teacher", [True, False])
+def test_distillation_changes_what_is_learned(with_teacher, train, val):
+    teacher = make_model(seed=3) if with_teacher else None
+    settings = replace(SETTINGS, epochs=1, sampler="split", sampler_options={"paired": True})
+    plain, taught = make_model(), make_model()
+    fit(plain, train, val, settings)
+    fit(taught, train, val, replace(settings, distill=0.5), teacher=teacher)
+    assert not states_equal(plain.state_dict(), taught.state_dict())
+
+
+def test_a_teacher_for_other_channels_is_refused(train, val):
+    teacher = create_model("compact_k7", channels="X,Y,Z", num_classes=4, model_options={"width": 32})
+    with pytest.raises(ValueError, match=r"the teacher's channels are .'X', 'Y', 'Z'., the student's"):
+        fit(make_model(), train, val, replace(SETTINGS, distill=0.5), teacher=teacher)
