@@ -121,6 +121,12 @@ class Classifier(nn.Module):
             logits: Tensor = self.backbone(normalised)
         return logits
 
+    def specialize(self, channels: str | Sequence[str]) -> nn.Module:
+        """A plain PyTorch module for one subset; see ``anychannel.models.specialize``."""
+        from anychannel.models.specialize import specialize
+
+        return specialize(self, channels)
+
     def normalise(self, images: Tensor, subset: Sequence[int]) -> Tensor:
         """(x - mean) / std for each channel of ``subset``; keeps the memory format, gives the mean's float type."""
         if len(subset) == self.mean.shape[1] and list(subset) == list(range(len(subset))):

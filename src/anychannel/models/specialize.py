@@ -1,0 +1,115 @@
+"""A plain PyTorch module for one subset, with nothing of anychannel left in it.
+
+The stem becomes an ordinary convolution with the subset's kernel, norm banks become the batch norm that the subset
+uses, normalisation becomes a batch norm with fixed statistics, and batch norms that follow a convolution are folded
+into it.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
+
+from anychannel.channels import Subset
+from anychannel.models.classifier import Classifier
+from anychannel.models.slot import StemSlot
+from anychannel.norms import NormBank
+from anychannel.stems import Stem
+
+
+class SpecializeError(ValueError):
+    """The model cannot be turned into a plain module for this subset; the message says why."""
+
+
+class _Leaf(fx.Tracer):
+    """Traces into everything that is not PyTorch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        """PyTorch's layers stay whole, and convolutions that pad by the image's size."""
+        return isinstance(m, nn.Conv2d) or (m.__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
+
+
+@torch.no_grad()
+def specialize(model: Classifier, channels: str | Sequence[str]) -> nn.Module:
+    """A plain module that computes what ``model(images, channels=channels)`` does.
+
+    Args:
+        model: a classifier whose stem has one kernel a subset (not one an image).
+        channels: names of the subset's channels; the module takes images that hold just these, in this order.
+
+    Returns:
+        A module in evaluation mode, on the model's device: float images (B, k, H, W) in the files' own units ->
+        logits. Its output equals the model's to rounding. Where the network can be traced, it is an
+        ``fx.GraphModule`` of PyTorch's own operations with batch norms folded into convolutions; where it cannot,
+        only stem and norms are replaced, and a warning says so.
+
+    Raises:
+        ChannelError: a name is unknown or repeats.
+        SpecializeError: the stem makes a kernel for every image.
+    """
+    order = model.channels.positions(channels)
+    subset: Subset = tuple(sorted(order))
+    if model.stem.per_image:
+        raise SpecializeError(
+            f"the {type(model.stem).__name__} makes a kernel for every image, which no static convolution equals; "
+            "use a stem such as completion, or export the whole model"
+        )
+    backbone = copy.deepcopy(model.backbone).eval()
+    for path, module in list(backbone.named_modules()):
+        parent, _, attribute = path.rpartition(".")
+        if isinstance(module, StemSlot):
+            setattr(backbone.get_submodule(parent), attribute, static_convolution(module.stem, subset, order))
+        elif isinstance(module, NormBank):
+            setattr(backbone.get_submodule(parent), attribute, module.choose(subset))
+    plain = nn.Sequential(fixed_normalisation(model, order), backbone).eval()
+    try:
+        traced = fx.GraphModule(plain, _Leaf().trace(plain))
+    except Exception as error:  # tracing runs the network's own code and may raise anything
+        warnings.warn(
+            f"{type(backbone).__name__} cannot be traced ({error}); its batch norms are left as they are", stacklevel=2
+        )
+        return plain
+    folded: nn.Module = fuse(traced, inplace=True)
+    return folded.eval()
+
+
+def static_convolution(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.Module:
+    """The stem for one subset as an ordinary convolution over channels in the given order."""
+    kernel: Tensor = stem.kernel(subset)  # type: ignore[operator]
+    kernel = kernel[:, [subset.index(position) for position in order]]
+    geometry = stem.geometry
+    if geometry.same:
+        from timm.layers import Conv2dSame
+
+        kind: type[nn.Conv2d] = Conv2dSame
+    else:
+        kind = nn.Conv2d
+    conv = kind(
+        len(order),
+        stem.out_chans,
+        geometry.kernel_size,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        bias=stem.bias is not None,
+        device=kernel.device,
+    )
+    conv.weight.copy_(kernel)
+    if conv.bias is not None and stem.bias is not None:
+        conv.bias.copy_(stem.bias)
+    return conv
+
+
+def fixed_normalisation(model: Classifier, order: Sequence[int]) -> nn.BatchNorm2d:
+    """(x - mean) / std as a batch norm without learned parts."""
+    norm = nn.BatchNorm2d(len(order), eps=0.0, affine=False)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(model.mean.flatten()[list(order)])
+    norm.running_var.copy_(model.std.flatten()[list(order)] ** 2)
+    return norm.to(model.mean.device).eval()

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import fx, nn
+
+from anychannel.channels import ChannelError, ChannelSet
+from anychannel.models import MODELS, calibrate, create_model
+from anychannel.models.specialize import SpecializeError, specialize
+from anychannel.stems import STEMS
+
+RGB = ChannelSet(
+    ("R", "G", "B"),
+    mean=(120.0, 110.0, 100.0),
+    std=(60.0, 55.0, 50.0),
+    correlation=((1.0, 0.9, 0.8), (0.9, 1.0, 0.9), (0.8, 0.9, 1.0)),
+)
+STATIC = [name for name in STEMS if not STEMS[name].per_image]
+
+
+def make(model: str = "compact_k7", stem: str = "completion", **options):
+    classifier = create_model(model, channels=RGB, num_classes=4, stem=stem, **options)
+    for module in classifier.modules():  # statistics and gates as after training
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return classifier.eval()
+
+
+def pixels(channels: int) -> torch.Tensor:
+    return torch.randint(0, 256, (3, channels, 32, 32)).float()
+
+
+def difference(model, names: str) -> float:
+    images = pixels(len(names.split(",")))
+    plain = specialize(model, names)
+    expected = model(images, channels=names)
+    return float(((plain(images) - expected).abs().max() / expected.abs().max().clamp(min=1)).detach())
+
+
+@pytest.mark.parametrize("stem", STATIC)
+@pytest.mark.parametrize("names", [RGB.key(subset) for subset in RGB.subsets()] + ["B,R"])
+def test_the_plain_module_equals_the_model(stem, names):
+    assert difference(make(stem=stem), names) < 1e-5
+
+
+@pytest.mark.parametrize("model", [*MODELS, "mobilenetv4_conv_small", "convnext_atto"])
+def test_every_network_can_be_specialised(model):
+    assert difference(make(model), "G,R") < 1e-5
+
+
+def test_a_network_that_cannot_be_traced_is_specialised_with_its_batch_norms_left():
+    with pytest.warns(UserWarning, match="EfficientNet cannot be traced .* batch norms are left as they are"):
+        assert difference(make("tf_efficientnet_lite0"), "G,R") < 1e-5
+
+
+def test_norm_banks_and_calibration_become_the_subsets_own_norm():
+    assert difference(make(norm="subset"), "R") < 1e-5
+    model = make()
+    calibrate(model, pixels(1), "G")
+    assert difference(model, "G") < 1e-5
+
+
+def test_nothing_of_ours_is_left_and_batch_norms_are_folded():
+    plain = make("resnet18").specialize(["R", "B"])
+    assert isinstance(plain, fx.GraphModule)
+    kinds = {
+        type(module).__module__.split(".")[0] for module in plain.modules() if not isinstance(module, fx.GraphModule)
+    }
+    assert kinds == {"torch"}
+    norms = [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 1, "only the images' normalisation is left"
+    assert all(getattr(node.target, "__module__", "torch").split(".")[0] != "anychannel" for node in plain.graph.nodes)
+
+
+def test_it_runs_where_anychannel_is_not_installed(tmp_path):
+    model, images = make("resnet18"), pixels(2)
+    program = torch.export.export(specialize(model, "R,B"), (images,))
+    torch.export.save(program, tmp_path / "plain.pt2")
+    torch.save(images, tmp_path / "images.pt")
+    code = (
+        "import sys, torch\nsys.modules['anychannel'] = None\n"
+        f"program = torch.export.load(r'{tmp_path / 'plain.pt2'}')\n"
+        f"print(program.module()(torch.load(r'{tmp_path / 'images.pt'}')).flatten().tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    got = torch.tensor(eval(done.stdout)).view(3, 4)
+    torch.testing.assert_close(got, model(images, channels="R,B").detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_stem_with_a_kernel_an_image_and_a_wrong_name_are_refused():
+    with pytest.raises(SpecializeError, match="PerSizeStem makes a kernel for every image"):
+        specialize(make(stem="per_size"), "R")
+    with pytest.raises(ChannelError, match="unknown channel 'X'"):
+        specialize(make(), "X")
