@@ -68,13 +68,12 @@ def specialize(model: Classifier, channels: str | Sequence[str]) -> nn.Module:
             setattr(backbone.get_submodule(parent), attribute, module.choose(subset))
     plain = nn.Sequential(fixed_normalisation(model, order), backbone).eval()
     try:
-        traced = fx.GraphModule(plain, _Leaf().trace(plain))
+        folded: nn.Module = fuse(fx.GraphModule(plain, _Leaf().trace(plain)))
     except Exception as error:  # tracing runs the network's own code and may raise anything
         warnings.warn(
             f"{type(backbone).__name__} cannot be traced ({error}); its batch norms are left as they are", stacklevel=2
         )
         return plain
-    folded: nn.Module = fuse(traced, inplace=True)
     return folded.eval()
 
 
