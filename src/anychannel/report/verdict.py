@@ -1,0 +1,318 @@
+"""The verdict: what the numbers say in plain words, and no more than they support.
+
+Accuracies of two runs are called different only where they differ by more than two standard errors. The standard
+error of one accuracy p over n images is binomial, sqrt(p (1 - p) / n). That of a mean over subsets is at most the mean
+of the subsets' standard errors, whatever their correlation, and that bound is used. Two runs are taken as independent;
+read on the same images they usually err together, so this too is on the careful side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from anychannel.report.records import Run, SubsetResult, TestResult
+
+SEPARATE = 2.0
+"""Standard errors beyond which two accuracies are called different."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run's accuracies, as fractions, over the subsets on which its group is compared.
+
+    Args:
+        run: which run.
+        full, full_error: accuracy on the full set and its standard error; None where it has none.
+        mean, mean_error: mean over the other subsets and an upper bound of its standard error; None where none counts.
+        worst: the weakest of those subsets.
+        answered, asked: how many of the group's other subsets the run takes, and how many there are.
+    """
+
+    run: Run
+    full: float | None
+    full_error: float
+    mean: float | None
+    mean_error: float
+    worst: SubsetResult | None
+    answered: int
+    asked: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Sentences about runs that were read on the same test images.
+
+    Args:
+        headline: one sentence.
+        sentences: what supports it.
+        standings: all finished runs with test results; those that keep most accuracy first.
+        subsets: keys of the other subsets on which the runs are compared.
+        heading: what the runs have in common, for pages with several groups.
+    """
+
+    headline: str
+    sentences: tuple[str, ...]
+    standings: tuple[Standing, ...]
+    subsets: tuple[str, ...]
+    heading: str
+
+    @property
+    def top(self) -> float:
+        """A round fraction above every accuracy of the standings."""
+        values = [value for entry in self.standings for value in (entry.full, entry.mean) if value is not None]
+        return min(1.0, math.ceil(10 * max(values, default=1.0) + 0.05) / 10) or 1.0
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """``0.4712`` as ``47.1 %``."""
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def points(fraction: float) -> str:
+    """A difference, without its sign, in percentage points."""
+    size = f"{abs(100 * fraction):.1f}"
+    return f"{size} point" if size == "1.0" else f"{size} points"
+
+
+def listed(items: Iterable[str]) -> str:
+    """``a, b and c``."""
+    words = list(items)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def apart(difference: float, *errors: float) -> bool:
+    """Whether a difference exceeds two standard errors."""
+    return abs(difference) > SEPARATE * math.hypot(*errors)
+
+
+def judge(runs: Sequence[Run]) -> tuple[list[Verdict], list[str]]:
+    """Verdicts, one for each set of runs that share their test images, and sentences about runs that are not ranked."""
+    groups: dict[tuple[object, ...], list[Run]] = {}
+    notes = []
+    for run in runs:
+        if run.status == "finished" and run.test is not None and run.test.answered:
+            groups.setdefault(test_images(run, run.test), []).append(run)
+        else:
+            notes.append(unranked(run))
+    verdicts = [judge_group(group) for group in groups.values()]
+    if len(verdicts) > 1:
+        notes.insert(
+            0,
+            f"The runs fall into {len(verdicts)} groups that saw different data, classes or image sizes; "
+            "accuracies are compared within a group only.",
+        )
+    return verdicts, notes
+
+
+def test_images(run: Run, test: TestResult) -> tuple[object, ...]:
+    """What two runs must share for their accuracies to be comparable."""
+    return run.text("dataset"), run.text("fingerprint"), run.channels, run.classes, test.full, test.n
+
+
+def unranked(run: Run) -> str:
+    """Why a run is not ranked."""
+    planned = run.record.get("epochs_planned")
+    done = f"{len(run.epochs)} of {planned} epochs" if planned else counted(len(run.epochs), "epoch")
+    if run.status == "finished":
+        why = "finished without test results" if run.test is None else "finished, but refuses every subset it was asked"
+        return f"{run.name} {why}; it is not ranked."
+    if run.status == "running":
+        return f"{run.name} is still running ({done} so far); it is not ranked."
+    error = run.text("error").strip()
+    because = f": {error.rstrip('.')}" if error else ""
+    known = {"failed": "failed", "interrupted": "was interrupted"}
+    state = known.get(run.status, f"has the unknown status {run.status!r}")
+    return f"{run.name} {state} after {done}{because}; it is not ranked."
+
+
+def judge_group(runs: Sequence[Run]) -> Verdict:
+    """The verdict on runs that share their test images."""
+    tests = [(run, run.test) for run in runs if run.test is not None]
+    asked = list(dict.fromkeys(key for _, test in tests for key in test.subsets if key != test.full))
+    takers = [test for _, test in tests if test.others]
+    shared = tuple(key for key in asked if takers and all(key in test.others for test in takers))
+    standings = sorted(
+        (standing(run, test, shared, len(asked)) for run, test in tests),
+        key=lambda entry: (-math.inf if entry.mean is None else entry.mean, entry.full or 0.0),
+        reverse=True,
+    )
+    heading = f"{runs[0].text('dataset') or 'unnamed data'}, {counted(len(runs[0].classes), 'class')}".replace(
+        "classs", "classes"
+    )
+    size = runs[0].record.get("image_size")
+    heading += f", {size} x {size} pixels" if size else ""
+    headline, sentences = phrase(standings, shared, asked, tests[0][1])
+    return Verdict(headline, tuple(sentences), tuple(standings), shared, heading)
+
+
+def standing(run: Run, test: TestResult, shared: Sequence[str], asked: int) -> Standing:
+    """Where a run stands on the shared subsets."""
+    whole = test.whole
+    kept = [test.others[key] for key in shared if key in test.others]
+    return Standing(
+        run=run,
+        full=None if whole is None else whole.accuracy,
+        full_error=0.0 if whole is None else whole.standard_error,
+        mean=sum(result.accuracy for result in kept) / len(kept) if kept else None,
+        mean_error=sum(result.standard_error for result in kept) / len(kept) if kept else 0.0,
+        worst=min(kept, key=lambda result: result.accuracy) if kept else None,
+        answered=len(test.others),
+        asked=asked,
+    )
+
+
+def phrase(
+    standings: Sequence[Standing], shared: Sequence[str], asked: Sequence[str], test: TestResult
+) -> tuple[str, list[str]]:
+    """Headline and sentences."""
+    ranked = [entry for entry in standings if entry.mean is not None]
+    silent = [entry for entry in standings if entry.mean is None]
+    if not ranked:
+        headline, sentences = phrase_full_only(standings, asked)
+    elif len(ranked) == 1:
+        headline, sentences = phrase_single(ranked[0], shared, len(standings))
+    else:
+        headline, sentences = phrase_ranked(ranked, shared)
+    if ranked:
+        sentences.append(phrase_full(ranked[0], standings))
+        if silent and asked:
+            names = listed(entry.run.name for entry in silent)
+            verb = "has no result for" if len(silent) == 1 else "have no result for"
+            sentences.append(f"{names} {verb} any subset on which the others can be compared.")
+        partial = [entry for entry in ranked if entry.answered < entry.asked]
+        sentences += [
+            f"{entry.run.name} has results for {entry.answered} of the {entry.asked} subsets with channels missing."
+            for entry in partial
+        ]
+        if len(shared) < len(asked):
+            sentences.append(
+                f"Means are over the {counted(len(shared), 'subset')} for which every ranked run has a result."
+            )
+    if test.sampled:
+        sentences.append("The subsets are a sample of all possible ones.")
+    sentences.append(
+        f"Standard errors are binomial, for {test.n:,} test images. They cover the choice of test images, not what "
+        "another training seed would change."
+    )
+    return headline, [sentence for sentence in sentences if sentence]
+
+
+def phrase_full_only(standings: Sequence[Standing], asked: Sequence[str]) -> tuple[str, list[str]]:
+    """No run was read on any subset but the full one, or none that all were read on."""
+    best = max(standings, key=lambda entry: entry.full or 0.0)
+    if asked and any(entry.answered for entry in standings):
+        why = "The runs share no subset with channels missing, so what they keep cannot be compared."
+    elif asked:
+        one = len(standings) == 1
+        why = f"{'It refuses' if one else 'They refuse'} every subset with channels missing."
+    else:
+        why = "No subset with channels missing was evaluated, so there is nothing to say on missing channels."
+    if best.full is None:
+        return why, []
+    if len(standings) == 1:
+        return f"{best.run.name} reaches {percent(best.full)} with all channels.", [
+            f"The standard error is {points(best.full_error)}.",
+            why,
+        ]
+    return why, [phrase_full(best, standings)]
+
+
+def phrase_single(entry: Standing, shared: Sequence[str], total: int) -> tuple[str, list[str]]:
+    """One run alone has results with channels missing."""
+    assert entry.mean is not None
+    assert entry.worst is not None
+    only = f"{entry.run.name} alone takes subsets of the channels" if total > 1 else entry.run.name
+    start = f"{only} and averages" if total > 1 else f"{only} averages"
+    headline = f"{start} {percent(entry.mean)} when channels are missing"
+    headline += f", against {percent(entry.full)} with all of them." if entry.full is not None else "."
+    over = f"over {counted(len(shared), 'subset')}" if len(shared) > 1 else "over one subset"
+    sentence = f"The mean is {over}; the worst is {entry.worst.key} at {percent(entry.worst.accuracy)}"
+    if entry.full is not None:
+        sentence += f", {points(entry.full - entry.worst.accuracy)} {below(entry.worst.accuracy - entry.full)} all"
+    return headline, [sentence + "."]
+
+
+def phrase_ranked(ranked: Sequence[Standing], shared: Sequence[str]) -> tuple[str, list[str]]:
+    """Two or more runs have results on the same subsets with channels missing."""
+    first, second = ranked[0], ranked[1]
+    assert first.mean is not None
+    assert second.mean is not None
+    tied = [first] + [
+        entry
+        for entry in ranked[1:]
+        if entry.mean is not None and not apart(first.mean - entry.mean, first.mean_error, entry.mean_error)
+    ]
+    if len(tied) == 1:
+        headline = f"{first.run.name} keeps most accuracy when channels go missing."
+    elif len(tied) == len(ranked):
+        which = "the two runs" if len(ranked) == 2 else f"the {len(ranked)} runs"
+        headline = (
+            f"No run clearly keeps more accuracy when channels go missing: {which} are within two standard errors."
+        )
+    else:
+        headline = (
+            f"{listed(entry.run.name for entry in tied)} keep most accuracy when channels go missing, "
+            "within two standard errors of each other."
+        )
+    over = f"the {len(shared)} subsets with channels missing" if len(shared) > 1 else f"the subset {shared[0]}"
+    gap = first.mean - second.mean
+    sentence = f"Over {over}, {first.run.name} averages {percent(first.mean)} and {second.run.name}, next, "
+    sentence += f"{percent(second.mean)}: {points(gap)} {beyond(gap, first.mean_error, second.mean_error)}."
+    return headline, [sentence, phrase_worst(ranked)]
+
+
+def phrase_worst(ranked: Sequence[Standing]) -> str:
+    """Who has the best worst case."""
+    cases = [(entry, entry.worst) for entry in ranked if entry.worst is not None]
+    best, worst = max(cases, key=lambda case: case[1].accuracy)
+    first, own = cases[0]
+    if best is first:
+        return f"Its worst subset is {own.key} at {percent(own.accuracy)}; no other run's worst is better."
+    gap = worst.accuracy - own.accuracy
+    return (
+        f"Its worst subset is {own.key} at {percent(own.accuracy)}; {best.run.name} has the best worst case, "
+        f"{percent(worst.accuracy)} on {worst.key}, {points(gap)} "
+        f"{beyond(gap, own.standard_error, worst.standard_error)}."
+    )
+
+
+def phrase_full(entry: Standing, standings: Sequence[Standing]) -> str:
+    """A run's full-set accuracy against that of the run that is best there."""
+    if entry.full is None:
+        return f"{entry.run.name} has no result on the full set."
+    own = f"{percent(entry.full)} (standard error {points(entry.full_error)})"
+    rivals = [other for other in standings if other.full is not None and other is not entry]
+    if not rivals:
+        return (
+            f"With all channels {entry.run.name} reaches {own}."
+            if len(standings) > 1
+            else (f"The standard error with all channels is {points(entry.full_error)}.")
+        )
+    best = max(rivals, key=lambda other: other.full or 0.0)
+    assert best.full is not None
+    gap = entry.full - best.full
+    other = f"{percent(best.full)} (standard error {points(best.full_error)})"
+    judged = beyond(gap, entry.full_error, best.full_error)
+    start = f"With all channels {entry.run.name} reaches {own}"
+    if gap >= 0:
+        return f"{start}, {points(gap)} more than {best.run.name} at {other}, {judged}."
+    return f"{start}; the best there is {best.run.name} at {other}, {points(gap)} more, {judged}."
+
+
+def beyond(gap: float, *errors: float) -> str:
+    """Whether a difference can be told from chance."""
+    if apart(gap, *errors):
+        return "and more than two standard errors"
+    return "but within two standard errors, so the test images do not separate them"
+
+
+def below(difference: float) -> str:
+    """Which way a difference goes."""
+    return "below" if difference < 0 else "above"
