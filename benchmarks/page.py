@@ -1,0 +1,169 @@
+"""Turn the results of the report's study into the tables of docs/benchmarks.md.
+
+    python benchmarks/page.py
+
+Reads ``benchmarks/results/report_quick/*.json`` (and ``report_full`` where it is there) and writes the page anew. A
+network that has not been run yet is listed as such.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+REFERENCE = HERE.parent / "src" / "anychannel" / "report" / "reference_figures.json"
+NAMES = {
+    "task_1/resnet18": "ResNet18",
+    "task_1/v1": "v1, `masked`",
+    "task_1/v2": "v2, `per_size`",
+    "task_1/v3": "v3, `kernel_attention`",
+    "task_1/v4": "v4, `per_size` + `dropout`",
+    "task_2/resnet34": "ResNet34",
+    "task_2/v1": "v1, `compact_k3`",
+    "task_2/v2": "v2, `compact_k7`",
+}
+SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
+PROTOCOLS = {
+    "report_quick": "Quick: mini-imagenet-50, its first 25 classes at 42 x 42 pixels (12,500 training, 1,250 "
+    "validation and 1,250 test images), 10 epochs, one-cycle SGD at 0.1, weight decay 5e-4, label smoothing 0.1, batch 128, flips "
+    "and 4-pixel crops; [recipes/quick.toml](../recipes/quick.toml).",
+    "report_full": "Full: mini-imagenet-50, 50 classes at 84 x 84 pixels, early stopping; "
+    "[recipes/full.toml](../recipes/full.toml).",
+}
+
+
+def read(study: str) -> dict[str, list[dict[str, Any]]]:
+    """Results of a study by the report's name, one for each seed."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((HERE / "results" / study).glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(result["config"]["report_name"], []).append(result)
+    return found
+
+
+def mean(values: list[float], digits: int = 1) -> str:
+    """Mean, with the standard deviation over seeds where there is more than one."""
+    text = f"{statistics.mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+
+
+def best(results: list[dict[str, Any]], key: str, scale: float = 1.0, digits: int = 2) -> str:
+    """A figure of the best epoch."""
+    return mean([scale * result["run"]["best"][key] for result in results], digits)
+
+
+def accuracy(results: list[dict[str, Any]], subset: str) -> str:
+    """Test accuracy on a subset, in percent."""
+    figures = [result["test"]["subsets"][subset] for result in results]
+    if any("refused" in figure for figure in figures):
+        return "refused"
+    return mean([100 * figure["accuracy"] for figure in figures])
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def section(study: str) -> str:
+    """One protocol's tables."""
+    found = read(study)
+    if not found:
+        return ""
+    missing = [NAMES[name] for name in NAMES if name not in found]
+    curves, subsets, cost = [], [], []
+    for name, label in NAMES.items():
+        if name not in found:
+            continue
+        results = found[name]
+        curves.append(
+            [
+                label,
+                mean([result["run"]["epochs_run"] for result in results], 0),
+                best(results, "train_accuracy", 100),
+                best(results, "train_loss"),
+                best(results, "val_accuracy", 100),
+                best(results, "val_loss"),
+                accuracy(results, "R,G,B"),
+            ]
+        )
+        subsets.append([label, *(accuracy(results, subset) for subset in SUBSETS)])
+        first = results[0]
+        full = first["cost"]["subsets"][first["test"]["full"]]
+        peak = first["cost"]["peak_memory_mb"]
+        seconds = [result["run"]["seconds"] / result["run"]["epochs_run"] for result in results]
+        cost.append(
+            [
+                label,
+                f"{first['cost']['params'] / 1e6:.4f}",
+                f"{full['gflops_calflops']:.2f}",
+                f"{full['gflops_with_attention']:.2f}",
+                "-" if peak is None else f"{peak:.0f}",
+                mean(seconds, 0),
+            ]
+        )
+    sample = next(iter(found.values()))[0]
+    environment, tests = sample["environment"], sample["test"]["n"]
+    seeds = sorted({str(result["run"]["seed"]) for results in found.values() for result in results})
+    error = 100 * (0.5 * 0.5 / tests) ** 0.5
+    parts = [
+        f"## {PROTOCOLS[study].partition(':')[0]} protocol",
+        PROTOCOLS[study],
+        f"Test images are read once, with the weights of the best validation epoch; {tests:,} of them, so one "
+        f"standard error is at most {error:.1f} points. Seeds: {', '.join(seeds)}. "
+        f"Trained on {environment['cpu']} with {environment['threads']} thread a run, {environment['precision']}, "
+        f"torch {environment['torch']}.",
+        *([f"Not finished yet: {', '.join(missing)}."] if missing else []),
+        table(["model", "epochs", "train acc %", "train loss", "val acc %", "val loss", "test acc RGB %"], curves),
+        "Test accuracy (%) on every subset of the channels; a missing channel is not given:",
+        table(["model", *(key.replace(",", "") for key in SUBSETS)], subsets),
+        "Cost at batch 128 and 42 x 42 pixels (memory: peak of a training step in float32 in a fresh process; the last "
+        "column is wall time on a shared machine and only a rough guide):"
+        if study == "report_quick"
+        else "Cost at the batch size and image size of the protocol:",
+        table(["model", "params (M)", "GFLOPs", "GFLOPs with attention", "memory (MB)", "s an epoch"], cost),
+    ]
+    return "\n\n".join(parts)
+
+
+def published() -> str:
+    """The report's own figures, for comparison of shape, not of level."""
+    figures = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    rows = []
+    for name, label in NAMES.items():
+        entry = figures[name]
+        short = [key.replace(",", "") for key in SUBSETS]
+        rows.append([label, *(f"{entry['test'][key]:.2f}" if key in entry["test"] else "-" for key in short)])
+    return "\n\n".join(
+        [
+            "## What the report printed",
+            "Other images (63,325 for training, other 50 classes at 84 x 84 pixels) and only 450 test images, where "
+            "one standard error is 2.3 points: compare how the networks stand to each other, not the level.",
+            table(["model", *(key.replace(",", "") for key in SUBSETS)], rows),
+        ]
+    )
+
+
+def main() -> None:
+    """Write the page."""
+    parts = [
+        "# The report's eight networks, measured",
+        "Made by `python benchmarks/page.py` from the JSON files in [benchmarks/results](../benchmarks/results), which "
+        "hold every figure with its configuration, versions, processor and commit. To make them anew (it resumes where "
+        "it stopped and skips what is finished):",
+        "```sh\npython benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs\n"
+        "python benchmarks/page.py\n```",
+        *(text for study in PROTOCOLS if (text := section(study))),
+        published(),
+    ]
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
