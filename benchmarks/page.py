@@ -29,8 +29,8 @@ NAMES = {
 SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
 PROTOCOLS = {
     "report_quick": "Quick: mini-imagenet-50, its first 25 classes at 42 x 42 pixels (12,500 training, 1,250 "
-    "validation and 1,250 test images), 10 epochs, one-cycle SGD at 0.1, weight decay 5e-4, label smoothing 0.1, batch 128, flips "
-    "and 4-pixel crops; [recipes/quick.toml](../recipes/quick.toml).",
+    "validation and 1,250 test images), 10 epochs, one-cycle SGD at 0.1, weight decay 5e-4, label smoothing 0.1, "
+    "batch 128, flips and 4-pixel crops; [recipes/quick.toml](../recipes/quick.toml).",
     "report_full": "Full: mini-imagenet-50, 50 classes at 84 x 84 pixels, early stopping; "
     "[recipes/full.toml](../recipes/full.toml).",
 }
