@@ -58,6 +58,8 @@ def test_training_takes_flags_and_writes_a_run(run):
     assert "seed = 3" in config
     assert "flip = false" in config
     assert "--sampler-option drop=0.5" in (run / "command.txt").read_text()
+    assert "<html" in (run / "report.html").read_text()[:500]
+    assert len(list((run / "figures").glob("*.svg"))) >= 4
 
 
 def test_evaluate_prints_json_on_standard_output(run):

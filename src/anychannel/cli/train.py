@@ -95,6 +95,7 @@ def train(
         },
     }
     with plain_errors():
+        from anychannel.report import write_report
         from anychannel.runs import RunConfig, load_recipe, train_run
         from anychannel.runs.config import merge, nest, without_none
 
@@ -111,4 +112,5 @@ def train(
                 say(f"{key:>24}  {100 * figures['accuracy']:5.1f} %")
             else:
                 say(f"{key:>24}  refused: {figures['refused']}")
-        say(f"the run is in {home}; read it with: anychannel report {home}")
+        page = write_report([home], home / "report.html")
+        say(f"the run is in {home}; open its report: {page}")

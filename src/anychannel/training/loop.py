@@ -11,9 +11,11 @@ distribution; each process takes its share of every batch.
 from __future__ import annotations
 
 import logging
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +245,7 @@ def fit(
                 save_weights(judged.state_dict(), home / LAST)
                 write_metrics(home, rows)
             checkpoint(epoch + 1, 0)
-            advance(0, note=summary(row, options.epochs))
+            advance(0, note=summary(rows, options.epochs))
             if on_epoch is not None:
                 on_epoch(row)
 
@@ -335,9 +337,12 @@ def describe_failure(loss: float, epoch: int, step: int, parts: list[Part], mode
     )
 
 
-def summary(row: dict[str, Any], epochs: int) -> str:
-    """One line about an epoch."""
+def summary(rows: list[dict[str, Any]], epochs: int) -> str:
+    """One line about the last epoch, with the time that the others will take at most."""
+    row = rows[-1]
+    left = statistics.median(entry["seconds"] for entry in rows) * (epochs - row["epoch"])
     return (
         f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
-        f"train {100 * row['train_accuracy']:.1f} %, val {100 * row['val_accuracy']:.1f} %, {row['seconds']:.0f} s"
+        f"train {100 * row['train_accuracy']:.1f} %, val {100 * row['val_accuracy']:.1f} %, "
+        f"{timedelta(seconds=round(row['seconds']))}, {timedelta(seconds=round(left))} left"
     )
