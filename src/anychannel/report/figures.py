@@ -11,9 +11,7 @@ from anychannel.report import svg
 from anychannel.report.records import Epoch, Run
 from anychannel.report.tables import subset_keys
 
-CURVE_WIDTH, CURVE_HEIGHT = 480.0, 270.0
-PLOT = (46.0, 14.0, 414.0, 228.0)
-"""Left, top, right, bottom of a curve chart's plotting area."""
+CURVE_HEIGHT = 256.0
 MANY_BARS = 40
 
 
@@ -56,7 +54,12 @@ def measure(row: Epoch, kind: str, split: str) -> float | None:
     return None if value is None else 100 * value if kind == "accuracy" else value
 
 
-def curve(run: Run, kind: str, limits: Limits, key: str, others: Sequence[Run] = ()) -> str:
+def plot_area(width: float) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a curve chart's plotting area; names of the lines stand right of it."""
+    return (46.0, 14.0, width - 76, CURVE_HEIGHT - 26)
+
+
+def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run] = (), width: float = 480.0) -> str:
     """Training and validation ``accuracy`` or ``loss`` against epochs, the best epoch marked.
 
     Args:
@@ -65,16 +68,16 @@ def curve(run: Run, kind: str, limits: Limits, key: str, others: Sequence[Run] =
         limits: axes.
         key: makes the drawing's ids unique.
         others: runs whose validation curves are drawn faintly behind.
+        width: of the drawing.
     """
-    left, top, right, bottom = PLOT
+    left, top, right, bottom = plot_area(width)
     low, high = limits.accuracy if kind == "accuracy" else limits.loss
     across = svg.Scale(1, max(limits.epochs, 2), left, right)
     up = svg.Scale(low, high, bottom, top)
     unit = "%" if kind == "accuracy" else ""
     parts = svg.y_axis(up, svg.ticks(low, high), left, right, lambda value: f"{svg.short(value)}{unit}")
     whole = sorted({max(1, round(value)) for value in svg.ticks(1, limits.epochs, 6)} | {1})
-    parts += svg.x_axis(across, whole, top, bottom)
-    parts.append(svg.text(right, bottom + 36, "epoch", anchor="end"))
+    parts += svg.x_axis(across, whole, top, bottom, lambda value: f"epoch {value}" if value == 1 else str(value))
     for other in others:
         ghost = [
             (across(row.epoch), up(value))
@@ -107,9 +110,9 @@ def curve(run: Run, kind: str, limits: Limits, key: str, others: Sequence[Run] =
             if marked is not None:
                 parts.append(svg.circle(across(best.epoch), up(marked), 4, colour))
     for height, (_, split, colour, end) in zip(spread([end[0] for end in ends]), ends, strict=True):
-        parts.append(svg.text(end + 8, height + 4, split, colour=colour, weight=600, size=11.5))
+        parts.append(svg.text(end + 8, height + 4, split, colour=colour, weight=600, size=11.5, extra=svg.HALO))
     return svg.drawing(
-        CURVE_WIDTH,
+        width,
         CURVE_HEIGHT,
         parts,
         title=f"{run.name}: {kind} by epoch",
@@ -118,13 +121,13 @@ def curve(run: Run, kind: str, limits: Limits, key: str, others: Sequence[Run] =
     )
 
 
-def curve_data(run: Run, kind: str, limits: Limits) -> str:
+def curve_data(run: Run, kind: str, limits: Limits, width: float = 480.0) -> str:
     """What the page needs to read a curve out under the pointer: plot area, epochs across, unit and rows, as JSON."""
-    left, top, right, bottom = PLOT
+    left, top, right, bottom = plot_area(width)
     rows = [[row.epoch, measure(row, kind, "training"), measure(row, kind, "validation")] for row in run.epochs]
     rounded = [[entry if entry is None else round(entry, 4) for entry in row] for row in rows]
     unit = " %" if kind == "accuracy" else ""
-    plot = [left, top, right, bottom, CURVE_WIDTH, CURVE_HEIGHT, max(limits.epochs, 2)]
+    plot = [left, top, right, bottom, width, CURVE_HEIGHT, max(limits.epochs, 2)]
     return json.dumps({"plot": plot, "unit": unit, "rows": rounded}, separators=(",", ":"))
 
 

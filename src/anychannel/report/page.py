@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import anychannel
 from anychannel.files import write_text
@@ -18,6 +19,13 @@ from anychannel.report.load import load_runs
 from anychannel.report.provenance import provenance
 from anychannel.report.records import Run, SubsetResult
 from anychannel.report.verdict import judge, percent
+
+KINDS = ("accuracy", "loss")
+MANY_RUNS = 3
+"""Beyond this many runs their curves become small multiples."""
+WIDE_SUBSETS = 8
+LONG_KEY = 16
+"""Beyond this many subsets, or characters in one's name, subsets go down the page and runs across it."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +47,12 @@ class ClassPanel:
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """One run's curves: of each the measure, the drawing and the data to read it out."""
+    """One chart of a run, its ``kind`` being accuracy or loss, and the data to read it out."""
 
     run: Run
-    charts: tuple[tuple[str, Markup, str], ...]
+    kind: str
+    chart: Markup
+    data: str
 
 
 @dataclass(frozen=True)
@@ -105,13 +115,13 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "soft": soft}
     keys = tables.subset_keys(runs)
     limits = figures.shared_limits(runs)
     verdicts, notes = judge(runs)
     scatters = [
         Markup(figures.cost_scatter(runs, f"cost-{name}", width))
-        for name, width in (("wide", 760.0), ("narrow", 380.0))
+        for name, width in (("wide", 980.0), ("narrow", 360.0))
     ]
     panels, class_names = class_panels(runs, keys)
     return environment.get_template("report.html.j2").render(
@@ -130,11 +140,14 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         gaps=tables.gap_table(runs, keys),
         sizes=tables.size_table(runs),
         size_gaps=tables.size_table(runs, gap=True),
+        stacked=len(keys) > WIDE_SUBSETS or max(map(len, keys), default=0) > LONG_KEY,
+        error=max((held.standard_error for run in runs if run.test for held in run.test.answered.values()), default=0),
         many_subsets=len(keys) > tables.MANY_SUBSETS,
         subset_notes=sorted({run.test.note for run in runs if run.test and run.test.note}),
         chance=sorted({len(run.classes) for run in runs if run.test and run.classes}),
         reference=tables.reference_figures(),
         curves=curve_panels(runs, limits),
+        many_runs=len(runs) > MANY_RUNS,
         panels=panels,
         class_runs=list(dict.fromkeys(panel.run.name for panel in panels)),
         some_panels=any(run.test and len(run.test.answered) > tables.MANY_SUBSETS for run in runs),
@@ -144,6 +157,11 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         scatters=scatters if scatters[0] else [],
         provenance=[provenance(run) for run in runs],
     )
+
+
+def soft(words: str) -> Markup:
+    """``words``, escaped, with places where a long name may break: after commas, underscores and slashes."""
+    return Markup(re.sub(r"([,_/])(?=\S)", r"\1<wbr>", str(escape(words))))
 
 
 def default_title(runs: Sequence[Run]) -> str:
@@ -176,26 +194,25 @@ def facts(runs: Sequence[Run]) -> list[str]:
     return said
 
 
-def curve_panels(runs: Sequence[Run], limits: figures.Limits) -> list[CurvePanel]:
-    """Curves of the runs that have any, on shared axes, each before the others' faint ones."""
-    panels = []
-    for index, run in enumerate(runs):
-        if run.epochs:
-            others = [other for other in runs if other is not run]
-            panels.append(
-                CurvePanel(
-                    run,
-                    tuple(
-                        (
-                            kind,
-                            Markup(figures.curve(run, kind, limits, f"{kind}{index}", others)),
-                            figures.curve_data(run, kind, limits),
-                        )
-                        for kind in ("accuracy", "loss")
-                    ),
-                )
-            )
-    return panels
+def curve_panels(runs: Sequence[Run], limits: figures.Limits) -> list[list[CurvePanel]]:
+    """Curves of the runs that have any, on shared axes, each before the others' faint ones.
+
+    Returns:
+        Groups of panels: a run's two charts side by side, or where runs are many all accuracies, then all losses.
+    """
+    trained = [run for run in runs if run.epochs]
+    many = len(trained) > MANY_RUNS
+    width = 340.0 if many else 480.0
+
+    def panel(run: Run, kind: str) -> CurvePanel:
+        others = [other for other in trained if other is not run]
+        key = f"{kind}{trained.index(run)}"
+        drawing = figures.curve(run, kind, limits, key, others=others, width=width)
+        return CurvePanel(run, kind, Markup(drawing), figures.curve_data(run, kind, limits, width))
+
+    if many:
+        return [[panel(run, kind) for run in trained] for kind in KINDS]
+    return [[panel(run, kind) for kind in KINDS] for run in trained]
 
 
 def class_panels(runs: Sequence[Run], keys: Sequence[str]) -> tuple[list[ClassPanel], list[tuple[str, list[str]]]]:

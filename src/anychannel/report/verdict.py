@@ -27,7 +27,8 @@ class Standing:
         full, full_error: accuracy on the full set and its standard error; None where it has none.
         mean, mean_error: mean over the other subsets and an upper bound of its standard error; None where none counts.
         worst: the weakest of those subsets.
-        answered, asked: how many of the group's other subsets the run takes, and how many there are.
+        answered, refused, asked: how many of the group's other subsets the run has results for, how many it refuses,
+            and how many there are.
     """
 
     run: Run
@@ -37,6 +38,7 @@ class Standing:
     mean_error: float
     worst: SubsetResult | None
     answered: int
+    refused: int
     asked: int
 
 
@@ -66,8 +68,8 @@ class Verdict:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """``0.4712`` as ``47.1 %``."""
-    return f"{100 * fraction:.{digits}f} %"
+    """``0.4712`` as ``47.1 %``, the space unbreakable."""
+    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def points(fraction: float) -> str:
@@ -164,6 +166,7 @@ def standing(run: Run, test: TestResult, shared: Sequence[str], asked: int) -> S
         mean_error=sum(result.standard_error for result in kept) / len(kept) if kept else 0.0,
         worst=min(kept, key=lambda result: result.accuracy) if kept else None,
         answered=len(test.others),
+        refused=sum(held.refused is not None for key, held in test.subsets.items() if key != test.full),
         asked=asked,
     )
 
@@ -182,10 +185,7 @@ def phrase(
         headline, sentences = phrase_ranked(ranked, shared)
     if ranked:
         sentences.append(phrase_full(ranked[0], standings))
-        if silent and asked:
-            names = listed(entry.run.name for entry in silent)
-            verb = "has no result for" if len(silent) == 1 else "have no result for"
-            sentences.append(f"{names} {verb} any subset on which the others can be compared.")
+        sentences += [f"{entry.run.name} {absence(entry)}." for entry in silent]
         partial = [entry for entry in ranked if entry.answered < entry.asked]
         sentences += [
             f"{entry.run.name} has results for {entry.answered} of the {entry.asked} subsets with channels missing."
@@ -195,7 +195,7 @@ def phrase(
             sentences.append(
                 f"Means are over the {counted(len(shared), 'subset')} for which every ranked run has a result."
             )
-    if test.sampled:
+    if any(entry.run.test and entry.run.test.sampled for entry in standings):
         sentences.append("The subsets are a sample of all possible ones.")
     sentences.append(
         f"Standard errors are binomial, for {test.n:,} test images. They cover the choice of test images, not what "
@@ -204,14 +204,30 @@ def phrase(
     return headline, [sentence for sentence in sentences if sentence]
 
 
+def absence(entry: Standing) -> str:
+    """Why a run has no mean over the subsets on which its group is compared."""
+    if entry.answered:
+        return "has no result for the subsets on which the others are compared"
+    if entry.refused:
+        return (
+            "refuses every subset with channels missing"
+            if entry.refused == entry.asked
+            else (f"refuses the {counted(entry.refused, 'subset')} with channels missing that it was asked")
+        )
+    return "was evaluated on the full set only"
+
+
 def phrase_full_only(standings: Sequence[Standing], asked: Sequence[str]) -> tuple[str, list[str]]:
     """No run was read on any subset but the full one, or none that all were read on."""
     best = max(standings, key=lambda entry: entry.full or 0.0)
     if asked and any(entry.answered for entry in standings):
         why = "The runs share no subset with channels missing, so what they keep cannot be compared."
     elif asked:
-        one = len(standings) == 1
-        why = f"{'It refuses' if one else 'They refuse'} every subset with channels missing."
+        why = (
+            "It refuses every subset with channels missing."
+            if len(standings) == 1
+            else ("No run takes any of the subsets with channels missing.")
+        )
     else:
         why = "No subset with channels missing was evaluated, so there is nothing to say on missing channels."
     if best.full is None:
@@ -235,7 +251,9 @@ def phrase_single(entry: Standing, shared: Sequence[str], total: int) -> tuple[s
     over = f"over {counted(len(shared), 'subset')}" if len(shared) > 1 else "over one subset"
     sentence = f"The mean is {over}; the worst is {entry.worst.key} at {percent(entry.worst.accuracy)}"
     if entry.full is not None:
-        sentence += f", {points(entry.full - entry.worst.accuracy)} {below(entry.worst.accuracy - entry.full)} all"
+        sentence += (
+            f", {points(entry.full - entry.worst.accuracy)} {below(entry.worst.accuracy - entry.full)} the full set"
+        )
     return headline, [sentence + "."]
 
 
@@ -252,19 +270,22 @@ def phrase_ranked(ranked: Sequence[Standing], shared: Sequence[str]) -> tuple[st
     if len(tied) == 1:
         headline = f"{first.run.name} keeps most accuracy when channels go missing."
     elif len(tied) == len(ranked):
-        which = "the two runs" if len(ranked) == 2 else f"the {len(ranked)} runs"
+        which = "two runs are" if len(ranked) == 2 else f"all {len(ranked)} runs are"
         headline = (
-            f"No run clearly keeps more accuracy when channels go missing: {which} are within two standard errors."
+            f"No run clearly keeps more accuracy when channels go missing: {which} within two standard errors of "
+            f"{'each other' if len(ranked) == 2 else 'the highest mean'}."
         )
     else:
         headline = (
             f"{listed(entry.run.name for entry in tied)} keep most accuracy when channels go missing, "
-            "within two standard errors of each other."
+            "within two standard errors of the highest mean."
         )
     over = f"the {len(shared)} subsets with channels missing" if len(shared) > 1 else f"the subset {shared[0]}"
     gap = first.mean - second.mean
-    sentence = f"Over {over}, {first.run.name} averages {percent(first.mean)} and {second.run.name}, next, "
-    sentence += f"{percent(second.mean)}: {points(gap)} {beyond(gap, first.mean_error, second.mean_error)}."
+    sentence = (
+        f"Over {over}, {first.run.name} averages {percent(first.mean)}, {points(gap)} more than {second.run.name}, "
+        f"next at {percent(second.mean)}; {beyond(gap, first.mean_error, second.mean_error)}."
+    )
     return headline, [sentence, phrase_worst(ranked)]
 
 
@@ -277,8 +298,8 @@ def phrase_worst(ranked: Sequence[Standing]) -> str:
         return f"Its worst subset is {own.key} at {percent(own.accuracy)}; no other run's worst is better."
     gap = worst.accuracy - own.accuracy
     return (
-        f"Its worst subset is {own.key} at {percent(own.accuracy)}; {best.run.name} has the best worst case, "
-        f"{percent(worst.accuracy)} on {worst.key}, {points(gap)} "
+        f"Its worst subset is {own.key} at {percent(own.accuracy)}. {best.run.name} has the best worst case, "
+        f"{percent(worst.accuracy)} on {worst.key}, {points(gap)} more; "
         f"{beyond(gap, own.standard_error, worst.standard_error)}."
     )
 
@@ -302,15 +323,15 @@ def phrase_full(entry: Standing, standings: Sequence[Standing]) -> str:
     judged = beyond(gap, entry.full_error, best.full_error)
     start = f"With all channels {entry.run.name} reaches {own}"
     if gap >= 0:
-        return f"{start}, {points(gap)} more than {best.run.name} at {other}, {judged}."
-    return f"{start}; the best there is {best.run.name} at {other}, {points(gap)} more, {judged}."
+        return f"{start}, {points(gap)} more than {best.run.name} at {other}; {judged}."
+    return f"{start}. The best there is {best.run.name} at {other}, {points(gap)} more; {judged}."
 
 
 def beyond(gap: float, *errors: float) -> str:
     """Whether a difference can be told from chance."""
     if apart(gap, *errors):
-        return "and more than two standard errors"
-    return "but within two standard errors, so the test images do not separate them"
+        return "that is more than two standard errors"
+    return "that is within two standard errors, so the test images do not separate them"
 
 
 def below(difference: float) -> str:

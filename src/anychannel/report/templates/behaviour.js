@@ -6,7 +6,7 @@
   // Theme: the system's until the reader chooses; the choice is kept where the browser lets a file keep one.
   const button = document.querySelector(".toggle");
   const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  const label = () => { button.textContent = isDark() ? "Light theme" : "Dark theme"; };
+  const label = () => { button.textContent = isDark() ? "Light" : "Dark"; button.setAttribute("aria-label", `Use the ${isDark() ? "light" : "dark"} theme`); };
   try { const kept = localStorage.getItem("anychannel-theme"); if (kept === "dark" || kept === "light") root.dataset.theme = kept; } catch { /* no storage */ }
   button.hidden = false;
   label();
