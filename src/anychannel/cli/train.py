@@ -101,8 +101,8 @@ def train(
 
         values = merge(load_recipe(config) if config else {}, without_none(flags))
         values = merge(values, nest(parse_options(option or [])))
-        if data is not None and Path(data).exists():
-            values["data"] = data
+        if Path(str(values.get("data"))).is_dir():  # so that the run can be evaluated from anywhere
+            values["data"] = str(Path(values["data"]).resolve())
         home = train_run(
             RunConfig.from_dict(values), out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost
         )

@@ -6,19 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from anychannel.cost import profile
+from anychannel.files import write_json
+from anychannel.models import load_model
 from anychannel.runs.config import RunConfig, merge
 from anychannel.runs.execute import train_run
 
 SHARED: dict[str, Any] = {
     "data": "bands:4",
-    "model": "compact_k3",
-    "model_options": {"width": 32},
-    "training": {"epochs": 8, "batch_size": 64, "lr": 0.1, "crop_padding": 2, "flip": False},
+    "model": "resnet18",
+    "training": {"epochs": 3, "batch_size": 64, "lr": 0.05, "crop_padding": 2, "flip": False},
 }
 NETWORKS: dict[str, Mapping[str, Any]] = {
     "plain": {},
-    "adaptive": {"training": {"sampler": "dropout", "sampler_options": {"drop": 0.4, "parts": 4}}},
+    "adaptive": {"stem": "completion", "training": {"sampler": "split"}},
 }
+MEASURED = ("band_1,band_2,band_3,band_4", "band_1")
+"""Subsets whose cost is measured, to keep the demonstration short."""
 
 
 def run_demo(folder: str | Path, *, seed: int = 0, epochs: int | None = None, progress: bool = False) -> list[Path]:
@@ -37,5 +41,9 @@ def run_demo(folder: str | Path, *, seed: int = 0, epochs: int | None = None, pr
     runs = []
     for name, values in NETWORKS.items():
         config = RunConfig.from_dict(merge(merge(SHARED, values), {"name": name, "training": chosen}))
-        runs.append(train_run(config, Path(folder) / name, resume=True, progress=progress))
+        home = train_run(config, Path(folder) / name, resume=True, progress=progress, cost=False)
+        if not (home / "cost.json").is_file():
+            cost = profile(load_model(home), batch_size=64, image_size=24, subsets=MEASURED)
+            write_json(home / "cost.json", cost)
+        runs.append(home)
     return runs
