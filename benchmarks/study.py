@@ -42,7 +42,7 @@ def queue(study: Path, seeds: list[int] | None) -> list[tuple[str, dict[str, Any
     return runs
 
 
-def small_result(home: Path, data: Path) -> dict[str, Any]:
+def small_result(study: Path, home: Path, data: Path) -> dict[str, Any]:
     """The figures of a finished run and where they come from, without paths of this machine."""
     read = {name: json.loads((home / f"{name}.json").read_text()) for name in ("run", "environment", "cost")}
     test = json.loads((home / "evaluation" / "test.json").read_text())
@@ -56,7 +56,8 @@ def small_result(home: Path, data: Path) -> dict[str, Any]:
         for key, figures in test["subsets"].items()
     }
     return {
-        "command": f"anychannel train --config {home.name}.toml --data {data.name} --out {home.name}",
+        "command": f"python benchmarks/study.py benchmarks/studies/{study.name} --data {data.name} "
+        f"--only {config['name']} --seeds {config['training']['seed']} --threads {read['environment']['threads']}",
         "config": config,
         "environment": read["environment"],
         "run": run,
@@ -87,7 +88,7 @@ def work(name: str, config: dict[str, Any], study: Path, options: argparse.Names
             if subprocess.run(command, env=environment, check=False).returncode:
                 print(f"--- {name} failed", flush=True)
                 return False
-            write_json(result, small_result(home, options.data))
+            write_json(result, small_result(study, home, options.data))
     except Timeout:
         print(f"--- {name} is under way elsewhere", flush=True)
     return True
