@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from anychannel.report import ReportError, write_report
+from anychannel.report.load import load_runs
+from tests.report.folders import make_run
+
+
+def test_a_folder_that_is_not_a_run_is_named(tmp_path):
+    expected = re.escape(f"{tmp_path} is not a run: it has no run.json; give a folder that `anychannel train` wrote")
+    with pytest.raises(ReportError, match=expected):
+        write_report([tmp_path], tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(ReportError, match=re.escape(f"{tmp_path / 'gone'} is not a run: there is no such folder")):
+        load_runs([tmp_path / "gone"])
+
+
+def test_no_folder_at_all_is_an_error(tmp_path):
+    with pytest.raises(ReportError, match="no run was given"):
+        load_runs([])
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "run.json is not JSON"), ("[]", "holds a list, expected an object")])
+def test_a_damaged_record_is_named(tmp_path, text, said):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ReportError, match=said):
+        load_runs([tmp_path])
+
+
+def test_a_folder_given_twice_is_read_once(tmp_path):
+    run = make_run(tmp_path / "a")
+    assert len(load_runs([run, tmp_path / "." / "a"])) == 1
+
+
+def test_runs_of_the_same_name_are_told_apart_by_their_folders(tmp_path):
+    folders = [make_run(tmp_path / part / "run", name="net") for part in ("a", "b")]
+    folders.append(make_run(tmp_path / "c", name="other"))
+    assert [run.name for run in load_runs(folders)] == ["net (a/run)", "net (b/run)", "other"]
+
+
+@pytest.mark.parametrize("name", ["evaluation/test.json", "cost.json", "examples.json", "environment.json"])
+@pytest.mark.parametrize("text", ["{", '{"subsets": 3}', "[1]"])
+def test_a_damaged_piece_is_left_out_and_said(tmp_path, name, text):
+    run = make_run(tmp_path / "a")
+    (run / name).write_text(text)
+    (loaded,) = load_runs([run])
+    if name == "environment.json" and text.startswith('{"'):
+        assert not loaded.problems
+    else:
+        (problem,) = loaded.problems
+        assert problem.startswith(f"{name} is damaged and was left out")
+    write_report([run], tmp_path / "page.html")
+
+
+def test_a_damaged_line_of_the_metrics_is_counted(tmp_path):
+    run = make_run(tmp_path / "a", epochs=4)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 5, "train')
+    (loaded,) = load_runs([run])
+    assert [row.epoch for row in loaded.epochs] == [1, 2, 3, 4]
+    assert loaded.problems == ("metrics.jsonl has 1 damaged line, left out.",)
+
+
+def test_the_best_epoch_of_a_run_that_has_not_ended_is_its_best_validation(tmp_path):
+    run = make_run(tmp_path / "a", epochs=10, status="running", best_epoch=None, test=False, cost=False)
+    (loaded,) = load_runs([run])
+    assert loaded.best == max(loaded.epochs, key=lambda row: row.val_accuracy)
+
+
+def test_only_pictures_are_taken_from_the_examples(tmp_path):
+    run = make_run(tmp_path / "a")
+    path = run / "examples.json"
+    path.write_text(path.read_text().replace("data:image/png;base64,", "https://example.org/", 1))
+    (loaded,) = load_runs([run])
+    assert [sorted(image["png"]) for image in loaded.examples["images"]] == [["B", "G"], ["B", "G", "R"]]

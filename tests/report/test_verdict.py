@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from anychannel.report.load import load_runs
+from anychannel.report.verdict import judge
+from tests.report.folders import all_subsets, make_run
+
+SINGLES_AND_PAIRS = all_subsets(("R", "G", "B"))[1:]
+
+
+def verdict_of(*folders):
+    verdicts, notes = judge(load_runs(folders))
+    assert len(verdicts) == 1
+    said = " ".join([verdicts[0].headline, *verdicts[0].sentences]).replace("\N{NO-BREAK SPACE}", " ")
+    return verdicts[0], said, notes
+
+
+def exact(folder, accuracies, n, **options):
+    """A run whose subsets have just these accuracies over n images."""
+    run = make_run(folder, classes=2, per_class=n // 2, **options)
+    path = run / "evaluation/test.json"
+    record = json.loads(path.read_text())
+    record["n"] = n
+    for key, accuracy in accuracies.items():
+        record["subsets"][key] |= {"accuracy": accuracy, "n": n}
+    record["subsets"] = {key: record["subsets"][key] for key in accuracies}
+    path.write_text(json.dumps(record))
+    return run
+
+
+def test_a_clear_winner_is_named_with_what_it_gives_up_on_the_full_set(tmp_path):
+    plain = exact(tmp_path / "plain", {"R,G,B": 0.8, "R,G": 0.4, "R": 0.2}, 1000)
+    adaptive = exact(tmp_path / "adaptive", {"R,G,B": 0.7, "R,G": 0.6, "R": 0.5}, 1000)
+    verdict, said, notes = verdict_of(plain, adaptive)
+    assert verdict.headline == "adaptive keeps most accuracy when channels go missing."
+    assert "adaptive averages 55.0 %, 25.0 points more than plain, next at 30.0 %" in said
+    assert "Its worst subset is R at 50.0 %; no other run's worst is better." in said
+    assert (
+        "With all channels adaptive reaches 70.0 % (standard error 1.4 points). The best there is plain at 80.0 % "
+        "(standard error 1.3 points), 10.0 points more; that is more than two standard errors." in said
+    )
+    assert "for 1,000 test images" in said
+    assert notes == []
+    assert [entry.run.name for entry in verdict.standings] == ["adaptive", "plain"]
+
+
+def test_a_difference_within_two_standard_errors_makes_no_winner(tmp_path):
+    one = exact(tmp_path / "one", {"R,G,B": 0.52, "R": 0.50}, 100)
+    two = exact(tmp_path / "two", {"R,G,B": 0.50, "R": 0.48}, 100)
+    verdict, said, _ = verdict_of(one, two)
+    assert verdict.headline == (
+        "No run clearly keeps more accuracy when channels go missing: two runs are within two standard errors of "
+        "each other."
+    )
+    assert "one averages 50.0 %, 2.0 points more than two" in said
+    assert said.count("within two standard errors, so the test images do not separate them") == 2
+
+
+@pytest.mark.parametrize("n", [100, 400, 1600, 6400])
+def test_whether_there_is_a_winner_depends_on_the_number_of_images(tmp_path, n):
+    high, low = 0.55, 0.50
+    runs = [exact(tmp_path / name, {"R,G,B": 0.6, "R": value}, n) for name, value in (("a", high), ("b", low))]
+    verdict, _, _ = verdict_of(*runs)
+    error = math.sqrt(high * (1 - high) / n + low * (1 - low) / n)
+    assert ("a keeps most" in verdict.headline) == (high - low > 2 * error)
+
+
+def test_runs_that_cannot_be_told_from_the_first_share_its_place(tmp_path):
+    values = {"a": 0.60, "b": 0.59, "c": 0.20}
+    runs = [exact(tmp_path / name, {"R,G,B": 0.7, "R": value}, 500) for name, value in values.items()]
+    verdict, _, _ = verdict_of(*runs)
+    assert verdict.headline.startswith("a and b keep most accuracy when channels go missing, within two standard")
+
+
+def test_another_run_may_have_the_best_worst_case(tmp_path):
+    one = exact(tmp_path / "one", {"R,G,B": 0.8, "R": 0.9, "G": 0.3}, 1000)
+    two = exact(tmp_path / "two", {"R,G,B": 0.8, "R": 0.5, "G": 0.45}, 1000)
+    _, said, _ = verdict_of(one, two)
+    assert "Its worst subset is G at 30.0 %. two has the best worst case, 45.0 % on G, 15.0 points more" in said
+
+
+def test_one_run_alone_is_described_not_ranked(tmp_path):
+    run = exact(tmp_path / "net", {"R,G,B": 0.8, "R,G": 0.6, "R": 0.2}, 1000)
+    _, said, _ = verdict_of(run)
+    assert said.startswith("net averages 40.0 % when channels are missing, against 80.0 % with all of them.")
+    assert "the worst is R at 20.0 %, 60.0 points below the full set" in said
+    assert "keeps" not in said
+    assert "best" not in said
+
+
+def test_a_run_that_refuses_every_other_subset_is_said_to(tmp_path):
+    refused = dict.fromkeys(SINGLES_AND_PAIRS, "trained on R,G,B only")
+    masked = make_run(tmp_path / "masked", refused=refused)
+    plain = make_run(tmp_path / "plain", full=0.4)
+    verdict, said, _ = verdict_of(masked, plain)
+    assert verdict.headline.startswith("plain alone takes subsets of the channels and averages")
+    assert "masked refuses every subset with channels missing." in said
+    assert "The best there is masked at" in said
+    _, alone, _ = verdict_of(masked)
+    assert "It refuses every subset with channels missing." in alone
+
+
+def test_runs_are_compared_on_the_subsets_that_all_answer(tmp_path):
+    one = exact(tmp_path / "one", {"R,G,B": 0.8, "R": 0.6, "G": 0.1}, 1000)
+    two = exact(tmp_path / "two", {"R,G,B": 0.8, "R": 0.5}, 1000)
+    verdict, said, _ = verdict_of(one, two)
+    assert verdict.subsets == ("R",)
+    assert "Over the subset R, one averages 60.0 %" in said
+    assert "two has results for 1 of the 2 subsets with channels missing." in said
+    assert "Means are over the 1 subset for which every ranked run has a result." in said
+
+
+def test_a_full_set_alone_says_nothing_on_missing_channels(tmp_path):
+    runs = [exact(tmp_path / name, {"R,G,B": value}, 500) for name, value in (("a", 0.5), ("b", 0.8))]
+    verdict, said, _ = verdict_of(*runs)
+    assert verdict.headline.startswith("No subset with channels missing was evaluated")
+    assert "b reaches 80.0 %" in said
+
+
+def test_runs_on_other_images_are_not_compared(tmp_path):
+    verdicts, notes = judge(load_runs([make_run(tmp_path / "a"), make_run(tmp_path / "b", fingerprint="other")]))
+    assert len(verdicts) == 2
+    assert notes[0].startswith("The runs fall into 2 groups that saw different data, classes or image sizes")
+    assert all(len(verdict.standings) == 1 for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"status": "failed", "error": "loss is nan in batch 7", "epochs": 3},
+            "net failed after 3 of 10 epochs: loss is nan in batch 7; it is not ranked.",
+        ),
+        ({"status": "running", "epochs": 4}, "net is still running (4 of 10 epochs so far); it is not ranked."),
+        ({"status": "interrupted", "epochs": 1}, "net was interrupted after 1 of 10 epochs; it is not ranked."),
+        ({"status": "odd"}, "net has the unknown status 'odd' after 10 of 10 epochs; it is not ranked."),
+        ({"test": False}, "net finished without test results; it is not ranked."),
+    ],
+)
+def test_what_is_not_finished_is_listed_with_its_status(tmp_path, options, said):
+    verdicts, notes = judge(load_runs([make_run(tmp_path / "net", **options)]))
+    assert verdicts == []
+    assert notes == [said]
+
+
+def test_a_run_that_failed_after_its_test_is_not_ranked(tmp_path):
+    runs = load_runs([make_run(tmp_path / "a", full=0.9, status="failed"), make_run(tmp_path / "b")])
+    (verdict,), notes = judge(runs)
+    assert [entry.run.name for entry in verdict.standings] == ["b"]
+    assert notes[0].startswith("a failed after")
+
+
+def test_the_error_of_a_mean_is_at_least_that_of_any_correlation(tmp_path):
+    run = exact(tmp_path / "net", {"R,G,B": 0.8, "R": 0.5, "G": 0.2}, 400)
+    verdict, _, _ = verdict_of(run)
+    errors = [math.sqrt(p * (1 - p) / 400) for p in (0.5, 0.2)]
+    assert verdict.standings[0].mean_error == pytest.approx(sum(errors) / 2)
