@@ -16,6 +16,7 @@ from anychannel.models import Classifier, create_model, load_model
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import collect_examples
+from anychannel.samplers import create_sampler
 from anychannel.stems import MaskedStem
 from anychannel.training import FitResult, fit
 from anychannel.training.randomness import seeded
@@ -88,6 +89,9 @@ def train_run(
     dataset = load_data(config, cache_dir=cache_dir, progress=progress)
     model = build_model(config, dataset)
     training = config.training
+    # refused before anything is written
+    create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
+    teacher = None if config.teacher is None else load_model(config.teacher)
     run: dict[str, Any] = {
         "name": config.name or home.resolve().name,
         "report_name": config.report_name,
@@ -119,7 +123,7 @@ def train_run(
             dataset.train,
             dataset.val,
             training,
-            teacher=None if config.teacher is None else load_model(config.teacher),
+            teacher=teacher,
             folder=home,
             resume=resume,
             progress=progress,
