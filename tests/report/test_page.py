@@ -308,3 +308,20 @@ def test_eight_runs_of_fifty_classes_stay_below_six_megabytes(tmp_path):
     assert time.perf_counter() - begin < 60
     assert len(section(page, "classes").all("article")) == 8 * 7
     assert len(section(page, "curves").all("figure")) == 16
+
+
+def test_cost_against_accuracy_labels_each_run_and_needs_two(pair, tmp_path):
+    drawing = section(pair[1], "cost").all("svg")[0]
+    assert {"plain", "adaptive"} <= {text.text for text in drawing.all("text")}
+    assert len(drawing.all("circle")) == 2
+    page, _ = page_of(pair[0][:1], tmp_path / "one.html")
+    assert section(page, "cost").all("svg") == []
+    assert "where at least two runs have both" in section(page, "cost").text
+
+
+def test_a_chart_of_one_epoch_keeps_its_labels_apart(tmp_path):
+    page, _ = page_of([make_run(tmp_path / "short", epochs=1)], tmp_path / "page.html")
+    for drawing in section(page, "curves").all("svg"):
+        heights = {text.text: float(text.attributes["y"]) for text in drawing.all("text")}
+        words = ("best epoch 1", "training", "validation")
+        assert all(abs(heights[a] - heights[b]) >= 12 for a, b in itertools.combinations(words, 2))

@@ -93,7 +93,9 @@ def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run
         side = "end" if at > (left + right) / 2 else "start"
         label = "best epoch" if run.status == "finished" else "best so far"
         early = " (stopped early)" if run.record.get("stopped_early") else ""
-        height = bottom - 8 if kind == "accuracy" else top + 10
+        ends_at = [measure(row, kind, split) for row in (best, run.epochs[-1]) for split in ("training", "validation")]
+        marks = [up(value) for value in ends_at if value is not None]
+        height = max((bottom - 8, top + 10), key=lambda y: min((abs(y - mark) for mark in marks), default=0.0))
         parts.append(
             svg.text(at + (-6 if side == "end" else 6), height, f"{label} {best.epoch}{early}", anchor=side, size=11.5)
         )
@@ -197,14 +199,14 @@ def subset_bars(run: Run, key: str) -> str:
 
 
 def cost_scatter(runs: Sequence[Run], key: str, width: float) -> str:
-    """Full-set test accuracy against GFLOPs an image on a log axis, labelled directly; empty if none has both."""
+    """Full-set test accuracy against GFLOPs an image on a log axis, labelled directly; empty unless two runs have both."""
     found = [
         (run, run.cost.gflops_per_image, run.test.whole)
         for run in runs
         if run.cost and run.cost.gflops_per_image and run.test and run.test.whole
     ]
     points = [(run, float(cost), whole) for run, cost, whole in found if cost and whole]
-    if not points:
+    if len(points) < 2:
         return ""
     height = 380.0
     left, top, right, bottom = 52.0, 16.0, width - 16, height - 52

@@ -81,9 +81,9 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
     """
     loaded = load_runs([Path(run) for run in runs])
     page = render(loaded, title)
+    write_text(Path(out), page)
     for run in loaded:
         write_figures(run)
-    write_text(Path(out), page)
     return Path(out)
 
 
