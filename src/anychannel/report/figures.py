@@ -199,7 +199,7 @@ def subset_bars(run: Run, key: str) -> str:
 
 
 def cost_scatter(runs: Sequence[Run], key: str, width: float) -> str:
-    """Full-set test accuracy against GFLOPs an image on a log axis, labelled directly; empty unless two runs have both."""
+    """Full-set accuracy against GFLOPs an image on a log axis, labelled directly; empty unless two runs have both."""
     found = [
         (run, run.cost.gflops_per_image, run.test.whole)
         for run in runs
