@@ -14,8 +14,8 @@ from anychannel.runs.execute import train_run
 
 SHARED: dict[str, Any] = {
     "data": "bands:4",
-    "model": "resnet18",
-    "training": {"epochs": 3, "batch_size": 64, "lr": 0.05, "crop_padding": 2, "flip": False},
+    "model": "timm/resnet10t",
+    "training": {"epochs": 6, "batch_size": 64, "lr": 0.05, "crop_padding": 2, "flip": False},
 }
 NETWORKS: dict[str, Mapping[str, Any]] = {
     "plain": {},
