@@ -1,0 +1,71 @@
+"""Make the notebooks from their sources: convert the percent script, execute it, keep what it printed and drew.
+
+    python notebooks/execute.py
+
+writes ``task_1.ipynb`` and ``task_2.ipynb`` beside ``task_1.py`` and ``task_2.py``, from small runs on embedded data.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+HERE = Path(__file__).parent
+SOURCES = (HERE / "task_1.py", HERE / "task_2.py")
+TIMEOUT_S = 300
+
+
+def convert(source: Path) -> NotebookNode:
+    """A percent script as a notebook without outputs; the cells' names follow from their places."""
+    notebook = jupytext.read(source)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    return notebook
+
+
+def execute(source: Path, runs: Path) -> NotebookNode:
+    """Run a percent script's cells in a kernel of this Python.
+
+    Args:
+        source: the script.
+        runs: folder of the runs to show; where they are missing, they are trained there.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    notebook = convert(source)
+    client = NotebookClient(
+        notebook,
+        timeout=TIMEOUT_S,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(source.parent)}},
+    )
+    client.execute(env={**os.environ, "ANYCHANNEL_RUNS": str(runs)})
+    notebook.metadata["language_info"] = {"name": "python"}
+    return notebook
+
+
+def main() -> None:
+    """Execute each notebook in an empty folder and write it down."""
+    for source in SOURCES:
+        with tempfile.TemporaryDirectory() as runs:
+            notebook = execute(source, Path(runs))
+        nbformat.write(notebook, source.with_suffix(".ipynb"))
+        print(source.with_suffix(".ipynb").name)
+
+
+if __name__ == "__main__":
+    main()
