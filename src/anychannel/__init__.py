@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anychannel.channels import ChannelError, ChannelSet
     from anychannel.data import DataError, ImageDataset, Split, list_datasets, load_dataset
     from anychannel.evaluation import Evaluation, evaluate
-    from anychannel.models import Classifier, calibrate, create_model, list_models, load_model, save_model
+    from anychannel.models import Classifier, calibrate, create_model, list_models, load_model, replace_stem, save_model
     from anychannel.report import write_report
     from anychannel.runs import RunConfig, train_run
     from anychannel.samplers import list_samplers
@@ -50,6 +50,7 @@ _HOMES = {
     "list_stems": "stems",
     "load_dataset": "data",
     "load_model": "models",
+    "replace_stem": "models",
     "save_model": "models",
     "train_run": "runs",
     "write_report": "report",
@@ -77,6 +78,7 @@ __all__ = [
     "list_stems",
     "load_dataset",
     "load_model",
+    "replace_stem",
     "save_model",
     "train_run",
     "write_report",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anychannel.models.adapt import replace_stem
 from anychannel.models.calibration import calibrate
 from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.reference import REFERENCE_NETWORKS, ReferenceNetwork, create_reference
@@ -20,5 +21,6 @@ __all__ = [
     "create_reference",
     "list_models",
     "load_model",
+    "replace_stem",
     "save_model",
 ]
