@@ -72,10 +72,10 @@ def load_model(folder: str | Path, *, weights: str = "weights/best.safetensors")
             stem=values["stem"],
             stem_options=values["stem_options"],
             model_options={key: value for key, value in values["model_options"].items() if key != "pretrained"},
-            norm=values["norm"],
+            norm=values.get("norm", "shared"),
             classes=values["classes"],
         )
-        if values["calibrated"]:
+        if values.get("calibrated"):
             add_entries(model, values["calibrated"])
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{description} is damaged or not a model description: {error!r}") from error

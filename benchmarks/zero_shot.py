@@ -1,0 +1,61 @@
+"""What a plain trained network does with missing channels when it is adapted without retraining.
+
+    python benchmarks/zero_shot.py runs/report_quick/resnet18-s0 --out benchmarks/results/zero_shot_quick.json
+
+Four ways, on every subset of the test images: zero-fill (the plain network), completion (``replace_stem``), and both
+with batch norm statistics recomputed for the subset on unlabelled training images (``calibrate``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anychannel.evaluation import evaluate
+from anychannel.files import write_json
+from anychannel.models import calibrate, load_model, replace_stem
+from anychannel.runs.environment import describe_environment
+from anychannel.runs.execute import load_data, read_config
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a finished run with the static stem")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=1500, help="unlabelled images for calibration")
+    parser.add_argument("--seed", type=int, default=0, help="which images")
+    options = parser.parse_args()
+    config = read_config(options.run)
+    data = load_data(config)
+    chosen = np.sort(np.random.default_rng(options.seed).permutation(len(data.train))[: options.images])
+    images = torch.tensor(data.train.images[chosen])
+    result: dict[str, Any] = {
+        "command": f"python benchmarks/zero_shot.py {options.run.name} --out {options.out.name} "
+        f"--images {options.images} --seed {options.seed}",
+        "run": {"name": options.run.name, "model": config.model, "data": data.name, "fingerprint": data.fingerprint},
+        "environment": describe_environment(),
+        "n": len(data.test),
+    }
+    for stem in ("static", "completion"):
+        for calibrated in (False, True):
+            model = replace_stem(load_model(options.run), stem)
+            if calibrated:
+                for subset in model.channels.subsets():
+                    if subset != model.channels.full:
+                        calibrate(model, images[:, list(subset)], [model.channels.names[i] for i in subset])
+            figures = evaluate(model, data.test, precision="auto").subsets
+            name = {"static": "zero_fill", "completion": "completion"}[stem] + ("_calibrated" if calibrated else "")
+            result[name] = {key: round(100 * row["accuracy"], 2) for key, row in figures.items()}
+            print(
+                f"{name:<24}" + "".join(f"{key.replace(',', '')}: {value:.1f}  " for key, value in result[name].items())
+            )
+    write_json(options.out, result)
+
+
+if __name__ == "__main__":
+    main()
