@@ -168,8 +168,8 @@ def zero_shot() -> str:
         [
             "## The plain ResNet18 adapted without retraining",
             '`replace_stem(model, "completion")` estimates the missing channels from the present ones inside the first '
-            "convolution; `calibrate` recomputes the batch norm statistics of one subset. Test accuracy (%) of the quick "
-            f"protocol's ResNet18, one seed, {result['n']:,} images; made by `{result['command']}`.",
+            "convolution; `calibrate` recomputes the batch norm statistics of one subset. Test accuracy (%) of the "
+            f"quick protocol's ResNet18, one seed, {result['n']:,} images; made by `{result['command']}`.",
             table(["", *(key.replace(",", "") for key in SUBSETS)], rows),
         ]
     )
