@@ -8,6 +8,7 @@ from torch import nn
 
 from anychannel.channels import ChannelSet
 from anychannel.models import calibrate, create_model, load_model, save_model
+from anychannel.models.saving import describe_model, rebuild_model
 from anychannel.norms import NORMS, NormBank, by_size, by_subset, install_norms, size_entries, subset_entries
 from anychannel.samplers import Part
 from anychannel.shown import showing
@@ -56,6 +57,15 @@ def test_every_kind_trains_evaluates_saves_and_loads_on_every_subset(norm, tmp_p
     for subset in RGB.subsets():
         images = pixels(2, len(subset))
         assert torch.equal(model(images, channels=RGB.key(subset)), again(images, channels=RGB.key(subset)))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_described_model_is_rebuilt_with_its_banks(norm):
+    model = make(norm)
+    if norm == "shared":
+        calibrate(model, pixels(4, 1), "G")
+    rebuilt = rebuild_model(describe_model(model))
+    assert rebuilt.state_dict().keys() == model.state_dict().keys()
 
 
 def test_banks_hold_what_their_kind_says():

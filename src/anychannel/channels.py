@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from itertools import combinations
 from math import comb, isfinite
 from typing import Any
+
+from anychannel.names import unknown_name
 
 Subset = tuple[int, ...]
 
@@ -122,9 +123,7 @@ class ChannelSet:
         wanted = parse_names(names)
         for name in wanted:
             if name not in self._positions:
-                near = get_close_matches(name, self.names, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ChannelError(f"unknown channel {name!r}{hint}; the channels are {', '.join(self.names)}")
+                raise ChannelError(unknown_name("channel", name, self.names))
         repeated = sorted({name for name in wanted if wanted.count(name) > 1})
         if repeated:
             raise ChannelError(f"channel {repeated[0]!r} is given twice in {list(wanted)}; name each channel once")

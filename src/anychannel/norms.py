@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import ChannelSet, Subset
+from anychannel.names import unknown_name
 from anychannel.shown import shown_parts
 
 MOST_CHANNELS = 6
@@ -112,9 +112,7 @@ def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
         ValueError: the kind is unknown, or the network has no batch norm.
     """
     if kind not in NORMS:
-        near = get_close_matches(kind, NORMS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"unknown norm {kind!r}{hint}; the norms are {', '.join(NORMS)}")
+        raise ValueError(unknown_name("norm", kind, NORMS))
     key, entries, first_only = NORMS[kind]
     names = entries(channels)
     if kind != "shared":

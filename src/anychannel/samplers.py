@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 
 from anychannel.channels import Subset
+from anychannel.names import unknown_name
 
 
 @dataclass(frozen=True)
@@ -214,9 +214,7 @@ def create_sampler(name: str, num_channels: int, **options: Any) -> Sampler:
         ValueError: the name or an option is unknown or out of range; the message lists the valid names.
     """
     if name not in SAMPLERS:
-        near = get_close_matches(name, SAMPLERS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"unknown sampler {name!r}{hint}; the samplers are {', '.join(SAMPLERS)}")
+        raise ValueError(unknown_name("sampler", name, SAMPLERS))
     try:
         return SAMPLERS[name](num_channels, **options)
     except TypeError as error:

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from anychannel.channels import ChannelSet
-from anychannel.models import create_model
+from anychannel.models.saving import rebuild_model
 from anychannel.placement import place
 
 STATUS = Path("/proc/self/status")
@@ -49,15 +48,7 @@ def measure(task: dict[str, Any]) -> int:
 
 def train_network(task: dict[str, Any], device: torch.device, half: bool) -> None:
     """Build the task's network and train it for two steps, on 2 images and on the whole batch."""
-    described = task["model"]
-    model = create_model(
-        described["model"],
-        channels=ChannelSet.from_dict(described["channels"]),
-        num_classes=described["num_classes"],
-        stem=described["stem"],
-        stem_options=described["stem_options"],
-        model_options={key: value for key, value in described["model_options"].items() if key != "pretrained"},
-    )
+    model = rebuild_model(task["model"])
     place(model, device)
     sides = (len(task["channels"]), task["image_size"], task["image_size"])
     train(model, device, half, [(size, *sides) for size in (2, task["batch_size"])], {"channels": task["channels"]})

@@ -48,6 +48,24 @@ def save_model(model: Classifier, folder: str | Path, *, weights: str = "weights
     save_weights(model.state_dict(), folder / weights)
 
 
+def rebuild_model(description: dict[str, Any]) -> Classifier:
+    """The network that ``describe_model`` described, with fresh weights: pretrained ones are not fetched again."""
+    options = {key: value for key, value in description["model_options"].items() if key != "pretrained"}
+    model = create_model(
+        description["model"],
+        channels=ChannelSet.from_dict(description["channels"]),
+        num_classes=description["num_classes"],
+        stem=description["stem"],
+        stem_options=description["stem_options"],
+        model_options=options,
+        norm=description.get("norm", "shared"),
+        classes=description["classes"],
+    )
+    if description.get("calibrated"):
+        add_entries(model, description["calibrated"])
+    return model
+
+
 def load_model(folder: str | Path, *, weights: str = "weights/best.safetensors") -> Classifier:
     """Rebuild a saved classifier, in evaluation mode, on the CPU.
 
@@ -65,18 +83,7 @@ def load_model(folder: str | Path, *, weights: str = "weights/best.safetensors")
             raise ModelFileError(f"{file} is missing; {folder} is not a folder written by save_model or by training")
     try:
         values = json.loads(description.read_text(encoding="utf-8"))
-        model = create_model(
-            values["model"],
-            channels=ChannelSet.from_dict(values["channels"]),
-            num_classes=values["num_classes"],
-            stem=values["stem"],
-            stem_options=values["stem_options"],
-            model_options={key: value for key, value in values["model_options"].items() if key != "pretrained"},
-            norm=values.get("norm", "shared"),
-            classes=values["classes"],
-        )
-        if values.get("calibrated"):
-            add_entries(model, values["calibrated"])
+        model = rebuild_model(values)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{description} is damaged or not a model description: {error!r}") from error
     try:

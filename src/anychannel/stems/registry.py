@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
+from anychannel.names import unknown_name
 from anychannel.stems.base import ConvGeometry, Stem
 from anychannel.stems.completion import CompletionStem
 from anychannel.stems.generated import HypernetworkStem, TemplateStem
@@ -73,9 +73,7 @@ def create_stem(
         ValueError: the name or an option is unknown (the message lists the valid names), or ``conv`` is not plain.
     """
     if name not in STEMS:
-        near = get_close_matches(name, STEMS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"unknown stem {name!r}{hint}; the stems are {', '.join(STEMS)}")
+        raise ValueError(unknown_name("stem", name, STEMS))
     geometry, bias = geometry_of(conv), conv.bias is not None
     if STEMS[name].uses_correlation:
         options["correlation"] = correlation
