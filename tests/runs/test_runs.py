@@ -61,6 +61,16 @@ def test_a_run_is_one_folder_with_everything_about_it(run):
     assert {"torch", "timm", "device", "cpu", "threads", "precision", "commit"} <= environment.keys()
 
 
+def test_a_dedicated_network_sees_just_its_channels(tmp_path):
+    config = RunConfig.from_dict(VALUES | {"only_channels": ["band_3", "band_1"]})
+    home = train_run(config, tmp_path / "run", cost=False)
+    assert json.loads((home / "run.json").read_text())["channels"] == ["band_3", "band_1"]
+    assert list(load_evaluation(home).subsets) == ["band_3,band_1", "band_3", "band_1"]
+    with pytest.raises(ValueError, match="unknown channel 'band_7'"):
+        train_run(replace(config, only_channels=("band_7",)), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_resolved_configuration_is_a_recipe(run):
     config = RunConfig.from_dict(load_recipe(run / "config.toml"))
     assert config.stem == "completion"

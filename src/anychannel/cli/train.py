@@ -31,6 +31,9 @@ def train(
     config: Annotated[Path | None, typer.Option(help="TOML recipe; flags override it.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of images, or an embedded data set's name.")] = None,
     channels: Annotated[str | None, typer.Option(help="The files' channels in order: R,G,B.")] = None,
+    only_channels: Annotated[
+        str | None, typer.Option(help="Train a network dedicated to these of the channels: R,G.")
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
     classes: Annotated[int | None, typer.Option(help="Use only the first so many classes.")] = None,
     model: Annotated[str | None, typer.Option(help="Network; see `anychannel list models`.")] = None,
@@ -75,6 +78,7 @@ def train(
     flags: dict[str, Any] = {
         "data": data,
         "channels": None if channels is None else channels.split(","),
+        "only_channels": None if only_channels is None else only_channels.split(","),
         "size": size,
         "classes": classes,
         "model": model,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anychannel.data.dataset import Split
+from anychannel.data.planes import Planes
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -49,18 +50,27 @@ class Rows(Dataset[tuple[Tensor, Tensor]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """A worker started afresh opens the memory map itself, instead of being sent its content."""
-        state = dict(self.__dict__)
-        if isinstance(self.images, np.memmap) and isinstance(self.images.base, mmap):
-            file = str(self.images.filename)
-            if file.endswith(".npy"):
-                state |= {"images": None, "file": file}
-        return state
+        return dict(self.__dict__) | {"images": pack(self.images)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        file = state.pop("file", None)
-        self.__dict__.update(state)
-        if file is not None:
-            self.images = np.load(file, mmap_mode="r")
+        self.__dict__.update(state | {"images": unpack(state["images"])})
+
+
+def pack(images: Any) -> Any:
+    """What stands for images in another process: a memory map's file, a view's file and planes, else themselves."""
+    if isinstance(images, Planes):
+        return Planes, pack(images.images), images.positions
+    if isinstance(images, np.memmap) and isinstance(images.base, mmap) and str(images.filename).endswith(".npy"):
+        return np.memmap, str(images.filename)
+    return images
+
+
+def unpack(packed: Any) -> Any:
+    """Inverse of ``pack``."""
+    if not isinstance(packed, tuple):
+        return packed
+    kind, content, *positions = packed
+    return Planes(unpack(content), *positions) if kind is Planes else np.load(content, mmap_mode="r")
 
 
 def iterate_batches(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from anychannel.channels import ChannelSet
+from anychannel.data.planes import Images, Planes
 
 SPLITS = ("train", "val", "test")
 
@@ -21,7 +23,7 @@ class Split:
         paths: where each image comes from, as listed, relative to the data folder.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     paths: tuple[str, ...]
 
@@ -55,3 +57,26 @@ class ImageDataset:
     val: Split
     test: Split
     fingerprint: str
+
+    def select(self, channels: str | Sequence[str]) -> ImageDataset:
+        """The same images with only some of their channels, in the order named, as a network dedicated to them sees.
+
+        Statistics are the chosen channels' own; no pixel is copied.
+
+        Raises:
+            ChannelError: a name is unknown or repeats.
+        """
+        positions = self.channels.positions(channels)
+        chosen = self.channels.select(channels)
+
+        def view(split: Split) -> Split:
+            return replace(split, images=Planes(split.images, positions))
+
+        return replace(
+            self,
+            channels=chosen,
+            train=view(self.train),
+            val=view(self.val),
+            test=view(self.test),
+            fingerprint=f"{self.fingerprint}:{','.join(chosen.names)}",
+        )

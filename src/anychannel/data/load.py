@@ -142,7 +142,7 @@ def load_bands(
     pixels = hashlib.blake2b(digest_size=16)
     for split in SPLITS:
         pixels.update(np.ascontiguousarray(splits[split].images).data)
-    statistics = measure(splits["train"].images)
+    statistics = measure(np.asarray(splits["train"].images))
     return assemble(f"bands:{count}", named or made.channels, kept, splits, statistics, pixels.hexdigest())
 
 

@@ -25,6 +25,7 @@ class RunConfig:
     Args:
         data: folder of images, or an embedded data set's name.
         channels: names of the files' channels in the files' order; None takes the data set's own.
+        only_channels: train and evaluate on just these of them, as a network dedicated to them; None takes all.
         size: height and width in pixels to which images are brought; None keeps the files' size.
         classes: use only the first so many classes; None uses all.
         data_options: further keyword options of ``load_dataset``.
@@ -40,6 +41,7 @@ class RunConfig:
 
     data: str
     channels: tuple[str, ...] | None = None
+    only_channels: tuple[str, ...] | None = None
     size: int | None = None
     classes: int | None = None
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class RunConfig:
         if not values.get("data"):
             raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
         flat = {key: value for key, value in values.items() if key != "training"}
-        for key in ("channels", "subsets"):
+        for key in ("channels", "only_channels", "subsets"):
             if flat.get(key) is not None:
                 flat[key] = tuple(flat[key])
         try:

@@ -29,7 +29,7 @@ class RunError(ValueError):
 def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
     """The data set that a configuration names."""
     try:
-        return load_dataset(
+        dataset = load_dataset(
             config.data,
             channels=config.channels,
             size=config.size,
@@ -40,6 +40,7 @@ def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progres
         )
     except TypeError as error:
         raise ConfigError(f"data_options are not what load_dataset takes: {error}") from error
+    return dataset if config.only_channels is None else dataset.select(config.only_channels)
 
 
 def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
