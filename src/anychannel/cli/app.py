@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import anychannel
+from anychannel.cli.compare import compare
 from anychannel.cli.demo import demo
 from anychannel.cli.evaluate import evaluate
 from anychannel.cli.listing import list_names
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "report": report,
+    "compare": compare,
     "profile": profile,
     "predict": predict,
     "list": list_names,

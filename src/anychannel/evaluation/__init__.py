@@ -5,6 +5,7 @@ from __future__ import annotations
 from anychannel.evaluation.borrow import borrowed
 from anychannel.evaluation.compare import Comparison, compare, compare_correct
 from anychannel.evaluation.evaluate import evaluate
+from anychannel.evaluation.gap import GapTable, SubsetGap, compare_with_dedicated
 from anychannel.evaluation.metrics import MetricError, compute_metrics, expected_calibration_error
 from anychannel.evaluation.result import Evaluation, load_evaluation
 from anychannel.evaluation.subsets import choose_subsets
@@ -12,11 +13,14 @@ from anychannel.evaluation.subsets import choose_subsets
 __all__ = [
     "Comparison",
     "Evaluation",
+    "GapTable",
     "MetricError",
+    "SubsetGap",
     "borrowed",
     "choose_subsets",
     "compare",
     "compare_correct",
+    "compare_with_dedicated",
     "compute_metrics",
     "evaluate",
     "expected_calibration_error",

@@ -46,9 +46,7 @@ def compare_correct(
 ) -> Comparison:
     """Compare two records of which images were classified correctly.
 
-    The interval is the percentile bootstrap's over images, drawn in pairs (Efron, 1979): an image enters only through
-    its difference of -1, 0 or 1, so that a resample is one draw from the multinomial distribution of their counts. The
-    test is ``mcnemar``.
+    The interval is ``bootstrap_mean``'s over the images' differences of -1, 0 or 1, the test ``mcnemar``.
 
     Args:
         first, second: (N,) booleans, the same images in the same order.
@@ -66,23 +64,38 @@ def compare_correct(
         raise ValueError(f"confidence must be in (0, 1) and resamples at least 1, got {confidence} and {resamples}")
     n = len(first)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    disagreements = only_first + only_second
-    shares = np.array([only_first, only_second, n - disagreements]) / n
-    draws = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile((draws[:, 1] - draws[:, 0]) / n, [tail, 1 - tail])
+    low, high = bootstrap_mean(second.astype(float) - first, confidence=confidence, resamples=resamples, seed=seed)
     return Comparison(
         n=n,
         first=float(first.mean()),
         second=float(second.mean()),
         difference=(only_second - only_first) / n,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         confidence=confidence,
         only_first=only_first,
         only_second=only_second,
         p_value=mcnemar(only_first, only_second),
     )
+
+
+def bootstrap_mean(
+    values: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean (Efron, 1979).
+
+    A resample of values that take few levels is one draw from the multinomial distribution of the levels' counts.
+
+    Args:
+        values: (N,).
+        confidence: level of the interval.
+        resamples, seed: number of draws, and their seed.
+    """
+    levels, counts = np.unique(values, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws @ levels / len(values), [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -123,17 +136,20 @@ def compare(
     Raises:
         ValueError: the images are not the same, or an evaluation lacks the subset (the message lists those it has).
     """
+    check_same_images(first, second)
+    key = subset or first.full
+    records = first.correct(key), second.correct(second_subset or key)
+    return compare_correct(*records, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def check_same_images(first: Evaluation, second: Evaluation) -> None:
+    """Refuse to pair evaluations of different images.
+
+    Raises:
+        ValueError: paths or labels differ.
+    """
     if first.paths != second.paths or not np.array_equal(first.labels, second.labels):
         raise ValueError(
             f"the evaluations are not of the same images: {len(first.paths)} of {first.split!r} and "
             f"{len(second.paths)} of {second.split!r}; evaluate both on the same split of the same data"
         )
-    key = subset or first.full
-    records = []
-    for evaluation, wanted in ((first, key), (second, second_subset or key)):
-        if wanted not in evaluation.probabilities:
-            raise ValueError(
-                f"no predictions for the subset {wanted!r}; this evaluation has {' / '.join(evaluation.probabilities)}"
-            )
-        records.append(evaluation.probabilities[wanted].argmax(axis=1) == evaluation.labels)
-    return compare_correct(*records, confidence=confidence, resamples=resamples, seed=seed)

@@ -61,6 +61,19 @@ class Evaluation:
             if key != self.full and "refused" not in figures
         }
 
+    def correct(self, subset: str) -> np.ndarray:
+        """Which images are classified correctly with only the channels of ``subset``: (N,) booleans.
+
+        Raises:
+            ValueError: there are no predictions for it; the message lists the subsets that there are.
+        """
+        if subset not in self.probabilities:
+            raise ValueError(
+                f"no predictions for the subset {subset!r}; this evaluation has {' / '.join(self.probabilities)}"
+            )
+        answers: np.ndarray = self.probabilities[subset].argmax(axis=1) == self.labels
+        return answers
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: all but the single images' results."""
         return {

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anychannel.report.records import ClassScore, Cost, Epoch, Latency, Run, SubsetResult, TestResult, number
+from anychannel.report.records import (
+    ClassScore,
+    Cost,
+    Epoch,
+    Gap,
+    GapRow,
+    Latency,
+    Run,
+    SubsetResult,
+    TestResult,
+    number,
+)
 
 
 class ReportError(ValueError):
@@ -101,6 +112,7 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
         test=parsed("evaluation/test.json", parse_test),
         cost=parsed("cost.json", lambda value: parse_cost(value, full)),
         examples=parsed("examples.json", check_examples),
+        gaps=parsed("gap.json", parse_gaps) or (),
         command=read_text(folder / "command.txt"),
         config=read_text(folder / "config.toml"),
         environment=read("environment.json") or {},
@@ -189,6 +201,39 @@ def parse_cost(value: dict[str, Any], full: str) -> Cost:
         latency=latency,
         device=str(value.get("device") or ""),
         note=str(value.get("note") or ""),
+    )
+
+
+def parse_gaps(value: dict[str, Any]) -> tuple[Gap, ...]:
+    """``gap.json`` as records, one a budget."""
+    if not all(found["rows"] for found in value["budgets"].values()):
+        raise ValueError("a comparison has no rows")
+    return tuple(
+        Gap(
+            budget=str(budget),
+            names=tuple(str(name) for name in value["runs"]),
+            seeds=tuple(int(seed) for seed in value["seeds"]),
+            network=str(value["network"]),
+            evaluated=int(value["subsets_evaluated"]),
+            adaptive_epochs=int(found["adaptive_epochs"]),
+            dedicated_epochs=int(found["dedicated_epochs"]),
+            networks=int(found["networks"]),
+            n=int(found["n"]),
+            confidence=float(found["confidence"]),
+            rows=tuple(
+                GapRow(
+                    subset=str(row["subset"]),
+                    adaptive=tuple(float(figure) for figure in row["adaptive"]),
+                    dedicated=tuple(float(figure) for figure in row["dedicated"]),
+                    difference=float(row["difference"]),
+                    low=float(row["low"]),
+                    high=float(row["high"]),
+                    p_values=tuple(float(p) for p in row["p_values"]),
+                )
+                for row in found["rows"]
+            ),
+        )
+        for budget, found in value["budgets"].items()
     )
 
 

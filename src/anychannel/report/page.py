@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 import anychannel
 from anychannel.files import write_text
 from anychannel.report import confusion, figures, tables, theme
+from anychannel.report.gap import gap_panels
 from anychannel.report.load import load_runs
 from anychannel.report.provenance import provenance
 from anychannel.report.records import Run, SubsetResult
@@ -138,6 +139,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         cost=tables.cost_table(runs),
         subsets=tables.subset_table(runs, keys),
         gaps=tables.gap_table(runs, keys),
+        gap_panels=gap_panels(runs),
         sizes=tables.size_table(runs),
         size_gaps=tables.size_table(runs, gap=True),
         stacked=len(keys) > WIDE_SUBSETS or max(map(len, keys), default=0) > LONG_KEY,

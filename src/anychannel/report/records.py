@@ -106,6 +106,46 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class GapRow:
+    """One subset in ``gap.json``: accuracies a seed, their mean difference and its interval, as fractions."""
+
+    subset: str
+    adaptive: tuple[float, ...]
+    dedicated: tuple[float, ...]
+    difference: float
+    low: float
+    high: float
+    p_values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A comparison with dedicated networks under one budget; ``evaluated`` counts the subsets it chose from."""
+
+    budget: str
+    names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    network: str
+    evaluated: int
+    adaptive_epochs: int
+    dedicated_epochs: int
+    networks: int
+    n: int
+    confidence: float
+    rows: tuple[GapRow, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean difference over the subsets."""
+        return sum(row.difference for row in self.rows) / len(self.rows)
+
+    @property
+    def worst(self) -> GapRow:
+        """The subset that falls furthest behind its dedicated network."""
+        return min(self.rows, key=lambda row: row.difference)
+
+
+@dataclass(frozen=True)
 class Run:
     """One run folder.
 
@@ -116,6 +156,7 @@ class Run:
         record: ``run.json`` as it is.
         epochs: one row an epoch.
         test, cost, examples: None where the run has none.
+        gaps: comparisons with dedicated networks, one a budget.
         command, config: text of the files, empty where there is none.
         environment: ``environment.json`` as it is.
         problems: sentences about files that could not be read.
@@ -129,6 +170,7 @@ class Run:
     test: TestResult | None
     cost: Cost | None
     examples: dict[str, Any] | None
+    gaps: tuple[Gap, ...]
     command: str
     config: str
     environment: dict[str, Any]

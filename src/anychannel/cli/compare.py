@@ -1,0 +1,132 @@
+"""``anychannel compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anychannel.cli.common import percent, plain_errors, print_json, say
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")],
+    dedicated: Annotated[
+        bool,
+        typer.Option(
+            "--dedicated",
+            help="Train a plain network for each subset and set the runs (one configuration, several seeds) beside it.",
+        ),
+    ] = False,
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="passes: each dedicated network gets as many image passes as the run; total: they share them; both."
+        ),
+    ] = "both",
+    channels: Annotated[list[str] | None, typer.Option(help="A subset to compare, as R,G; repeatable.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Only so many of the evaluated subsets, of all sizes.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the dedicated runs; default: `dedicated` beside the first run.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded images.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Compare runs on the same test images, subset by subset, or one network with networks dedicated to each subset.
+
+    Without `--dedicated` every run is paired with the first: difference, bootstrap interval, McNemar's test. With it,
+    dedicated networks are trained where they are not there yet; kill it at any time and start it again.
+
+    Examples:
+
+    - `anychannel compare runs/plain runs/adaptive`
+
+    - `anychannel compare runs/adaptive-s0 runs/adaptive-s1 --dedicated --budget passes`
+
+    - `anychannel compare runs/satellite --dedicated --sample 16 --json`
+    """
+    with plain_errors():
+        if dedicated:
+            result = against_dedicated(runs, budget, channels, sample, out, cache, progress=not (quiet or as_json))
+        else:
+            result = against_first(runs, channels)
+    if as_json:
+        print_json(result)
+    elif dedicated:
+        show_gap(result)
+    else:
+        show_pairs(result)
+
+
+def against_dedicated(
+    runs: list[Path],
+    budget: str,
+    channels: list[str] | None,
+    sample: int | None,
+    out: Path | None,
+    cache: Path | None,
+    *,
+    progress: bool,
+) -> dict[str, Any]:
+    """Train what is missing, write ``gap.json`` and the report with the gap table."""
+    from anychannel.report import write_report
+    from anychannel.runs.dedicated import BUDGETS, compare_dedicated
+
+    home = out or runs[0].parent / "dedicated"
+    result = compare_dedicated(
+        runs,
+        home,
+        budgets=BUDGETS if budget == "both" else (budget,),
+        subsets=channels,
+        sample=sample,
+        cache_dir=cache,
+        progress=progress,
+    )
+    say(f"the report with the gap table: {write_report(runs, home / 'report.html')}")
+    return result
+
+
+def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any]:
+    """Each run after the first, paired with it on every subset that both answered."""
+    from anychannel.evaluation import compare as pair
+    from anychannel.evaluation import load_evaluation
+
+    if len(runs) < 2:
+        raise ValueError("name at least two runs to compare, or one with --dedicated")
+    first, *others = [load_evaluation(run) for run in runs]
+    table = {}
+    for run, other in zip(runs[1:], others, strict=True):
+        keys = channels or [key for key in first.probabilities if key in other.probabilities]
+        table[str(run)] = {key: pair(first, other, subset=key).to_dict() for key in keys}
+    return {"first": str(runs[0]), "others": table}
+
+
+def show_pairs(result: dict[str, Any]) -> None:
+    """The paired comparison as a table, in percent and points."""
+    for run, rows in result["others"].items():
+        typer.echo(f"{run} against {result['first']}")
+        typer.echo(f"{'channels':>24}   first  second  difference (95 % interval)       p")
+        for key, row in rows.items():
+            interval = f"{100 * row['difference']:+5.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+            figures = f"{percent(row['first'])}   {percent(row['second'])}  {interval:>26}"
+            typer.echo(f"{key:>24}   {figures}  {row['p_value']:.4f}")
+
+
+def show_gap(result: dict[str, Any]) -> None:
+    """The gap table, in percent and points, one table a budget."""
+    for budget, table in result["budgets"].items():
+        typer.echo(
+            f"{result['network']} ({table['adaptive_epochs']} epochs, {len(result['seeds'])} seeds) against "
+            f"{table['networks']} dedicated networks of {table['dedicated_epochs']} epochs each (budget: {budget})"
+        )
+        typer.echo(f"{'channels':>24}   for all  dedicated  difference (95 % interval)")
+        for row in table["rows"]:
+            means = [sum(row[kind]) / len(row[kind]) for kind in ("adaptive", "dedicated")]
+            interval = f"{100 * row['difference']:+5.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+            typer.echo(f"{row['subset']:>24}     {percent(means[0])}      {percent(means[1])}  {interval:>26}")
+        worst = table["worst"]
+        typer.echo(
+            f"{'mean':>24}   {100 * table['mean']:+.1f}; worst {100 * worst['difference']:+.1f} ({worst['subset']})"
+        )

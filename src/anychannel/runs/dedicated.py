@@ -1,0 +1,259 @@
+"""Networks dedicated to one subset each, trained to measure what a network for every subset costs.
+
+    anychannel compare runs/adaptive --dedicated
+
+Each is an ordinary network on data that hold just its channels: the adaptive run's configuration with the plain stem,
+all channels in every step, one batch norm and no teacher. They are compared under two budgets:
+
+- ``passes``: each dedicated network gets as many image passes as the adaptive one, so that C subsets cost C times as
+  much as it;
+- ``total``: the dedicated networks share the adaptive one's passes, to whole epochs and at least one each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anychannel.channels import ChannelSet, parse_names
+from anychannel.evaluation import Evaluation, GapTable, compare_with_dedicated, load_evaluation
+from anychannel.files import write_json
+from anychannel.names import unknown_name
+from anychannel.runs.config import RunConfig, flatten
+from anychannel.runs.execute import RunError, read_config, train_run
+from anychannel.samplers import create_sampler
+
+BUDGETS = ("passes", "total")
+LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """A finished run of a network for every subset, its configuration and its test results."""
+
+    folder: Path
+    config: RunConfig
+    evaluation: Evaluation
+
+
+def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
+    """Runs that differ in nothing but their seeds.
+
+    Raises:
+        RunError: there is none, one is not a finished run, two have the same seed, or they differ in a setting.
+    """
+    runs = []
+    for folder in map(Path, folders):
+        try:
+            runs.append(Adaptive(folder, read_config(folder), load_evaluation(folder)))
+        except FileNotFoundError as error:
+            raise RunError(f"{folder} is not finished: {error}; go on with it first (--resume)") from error
+    if not runs:
+        raise RunError("no run was given; name at least one that `anychannel train` wrote")
+    first, *others = runs
+    for other in others:
+        aside = ("name", "training.seed", "training.device", "training.checkpoint_seconds")
+        changed = [line for line in first.config.differences(other.config) if line.split(":")[0] not in aside]
+        if changed:
+            raise RunError(
+                f"{first.folder} and {other.folder} differ in more than the seed ({'; '.join(changed)}); compare runs "
+                "of one configuration at a time"
+            )
+    seeds = [run.config.training.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise RunError(f"each run needs a seed of its own, got {', '.join(map(str, seeds))}")
+    return runs
+
+
+def passes_an_image(config: RunConfig, num_channels: int) -> float:
+    """How often a step passes each image of its batch through the network, counted on one batch of the sampler's."""
+    training = config.training
+    sampler = create_sampler(training.sampler, num_channels, **training.sampler_options)
+    parts = sampler(training.batch_size, torch.Generator().manual_seed(0))
+    return sum(map(len, parts)) / training.batch_size
+
+
+def epochs_of(config: RunConfig, num_channels: int, budget: str, networks: int) -> int:
+    """Epochs for each dedicated network.
+
+    Args:
+        config: the adaptive network's.
+        num_channels: of the full set.
+        budget: ``passes`` or ``total``.
+        networks: number of dedicated networks that share the ``total`` budget.
+
+    Raises:
+        RunError: the budget is unknown.
+    """
+    if budget not in BUDGETS:
+        raise RunError(unknown_name("budget", budget, BUDGETS))
+    epochs = config.training.epochs * passes_an_image(config, num_channels)
+    return max(1, round(epochs / (networks if budget == "total" else 1)))
+
+
+def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
+    """The configuration of a plain network that sees just ``subset`` (``"R,G"``) for so many epochs."""
+    return replace(
+        config,
+        only_channels=parse_names(subset),
+        stem="static",
+        stem_options={},
+        norm="shared",
+        teacher=None,
+        subsets=(subset,),
+        report_name=None,
+        name=f"dedicated to {subset}",
+        training=replace(
+            config.training,
+            sampler="full",
+            sampler_options={},
+            distill=0.0,
+            epochs=epochs,
+            warmup_epochs=min(config.training.warmup_epochs, epochs),
+        ),
+    )
+
+
+def folder_name(subset: str, epochs: int, seed: int) -> str:
+    """A folder's name for a dedicated run: ``R+G-10-epochs-s0``; long lists of channels are shortened by a digest."""
+    name = re.sub(r"[^\w.+-]+", "_", subset.replace(",", "+"))
+    if len(name) > LONGEST_NAME:
+        digest = hashlib.blake2b(subset.encode(), digest_size=4).hexdigest()
+        name = f"{subset.count(',') + 1}-channels-{digest}"
+    return f"{name}-{epochs}-epochs-s{seed}"
+
+
+def train_dedicated(
+    run: Adaptive, subsets: Sequence[str], out: Path, *, budget: str, cache_dir: Path | None, progress: bool
+) -> dict[str, Path]:
+    """Train one seed's dedicated networks, or go on with them; finished ones are left as they are.
+
+    Returns:
+        Each subset's run folder.
+    """
+    full = parse_names(run.evaluation.full)
+    epochs = epochs_of(run.config, len(full), budget, len(subsets))
+    homes = {}
+    for subset in subsets:
+        home = out / folder_name(subset, epochs, run.config.training.seed)
+        train_run(
+            dedicated_config(run.config, subset, epochs),
+            home,
+            resume=True,
+            cache_dir=cache_dir,
+            progress=progress,
+            cost=False,
+        )
+        homes[subset] = home
+    return homes
+
+
+def choose_keys(runs: Sequence[Adaptive], subsets: Sequence[str] | None, sample: int | None) -> list[str]:
+    """Which subsets get a dedicated network.
+
+    Args:
+        runs: the adaptive runs.
+        subsets: keys; None takes all that every run answered.
+        sample: take only so many of those, evenly over their sizes and always the full set; None takes all.
+
+    Raises:
+        RunError: a subset was not evaluated by all runs, or ``sample`` is below 1.
+    """
+    answered = [key for key in runs[0].evaluation.probabilities if all(key in r.evaluation.probabilities for r in runs)]
+    if subsets is not None:
+        known = ChannelSet(parse_names(runs[0].evaluation.full))
+        chosen = list(dict.fromkeys(known.key(known.subset(subset)) for subset in subsets))
+        for key in chosen:
+            if key not in answered:
+                raise RunError(unknown_name("subset", key, answered))
+        return chosen
+    if sample is None or sample >= len(answered):
+        return answered
+    if sample < 1:
+        raise RunError(f"sample is a number of subsets, at least 1, got {sample}")
+    generator = np.random.default_rng(0)
+    by_size: dict[int, list[str]] = {}
+    for key in generator.permutation(answered).tolist():
+        by_size.setdefault(key.count(","), []).append(key)
+    drawn: list[str] = []
+    while len(drawn) < sample:
+        for size in sorted(by_size, reverse=True):
+            if by_size[size] and len(drawn) < sample:
+                drawn.append(by_size[size].pop())
+    return [key for key in answered if key in drawn]
+
+
+def compare_dedicated(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    *,
+    budgets: Sequence[str] = BUDGETS,
+    subsets: Sequence[str] | None = None,
+    sample: int | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train dedicated networks beside adaptive runs and write the gap table.
+
+    Args:
+        folders: finished runs of one configuration, one a seed.
+        out: where the dedicated runs go, a folder each; what is finished there is used again.
+        budgets: ``passes``, ``total`` or both; see above.
+        subsets, sample: see ``choose_keys``.
+        cache_dir, progress: as ``train_run``.
+
+    Returns:
+        What is also written as ``gap.json`` into ``out`` and into each adaptive run: ``runs``, ``seeds``, ``full``,
+        and for each budget its meaning, epochs and ``GapTable``.
+
+    Raises:
+        RunError: see ``load_adaptive``, ``choose_keys`` and ``epochs_of``; nothing has been trained then.
+    """
+    runs = load_adaptive(folders)
+    keys = choose_keys(runs, subsets, sample)
+    full = runs[0].evaluation.full
+    channels = len(parse_names(full))
+    epochs = {budget: epochs_of(runs[0].config, channels, budget, len(keys)) for budget in budgets}
+    cache = None if cache_dir is None else Path(cache_dir)
+    result: dict[str, Any] = {
+        "runs": [run.folder.resolve().name for run in runs],
+        "seeds": [run.config.training.seed for run in runs],
+        "network": describe(runs[0].config),
+        "full": full,
+        "subsets_evaluated": len(runs[0].evaluation.probabilities),
+        "budgets": {},
+    }
+    for budget in budgets:
+        homes = [
+            train_dedicated(run, keys, Path(out), budget=budget, cache_dir=cache, progress=progress) for run in runs
+        ]
+        table = gap_table(runs, homes)
+        result["budgets"][budget] = {
+            "adaptive_epochs": runs[0].config.training.epochs,
+            "passes_an_image": passes_an_image(runs[0].config, channels),
+            "dedicated_epochs": epochs[budget],
+            "networks": len(keys),
+            **table.to_dict(),
+        }
+    for folder in (Path(out), *(run.folder for run in runs)):
+        write_json(folder / "gap.json", result)
+    return result
+
+
+def gap_table(runs: Sequence[Adaptive], homes: Sequence[Mapping[str, Path]]) -> GapTable:
+    """The table from run folders: for each seed the adaptive run, and each subset's dedicated one."""
+    dedicated = {key: [load_evaluation(home[key]) for home in homes] for key in homes[0]}
+    return compare_with_dedicated([run.evaluation for run in runs], dedicated)
+
+
+def describe(config: RunConfig) -> str:
+    """Model, stem, sampler and norm in a few words."""
+    values = flatten(config.to_dict())
+    return ", ".join(str(values[key]) for key in ("model", "stem", "training.sampler", "norm"))
