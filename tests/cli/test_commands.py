@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COMMANDS = ("train", "evaluate", "report", "profile", "predict", "list", "demo")
+COMMANDS = ("train", "evaluate", "report", "compare", "profile", "predict", "list", "demo")
 
 
 def anychannel(*arguments: object, check: bool = True, cwd=None) -> subprocess.CompletedProcess[str]:
@@ -90,6 +90,24 @@ def test_report_writes_one_page(run, tmp_path):
     page = tmp_path / "page.html"
     assert str(page) in anychannel("report", run, "--out", page).stdout
     assert "<html" in page.read_text()[:500]
+
+
+def test_compare_pairs_runs_on_the_same_images(run):
+    result = json.loads(anychannel("compare", run, run, "--channels", "R,G", "--json").stdout)
+    assert result["others"][str(run)]["R,G"]["difference"] == 0
+    table = anychannel("compare", run, run).stdout.splitlines()
+    assert len(table) == 2 + 7
+    assert "at least two runs" in anychannel("compare", run, check=False).stderr
+
+
+def test_compare_trains_dedicated_networks_and_writes_the_gap_table(run, tmp_path):
+    arguments = ("compare", run, "--dedicated", "--budget", "passes", "--channels", "R", "--out", tmp_path)
+    done = anychannel(*arguments)
+    assert "against 1 dedicated networks of 4 epochs each (budget: passes)" in done.stdout
+    assert "Against dedicated networks" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    again = json.loads(anychannel(*arguments, "--json").stdout)
+    assert [row["subset"] for row in again["budgets"]["passes"]["rows"]] == ["R"]
+    assert "unknown budget 'fair'" in anychannel(*arguments, "--budget", "fair", check=False).stderr
 
 
 def test_profile_prints_json(tmp_path):

@@ -23,7 +23,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class GapPanel:
-    """One comparison under one budget, ready to be laid out."""
+    """One comparison under one budget, ready to be laid out; its charts are for wide and narrow pages."""
 
     key: str
     title: str
@@ -31,7 +31,7 @@ class GapPanel:
     summary: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
-    chart: Markup
+    charts: tuple[Markup, Markup]
     note: str
 
 
@@ -56,7 +56,7 @@ def panel(gap: Gap, key: str) -> GapPanel:
         summary=summary,
         columns=("One network for all (%)", "Dedicated network (%)", "Difference (points)", "McNemar's p"),
         rows=tuple((row.subset, cells(row, gap.confidence)) for row in gap.rows),
-        chart=Markup(forest(gap, f"{key}-chart")),
+        charts=(Markup(forest(gap, f"{key}-wide", 900.0)), Markup(forest(gap, f"{key}-narrow", 360.0))),
         note=f"{gap.network}; {', '.join(gap.names)}; {seeds}, {epochs}, {gap.n:,} test images.{chosen} Accuracies are "
         f"means{' ± standard deviation' if len(gap.seeds) > 1 else ''} over seeds; intervals "
         f"({100 * gap.confidence:.0f} %) are the bootstrap's over images with these networks as they are.",
@@ -82,16 +82,20 @@ def mean_cell(values: Sequence[float]) -> Cell:
     return Cell(f"{100 * fmean(values):.1f}", note=spread, title=f"seed by seed: {each}")
 
 
-def forest(gap: Gap, key: str) -> str:
+def points(value: float) -> str:
+    """A tick's label, with its sign."""
+    return f"{value:+g}".replace("-", "−") if value else "0"
+
+
+def forest(gap: Gap, key: str, width: float = 900.0) -> str:
     """Each subset's difference with its interval, in points, around the dedicated networks' line."""
-    labels = [svg.clipped(row.subset, 34) for row in gap.rows]
-    left = 24 + max(svg.text_width(label, 12) for label in labels)
-    width, top = max(560.0, left + 380), 12.0
-    right, bottom = width - 64, top + ROW_HEIGHT * len(gap.rows)
+    labels = [svg.clipped(row.subset, round(width / 16)) for row in gap.rows]
+    left, top = 24 + max(svg.text_width(label, 12) for label in labels), 12.0
+    right, bottom = width - 52, top + ROW_HEIGHT * len(gap.rows)
     ends = [100 * value for row in gap.rows for value in (row.low, row.high)]
     reach = max(*(abs(end) for end in ends), 1.0) * 1.08
     across = svg.Scale(-reach, reach, left, right)
-    parts = svg.x_axis(across, svg.ticks(-reach, reach, 6), top, bottom, lambda value: f"{value:+g}", grid=True)
+    parts = svg.x_axis(across, svg.ticks(-reach, reach, 8 if width > 600 else 4), top, bottom, points, grid=True)
     parts.append(svg.line(across(0), top - 4, across(0), bottom, "muted", 1.5))
     for index, (row, label) in enumerate(zip(gap.rows, labels, strict=True)):
         middle = top + ROW_HEIGHT * (index + 0.5)
@@ -99,7 +103,7 @@ def forest(gap: Gap, key: str) -> str:
         parts.append(svg.circle(across(100 * row.difference), middle, 5, "accent"))
         parts.append(svg.text(left - 10, middle + 4, label, anchor="end", colour="ink"))
         parts.append(svg.text(right + 8, middle + 4, signed(row.difference), colour="ink", weight=600))
-    parts.append(svg.text(across(0), bottom + 40, "points above or below the dedicated network", anchor="middle"))
+    parts.append(svg.text(across(0), bottom + 40, "points above or below", anchor="middle"))
     listing = "; ".join(f"{row.subset} {signed(row.difference)}" for row in gap.rows)
     return svg.drawing(
         width,
