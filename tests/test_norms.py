@@ -12,6 +12,7 @@ from anychannel.models.saving import describe_model, rebuild_model
 from anychannel.norms import NORMS, NormBank, by_size, by_subset, install_norms, size_entries, subset_entries
 from anychannel.samplers import Part
 from anychannel.shown import showing
+from tests.reference.models import calibrated_statistics
 
 RGB = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3)
 
@@ -102,6 +103,16 @@ class TestCalibration:
         torch.testing.assert_close(bank.entries["1"].running_mean, features.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
         expected = torch.stack([batch.var((0, 2, 3)) for batch in features.split(16)]).mean(0)
         torch.testing.assert_close(bank.entries["1"].running_var, expected, rtol=1e-4, atol=1e-5)
+
+    def test_every_batch_norm_gets_the_literal_twins_statistics(self):
+        model, images = make(model="resnet18").eval(), pixels(24, 2)
+        expected = calibrated_statistics(model, list(images.split(8)), "B,R")
+        calibrate(model, images, "B,R", batch_size=8)
+        entries = [module.entries["0_2"] for module in model.modules() if isinstance(module, NormBank)]
+        assert len(entries) == len(expected) == 20
+        for entry, (mean, variance) in zip(entries, expected, strict=True):
+            torch.testing.assert_close(entry.running_mean, mean, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(entry.running_var, variance, rtol=1e-3, atol=1e-3)
 
     def test_other_subsets_and_the_weights_stay_as_they_are(self):
         model = make().eval()

@@ -11,6 +11,7 @@ from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import MODELS, calibrate, create_model
 from anychannel.models.specialize import SpecializeError, specialize
 from anychannel.stems import STEMS
+from tests.reference.models import specialised
 
 RGB = ChannelSet(
     ("R", "G", "B"),
@@ -46,6 +47,19 @@ def difference(model, names: str) -> float:
 @pytest.mark.parametrize("names", [RGB.key(subset) for subset in RGB.subsets()] + ["B,R"])
 def test_the_plain_module_equals_the_model(stem, names):
     assert difference(make(stem=stem), names) < 1e-5
+
+
+@pytest.mark.parametrize("norm", ["shared", "subset"])
+@pytest.mark.parametrize("names", ["G", "B,R", "R,G,B"])
+def test_the_plain_module_equals_its_literal_twin_in_outputs_and_gradients(norm, names):
+    model = make("resnet18", norm=norm)
+    images = pixels(len(names.split(",")))
+    mine, twins = images.clone().requires_grad_(), images.clone().requires_grad_()
+    fast, slow = specialize(model, names)(mine), specialised(model, twins, names)
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+    fast.square().sum().backward()
+    slow.square().sum().backward()
+    assert (mine.grad - twins.grad).abs().max() < 1e-4 * twins.grad.abs().max()
 
 
 @pytest.mark.parametrize("model", [*MODELS, "mobilenetv4_conv_small", "convnext_atto"])

@@ -1,0 +1,100 @@
+"""What ``calibrate`` and ``specialize`` come to, written out: statistics by definition, nothing folded."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from anychannel.models import Classifier
+from anychannel.models.slot import StemSlot
+from anychannel.norms import NormBank
+from tests.reference.stems import TWINS
+
+
+class LiteralNorm(nn.Module):
+    """A batch norm channel by channel: with the batch's own statistics, which it writes down, or with given ones."""
+
+    def __init__(self, norm: nn.BatchNorm2d, *, own: bool) -> None:
+        super().__init__()
+        self.norm, self.own = norm, own
+        self.met: list[tuple[list[float], list[float]]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        planes, means, variances = [], [], []
+        for channel in range(x.shape[1]):
+            values = x[:, channel]
+            if self.own:
+                mean = values.sum() / values.numel()
+                spread = ((values - mean) ** 2).sum()
+                variance = spread / values.numel()
+                means.append(float(mean))
+                variances.append(float(spread / (values.numel() - 1)))  # running statistics are unbiased
+            else:
+                mean, variance = self.norm.running_mean[channel], self.norm.running_var[channel]
+            standard = (values - mean) / torch.sqrt(variance + self.norm.eps)
+            planes.append(standard * self.norm.weight[channel] + self.norm.bias[channel])
+        self.met.append((means, variances))
+        return torch.stack(planes, dim=1)
+
+
+def take_apart(model: Classifier, subset: tuple[int, ...], *, own: bool) -> nn.Module:
+    """The backbone with the stem's literal twin and literal norms in place; a bank gives the subset's own norm."""
+    backbone = copy.deepcopy(model.backbone).eval()
+    banks = [path for path, module in backbone.named_modules() if isinstance(module, NormBank)]
+    for path, module in list(backbone.named_modules()):
+        parent, _, attribute = path.rpartition(".")
+        if any(path.startswith(f"{bank}.") for bank in banks):
+            continue
+        if isinstance(module, StemSlot):
+            setattr(backbone.get_submodule(parent), attribute, LiteralStem(module.stem, model.spec.stem, subset))
+        elif isinstance(module, NormBank):
+            setattr(backbone.get_submodule(parent), attribute, LiteralNorm(module.choose(subset), own=own))
+        elif isinstance(module, nn.BatchNorm2d):
+            setattr(backbone.get_submodule(parent), attribute, LiteralNorm(module, own=own))
+    return backbone
+
+
+class LiteralStem(nn.Module):
+    """A stem's twin, for one subset."""
+
+    def __init__(self, stem: nn.Module, name: str, subset: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem, self.twin, self.subset = stem, TWINS[name], subset
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.twin(self.stem, images, self.subset)
+
+
+def normalise(model: Classifier, images: Tensor, channels: str) -> tuple[Tensor, tuple[int, ...]]:
+    """Planes in the model's order, each by its own mean and standard deviation, and the subset that they are."""
+    names = channels.split(",")
+    subset = tuple(i for i, name in enumerate(model.channels.names) if name in names)
+    planes = []
+    for position in subset:
+        plane = images[:, names.index(model.channels.names[position])].float()
+        planes.append((plane - model.channels.mean[position]) / model.channels.std[position])
+    return torch.stack(planes, dim=1), subset
+
+
+def calibrated_statistics(model: Classifier, batches: list[Tensor], channels: str) -> list[tuple[Tensor, Tensor]]:
+    """For each batch norm, in the network's order, the batches' mean statistics when each batch uses its own."""
+    _, subset = normalise(model, batches[0], channels)
+    backbone = take_apart(model, subset, own=True)
+    with torch.no_grad():
+        for batch in batches:
+            backbone(normalise(model, batch, channels)[0])
+    found = []
+    for module in backbone.modules():
+        if isinstance(module, LiteralNorm):
+            means = [sum(values) / len(batches) for values in zip(*(met[0] for met in module.met), strict=True)]
+            variances = [sum(values) / len(batches) for values in zip(*(met[1] for met in module.met), strict=True)]
+            found.append((torch.tensor(means), torch.tensor(variances)))
+    return found
+
+
+def specialised(model: Classifier, images: Tensor, channels: str) -> Tensor:
+    """Logits for one subset, layer by layer, nothing folded into anything."""
+    shown, subset = normalise(model, images, channels)
+    return take_apart(model, subset, own=False)(shown)
