@@ -11,17 +11,22 @@ kilobytes with the figures and where they come from; ``benchmarks/page.py`` turn
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 from filelock import FileLock, Timeout
 
+from anychannel.channels import parse_names
+from anychannel.evaluation import load_evaluation
 from anychannel.files import write_json, write_text
 from anychannel.runs.config import load_recipe, merge
 
@@ -29,30 +34,51 @@ RESULTS = Path(__file__).parent / "results"
 KEPT_FIGURES = ("n", "accuracy", "top5", "loss", "ece", "refused")
 
 
-def queue(study: Path, seeds: list[int] | None) -> list[tuple[str, dict[str, Any]]]:
-    """Name and configuration of every run, seed by seed."""
-    values = tomllib.loads(study.read_text(encoding="utf-8"))
+def queue(study: Path, values: dict[str, Any], seeds: list[int] | None) -> list[tuple[str, dict[str, Any]]]:
+    """Name and configuration of every run of a study's file, seed by seed."""
     base = load_recipe(study.parent / values["recipe"]) if "recipe" in values else {}
     base = merge(base, values.get("base", {}))
+    chosen = values["runs"] | {f"dedicated_{key}": dedicated(key) for key in values.get("dedicated", [])}
     runs = []
     for seed in seeds or values["seeds"]:
-        for name, changes in values["runs"].items():
+        for name, changes in chosen.items():
             config = merge(merge(base, changes), {"name": name, "training": {"seed": seed}})
             runs.append((f"{name}-s{seed}", config))
     return runs
 
 
+def dedicated(key: str) -> dict[str, Any]:
+    """What makes a run of the study one dedicated to a subset (``"R,G"``); its base must be a plain network."""
+    return {"only_channels": list(parse_names(key)), "subsets": [key]}
+
+
+def pack(correct: np.ndarray) -> str:
+    """Which images were classified correctly, one bit an image, for paired tests later."""
+    return base64.b64encode(np.packbits(correct).tobytes()).decode("ascii")
+
+
+def unpack(text: str, n: int) -> np.ndarray:
+    """Inverse of ``pack`` for ``n`` images."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
+
+
 def small_result(study: Path, home: Path, data: Path) -> dict[str, Any]:
     """The figures of a finished run and where they come from, without paths of this machine."""
-    read = {name: json.loads((home / f"{name}.json").read_text()) for name in ("run", "environment", "cost")}
+    read = {
+        name: json.loads((home / f"{name}.json").read_text())
+        for name in ("run", "environment", "cost")
+        if (home / f"{name}.json").is_file()
+    }
     test = json.loads((home / "evaluation" / "test.json").read_text())
     config = tomllib.loads((home / "config.toml").read_text())
     config["data"] = data.name
     run = {key: value for key, value in read["run"].items() if key not in ("classes",)}
     rows = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
+    evaluation = load_evaluation(home)
     subsets = {
         key: {name: figures[name] for name in KEPT_FIGURES if name in figures}
         | ({"macro": figures["macro"]} if "macro" in figures else {})
+        | ({"correct": pack(evaluation.correct(key))} if key in evaluation.probabilities else {})
         for key, figures in test["subsets"].items()
     }
     return {
@@ -63,11 +89,10 @@ def small_result(study: Path, home: Path, data: Path) -> dict[str, Any]:
         "run": run,
         "metrics": rows,
         "test": {"n": test["n"], "full": test["full"], "subsets": subsets},
-        "cost": read["cost"],
-    }
+    } | ({"cost": read["cost"]} if "cost" in read else {})
 
 
-def work(name: str, config: dict[str, Any], study: Path, options: argparse.Namespace) -> bool:
+def work(name: str, config: dict[str, Any], study: Path, cost: bool, options: argparse.Namespace) -> bool:
     """Do one run unless it is done or under way elsewhere; False if it failed."""
     result = RESULTS / study.stem / f"{name}.json"
     if result.is_file():
@@ -82,7 +107,7 @@ def work(name: str, config: dict[str, Any], study: Path, options: argparse.Names
             write_text(recipe, tomli_w.dumps(merge(config, {"data": str(options.data)})))
             print(f"--- {study.stem}: {name}", flush=True)
             command = [sys.executable, "-m", "anychannel", "train"]
-            command += ["--config", str(recipe), "--out", str(home), "--resume"]
+            command += ["--config", str(recipe), "--out", str(home), "--resume", *([] if cost else ["--no-cost"])]
             threads = str(options.threads)
             environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
             if subprocess.run(command, env=environment, check=False).returncode:
@@ -96,6 +121,7 @@ def work(name: str, config: dict[str, Any], study: Path, options: argparse.Names
 
 def main() -> None:
     """Work through the study named on the command line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run under way is stopped too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, help="a file of benchmarks/studies")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
@@ -105,7 +131,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--list", action="store_true", help="print what is done and what is left")
     options = parser.parse_args()
-    runs = queue(options.study, options.seeds)
+    values = tomllib.loads(options.study.read_text(encoding="utf-8"))
+    runs = queue(options.study, values, options.seeds)
     if options.only:
         runs = [run for run in runs if run[1]["name"] in options.only]
     if options.list:
@@ -113,7 +140,8 @@ def main() -> None:
             done = (RESULTS / options.study.stem / f"{name}.json").is_file()
             print(f"{'done' if done else 'left':<6}{name}")
         return
-    failures = [name for name, config in runs if not work(name, config, options.study, options)]
+    cost = values.get("cost", True)
+    failures = [name for name, config in runs if not work(name, config, options.study, cost, options)]
     if failures:
         sys.exit(f"failed: {', '.join(failures)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anychannel.evaluation.borrow import borrowed
 from anychannel.evaluation.compare import Comparison, compare, compare_correct
 from anychannel.evaluation.evaluate import evaluate
-from anychannel.evaluation.gap import GapTable, SubsetGap, compare_with_dedicated
+from anychannel.evaluation.gap import GapTable, SubsetGap, compare_with_dedicated, gap_table
 from anychannel.evaluation.metrics import MetricError, compute_metrics, expected_calibration_error
 from anychannel.evaluation.result import Evaluation, load_evaluation
 from anychannel.evaluation.subsets import choose_subsets
@@ -24,5 +24,6 @@ __all__ = [
     "compute_metrics",
     "evaluate",
     "expected_calibration_error",
+    "gap_table",
     "load_evaluation",
 ]

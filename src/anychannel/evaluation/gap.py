@@ -92,26 +92,44 @@ def compare_with_dedicated(
     """
     if not adaptive or not dedicated:
         raise ValueError("a gap table needs at least one adaptive evaluation and one dedicated to a subset")
-    rows = []
+    pairs = {}
     for key, alone in dedicated.items():
         if len(alone) != len(adaptive):
             raise ValueError(f"{len(adaptive)} seeds of the adaptive network, but {len(alone)} dedicated to {key}")
         for one, other in zip(adaptive, alone, strict=True):
             check_same_images(other, one)
-        pairs = [(other.correct(other.full), one.correct(key)) for one, other in zip(adaptive, alone, strict=True)]
-        differences = np.mean([second.astype(float) - first for first, second in pairs], axis=0)
+        pairs[key] = [(one.correct(key), other.correct(other.full)) for one, other in zip(adaptive, alone, strict=True)]
+    return gap_table(pairs, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def gap_table(
+    pairs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> GapTable:
+    """The table from records of which images were classified correctly.
+
+    Args:
+        pairs: for each subset's key, seed by seed, the adaptive network's and the dedicated one's record: (N,) booleans
+            over the same images in the same order.
+        confidence, resamples, seed: of the bootstrap over images.
+    """
+    rows = []
+    for key, records in pairs.items():
+        differences = np.mean([one.astype(float) - other for one, other in records], axis=0)
         low, high = bootstrap_mean(differences, confidence=confidence, resamples=resamples, seed=seed)
         rows.append(
             SubsetGap(
                 subset=key,
-                adaptive=tuple(float(second.mean()) for _, second in pairs),
-                dedicated=tuple(float(first.mean()) for first, _ in pairs),
+                adaptive=tuple(float(one.mean()) for one, _ in records),
+                dedicated=tuple(float(other.mean()) for _, other in records),
                 difference=float(differences.mean()),
                 low=low,
                 high=high,
-                p_values=tuple(
-                    mcnemar(int((first & ~second).sum()), int((second & ~first).sum())) for first, second in pairs
-                ),
+                p_values=tuple(mcnemar(int((other & ~one).sum()), int((one & ~other).sum())) for one, other in records),
             )
         )
-    return GapTable(len(adaptive[0].labels), confidence, tuple(rows))
+    n = len(next(iter(pairs.values()))[0][0])
+    return GapTable(n, confidence, tuple(rows))
