@@ -16,6 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 REFERENCE = HERE.parent / "src" / "anychannel" / "report" / "reference_figures.json"
+ZERO_SHOT = HERE / "results" / "zero_shot"
 NAMES = {
     "task_1/resnet18": "ResNet18",
     "task_1/v1": "v1, `masked`",
@@ -159,17 +160,19 @@ WAYS = {
 
 def zero_shot() -> str:
     """What the plain network does when it is adapted without retraining."""
-    path = HERE / "results" / "zero_shot_quick.json"
-    if not path.is_file():
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ZERO_SHOT.glob("quick-s*.json"))]
+    if not results:
         return ""
-    result = json.loads(path.read_text(encoding="utf-8"))
-    rows = [[label, *(f"{result[way][key]:.1f}" for key in SUBSETS)] for way, label in WAYS.items()]
+    rows = [
+        [label, *(mean([result[way][key] for result in results]) for key in SUBSETS)] for way, label in WAYS.items()
+    ]
+    seeds = "one seed" if len(results) == 1 else f"{len(results)} seeds"
     return "\n\n".join(
         [
             "## The plain ResNet18 adapted without retraining",
             '`replace_stem(model, "completion")` estimates the missing channels from the present ones inside the first '
             "convolution; `calibrate` recomputes the batch norm statistics of one subset. Test accuracy (%) of the "
-            f"quick protocol's ResNet18, one seed, {result['n']:,} images; made by `{result['command']}`.",
+            f"quick protocol's ResNet18, {seeds}, {results[0]['n']:,} images; made by `{results[0]['command']}`.",
             table(["", *(key.replace(",", "") for key in SUBSETS)], rows),
         ]
     )

@@ -1,6 +1,6 @@
 """What a plain trained network does with missing channels when it is adapted without retraining.
 
-    python benchmarks/zero_shot.py runs/report_quick/resnet18-s0 --out benchmarks/results/zero_shot_quick.json
+    python benchmarks/zero_shot.py runs/report_quick/resnet18-s0 --out benchmarks/results/zero_shot/quick-s0.json
 
 Four ways, on every subset of the test images: zero-fill (the plain network), completion (``replace_stem``), and both
 with batch norm statistics recomputed for the subset on unlabelled training images (``calibrate``).

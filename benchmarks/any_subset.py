@@ -1,0 +1,126 @@
+"""Gather the studies of one network for every subset into one file, with the gap tables and their paired tests.
+
+    python benchmarks/any_subset.py
+
+Reads ``benchmarks/results/any_subset_{quick,jurkat,bands}/``, the plain networks of ``report_quick`` and
+``zero_shot/``, and writes ``benchmarks/results/any_subset.json``: for the photographs at the top, and under ``jurkat``
+and ``bands``, test accuracy in percent for each subset, one entry a seed, in the order of ``seeds``. Only seeds of which
+all runs are finished are taken. ``ours`` is trained three times as long as a dedicated network (of which there is one
+for each subset), ``ours_1x`` as long as one of them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from study import unpack
+
+from anychannel.evaluation import gap_table
+from anychannel.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
+PROTOCOLS = {
+    "quick": "mini-imagenet-50, first 25 classes, 42 x 42 pixels, recipes/quick.toml; 1x is 10 epochs",
+    "jurkat": "jurkat-cell-cycle, 40 x 40 pixels, recipes/stains.toml; 1x is 15 epochs",
+    "bands": "bands:8, 24 x 24 pixels, benchmarks/studies/any_subset_bands.toml; 1x is 10 epochs; 16 subsets",
+}
+PLAIN = {"quick": ("report_quick", "resnet18")}
+"""Where a study's plain network comes from, if not from the study itself."""
+
+Runs = dict[int, dict[str, Any]]
+"""Results by seed."""
+
+
+def read(study: str, name: str) -> Runs:
+    """A run's results, by seed."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS / study).glob(f"{name}-s*.json")]
+    return {result["run"]["seed"]: result for result in found}
+
+
+def names_of(study: str) -> list[str]:
+    """Names of the runs that a study has results of."""
+    return sorted({path.stem.rpartition("-s")[0] for path in (RESULTS / study).glob("*-s*.json")})
+
+
+def percents(runs: Runs, seeds: list[int]) -> dict[str, list[float]]:
+    """Test accuracy in percent for each subset, one entry a seed."""
+    keys = runs[seeds[0]]["test"]["subsets"]
+    return {key: [round(100 * runs[s]["test"]["subsets"][key]["accuracy"], 2) for s in seeds] for key in keys}
+
+
+def correct(runs: Runs, key: str, seeds: list[int]) -> list[np.ndarray]:
+    """Which test images were classified correctly, one record a seed."""
+    return [unpack(runs[seed]["test"]["subsets"][key]["correct"], runs[seed]["test"]["n"]) for seed in seeds]
+
+
+def gather(kind: str) -> dict[str, Any] | None:
+    """One data set's part of the file; None where no seed is finished."""
+    study = f"any_subset_{kind}"
+    plain = read(*PLAIN.get(kind, (study, "plain")))
+    found = {name: read(study, name) for name in names_of(study)}
+    dedicated = {name.removeprefix("dedicated_"): runs for name, runs in found.items() if name.startswith("dedicated_")}
+    triple = {key.removeprefix("3x_"): dedicated.pop(key) for key in list(dedicated) if key.startswith("3x_")}
+    needed = [plain, found.get("ours", {}), found.get("ours_3x", {}), *dedicated.values()]
+    seeds = sorted(set.intersection(*(set(runs) for runs in needed)))
+    if not seeds or not dedicated:
+        return None
+    full = plain[seeds[0]]["test"]["full"]
+    result: dict[str, Any] = {
+        "protocol": PROTOCOLS[kind],
+        "seeds": seeds,
+        "budget": "ours: 3x the image passes of one dedicated network; ours_1x: as many as one",
+        "n": plain[seeds[0]]["test"]["n"],
+        "plain": {full: percents(plain, seeds)[full]},
+        "ours": percents(found["ours_3x"], seeds),
+        "dedicated": {key: percents(runs, seeds)[key] for key, runs in dedicated.items()},
+        "zero_shot": zero_shot(kind, seeds),
+        "zero_fill": percents(plain, seeds),
+        "ours_1x": percents(found["ours"], seeds),
+    }
+    for name, runs in [("plain_3x", found.get("plain_3x", {})), *((f"dedicated_3x_{k}", r) for k, r in triple.items())]:
+        if set(seeds) <= set(runs):
+            result[name] = percents(runs, seeds)
+    rivals = {full: plain} | dedicated
+    result["gap"] = {
+        name: gap_table(
+            {
+                key: list(zip(correct(found[run], key, seeds), correct(runs, key, seeds), strict=True))
+                for key, runs in rivals.items()
+            }
+        ).to_dict()
+        for name, run in (("ours", "ours_3x"), ("ours_1x", "ours"))
+    }
+    others = [name for name in found if not name.startswith(("dedicated", "ours_3x", "plain")) and name != "ours"]
+    result["variants"] = {name: percents(found[name], sorted(found[name])) for name in others}
+    return result
+
+
+def zero_shot(kind: str, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
+    """The plain network adapted without retraining, in each way, for the seeds that were measured."""
+    paths = [RESULTS / "zero_shot" / f"{kind}-s{seed}.json" for seed in seeds]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    ways = ("zero_fill_calibrated", "completion", "completion_calibrated")
+    return {way: {key: [one[way][key] for one in results] for key in results[0][way]} for way in ways if results}
+
+
+def main() -> None:
+    """Write the file and say what it comes to."""
+    gathered = {kind: part for kind in PROTOCOLS if (part := gather(kind)) is not None}
+    result = gathered.pop("quick", {}) | gathered
+    if not result:
+        raise SystemExit("no study has a seed with all of its runs finished; see benchmarks/study.py --list")
+    write_json(RESULTS / "any_subset.json", result)
+    for kind, part in {"quick": result, **gathered}.items():
+        for name, gap in part.get("gap", {}).items():
+            worst = gap["worst"]
+            print(
+                f"{kind:<8}{name:<9} seeds {part['seeds']}: mean {100 * gap['mean']:+.2f}, worst "
+                f"{100 * worst['difference']:+.2f} ({worst['subset']})"
+            )
+
+
+if __name__ == "__main__":
+    main()
