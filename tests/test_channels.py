@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from anychannel.channels import ChannelError, ChannelSet, parse_names
+from anychannel.channels import ChannelError, ChannelSet, as_channel_set, parse_names
 
 RGB = ChannelSet(("R", "G", "B"))
 
@@ -46,6 +48,8 @@ def test_a_near_miss_is_suggested():
         ({"names": ("R",), "std": (0.0,)}, "std of channel 'R' must be finite and positive, got 0.0"),
         ({"names": ("R",), "mean": (float("nan"),)}, "mean of channel 'R' must be finite"),
         ({"names": ("R",), "wavelengths_nm": (0.49,)}, "0.49 micrometres is 490 nm"),
+        ({"names": ("R", "G"), "kinds": ("red",)}, "kinds needs one value for each of the 2 channels, got 1"),
+        ({"names": ("R",), "kinds": (" ",)}, "kind of channel 'R' must be text or None, got ' '"),
         ({"names": ("R", "G"), "correlation": ((1.0,),)}, "correlation must be 2 x 2"),
     ],
 )
@@ -69,17 +73,38 @@ def test_selecting_channels_keeps_their_statistics_in_step():
         std=(4, 5, 6),
         correlation=((1, 0.1, 0.2), (0.1, 1, 0.3), (0.2, 0.3, 1)),
         wavelengths_nm=(400, None, 600),
+        kinds=("violet", "?", None),
     )
     chosen = known.select("c,a")
     assert chosen.mean == (3, 1)
     assert chosen.std == (6, 4)
     assert chosen.correlation == ((1, 0.2), (0.2, 1))
     assert chosen.wavelengths_nm == (600, 400)
+    assert chosen.kinds == (None, "violet")
 
 
 def test_a_set_survives_json():
-    known = ChannelSet(("a", "b"), mean=(1, 2), std=(3, 4), correlation=((1, 0), (0, 1)), wavelengths_nm=(400, None))
-    assert ChannelSet.from_dict(known.to_dict()) == known
+    known = ChannelSet(
+        ("a", "b"),
+        mean=(1, 2),
+        std=(3, 4),
+        correlation=((1, 0), (0, 1)),
+        wavelengths_nm=(400, None),
+        kinds=("violet", None),
+    )
+    assert ChannelSet.from_dict(json.loads(json.dumps(known.to_dict()))) == known
+
+
+def test_a_set_saved_before_channels_had_kinds_is_read():
+    assert ChannelSet.from_dict({"names": ["a", "b"], "wavelengths_nm": [400, None]}).kinds == (None, None)
+
+
+def test_a_name_may_carry_its_wavelength():
+    known = as_channel_set("B04 @ 664.6 nm, near infrared@833nm, aerosol")
+    assert known.names == ("B04", "near infrared", "aerosol")
+    assert known.wavelengths_nm == (664.6, 833.0, None)
+    with pytest.raises(ChannelError, match=r"wavelength of channel 'B04' is 0\.66 nm, outside"):
+        as_channel_set(["B04 @ 0.66 nm"])
 
 
 def test_spaces_around_names_do_not_matter():

@@ -16,13 +16,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anychannel.channels import ChannelError, ChannelSet
+    from anychannel.channels import ChannelError, ChannelSet, as_channel_set
     from anychannel.data import DataError, ImageDataset, Split, list_datasets, load_dataset
     from anychannel.evaluation import Evaluation, evaluate
     from anychannel.models import Classifier, calibrate, create_model, list_models, load_model, replace_stem, save_model
     from anychannel.report import write_report
     from anychannel.runs import RunConfig, train_run
     from anychannel.samplers import list_samplers
+    from anychannel.sensors import list_sensors
     from anychannel.stems import list_stems
     from anychannel.training import FitResult, TrainingError, TrainingSettings, fit
 
@@ -40,6 +41,7 @@ _HOMES = {
     "Split": "data",
     "TrainingError": "training",
     "TrainingSettings": "training",
+    "as_channel_set": "channels",
     "calibrate": "models",
     "create_model": "models",
     "evaluate": "evaluation",
@@ -47,6 +49,7 @@ _HOMES = {
     "list_datasets": "data",
     "list_models": "models",
     "list_samplers": "samplers",
+    "list_sensors": "sensors",
     "list_stems": "stems",
     "load_dataset": "data",
     "load_model": "models",
@@ -68,6 +71,7 @@ __all__ = [
     "Split",
     "TrainingError",
     "TrainingSettings",
+    "as_channel_set",
     "calibrate",
     "create_model",
     "evaluate",
@@ -75,6 +79,7 @@ __all__ = [
     "list_datasets",
     "list_models",
     "list_samplers",
+    "list_sensors",
     "list_stems",
     "load_dataset",
     "load_model",

@@ -1,24 +1,30 @@
 """Channels by name: the noun everything else is built on.
 
 A ``ChannelSet`` lists the channels that a data set or a model knows, in a fixed order, with what is known of
-each (mean, standard deviation, centre wavelength). A *subset* is a tuple of positions in that list, in ascending
+each (mean, standard deviation, centre wavelength, kind). A *subset* is a tuple of positions in that list, in ascending
 order: ``(0, 2)`` of ``R, G, B`` is red and blue, written ``"R,B"``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from itertools import combinations
 from math import comb, isfinite
 from typing import Any
 
 from anychannel.names import unknown_name
+from anychannel.sensors import SENSORS
 
 Subset = tuple[int, ...]
 
 WAVELENGTH_RANGE_NM = (1.0, 1e8)
 """Soft X-rays to 10 cm radar. A Sentinel-2 band in micrometres (0.49) falls outside and is refused."""
+
+AT_WAVELENGTH = re.compile(r"(.*\S)\s*@\s*(\d+(?:\.\d*)?)\s*nm")
+"""A name with its centre wavelength: ``B04 @ 665 nm``."""
 
 
 class ChannelError(ValueError):
@@ -47,6 +53,7 @@ class ChannelSet:
         std: per-channel standard deviation in the same units; positive.
         correlation: (C, C) correlation matrix of the channels over the training pixels, None where not measured.
         wavelengths_nm: centre wavelength of each channel in nanometres, None where unknown.
+        kinds: what each channel shows, in free text ("near infrared", "Hoechst 33342: nucleus"), None where not said.
 
     Raises:
         ChannelError: names repeat or are empty, or a statistic has the wrong length or range.
@@ -57,6 +64,7 @@ class ChannelSet:
     std: tuple[float, ...] = ()
     correlation: tuple[tuple[float, ...], ...] | None = None
     wavelengths_nm: tuple[float | None, ...] = ()
+    kinds: tuple[str | None, ...] = ()
     _positions: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +81,7 @@ class ChannelSet:
             "mean": tuple(float(value) for value in self.mean) or (0.0,) * count,
             "std": tuple(float(value) for value in self.std) or (1.0,) * count,
             "wavelengths_nm": tuple(self.wavelengths_nm) or (None,) * count,
+            "kinds": tuple(self.kinds) or (None,) * count,
             "_positions": {name: position for position, name in enumerate(names)},
         }
         if self.correlation is not None:
@@ -82,7 +91,7 @@ class ChannelSet:
         self._check(count)
 
     def _check(self, count: int) -> None:
-        for label in ("mean", "std", "wavelengths_nm"):
+        for label in ("mean", "std", "wavelengths_nm", "kinds"):
             length = len(getattr(self, label))
             if length != count:
                 raise ChannelError(f"{label} needs one value for each of the {count} channels, got {length}")
@@ -103,6 +112,9 @@ class ChannelSet:
                     f"wavelength of channel {name!r} is {wavelength} nm, outside {low:g}-{high:g} nm; "
                     "give nanometres (0.49 micrometres is 490 nm)"
                 )
+        for name, kind in zip(self.names, self.kinds, strict=True):
+            if kind is not None and not (isinstance(kind, str) and kind.strip()):
+                raise ChannelError(f"kind of channel {name!r} must be text or None, got {kind!r}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -165,6 +177,7 @@ class ChannelSet:
             if correlation is None
             else tuple(tuple(correlation[i][j] for j in chosen) for i in chosen),
             wavelengths_nm=tuple(self.wavelengths_nm[i] for i in chosen),
+            kinds=tuple(self.kinds[i] for i in chosen),
         )
 
     def with_statistics(
@@ -185,20 +198,52 @@ class ChannelSet:
             "std": list(self.std),
             "correlation": None if self.correlation is None else [list(row) for row in self.correlation],
             "wavelengths_nm": list(self.wavelengths_nm),
+            "kinds": list(self.kinds),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ChannelSet:
-        """Inverse of ``to_dict``."""
+        """Inverse of ``to_dict``; what a file of an earlier version lacks is unknown."""
         return cls(
             names=tuple(values["names"]),
             mean=tuple(values.get("mean") or ()),
             std=tuple(values.get("std") or ()),
             correlation=values.get("correlation"),
             wavelengths_nm=tuple(values.get("wavelengths_nm") or ()),
+            kinds=tuple(values.get("kinds") or ()),
         )
 
 
 def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:
-    """Accept a ``ChannelSet``, ``"R,G,B"`` or a sequence of names."""
-    return channels if isinstance(channels, ChannelSet) else ChannelSet(parse_names(channels))
+    """Accept what the users of a channel set may give for it.
+
+    Args:
+        channels: a ``ChannelSet``; names, as ``"R,G,B"`` or a sequence, each with its centre wavelength if you like
+            (``"B04 @ 665 nm"``); a sensor's name (``"sentinel2"``); or some channels of a sensor, in the order named
+            (``"sentinel2:B04,B03,B02"``).
+
+    Raises:
+        ChannelError: a name cannot be used, is none of the sensor's, or is nearly a sensor's name.
+    """
+    if isinstance(channels, ChannelSet):
+        return channels
+    names = parse_names(channels)
+    sensor, colon, first = names[0].partition(":")
+    if sensor in SENSORS and (colon or len(names) == 1):
+        try:
+            bands = SENSORS[sensor].select((first.strip(), *names[1:]) if colon else ())
+        except ValueError as error:
+            raise ChannelError(str(error)) from None
+        found, wavelengths, kinds = zip(*bands, strict=True)
+        return ChannelSet(found, wavelengths_nm=wavelengths, kinds=kinds)
+    near = get_close_matches(sensor.lower(), SENSORS, n=1, cutoff=0.75) if len(names) == 1 or colon else []
+    if near:
+        raise ChannelError(
+            f"{sensor!r} is not quite the sensor {near[0]!r} (the sensors are {', '.join(SENSORS)}); correct it, or, "
+            f"if it is a channel's own name, give ChannelSet(({names[0]!r},))"
+        )
+    located = [AT_WAVELENGTH.fullmatch(name) for name in names]
+    return ChannelSet(
+        tuple(name if match is None else match[1] for name, match in zip(names, located, strict=True)),
+        wavelengths_nm=tuple(None if match is None else float(match[2]) for match in located),
+    )

@@ -122,6 +122,8 @@ def test_list_names_what_the_other_commands_take():
     assert "completion" in names["stems"]
     assert "dropout" in names["samplers"]
     assert any("bands" in name for name in names["datasets"])
+    assert "sentinel2" in names["sensors"]
+    assert "B8A    864.7 nm  narrow near infrared" in anychannel("list", "sensors").stdout
     assert "unknown kind 'stem'" in anychannel("list", "stem", check=False).stderr
 
 

@@ -59,6 +59,13 @@ def test_wavelengths_that_are_given_are_kept(lists: Path):
     assert load_dataset(lists, channels=bands).channels.wavelengths_nm == (490.0, 560.0, None)
 
 
+def test_a_folder_may_say_wavelengths_or_name_a_sensor(lists: Path):
+    (lists / "channels.txt").write_text("red @ 665 nm\ngreen @ 560 nm\nmask\n")
+    assert load_dataset(lists).channels.wavelengths_nm == (665.0, 560.0, None)
+    (lists / "channels.txt").write_text("sentinel2: B04\nB03\nB02\n")
+    assert load_dataset(lists).channels.kinds == ("red", "green", "blue")
+
+
 def test_a_path_may_hold_spaces(lists: Path):
     path = "images/a b  c.png"
     (lists / "images/train_0.png").rename(lists / path)

@@ -8,11 +8,13 @@ import typer
 
 from anychannel.cli.common import plain_errors, print_json
 
-KINDS = ("models", "stems", "samplers", "datasets")
+KINDS = ("models", "stems", "samplers", "datasets", "sensors")
 
 
 def list_names(
-    kind: Annotated[str | None, typer.Argument(help="models, stems, samplers or datasets; default: all.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="models, stems, samplers, datasets or sensors; default: all.")
+    ] = None,
     timm: Annotated[bool, typer.Option("--timm", help="With models: every timm model too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
@@ -23,6 +25,8 @@ def list_names(
     - `anychannel list`
 
     - `anychannel list models --timm`
+
+    - `anychannel list sensors`
     """
     with plain_errors():
         if kind is not None and kind not in KINDS:
@@ -30,6 +34,7 @@ def list_names(
         from anychannel.data import list_datasets
         from anychannel.models import list_models
         from anychannel.samplers import list_samplers
+        from anychannel.sensors import list_sensors
         from anychannel.stems import list_stems
 
         names = {
@@ -37,6 +42,7 @@ def list_names(
             "stems": list_stems(),
             "samplers": list_samplers(),
             "datasets": list_datasets(),
+            "sensors": list_sensors(),
         }
         chosen = {key: value for key, value in names.items() if kind in (None, key)}
     if as_json:
@@ -46,5 +52,19 @@ def list_names(
         typer.echo(f"{key}:" if kind is None else f"{len(value)} {key}:")
         for name in value:
             typer.echo(f"  {name}")
+            if kind == "sensors":
+                describe_sensor(name)
     if kind in (None, "models") and not timm:
         typer.echo("Any timm model works too: anychannel list models --timm")
+
+
+def describe_sensor(name: str) -> None:
+    """A sensor's channels, one a line, and where they come from."""
+    from anychannel.sensors import SENSORS
+
+    sensor = SENSORS[name]
+    typer.echo(f"    {sensor.title}")
+    for channel, wavelength, shows in sensor.bands:
+        place = "" if wavelength is None else f"{wavelength:g} nm"
+        typer.echo(f"      {channel:<5}{place:>10}  {shows}")
+    typer.echo(f"    {sensor.source}")

@@ -30,7 +30,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the run; new or empty.")],
     config: Annotated[Path | None, typer.Option(help="TOML recipe; flags override it.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of images, or an embedded data set's name.")] = None,
-    channels: Annotated[str | None, typer.Option(help="The files' channels in order: R,G,B.")] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="The files' channels in order: R,G,B, sentinel2 or sentinel2:B04,B03,B02.")
+    ] = None,
     only_channels: Annotated[
         str | None, typer.Option(help="Train a network dedicated to these of the channels: R,G.")
     ] = None,
@@ -72,6 +74,8 @@ def train(
     - `anychannel train --data bands --stem per_size --sampler dropout --epochs 5 --out runs/bands`
 
     - `anychannel train --data photos --channels R,G,B --model resnet18 --size 84 --out runs/photos`
+
+    - `anychannel train --data tiles --channels sentinel2 --size 64 --out runs/tiles`
 
     - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
     """

@@ -50,8 +50,8 @@ def load_dataset(
     Args:
         source: a folder (with list files, or one folder a class), or a name in ``list_datasets()``, as ``bands:8``;
             a folder of that name is ``./bands``.
-        channels: names of the files' channels in the files' order. None takes the folder's ``channels.txt``, else
-            R, G, B for 8-bit RGB files.
+        channels: names of the files' channels in the files' order, or a sensor (see ``as_channel_set``). None takes
+            the folder's ``channels.txt``, else R, G, B for 8-bit RGB files.
         size: side of the square to which images are resized and cropped; None keeps the files' size, one for all.
         classes: use only the first so many classes, or those named; labels are counted anew in that order.
         cache_dir: folder of the cache; None takes ``$ANYCHANNEL_CACHE``, else ``~/.cache/anychannel``.
@@ -179,7 +179,7 @@ def name_channels(
     if channels is not None:
         return as_channel_set(channels)
     if listing.channels is not None:
-        return ChannelSet(listing.channels)
+        return as_channel_set(listing.channels)
     for _, entry in listing.entries:
         if entry.path not in digests:
             continue

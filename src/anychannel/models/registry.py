@@ -116,7 +116,8 @@ def create_model(
 
     Args:
         model: one of ``list_models()`` or any timm name; ``timm/resnet18`` is timm's own, with its 7x7 stem.
-        channels: the full set, as ``"R,G,B"``, names, or a ``ChannelSet`` with statistics.
+        channels: the full set, as ``"R,G,B"``, names, a sensor (``"sentinel2"``; see ``as_channel_set``), or a
+            ``ChannelSet`` with statistics.
         num_classes: number of classes.
         stem: one of ``list_stems()``.
         stem_options: the stem's keyword options.

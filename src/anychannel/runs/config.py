@@ -11,6 +11,7 @@ from typing import Any
 
 import tomli_w
 
+from anychannel.channels import parse_names
 from anychannel.training import TrainingSettings
 
 
@@ -24,7 +25,7 @@ class RunConfig:
 
     Args:
         data: folder of images, or an embedded data set's name.
-        channels: names of the files' channels in the files' order; None takes the data set's own.
+        channels: names of the files' channels in the files' order, or a sensor's name; None takes the data set's own.
         only_channels: train and evaluate on just these of them, as a network dedicated to them; None takes all.
         size: height and width in pixels to which images are brought; None keeps the files' size.
         classes: use only the first so many classes; None uses all.
@@ -70,9 +71,11 @@ class RunConfig:
         if not values.get("data"):
             raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
         flat = {key: value for key, value in values.items() if key != "training"}
-        for key in ("channels", "only_channels", "subsets"):
+        for key in ("channels", "only_channels"):
             if flat.get(key) is not None:
-                flat[key] = tuple(flat[key])
+                flat[key] = parse_names(flat[key])
+        if flat.get("subsets") is not None:
+            flat["subsets"] = tuple(flat["subsets"])
         try:
             return cls(**flat, training=TrainingSettings(**settings))
         except (TypeError, ValueError) as error:
