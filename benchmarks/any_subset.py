@@ -4,9 +4,9 @@
 
 Reads ``benchmarks/results/any_subset_{quick,jurkat,bands}/``, the plain networks of ``report_quick`` and
 ``zero_shot/``, and writes ``benchmarks/results/any_subset.json``: for the photographs at the top, and under ``jurkat``
-and ``bands``, test accuracy in percent for each subset, one entry a seed, in the order of ``seeds``. Only seeds of which
-all runs are finished are taken. ``ours`` is trained three times as long as a dedicated network (of which there is one
-for each subset), ``ours_1x`` as long as one of them.
+and ``bands``, test accuracy in percent for each subset, one entry a seed, in ``seeds``' order. Only seeds of which
+all runs are finished are taken. ``ours`` is trained three times as long as a dedicated network, of which there is one
+for each subset; ``ours_1x`` as long as one of them.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch import nn
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.compact import CompactNet
+from anychannel.models.compact_rrdb import CompactRRDB
 from anychannel.models.slot import StemSlot
 from anychannel.norms import install_norms
 from anychannel.stems import create_stem
@@ -53,6 +54,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet34": partial(report_resnet, "resnet34"),
     "compact_k3": partial(compact, 3, 1, 1),
     "compact_k7": partial(compact, 7, 2, 3),
+    "compact_rrdb": CompactRRDB,
 }
 
 TIMM_PREFIX = "timm/"
