@@ -72,6 +72,13 @@ def test_a_network_that_cannot_be_traced_is_specialised_with_its_batch_norms_lef
         assert difference(make("tf_efficientnet_lite0"), "G,R") < 1e-5
 
 
+def test_a_layer_that_is_applied_twice_is_folded_into_the_batch_norm_of_each_time():
+    model = make("compact_rrdb", model_options={"repeats": 3, "depths": (1, 1, 1), "widths": (8, 8, 16, 16)})
+    assert difference(model, "R,G,B") < 1e-5
+    norms = [module for module in model.specialize("R").modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 2, "the images' normalisation, and the norm behind the blocks"
+
+
 def test_norm_banks_and_calibration_become_the_subsets_own_norm():
     assert difference(make(norm="subset"), "R") < 1e-5
     model = make()

@@ -68,13 +68,31 @@ def specialize(model: Classifier, channels: str | Sequence[str]) -> nn.Module:
             setattr(backbone.get_submodule(parent), attribute, module.choose(subset))
     plain = nn.Sequential(fixed_normalisation(model, order), backbone).eval()
     try:
-        folded: nn.Module = fuse(fx.GraphModule(plain, _Leaf().trace(plain)))
+        folded: nn.Module = fuse(untie(fx.GraphModule(plain, _Leaf().trace(plain))))
     except Exception as error:  # tracing runs the network's own code and may raise anything
         warnings.warn(
             f"{type(backbone).__name__} cannot be traced ({error}); its batch norms are left as they are", stacklevel=2
         )
         return plain
     return folded.eval()
+
+
+def untie(traced: fx.GraphModule) -> fx.GraphModule:
+    """Give every call of a layer that is called more than once a copy of its own.
+
+    Folding changes a convolution's weights for the batch norm behind it, which is another one at each call of a layer
+    that a network applies several times.
+    """
+    called: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            target = str(node.target)
+            called[target] = called.get(target, 0) + 1
+            if called[target] > 1:
+                node.target = f"{target}_call_{called[target]}"
+                traced.add_submodule(node.target, copy.deepcopy(traced.get_submodule(target)))
+    traced.recompile()
+    return traced
 
 
 def static_convolution(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.Module:
