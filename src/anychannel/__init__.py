@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from anychannel.channels import ChannelError, ChannelSet, as_channel_set
     from anychannel.data import DataError, ImageDataset, Split, list_datasets, load_dataset
     from anychannel.evaluation import Evaluation, evaluate
-    from anychannel.models import Classifier, calibrate, create_model, list_models, load_model, replace_stem, save_model
+    from anychannel.models import (
+        Classifier,
+        PretrainedError,
+        adapt,
+        calibrate,
+        create_model,
+        list_models,
+        load_model,
+        replace_stem,
+        save_model,
+    )
     from anychannel.report import write_report
     from anychannel.runs import RunConfig, train_run
     from anychannel.samplers import list_samplers
@@ -37,10 +47,12 @@ _HOMES = {
     "Evaluation": "evaluation",
     "FitResult": "training",
     "ImageDataset": "data",
+    "PretrainedError": "models",
     "RunConfig": "runs",
     "Split": "data",
     "TrainingError": "training",
     "TrainingSettings": "training",
+    "adapt": "models",
     "as_channel_set": "channels",
     "calibrate": "models",
     "create_model": "models",
@@ -67,10 +79,12 @@ __all__ = [
     "Evaluation",
     "FitResult",
     "ImageDataset",
+    "PretrainedError",
     "RunConfig",
     "Split",
     "TrainingError",
     "TrainingSettings",
+    "adapt",
     "as_channel_set",
     "calibrate",
     "create_model",

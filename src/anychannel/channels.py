@@ -120,6 +120,11 @@ class ChannelSet:
         return len(self.names)
 
     @property
+    def measured(self) -> bool:
+        """Whether statistics were given: a mean that is not 0 or a standard deviation that is not 1."""
+        return any(self.mean) or any(value != 1 for value in self.std)
+
+    @property
     def full(self) -> Subset:
         """The subset that holds every channel."""
         return tuple(range(len(self.names)))

@@ -114,3 +114,21 @@ def test_the_peers_refuse_wrong_options_too(name, options, message):
 def test_the_table_refuses_more_channels_than_it_can_list():
     with pytest.raises(ValueError, match="takes at most 8 channels, got 9; use completion"):
         create_stem("table", nn.Conv2d(9, 4, 3))
+
+
+def test_with_an_offset_a_missing_channel_is_estimated_about_its_mean():
+    """Literally: regress on what is above the mean, complete the picture, convolve it."""
+    matrix = torch.tensor([[2.0, 0.9, 0.3], [0.9, 1.0, -0.4], [0.3, -0.4, 0.7]])
+    mean = torch.tensor([1.5, -0.7, 0.4])
+    conv = nn.Conv2d(3, 8, 3, bias=True)
+    stem = create_stem("completion", conv, correlation=matrix.tolist(), offset=mean.tolist(), ridge=0.0)
+    images = torch.randn(2, 2, 9, 9)
+    coefficients = torch.linalg.solve(matrix[[0, 2]][:, [0, 2]], matrix[[0, 2], 1])
+    above = images - mean[[0, 2]].view(1, 2, 1, 1)
+    guess = mean[1] + torch.einsum("k,bkyx->byx", coefficients, above)
+    completed = torch.stack([images[:, 0], guess, images[:, 1]], 1)
+    torch.testing.assert_close(stem(images, (0, 2)), conv(completed), rtol=1e-4, atol=1e-5)
+    again = create_stem("completion", conv, correlation=matrix.tolist(), **stem.options())
+    assert torch.equal(again(images, (0, 2)), stem(images, (0, 2)))
+    with pytest.raises(ValueError, match="offset needs one value for each of the 3 channels, got 1"):
+        create_stem("completion", conv, offset=[1.0])

@@ -38,7 +38,23 @@ def train(
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
     classes: Annotated[int | None, typer.Option(help="Use only the first so many classes.")] = None,
-    model: Annotated[str | None, typer.Option(help="Network; see `anychannel list models`.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Network (`anychannel list models`), or a finished run's folder to start from."),
+    ] = None,
+    model_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the network; repeatable.")] = None,
+    pretrained: Annotated[
+        bool | None, typer.Option("--pretrained", help="Start from timm's published weights of --model timm/NAME.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Start from the weights in this file, safetensors or torch.")
+    ] = None,
+    source_channels: Annotated[
+        str | None, typer.Option(help="What these weights were trained on; default R,G,B.")
+    ] = None,
+    adapt_option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE of how trained weights are taken over; see docs/pretrained.md.")
+    ] = None,
     stem: Annotated[str | None, typer.Option(help="First convolution; see `anychannel list stems`.")] = None,
     stem_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the stem; repeatable.")] = None,
     sampler: Annotated[
@@ -77,6 +93,9 @@ def train(
 
     - `anychannel train --data tiles --channels sentinel2 --size 64 --out runs/tiles`
 
+    - `anychannel train --data photos --channels R,G,B,NIR --model timm/resnet18 --pretrained --lr 0.01
+      --stem completion --out runs/tuned`
+
     - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
     """
     flags: dict[str, Any] = {
@@ -86,6 +105,11 @@ def train(
         "size": size,
         "classes": classes,
         "model": model,
+        "model_options": parse_options(model_option or []) or None,
+        "pretrained": pretrained,
+        "checkpoint": None if checkpoint is None else str(checkpoint.resolve()),
+        "source_channels": None if source_channels is None else source_channels.split(","),
+        "adapt_options": parse_options(adapt_option or []) or None,
         "stem": stem,
         "stem_options": parse_options(stem_option or []) or None,
         "norm": norm,
@@ -103,14 +127,17 @@ def train(
         },
     }
     with plain_errors():
+        from anychannel.models.adapt import is_saved
         from anychannel.report import write_report
         from anychannel.runs import RunConfig, load_recipe, train_run
         from anychannel.runs.config import merge, nest, without_none
 
         values = merge(load_recipe(config) if config else {}, without_none(flags))
         values = merge(values, nest(parse_options(option or [])))
-        if Path(str(values.get("data"))).is_dir():  # so that the run can be evaluated from anywhere
-            values["data"] = str(Path(values["data"]).resolve())
+        # absolute, so that the run can be evaluated from anywhere
+        for key, found in (("data", Path.is_dir), ("model", is_saved)):
+            if key in values and found(Path(values[key])):
+                values[key] = str(Path(values[key]).resolve())
         home = train_run(
             RunConfig.from_dict(values), out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from anychannel.models.adapt import replace_stem
+from anychannel.models.adapt import adapt
 from anychannel.models.calibration import calibrate
 from anychannel.models.classifier import Classifier, ModelSpec
+from anychannel.models.pretrained import PretrainedError
 from anychannel.models.reference import REFERENCE_NETWORKS, ReferenceNetwork, create_reference
 from anychannel.models.registry import MODELS, create_model, list_models
+from anychannel.models.replace import replace_stem
 from anychannel.models.saving import ModelFileError, load_model, save_model
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "Classifier",
     "ModelFileError",
     "ModelSpec",
+    "PretrainedError",
     "ReferenceNetwork",
+    "adapt",
     "calibrate",
     "create_model",
     "create_reference",

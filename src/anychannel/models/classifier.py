@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, ChannelSet
+from anychannel.models.normalisation import Normalisation
 from anychannel.models.slot import StemSlot
 from anychannel.samplers import Part
 from anychannel.shown import showing
@@ -18,7 +19,15 @@ from anychannel.stems import Stem
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What rebuilds a network: flat values that JSON can hold."""
+    """What rebuilds a network: flat values that JSON can hold.
+
+    Args:
+        model, num_classes, stem, stem_options, model_options, classes, norm: see ``create_model``.
+        calibrated: subsets with batch norm statistics of their own.
+        first_conv: path of the convolution that the stem replaces; None looks for it.
+        in_chans: channels that the network is built for before the stem takes over; None means as many as it has.
+        normalisation: how images are normalised; None means by the channels' own statistics.
+    """
 
     model: str
     num_classes: int
@@ -28,6 +37,9 @@ class ModelSpec:
     classes: tuple[str, ...] | None = None
     norm: str = "shared"
     calibrated: tuple[str, ...] = ()
+    first_conv: str | None = None
+    in_chans: int | None = None
+    normalisation: Normalisation | None = None
 
 
 class Classifier(nn.Module):
@@ -74,6 +86,8 @@ class Classifier(nn.Module):
     def set_channels(self, channels: ChannelSet) -> None:
         """Replace the channels' statistics (or names); the number of channels stays.
 
+        A model that keeps the normalisation of a pretrained network goes on with that.
+
         Raises:
             ChannelError: the number of channels differs from the stem's.
         """
@@ -81,8 +95,9 @@ class Classifier(nn.Module):
             raise ChannelError(f"the stem has {self.stem.in_chans} input channels, got {list(channels.names)}")
         self._channels = channels
         device = next(self.backbone.parameters()).device
-        self.mean = torch.tensor(channels.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
-        self.std = torch.tensor(channels.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        used = self.spec.normalisation or Normalisation.of(channels)
+        self.mean = torch.tensor(used.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(used.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
 
     def forward(
         self, images: Tensor, channels: str | Sequence[str] | None = None, *, parts: Sequence[Part] | None = None

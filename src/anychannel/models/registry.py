@@ -8,15 +8,14 @@ from functools import partial
 from typing import Any
 
 import timm
-from torch import nn
+from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet, as_channel_set
+from anychannel.models.assemble import assemble
 from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.compact import CompactNet
 from anychannel.models.compact_rrdb import CompactRRDB
-from anychannel.models.slot import StemSlot
-from anychannel.norms import install_norms
-from anychannel.stems import create_stem
+from anychannel.models.normalisation import Normalisation
 
 
 def report_resnet(
@@ -65,8 +64,8 @@ def list_models(*, with_timm: bool = False) -> list[str]:
     return list(MODELS) + ([TIMM_PREFIX + name for name in timm.list_models()] if with_timm else [])
 
 
-def create_backbone(name: str, in_chans: int, num_classes: int, **options: Any) -> nn.Module:
-    """A network with an ordinary first convolution.
+def create_backbone(name: str, in_chans: int, num_classes: int | None, **options: Any) -> nn.Module:
+    """A network with an ordinary first convolution; ``num_classes`` None keeps a timm network's own number.
 
     Raises:
         ValueError: the name or an option is unknown; the message lists the valid names.
@@ -85,24 +84,6 @@ def create_backbone(name: str, in_chans: int, num_classes: int, **options: Any) 
     raise ValueError(f"unknown model {name!r}{hint}; the models are {', '.join(MODELS)} and every timm model")
 
 
-def find_first_conv(network: nn.Module, in_chans: int) -> tuple[str, nn.Conv2d]:
-    """Path and module of the convolution that meets the images: timm's own note of it, else the first of that width.
-
-    Raises:
-        ValueError: there is none.
-    """
-    noted = getattr(network, "pretrained_cfg", None) or {}
-    candidates = [noted.get("first_conv")] if isinstance(noted.get("first_conv"), str) else []
-    modules = dict(network.named_modules())
-    for path in [*candidates, *modules]:
-        module = modules.get(path or "")
-        if isinstance(module, nn.Conv2d) and module.in_channels == in_chans:
-            return str(path), module
-    raise ValueError(
-        f"{type(network).__name__} has no convolution with {in_chans} input channels for a stem to replace"
-    )
-
-
 def create_model(
     model: str = "resnet18",
     *,
@@ -113,6 +94,9 @@ def create_model(
     model_options: dict[str, Any] | None = None,
     norm: str = "shared",
     classes: Sequence[str] | None = None,
+    first_conv: str | None = None,
+    in_chans: int | None = None,
+    normalisation: Normalisation | None = None,
 ) -> Classifier:
     """Build a channel-adaptive classifier.
 
@@ -126,6 +110,10 @@ def create_model(
         model_options: the network's keyword options.
         norm: one of ``anychannel.norms.list_norms()``: which batch norms the subsets share.
         classes: names of the classes, kept with the model.
+        first_conv: path of the convolution that the stem replaces, as ``"patch_embed.proj"``, where the network does
+            not tell.
+        in_chans: build the network for so many channels before the stem takes over; None builds it for the full set.
+        normalisation: how images are normalised; None takes the channels' own statistics.
 
     Raises:
         ValueError: a name or option is unknown; the message lists the valid ones.
@@ -136,12 +124,6 @@ def create_model(
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     if classes is not None and len(classes) != num_classes:
         raise ValueError(f"num_classes is {num_classes}, but {len(classes)} class names were given")
-    network = create_backbone(model, len(known), num_classes, **(model_options or {}))
-    path, conv = find_first_conv(network, len(known))
-    adaptive = create_stem(stem, conv, correlation=known.correlation, **(stem_options or {}))
-    parent, _, attribute = path.rpartition(".")
-    setattr(network.get_submodule(parent), attribute, StemSlot(adaptive))
-    install_norms(network, norm, known)
     spec = ModelSpec(
         model=model,
         num_classes=num_classes,
@@ -150,5 +132,15 @@ def create_model(
         model_options=dict(model_options or {}),
         classes=None if classes is None else tuple(classes),
         norm=norm,
+        first_conv=first_conv,
+        in_chans=in_chans,
+        normalisation=normalisation,
     )
-    return Classifier(network, known, spec)
+    network = create_backbone(model, in_chans or len(known), num_classes, **spec.model_options)
+    return assemble(network, known, spec, transfer=None if in_chans is None else partial(fresh_kernel, len(known)))
+
+
+def fresh_kernel(in_chans: int, weight: Tensor) -> Tensor:
+    """A kernel for another number of channels, initialised as a convolution's."""
+    kernel = weight.new_empty(len(weight), in_chans, *weight.shape[2:])
+    return nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
 from anychannel.files import write_atomically, write_json
+from anychannel.models.assemble import assemble
 from anychannel.models.calibration import add_entries
-from anychannel.models.classifier import Classifier
-from anychannel.models.registry import create_model
+from anychannel.models.classifier import Classifier, ModelSpec
+from anychannel.models.normalisation import Normalisation
+from anychannel.models.registry import create_model, fresh_kernel
 
 FORMAT = 1
+
+OWN_MODULE = "module:"
+"""Stands before the class of a network that no name rebuilds."""
 
 
 class ModelFileError(ValueError):
@@ -48,33 +55,57 @@ def save_model(model: Classifier, folder: str | Path, *, weights: str = "weights
     save_weights(model.state_dict(), folder / weights)
 
 
-def rebuild_model(description: dict[str, Any]) -> Classifier:
-    """The network that ``describe_model`` described, with fresh weights: pretrained ones are not fetched again."""
-    options = {key: value for key, value in description["model_options"].items() if key != "pretrained"}
-    model = create_model(
-        description["model"],
-        channels=ChannelSet.from_dict(description["channels"]),
-        num_classes=description["num_classes"],
-        stem=description["stem"],
-        stem_options=description["stem_options"],
-        model_options=options,
-        norm=description.get("norm", "shared"),
-        classes=description["classes"],
-    )
+def rebuild_model(description: dict[str, Any], network: nn.Module | None = None) -> Classifier:
+    """The network that ``describe_model`` described, with fresh weights: pretrained ones are not fetched again.
+
+    Args:
+        description: what ``describe_model`` gave.
+        network: a fresh network of the user's own class, where that is what was adapted; it is copied.
+
+    Raises:
+        ModelFileError: the network is the user's own and was not given.
+    """
+    channels = ChannelSet.from_dict(description["channels"])
+    used = description.get("normalisation")
+    values: dict[str, Any] = {
+        "num_classes": description["num_classes"],
+        "stem": description["stem"],
+        "stem_options": description["stem_options"],
+        "model_options": {key: value for key, value in description["model_options"].items() if key != "pretrained"},
+        "norm": description.get("norm", "shared"),
+        "classes": description["classes"] and tuple(description["classes"]),
+        "first_conv": description.get("first_conv"),
+        "in_chans": description.get("in_chans"),
+        "normalisation": used and Normalisation(**used),
+    }
+    name = description["model"]
+    if not name.startswith(OWN_MODULE):
+        model = create_model(name, channels=channels, **values)
+    elif network is None:
+        raise ModelFileError(
+            f"the model was adapted from a network of your own, {name.removeprefix(OWN_MODULE)}; "
+            "make one and pass it: load_model(folder, network=...)"
+        )
+    else:
+        fresh = partial(fresh_kernel, len(channels))
+        model = assemble(copy.deepcopy(network), channels, ModelSpec(name, **values), transfer=fresh)
     if description.get("calibrated"):
         add_entries(model, description["calibrated"])
     return model
 
 
-def load_model(folder: str | Path, *, weights: str = "weights/best.safetensors") -> Classifier:
+def load_model(
+    folder: str | Path, *, weights: str = "weights/best.safetensors", network: nn.Module | None = None
+) -> Classifier:
     """Rebuild a saved classifier, in evaluation mode, on the CPU.
 
     Args:
         folder: a run's folder, or any folder that ``save_model`` wrote.
         weights: file name of the weights inside the folder.
+        network: for a model that was adapted from a network of your own: a fresh one of that class.
 
     Raises:
-        ModelFileError: a file is missing or damaged, or the weights are of another network.
+        ModelFileError: a file is missing or damaged, the weights are of another network, or ``network`` is needed.
     """
     folder = Path(folder)
     description, tensors = folder / "model.json", folder / weights
@@ -83,7 +114,7 @@ def load_model(folder: str | Path, *, weights: str = "weights/best.safetensors")
             raise ModelFileError(f"{file} is missing; {folder} is not a folder written by save_model or by training")
     try:
         values = json.loads(description.read_text(encoding="utf-8"))
-        model = rebuild_model(values)
+        model = rebuild_model(values, network)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{description} is damaged or not a model description: {error!r}") from error
     try:

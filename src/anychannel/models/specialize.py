@@ -99,7 +99,7 @@ def static_convolution(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.M
     """The stem for one subset as an ordinary convolution over channels in the given order."""
     kernel: Tensor = stem.kernel(subset)  # type: ignore[operator]
     kernel = kernel[:, [subset.index(position) for position in order]]
-    geometry = stem.geometry
+    bias, geometry = stem.bias_for(subset), stem.geometry
     if geometry.same:
         from timm.layers import Conv2dSame
 
@@ -113,12 +113,12 @@ def static_convolution(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.M
         geometry.stride,
         geometry.padding,
         geometry.dilation,
-        bias=stem.bias is not None,
+        bias=bias is not None,
         device=kernel.device,
     )
     conv.weight.copy_(kernel)
-    if conv.bias is not None and stem.bias is not None:
-        conv.bias.copy_(stem.bias)
+    if conv.bias is not None and bias is not None:
+        conv.bias.copy_(bias)
     return conv
 
 

@@ -30,7 +30,11 @@ class RunConfig:
         size: height and width in pixels to which images are brought; None keeps the files' size.
         classes: use only the first so many classes; None uses all.
         data_options: further keyword options of ``load_dataset``.
-        model, model_options: see ``create_model``.
+        model, model_options: see ``create_model``; the folder of a finished run starts from its network.
+        pretrained: start from timm's published weights of ``model``; see ``adapt``.
+        checkpoint: start from the weights in this file; see ``adapt``.
+        source_channels: what these weights were trained on; None means R, G, B.
+        adapt_options: further options of ``adapt``: fill, normalise, source_range, first_conv.
         stem, stem_options: see ``create_model``.
         norm: see ``create_model``.
         teacher: folder of a finished run whose network ``training.distill`` learns from.
@@ -48,6 +52,10 @@ class RunConfig:
     data_options: dict[str, Any] = field(default_factory=dict)
     model: str = "resnet18"
     model_options: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+    checkpoint: str | None = None
+    source_channels: tuple[str, ...] | None = None
+    adapt_options: dict[str, Any] = field(default_factory=dict)
     stem: str = "static"
     stem_options: dict[str, Any] = field(default_factory=dict)
     norm: str = "shared"
@@ -71,7 +79,7 @@ class RunConfig:
         if not values.get("data"):
             raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
         flat = {key: value for key, value in values.items() if key != "training"}
-        for key in ("channels", "only_channels"):
+        for key in ("channels", "only_channels", "source_channels"):
             if flat.get(key) is not None:
                 flat[key] = parse_names(flat[key])
         if flat.get("subsets") is not None:

@@ -12,7 +12,8 @@ from anychannel.cost import profile
 from anychannel.data import ImageDataset, load_dataset
 from anychannel.evaluation import Evaluation, evaluate
 from anychannel.files import write_json, write_text
-from anychannel.models import Classifier, create_model, load_model
+from anychannel.models import Classifier, adapt, create_model, load_model
+from anychannel.models.adapt import is_saved
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import collect_examples
@@ -44,18 +45,34 @@ def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progres
 
 
 def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
-    """The network that a configuration names, with the data set's channels and classes, from the run's seed."""
+    """The network that a configuration names, with the data set's channels and classes, from the run's seed.
+
+    Raises:
+        ConfigError: options of ``adapt`` are unknown, or are given where no trained weights are.
+    """
+    common: dict[str, Any] = {
+        "channels": dataset.channels,
+        "num_classes": len(dataset.classes),
+        "stem": config.stem,
+        "stem_options": config.stem_options,
+        "model_options": config.model_options,
+        "norm": config.norm,
+        "classes": dataset.classes,
+    }
     with seeded(config.training.seed, 0):
-        return create_model(
-            config.model,
-            channels=dataset.channels,
-            num_classes=len(dataset.classes),
-            stem=config.stem,
-            stem_options=config.stem_options,
-            model_options=config.model_options,
-            norm=config.norm,
-            classes=dataset.classes,
-        )
+        if config.pretrained or config.checkpoint or is_saved(config.model):
+            chosen = dict(config.adapt_options)
+            if config.source_channels is not None:
+                chosen["source_channels"] = config.source_channels
+            try:
+                return adapt(config.model, checkpoint=config.checkpoint, **common, **chosen)
+            except TypeError as error:
+                raise ConfigError(f"adapt_options are not what adapt takes: {error}") from error
+        if config.adapt_options or config.source_channels:
+            raise ConfigError(
+                "adapt_options and source_channels are about trained weights; add --pretrained, or --checkpoint FILE"
+            )
+        return create_model(config.model, **common)
 
 
 def train_run(
@@ -96,7 +113,7 @@ def train_run(
     run: dict[str, Any] = {
         "name": config.name or home.resolve().name,
         "report_name": config.report_name,
-        "model": config.model,
+        "model": model.spec.model,
         "stem": config.stem,
         "norm": config.norm,
         "sampler": training.sampler,

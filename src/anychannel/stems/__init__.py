@@ -7,7 +7,7 @@ from anychannel.stems.completion import CompletionStem
 from anychannel.stems.kernel_attention import KernelAttentionStem
 from anychannel.stems.masked import MaskedStem
 from anychannel.stems.per_size import PerSizeStem
-from anychannel.stems.registry import STEMS, create_stem, geometry_of, list_stems
+from anychannel.stems.registry import STEMS, build_stem, create_stem, geometry_of, kernel_of, list_stems
 from anychannel.stems.static import StaticStem
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "PerSizeStem",
     "StaticStem",
     "Stem",
+    "build_stem",
     "create_stem",
     "geometry_of",
+    "kernel_of",
     "list_stems",
 ]

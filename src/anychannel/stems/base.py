@@ -55,7 +55,7 @@ class Stem(nn.Module):
     """Whether the kernel depends on the image, so that no static convolution equals it."""
 
     uses_correlation: ClassVar[bool] = False
-    """Whether the constructor takes the channels' ``correlation``."""
+    """Whether the constructor takes the channels' ``correlation`` and ``offset``."""
 
     def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
         super().__init__()
@@ -109,10 +109,14 @@ class Stem(nn.Module):
         """The keyword options that rebuild this stem, beyond its sizes; saved with the model."""
         return {}
 
-    def convolve(self, images: Tensor, weight: Tensor) -> Tensor:
-        """One static convolution: images (B, k, H, W) with a kernel (out, k, kh, kw)."""
+    def bias_for(self, subset: Subset) -> Tensor | None:  # noqa: ARG002 - stems whose bias depends on it override
+        """Bias (out,) that goes with a subset's kernel, None where there is none."""
+        return self.bias
+
+    def convolve(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """One static convolution: images (B, k, H, W) with a kernel (out, k, kh, kw) and a bias (out,)."""
         images, padding = self.geometry.pad(images)
-        return F.conv2d(images, weight, self.bias, self.geometry.stride, padding, self.geometry.dilation)
+        return F.conv2d(images, weight, bias, self.geometry.stride, padding, self.geometry.dilation)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""

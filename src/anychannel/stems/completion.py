@@ -5,6 +5,10 @@ subset S is x_hat = M_S x_S with M_S = C[:, S] C[S, S]^-1 (the conditional mean 
 completed image is a convolution of the present channels with the kernel W_S = W M_S, so completion costs nothing: no
 parameters, no further arithmetic, one static convolution over the channels that are there.
 
+Where images are normalised with statistics other than the data's own, as a pretrained network wants it, the channels'
+means mu are not zero; the estimate is then x_hat = mu + M_S (x_S - mu_S), and its constant part W (mu - M_S mu_S) joins
+the bias. The padding around an image is completed like the rest of it.
+
 Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 2018, and Przewiezlikowski et al.,
 "MisConv: Convolutional Neural Networks for Missing Data", WACV 2022, which integrate over missing pixels.
 """
@@ -49,7 +53,9 @@ class CompletionStem(StaticStem):
     Args:
         in_chans, out_chans, geometry, bias: see ``Stem``.
         correlation: (C, C) correlation of the channels over the training pixels, which is their covariance after
-            normalisation; None starts from independent channels, which is ``static``.
+            normalisation; None starts from independent channels, which is ``static``. Where images are not normalised
+            to unit variance, the covariance itself.
+        offset: (C,) mean of the normalised channels; None where it is zero.
         ridge: see ``completion_matrix``.
         learn_covariance: learn the covariance with the network, as L L^T with L a full matrix that starts at its
             square root.
@@ -70,6 +76,7 @@ class CompletionStem(StaticStem):
         bias: bool = False,
         *,
         correlation: Sequence[Sequence[float]] | None = None,
+        offset: Sequence[float] | None = None,
         ridge: float = 1e-4,
         learn_covariance: bool = False,
         residual: str = "none",
@@ -90,6 +97,11 @@ class CompletionStem(StaticStem):
         else:
             self.register_buffer("covariance", measured)
         self.residual = nn.Parameter(torch.zeros(in_chans, *self.weight.shape)) if residual == "missing" else None
+        if offset is not None and len(offset) != in_chans:
+            raise ValueError(f"offset needs one value for each of the {in_chans} channels, got {len(offset)}")
+        self.offset: Tensor | None
+        values = None if offset is None or not any(offset) else torch.tensor(offset, dtype=torch.float32)
+        self.register_buffer("offset", values, persistent=False)
 
     def check_correlation(self, correlation: Sequence[Sequence[float]] | None) -> Tensor:
         """The correlation as a float32 matrix."""
@@ -103,24 +115,37 @@ class CompletionStem(StaticStem):
             )
         return matrix
 
+    def matrix(self, subset: Subset) -> Tensor:
+        """M_S of shape (C, k)."""
+        covariance = self.covariance if self.root is None else self.root @ self.root.T
+        return completion_matrix(covariance, subset, self.ridge).to(self.weight.dtype)
+
     def kernel(self, subset: Subset) -> Tensor:
         """W_S of shape (out, k, kh, kw), in float32 whatever autocast says."""
         if len(subset) == self.in_chans:
             return self.weight
         present = list(subset)
         with torch.autocast(self.weight.device.type, enabled=False):
-            covariance = self.covariance if self.root is None else self.root @ self.root.T
-            matrix = completion_matrix(covariance, subset, self.ridge).to(self.weight.dtype)
-            kernel = torch.einsum("ocyx,ck->okyx", self.weight, matrix)
+            kernel = torch.einsum("ocyx,ck->okyx", self.weight, self.matrix(subset))
             if self.residual is not None:
                 missing = [position for position in range(self.in_chans) if position not in subset]
                 kernel = kernel + self.residual[missing][:, :, present].sum(0)
         return kernel
 
+    def bias_for(self, subset: Subset) -> Tensor | None:
+        """The bias plus the constant part of the estimates of the missing channels."""
+        if self.offset is None or len(subset) == self.in_chans:
+            return self.bias
+        with torch.autocast(self.weight.device.type, enabled=False):
+            constant = self.offset - self.matrix(subset) @ self.offset[list(subset)]
+            added = self.weight.sum((2, 3)) @ constant
+        return added if self.bias is None else self.bias + added
+
     def options(self) -> dict[str, Any]:
         """Ridge and what is learned; the covariance itself is saved with the weights."""
         return {
             "ridge": self.ridge,
+            **({} if self.offset is None else {"offset": self.offset.tolist()}),
             "learn_covariance": self.learn_covariance,
             "residual": "none" if self.residual is None else "missing",
         }

@@ -30,7 +30,7 @@ class ChannelwiseStem(Stem):
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """One static convolution."""
-        return self.convolve(images, self.kernel(subset))
+        return self.convolve(images, self.kernel(subset), self.bias_for(subset))
 
 
 class HypernetworkStem(ChannelwiseStem):

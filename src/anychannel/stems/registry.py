@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+from torch import Tensor, nn
 
 from anychannel.names import unknown_name
 from anychannel.stems.base import ConvGeometry, Stem
@@ -42,11 +45,10 @@ def geometry_of(conv: nn.Conv2d) -> ConvGeometry:
     """How a convolution moves over its input.
 
     Raises:
-        ValueError: it is grouped, pads with something other than zeros, or transforms its kernel
-            (weight standardisation), so that no stem would compute the same.
+        ValueError: it is grouped or pads with something other than zeros, so that no stem would compute the same.
     """
     kind = type(conv).__name__
-    if conv.groups != 1 or conv.padding_mode != "zeros" or "Std" in kind:
+    if conv.groups != 1 or conv.padding_mode != "zeros":
         raise ValueError(
             f"the first convolution is a {kind} with groups={conv.groups}, padding_mode={conv.padding_mode!r}; "
             "a stem replaces only plain convolutions with groups=1 and zero padding"
@@ -58,28 +60,71 @@ def geometry_of(conv: nn.Conv2d) -> ConvGeometry:
     return ConvGeometry(kernel_size, stride, padding, dilation, same)
 
 
-def create_stem(
-    name: str, conv: nn.Conv2d, *, correlation: Sequence[Sequence[float]] | None = None, **options: Any
-) -> Stem:
-    """A stem in the image of ``conv``, starting from its kernel.
+@torch.no_grad()
+def kernel_of(conv: nn.Conv2d) -> Tensor:
+    """The kernel (out, C, kh, kw) that a convolution applies.
 
-    Args:
-        name: one of ``list_stems()``.
-        conv: the convolution to replace; its input channels are the full set.
-        correlation: (C, C) correlation of the channels, for the stems that use it.
-        options: the stem's own keyword options.
+    For a weight-standardised one (NFNet, BiT) that is not its weight; a stem that starts from it is no longer
+    standardised when it is trained.
+    """
+    weight = conv.weight.detach()
+    if isinstance(conv, StdConv2d | StdConv2dSame | ScaledStdConv2d | ScaledStdConv2dSame):
+        gain = (conv.gain * conv.scale).flatten() if hasattr(conv, "gain") else None
+        rows = weight.reshape(1, len(weight), -1)
+        standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=conv.eps)
+        return standard.reshape_as(weight)
+    return weight
+
+
+def create_stem(
+    name: str,
+    conv: nn.Conv2d,
+    *,
+    correlation: Sequence[Sequence[float]] | None = None,
+    offset: Sequence[float] | None = None,
+    **options: Any,
+) -> Stem:
+    """A stem in the image of ``conv``, starting from its kernel; see ``build_stem``.
 
     Raises:
         ValueError: the name or an option is unknown (the message lists the valid names), or ``conv`` is not plain.
     """
+    bias = None if conv.bias is None else conv.bias.detach()
+    geometry = geometry_of(conv)
+    return build_stem(name, kernel_of(conv), bias, geometry, correlation=correlation, offset=offset, **options)
+
+
+def build_stem(
+    name: str,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: ConvGeometry,
+    *,
+    correlation: Sequence[Sequence[float]] | None = None,
+    offset: Sequence[float] | None = None,
+    **options: Any,
+) -> Stem:
+    """A stem that starts from a kernel, on the kernel's device.
+
+    Args:
+        name: one of ``list_stems()``.
+        weight: (out, C, kh, kw), C being the full set.
+        bias: (out,), None where the convolution has none.
+        geometry: how the kernel moves.
+        correlation: (C, C) covariance of the normalised channels, for the stems that use it.
+        offset: (C,) their means, None where they are zero.
+        options: the stem's own keyword options.
+
+    Raises:
+        ValueError: the name or an option is unknown; the message lists the valid names.
+    """
     if name not in STEMS:
         raise ValueError(unknown_name("stem", name, STEMS))
-    geometry, bias = geometry_of(conv), conv.bias is not None
     if STEMS[name].uses_correlation:
-        options["correlation"] = correlation
+        options |= {"correlation": correlation, "offset": options.get("offset", offset)}
     try:
-        stem = STEMS[name](conv.in_channels, conv.out_channels, geometry, bias, **options)
+        stem = STEMS[name](weight.shape[1], len(weight), geometry, bias is not None, **options)
     except TypeError as error:
         raise ValueError(f"stem {name!r} does not take these options: {error}") from error
-    stem.initialise_from(conv.weight.detach(), None if conv.bias is None else conv.bias.detach())
-    return stem
+    stem.initialise_from(weight, bias)
+    return stem.to(weight.device)

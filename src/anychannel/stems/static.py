@@ -27,7 +27,7 @@ class StaticStem(Stem):
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """One static convolution with the subset's kernel."""
-        return self.convolve(images, self.kernel(subset))
+        return self.convolve(images, self.kernel(subset), self.bias_for(subset))
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:

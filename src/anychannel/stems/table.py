@@ -39,7 +39,7 @@ class TableStem(Stem):
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """One static convolution."""
-        return self.convolve(images, self.kernel(subset))
+        return self.convolve(images, self.kernel(subset), self.bias_for(subset))
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:

@@ -1,0 +1,76 @@
+"""Put a stem where a network's first convolution was, and make a classifier of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from anychannel.channels import ChannelSet
+from anychannel.models.classifier import Classifier, ModelSpec
+from anychannel.models.first_conv import find_first_conv
+from anychannel.models.normalisation import input_covariance, input_offset
+from anychannel.models.slot import StemSlot
+from anychannel.norms import install_norms
+from anychannel.stems import ConvGeometry, build_stem, geometry_of, kernel_of
+
+
+@dataclass(frozen=True)
+class Front:
+    """What a network looks at its images with.
+
+    Args:
+        path: where it sits in the network.
+        weight: kernel (out, C, kh, kw).
+        bias: (out,) or None.
+        geometry: how the kernel moves.
+    """
+
+    path: str
+    weight: Tensor
+    bias: Tensor | None
+    geometry: ConvGeometry
+
+
+def read_front(network: nn.Module, in_chans: int, first_conv: str | None = None) -> Front:
+    """The front of an ordinary network; see ``find_first_conv`` for what may be changed and what is refused."""
+    path, conv = find_first_conv(network, in_chans, first_conv)
+    bias = None if conv.bias is None else conv.bias.detach()
+    return Front(path, kernel_of(conv), bias, geometry_of(conv))
+
+
+def assemble(
+    network: nn.Module,
+    channels: ChannelSet,
+    spec: ModelSpec,
+    *,
+    transfer: Callable[[Tensor], Tensor] | None = None,
+    front: Front | None = None,
+) -> Classifier:
+    """A classifier from a network, in place.
+
+    Args:
+        network: one whose first convolution takes ``spec.in_chans`` channels, or as many as ``channels`` has.
+        channels: the full set.
+        spec: which stem, norms, normalisation; kept with the model.
+        transfer: makes the kernel (out, C, kh, kw) for ``channels`` from the network's own; None takes it as it is.
+        front: what the network looks at images with, where that is known.
+
+    Raises:
+        ValueError: the network has no convolution that a stem can replace, or the spec names something unknown.
+    """
+    before = front or read_front(network, spec.in_chans or len(channels), spec.first_conv)
+    weight = before.weight if transfer is None else transfer(before.weight)
+    stem = build_stem(
+        spec.stem,
+        weight,
+        before.bias,
+        before.geometry,
+        correlation=input_covariance(channels, spec.normalisation),
+        **{"offset": input_offset(channels, spec.normalisation), **spec.stem_options},
+    )
+    parent, _, attribute = before.path.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, StemSlot(stem))
+    install_norms(network, spec.norm, channels)
+    return Classifier(network, channels, spec)

@@ -1,0 +1,53 @@
+"""How images are brought to the scale that a network expects, and what that makes of the channels' moments.
+
+A network trained from the start is given z-scores: each channel minus its mean, over its standard deviation, both
+measured on the training images. A pretrained network wants the statistics that it was trained with instead; timm notes
+them for pixels between 0 and 1, images hold 0 to 255, so they are converted to the files' units once and kept so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anychannel.channels import ChannelSet
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(x - mean) / std for each channel, x in the files' own units.
+
+    Args:
+        mean, std: one value a channel.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # JSON has lists
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        if len(self.mean) != len(self.std) or any(value <= 0 for value in self.std):
+            raise ValueError(f"normalisation needs a mean and a positive std for each channel, got {self}")
+
+    @classmethod
+    def of(cls, channels: ChannelSet) -> Normalisation:
+        """Z-scores by the channels' own statistics."""
+        return cls(channels.mean, channels.std)
+
+
+def input_covariance(channels: ChannelSet, normalisation: Normalisation | None) -> tuple[tuple[float, ...], ...] | None:
+    """Covariance (C, C) of the normalised channels, None where the correlation was never measured."""
+    if channels.correlation is None or normalisation is None:
+        return channels.correlation
+    scale = [own / used for own, used in zip(channels.std, normalisation.std, strict=True)]
+    return tuple(
+        tuple(value * scale[i] * scale[j] for j, value in enumerate(row)) for i, row in enumerate(channels.correlation)
+    )
+
+
+def input_offset(channels: ChannelSet, normalisation: Normalisation | None) -> tuple[float, ...] | None:
+    """Means (C,) of the normalised channels, None where they are zero or the statistics were never measured."""
+    if normalisation is None or channels.correlation is None:
+        return None
+    rows = zip(channels.mean, normalisation.mean, normalisation.std, strict=True)
+    return tuple((own - used) / std for own, used, std in rows)

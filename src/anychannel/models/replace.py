@@ -1,0 +1,48 @@
+"""Another stem for a trained network, without training it again."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from anychannel.models.classifier import Classifier
+from anychannel.models.normalisation import input_covariance, input_offset
+from anychannel.models.slot import StemSlot
+from anychannel.stems import StaticStem, build_stem
+
+
+def replace_stem(model: Classifier, stem: str = "completion", **options: Any) -> Classifier:
+    """A copy of a trained classifier with another stem that starts from its kernel.
+
+    With ``completion`` the plain network answers any subset as if its missing channels had been estimated from the
+    present ones, using the correlations that the model's channels carry; the full set's answers stay as they are.
+
+    Args:
+        model: a classifier whose stem has one kernel of (out, C, kh, kw): ``static`` or built on it.
+        stem: one of ``list_stems()``.
+        options: the stem's keyword options.
+
+    Raises:
+        ValueError: the model's stem has no such kernel, or a name or option is unknown.
+    """
+    old = model.stem
+    if not isinstance(old, StaticStem):
+        raise ValueError(
+            f"the model's {type(old).__name__} has no single kernel to start from; "
+            "train a network with the static stem, or the new one from the start"
+        )
+    new = build_stem(
+        stem,
+        old.weight.detach(),
+        None if old.bias is None else old.bias.detach(),
+        old.geometry,
+        correlation=input_covariance(model.channels, model.spec.normalisation),
+        **{"offset": input_offset(model.channels, model.spec.normalisation), **options},
+    )
+    adapted = copy.deepcopy(model)
+    for module in adapted.modules():
+        if isinstance(module, StemSlot):
+            module.stem = new
+    adapted.spec = replace(model.spec, stem=stem, stem_options=dict(options))
+    return adapted.train(model.training)
