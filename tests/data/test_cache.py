@@ -25,13 +25,13 @@ OTHER = np.random.default_rng(9).integers(0, 256, (3, 6, 6), dtype=np.uint8)
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The files that were decoded into the cache, by content."""
     seen: list[bytes] = []
-    read = build.read_pixels
+    read = build.read
 
     def count(data: bytes, settings):
         seen.append(data)
         return read(data, settings)
 
-    monkeypatch.setattr(build, "read_pixels", count)
+    monkeypatch.setattr(build, "read", count)
     return seen
 
 
@@ -181,13 +181,13 @@ def test_what_a_killed_process_left_is_never_used_and_cleared_away(lists: Path, 
         f"""
         import os
         from anychannel.data import build, load_dataset
-        read, calls = build.read_pixels, []
+        read, calls = build.read, []
         def die(data, settings):
             calls.append(1)
             if len(calls) == 5:
                 os._exit(9)
             return read(data, settings)
-        build.read_pixels = die
+        build.read = die
         load_dataset({str(lists)!r})
         """,
         cache_dir,
@@ -264,7 +264,7 @@ def many_files(root: Path) -> Path:
 
 def test_an_interrupt_drops_the_work_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(build, "count_workers", lambda: 1)
-    read, calls = build.read_pixels, []
+    read, calls = build.read, []
 
     def slowly(data: bytes, settings):
         calls.append(data)
@@ -280,7 +280,7 @@ def test_an_interrupt_drops_the_work_that_waits(tmp_path: Path, monkeypatch: pyt
         yield advance
 
     root = many_files(tmp_path)
-    monkeypatch.setattr(build, "read_pixels", slowly)
+    monkeypatch.setattr(build, "read", slowly)
     monkeypatch.setattr(build, "progress_bar", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load_dataset(root, channels="grey")

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from anychannel.data.cache import Arrays, check_space
+from anychannel.data.content import digest_content
 from anychannel.data.dataset import SPLITS
-from anychannel.data.decode import ReadSettings, read_pixels
-from anychannel.data.digests import digest_bytes
+from anychannel.data.decode import ReadSettings, read
+from anychannel.data.decoded import Decoded, Scaling
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import ImageError, Problems
 from anychannel.data.tiff import quiet
@@ -27,13 +28,15 @@ class Template:
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     path: str
+    scaling: Scaling | None = None
 
-    def check(self, pixels: np.ndarray) -> None:
-        """Refuse an image of another number type or shape.
+    def check(self, image: Decoded, *, scaled: bool) -> None:
+        """Refuse an image of another number type or shape, or, unless it was applied, of another scale.
 
         Raises:
             ImageError: it says what differs from which file.
         """
+        pixels = image.pixels
         if pixels.dtype != self.dtype:
             raise ImageError(
                 f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype.name}",
@@ -45,6 +48,21 @@ class Template:
                 f"it is {height} x {width} pixels, but {self.path} is {other_height} x {other_width}",
                 "give a size, to which all are brought",
             )
+        if image.scaling != self.scaling and not scaled:
+            raise ImageError(
+                f"it declares {describe_scaling(image.scaling)}, but {self.path} {describe_scaling(self.scaling)}, so "
+                "that equal values mean different things",
+                "give scaled=True to use physical values",
+            )
+
+
+def describe_scaling(scaling: Scaling | None) -> str:
+    """``scale 0.0001 and offset -0.1`` of the first channel, and how many differ from it."""
+    if scaling is None:
+        return "no scale and offset"
+    (scale, offset), *others = scaling
+    more = ", ..." * any(pair != (scale, offset) for pair in others)
+    return f"scale {scale:g} and offset {offset:g}{more}"
 
 
 def find_template(listing: Listing, digests: Mapping[str, str], settings: ReadSettings) -> Template | None:
@@ -52,10 +70,10 @@ def find_template(listing: Listing, digests: Mapping[str, str], settings: ReadSe
     for _, entry in listing.entries:
         if entry.path in digests:
             try:
-                pixels = read_pixels((listing.root / entry.path).read_bytes(), settings)
+                image = read(listing.read(entry), settings)
             except (ImageError, OSError):
                 continue
-            return Template(pixels.shape, pixels.dtype, entry.path)
+            return Template(image.pixels.shape, image.pixels.dtype, entry.path, image.scaling)
     return None
 
 
@@ -94,14 +112,14 @@ def decode_all(
         failures = []
         for split, row, entry in chunk:
             try:
-                data = (listing.root / entry.path).read_bytes()
-                if digest_bytes(data) != digests[entry.path]:
+                data = listing.read(entry)
+                if digest_content(data) != digests[entry.path]:
                     raise ImageError("it changed while the data was being read", "load again once nothing writes to it")
-                pixels = read_pixels(data, settings)
+                image = read(data, settings)
                 if template is not None:
-                    template.check(pixels)
+                    template.check(image, scaled=settings.scaled)
                 if arrays:
-                    arrays[split][row] = pixels
+                    arrays[split][row] = image.pixels
             except ImageError as error:
                 failures.append((entry, error))
             except OSError as error:

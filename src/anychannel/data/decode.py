@@ -1,15 +1,15 @@
 """One image file to an array of channels, with nothing converted on the way.
 
-TIFF goes to ``tifffile``, 16-bit PNG to ``imagecodecs`` (Pillow would cut it to 8 bit), the rest to Pillow. A file
-whose content is not plainly one array of channels (palette, CMYK, transparency, animation, unusual number types) is
-refused with what to do about it.
+TIFF goes to ``tifffile``, GeoTIFF to ``rasterio``, OME-Zarr to ``zarr``, ``.npy`` to NumPy, 16-bit PNG to
+``imagecodecs`` (Pillow would cut it to 8 bit), the rest to Pillow. A file whose content is not plainly one array of
+channels (palette, CMYK, transparency, animation, numbers that float32 cannot hold) is refused with what to do about it.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,19 +17,23 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageFile
 
-from anychannel.channels import parse_names
+from anychannel.channels import ChannelSet, as_channel_set
+from anychannel.data.band_names import check_names
+from anychannel.data.content import Content, read_content
+from anychannel.data.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
+from anychannel.data.numpy_files import NPY_SIGNATURE, decode_npy
+from anychannel.data.ome import decode_ome_zarr
 from anychannel.data.orientation import ORIENTATION_TAG, orient
 from anychannel.data.problems import DataError, ImageError
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.tiff import TIFF_SIGNATURES, check_layout, damaged, decode_tiff
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-"""Names of files that a folder of images may hold. What decides how a file is read is its content."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".npy", ".zarr")
+"""Names of files, and of OME-Zarr folders, that are images. How one is read, its content decides."""
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
-DTYPES = ("uint8", "uint16", "float32")
 
 REFUSED_MODES = {
     "1": "a black-and-white bitmap",
@@ -52,61 +56,84 @@ class ReadSettings:
     Args:
         channels: names of the files' channels in file order; None accepts any number.
         size: side of the square to which images are brought; None keeps the files' size.
-        layout: ``planar`` or ``interleaved``, for TIFFs that do not tell; None asks where it is needed.
+        layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not tell; None asks where it is needed.
+        nodata: what to do with values that a file marks as no data; see ``fill_missing``.
+        scaled: turn stored into physical values by the scale and offset that the files declare.
+        check_names: refuse a file that names its channels otherwise.
+        kinds: what the channels show, where known, which a file may name them by.
     """
 
     channels: tuple[str, ...] | None = None
     size: int | None = None
     layout: str | None = None
+    nodata: float | str | None = None
+    scaled: bool = False
+    check_names: bool = True
+    kinds: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         check_layout(self.layout)
         if self.size is not None and self.size < 1:
             raise ValueError(f"size is the side of the images in pixels, at least 1, or None, got {self.size}")
+        if isinstance(self.nodata, str) and self.nodata != "keep":
+            raise ValueError(f"nodata is 'keep', a number, or None to refuse such values, got {self.nodata!r}")
+
+    def naming(self, channels: ChannelSet) -> ReadSettings:
+        """The same settings for files that hold these channels."""
+        return replace(self, channels=channels.names, kinds=channels.kinds)
+
+    def beyond_size(self) -> dict[str, object]:
+        """The settings beside size and layout that shape pixels, where they are not the default: for a cache's key."""
+        nodata: dict[str, object] = {} if self.nodata is None else {"nodata": self.nodata}
+        return nodata | ({"scaled": True} if self.scaled else {})
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded file: (C, H, W) pixels, and what its channels are where the format says so (``"RGB"``), else ""."""
-
-    pixels: np.ndarray
-    meaning: str
-
-
-def decode(data: bytes, settings: ReadSettings) -> Decoded:
+def decode(data: Content, settings: ReadSettings) -> Decoded:
     """Decode a file's bytes and check what is in it.
 
     Raises:
         ImageError: the bytes cannot be decoded, or not without a conversion; the number of channels is not the one
-            named; the number type is not uint8, uint16 or float32; a value is not finite.
+            named, or the file names them otherwise; values are marked as no data, not finite, or of a type that
+            changes them.
+        MissingExtraError: a package that reads this format is not installed.
     """
     if not data:
         raise ImageError("the file is empty (zero bytes)", "replace or remove it")
-    if data[:8] == PNG_SIGNATURE and PNG_END not in data:
-        raise damaged("its end is missing")
-    if data[:4] in TIFF_SIGNATURES:
-        pixels, meaning = decode_tiff(
-            data, None if settings.channels is None else len(settings.channels), settings.layout
-        )
-    elif data[:8] == PNG_SIGNATURE and data[24:25] == b"\x10":
-        pixels, meaning = decode_png16(data)
-    else:
-        pixels, meaning = decode_with_pillow(data)
-    if pixels.dtype.name not in DTYPES:
-        raise ImageError(
-            f"it holds {pixels.dtype.name} values",
-            f"convert it to one of {', '.join(DTYPES)} in the scale that you want",
-        )
-    names = settings.channels
+    found = find_pixels(data, settings)
+    pixels, names = found.pixels, settings.channels
     if names is not None and len(pixels) != len(names):
-        kind = f" ({meaning})" if meaning else ""
+        kind = f" ({found.meaning})" if found.meaning else ""
         raise ImageError(
             f"it has {count_channels(len(pixels))}{kind}, but {len(names)} expected ({', '.join(names)})",
-            channel_fix(meaning),
+            channel_fix(found.meaning),
         )
+    if names is not None and settings.check_names and len(found.names) == len(names):
+        check_names(found.names, names, settings.kinds)
+    pixels = apply_scaling(pixels, found.scaling) if settings.scaled else bring_to_known_type(pixels)
+    pixels = fill_missing(pixels, found.missing, settings.nodata)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError("it holds NaN or infinite values", "replace them with the value that marks no data")
-    return Decoded(pixels.astype(pixels.dtype.newbyteorder("="), copy=False), meaning)
+    return replace(found, pixels=pixels)
+
+
+def find_pixels(data: Content, settings: ReadSettings) -> Decoded:
+    """Hand the content to the decoder for its format.
+
+    Raises:
+        ImageError: it cannot be decoded, or not without a conversion.
+    """
+    if not isinstance(data, bytes):
+        return decode_ome_zarr(data)
+    if data[:8] == PNG_SIGNATURE and PNG_END not in data:
+        raise damaged("its end is missing")
+    expected = None if settings.channels is None else len(settings.channels)
+    if data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE:
+        return decode_npy(data, expected, settings.layout)
+    if data[:4] in TIFF_SIGNATURES:
+        return decode_tiff(data, expected, settings.layout)
+    if data[:8] == PNG_SIGNATURE and data[24:25] == b"\x10":
+        return Decoded(*decode_png16(data))
+    return Decoded(*decode_with_pillow(data))
 
 
 def count_channels(count: int) -> str:
@@ -167,30 +194,36 @@ def unreadable(error: Exception) -> ImageError:
     return damaged("not an image in a known format" if "cannot identify image file" in reason else reason)
 
 
-def read_pixels(data: bytes, settings: ReadSettings) -> np.ndarray:
-    """Decode and bring to size: (C, H, W), contiguous.
+def read(data: Content, settings: ReadSettings) -> Decoded:
+    """Decode and bring to size: pixels (C, H, W), contiguous.
 
     Raises:
         ImageError: see ``decode``.
     """
-    pixels = decode(data, settings).pixels
-    return np.ascontiguousarray(pixels) if settings.size is None else resize_and_crop(pixels, settings.size)
+    found = decode(data, settings)
+    pixels = found.pixels
+    pixels = np.ascontiguousarray(pixels) if settings.size is None else resize_and_crop(pixels, settings.size)
+    return replace(found, pixels=pixels)
 
 
 def read_image(
     path: str | Path,
     *,
-    channels: str | Sequence[str],
+    channels: ChannelSet | str | Sequence[str],
     size: int | None = None,
     layout: str | None = None,
+    nodata: float | str | None = None,
+    scaled: bool = False,
+    check_names: bool = True,
 ) -> np.ndarray:
     """Read one image as ``load_dataset`` does.
 
     Args:
-        path: JPEG, PNG, TIFF, BMP or WebP file.
-        channels: names of the file's channels in file order.
+        path: JPEG, PNG, TIFF, BMP, WebP or NumPy file, or an OME-Zarr folder.
+        channels: names of the file's channels in file order, or a sensor (see ``as_channel_set``).
         size: height and width in pixels to which it is resized and cropped; None keeps its size.
-        layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C), where a TIFF does not tell.
+        layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C), where a TIFF or array does not tell.
+        nodata, scaled, check_names: as ``load_dataset``.
 
     Returns:
         (C, H, W) uint8, uint16 or float32 in the file's own units.
@@ -198,12 +231,12 @@ def read_image(
     Raises:
         DataError: the file is missing, cannot be decoded or holds something else than these channels.
     """
-    settings = ReadSettings(parse_names(channels), size, layout)
+    settings = ReadSettings(None, size, layout, nodata, scaled, check_names).naming(as_channel_set(channels))
     try:
-        data = Path(path).read_bytes()
+        data = read_content(Path(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     try:
-        return read_pixels(data, settings)
+        return read(data, settings).pixels
     except ImageError as error:
         raise DataError(f"{path}: {error}") from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from stat import S_ISREG
 
+from anychannel.data.content import Stamp, digest_content, read_content, stamp_content
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import Problems
 from anychannel.data.workers import chunked, count_workers
@@ -17,13 +16,6 @@ from anychannel.progress import progress_bar
 
 SETTLED_NS = 2_000_000_000
 """A file changed so shortly before it was read may change again within its clock's tick: do not remember it."""
-
-Stamp = tuple[int, int]
-
-
-def digest_bytes(data: bytes) -> str:
-    """BLAKE2b of a file's bytes, 128 bits in hexadecimal."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def digest_files(
@@ -81,26 +73,25 @@ def digest_files(
 def stamp_of(root: Path, entry: Entry, problems: Problems) -> Stamp | None:
     """Size in bytes and time of change in ns, or None where the file is of no use."""
     try:
-        status = (root / entry.path).stat()
+        stamp = stamp_content(root / entry.path)
     except FileNotFoundError:
         problems.add(entry.place, "the file is missing", "restore it, or remove its line")
         return None
     except (OSError, ValueError) as error:
         problems.add(entry.place, f"cannot be read ({error})", "correct the path or the file's permissions")
         return None
-    if not S_ISREG(status.st_mode):
+    if stamp is None:
         problems.add(entry.place, "it is not a file", "list files, not folders")
-        return None
-    if status.st_size == 0:
+    elif stamp[0] == 0:
         problems.add(entry.place, "the file is empty (zero bytes)", "replace or remove it")
         return None
-    return status.st_size, status.st_mtime_ns
+    return stamp
 
 
 def read_digest(file: Path) -> str | OSError:
     """Digest of a file's content, or what kept it from being read."""
     try:
-        return digest_bytes(file.read_bytes())
+        return digest_content(read_content(file))
     except OSError as error:
         return error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from anychannel.data.content import is_folder_image
 from anychannel.data.dataset import SPLITS
 from anychannel.data.decode import SUFFIXES
 from anychannel.data.list_files import read_names
@@ -28,14 +29,23 @@ JUNK = ("thumbs.db", "desktop.ini")
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders directly inside, hidden ones left out, in alphabetical order."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Folders directly inside that are no image, hidden ones left out, in alphabetical order."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and not is_folder_image(path)
+    )
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files at any depth, in a fixed order; hidden ones and those that desktops leave behind are left out."""
+    """All files at any depth, in a fixed order; hidden ones and those that desktops leave behind are left out.
+
+    A folder that is one image counts as a file.
+    """
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in visible if not is_folder_image(Path(name)))
+        files += [name for name in visible if is_folder_image(Path(name))]
         for name in sorted(files):
             if not name.startswith(".") and name.lower() not in JUNK:
                 yield Path(place, name)

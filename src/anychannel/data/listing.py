@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from anychannel.data.content import Content, read_content
 from anychannel.data.dataset import SPLITS
 from anychannel.data.problems import DataError, Problems
 
@@ -45,6 +46,14 @@ class Listing:
     def entries(self) -> list[tuple[str, Entry]]:
         """(split, entry) of every image: train, val, test, each in its order."""
         return [(split, entry) for split in SPLITS for entry in self.splits[split]]
+
+    def read(self, entry: Entry) -> Content:
+        """An image's bytes.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return read_content(self.root / entry.path)
 
 
 def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
+from anychannel.data.band_names import telling
 from anychannel.data.bands import DEFAULT_BANDS, make_bands, parse_count
 from anychannel.data.build import decode_all
 from anychannel.data.cache import make_key, memory_path, open_or_build, resolve_cache_dir
@@ -44,6 +45,9 @@ def load_dataset(
     verify: bool = False,
     layout: str | None = None,
     form: str | None = None,
+    nodata: float | str | None = None,
+    scaled: bool = False,
+    check_names: bool = True,
 ) -> ImageDataset:
     """Load a data set. Files are decoded once, into a cache on disk; later loads open it.
 
@@ -51,15 +55,19 @@ def load_dataset(
         source: a folder (with list files, or one folder a class), or a name in ``list_datasets()``, as ``bands:8``;
             a folder of that name is ``./bands``.
         channels: names of the files' channels in the files' order, or a sensor (see ``as_channel_set``). None takes
-            the folder's ``channels.txt``, else R, G, B for 8-bit RGB files.
+            the folder's ``channels.txt``, else the files' own names, else R, G, B for 8-bit RGB files.
         size: side of the square to which images are resized and cropped; None keeps the files' size, one for all.
         classes: use only the first so many classes, or those named; labels are counted anew in that order.
         cache_dir: folder of the cache; None takes ``$ANYCHANNEL_CACHE``, else ``~/.cache/anychannel``.
         seed: decides the split of class folders without one, and the embedded data.
         progress: show bars with the time left on standard error.
         verify: read every file again, even if neither its size nor its time of change differs from the last load's.
-        layout: ``planar`` or ``interleaved``, for TIFFs that do not say which axis holds their channels.
+        layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not say which axis holds their channels.
         form: ``lists`` or ``folders``, for folders that look like both.
+        nodata: for files that mark values as no data: None refuses them, ``"keep"`` takes them as they are, a number is
+            put in their place.
+        scaled: turn stored into physical values (float32) by the scale and offset that the files declare.
+        check_names: refuse files whose own names of their channels contradict the names given.
 
     Raises:
         DataError: the folder cannot be read as a data set, or lists every file that cannot be used, with the fix.
@@ -69,11 +77,14 @@ def load_dataset(
     Warns:
         UserWarning: names channels that are constant, or classes without an image, over the training split.
     """
-    ReadSettings(None, size, layout)
+    settings = ReadSettings(None, size, layout, nodata, scaled, check_names)
     name = split_name(source) if isinstance(source, str) else None
     if name is not None:
-        if layout is not None or form is not None:
-            raise ValueError(f"layout and form tell how to read a folder, but {source!r} is embedded; leave them out")
+        if form is not None or settings != ReadSettings(size=size):
+            raise ValueError(
+                f"layout, form, nodata, scaled and check_names tell how to read files, but {source!r} is embedded; "
+                "leave them out"
+            )
         return load_bands(name[1], channels=channels, size=size, classes=classes, seed=seed)
     root = find_folder(source)
     problems = Problems()
@@ -82,8 +93,8 @@ def load_dataset(
     cache = resolve_cache_dir(cache_dir)
     digests = digest_files(listing, memory_path(cache, root), problems, verify=verify, progress=progress)
     check_contents(listing, digests, problems)
-    named = name_channels(channels, listing, digests, layout)
-    settings = ReadSettings(named.names, size, layout)
+    named = name_channels(channels, listing, digests, settings)
+    settings = settings.naming(named)
     if problems:
         decode_all(listing, digests, settings, None, problems, progress=progress)
         problems.raise_if_any(root)
@@ -95,7 +106,7 @@ def load_dataset(
         return measure(arrays["train"])
 
     contents = {split: [digests[entry.path] for entry in listing.splits[split]] for split in SPLITS}
-    key = make_key(contents, channels=len(named), size=size, layout=layout)
+    key = make_key(contents, channels=len(named), size=size, layout=layout, **settings.beyond_size())
     cached = open_or_build(cache, key, {split: len(contents[split]) for split in SPLITS}, build)
     splits = {
         split: Split(
@@ -169,9 +180,12 @@ def assemble(
 
 
 def name_channels(
-    channels: ChannelSet | str | Sequence[str] | None, listing: Listing, digests: Mapping[str, str], layout: str | None
+    channels: ChannelSet | str | Sequence[str] | None,
+    listing: Listing,
+    digests: Mapping[str, str],
+    settings: ReadSettings,
 ) -> ChannelSet:
-    """The channels' names: those given, else the folder's own, else R, G, B where the first readable file is RGB.
+    """The channels' names: those given, else the folder's, else the first readable file's, else R, G, B if it is RGB.
 
     Raises:
         DataError: nothing names the channels; it says how many there are.
@@ -184,9 +198,12 @@ def name_channels(
         if entry.path not in digests:
             continue
         try:
-            found = decode((listing.root / entry.path).read_bytes(), ReadSettings(layout=layout))
+            found = decode(listing.read(entry), settings)
         except (ImageError, OSError):
             continue
+        own = [name for name in telling(found.names) if name]
+        if len(own) == len(found.pixels):
+            return ChannelSet(tuple(own))
         if found.meaning == "RGB" and found.pixels.dtype == np.uint8:
             return RGB
         raise DataError(

@@ -1,4 +1,4 @@
-"""TIFF files of any number of channels: planar, interleaved, or one page a channel.
+"""TIFF files of any number of channels: planar, interleaved, or one page a channel; OME-TIFF names them.
 
 Which axis holds the channels is what the file says (samples per pixel, ImageJ, OME or tifffile metadata). Plain stacks
 of pages do not say it: a program that writes a (40, 40, 5) array without metadata makes 40 pages of 40 x 5. Such a file
@@ -16,8 +16,12 @@ from io import BytesIO
 import numpy as np
 import tifffile
 
+from anychannel.data.decoded import Decoded
+from anychannel.data.geotiff import decode_geotiff, is_geotiff
+from anychannel.data.ome import read_ome_xml
 from anychannel.data.orientation import ORIENTATION_TAG, orient
 from anychannel.data.problems import ImageError
+from anychannel.extras import MissingExtraError
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LAYOUTS = ("planar", "interleaved")
@@ -58,7 +62,7 @@ def check_layout(layout: str | None) -> None:
         raise ValueError(f"layout is {' or '.join(map(repr, LAYOUTS))}, or None to let the files tell, got {layout!r}")
 
 
-def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> tuple[np.ndarray, str]:
+def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> Decoded:
     """Decode a TIFF.
 
     Args:
@@ -67,7 +71,8 @@ def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> tuple[
         layout: ``planar`` or ``interleaved``, used only where the file does not tell which axis holds the channels.
 
     Returns:
-        (C, H, W) pixels, and ``"RGB"``, ``"RGB with alpha"``, ``"greyscale"`` or ``""``.
+        Pixels (C, H, W); ``"RGB"``, ``"RGB with alpha"``, ``"greyscale"`` or ``""``; and the names that OME or GDAL
+        metadata give the channels.
 
     Raises:
         ImageError: the file is damaged, holds images of several sizes, or its channel axis cannot be told.
@@ -83,6 +88,9 @@ def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> tuple[
             ):
                 what, fix = REFUSED_PHOTOMETRIC[page.photometric.name]
                 raise ImageError(f"it is {what}", fix)
+            if is_geotiff(page):
+                return decode_geotiff(data)
+            names = read_ome_xml(tiff.ome_metadata) if tiff.ome_metadata else ()
             images = [series for series in tiff.series if not series.keyframe.is_reduced]
             if len(images) != 1:
                 shapes = " and ".join(" x ".join(map(str, series.shape)) for series in images[:3])
@@ -92,13 +100,13 @@ def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> tuple[
             axes = series.axes
             is_rgb = page.photometric.name in ("RGB", "YCBCR") and "S" in axes
             tag = page.tags.get(ORIENTATION_TAG)
-    except ImageError:
+    except (ImageError, MissingExtraError):
         raise
     except DAMAGED as error:
         raise damaged(str(error).strip().split("\n")[0] or type(error).__name__) from error
     pixels = channels_first(pixels, axes, expected, layout)
     meaning = {3: "RGB", 4: "RGB with alpha"}.get(len(pixels), "") if is_rgb else "greyscale" * (len(pixels) == 1)
-    return orient(pixels, 1 if tag is None else int(tag.value)), meaning
+    return Decoded(orient(pixels, 1 if tag is None else int(tag.value)), meaning, names)
 
 
 def check_complete(tiff: tifffile.TiffFile, data: bytes) -> None:

@@ -13,6 +13,9 @@ from anychannel.data import read_image, to_tensor
 from anychannel.models import load_model
 from anychannel.runs.execute import read_config
 
+READING = ("layout", "nodata", "scaled", "check_names")
+"""Options under which a run read its data, that hold for new files too."""
+
 
 @torch.no_grad()
 def predict_files(
@@ -30,7 +33,7 @@ def predict_files(
         images: files that hold just ``channels``.
         channels: names in the files' order; None means the run's full set.
         top: classes to return for each image.
-        layout: ``planar`` or ``interleaved``, where a TIFF does not say.
+        layout: ``planar`` or ``interleaved``, where a TIFF does not say; None takes the run's own.
 
     Returns:
         For each file ``{"path", "channels", "top": [{"class", "probability"}]}``, best class first.
@@ -42,11 +45,15 @@ def predict_files(
     model = load_model(folder)
     config = read_config(folder)
     names = model.channels.names if channels is None else parse_names(channels)
-    model.channels.positions(names)
+    known = model.channels
+    known.positions(names)
+    reading = {key: value for key, value in config.data_options.items() if key in READING}
+    if layout is not None:
+        reading["layout"] = layout
     classes = model.classes or tuple(str(index) for index in range(model.spec.num_classes))
     results = []
     for path in images:
-        pixels = read_image(path, channels=names, size=config.size, layout=layout)
+        pixels = read_image(path, channels=known.select(names), size=config.size, **reading)
         logits = model(to_tensor(pixels)[None], channels=names)
         probabilities = torch.softmax(logits.float(), dim=1)[0]
         best = probabilities.topk(min(top, len(classes)))

@@ -1,0 +1,66 @@
+"""The bytes of an image: one file, or for OME-Zarr a folder of files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+
+Content = bytes | Mapping[str, bytes]
+"""A file's bytes, or those of a folder's files by relative path."""
+
+FOLDER_SUFFIXES = (".zarr",)
+"""Names of folders that are one image each."""
+
+Stamp = tuple[int, int]
+"""Size in bytes and time of the last change in ns."""
+
+
+def is_folder_image(path: Path) -> bool:
+    """Whether a folder of this name is one image."""
+    return path.suffix.lower() in FOLDER_SUFFIXES
+
+
+def inner_files(folder: Path) -> Iterator[Path]:
+    """All files of a folder image, in a fixed order."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            yield Path(place, name)
+
+
+def read_content(path: Path) -> Content:
+    """Everything that an image consists of.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if path.is_dir() and is_folder_image(path):
+        return {file.relative_to(path).as_posix(): file.read_bytes() for file in inner_files(path)}
+    return path.read_bytes()
+
+
+def digest_content(content: Content) -> str:
+    """BLAKE2b of an image's bytes, 128 bits in hexadecimal; of a folder, of its files' names and digests."""
+    if isinstance(content, bytes):
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+    listed = "".join(f"{digest_content(content[name])} {name}\n" for name in sorted(content))
+    return hashlib.blake2b(listed.encode(), digest_size=16).hexdigest()
+
+
+def stamp_content(path: Path) -> Stamp | None:
+    """Size and last change of an image, of a folder those of all its files; None where it is neither file nor folder.
+
+    Raises:
+        OSError, ValueError: the path leads nowhere or cannot be looked at.
+    """
+    status = path.stat()
+    if S_ISREG(status.st_mode):
+        return status.st_size, status.st_mtime_ns
+    if S_ISDIR(status.st_mode) and is_folder_image(path):
+        inner = [file.stat() for file in inner_files(path)]
+        changed = max([status.st_mtime_ns, *(one.st_mtime_ns for one in inner)])
+        return sum(one.st_size for one in inner), changed
+    return None

@@ -1,0 +1,32 @@
+"""NumPy arrays in files: ``.npy``, (H, W), (C, H, W) or (H, W, C)."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+
+from anychannel.data.decoded import Decoded
+from anychannel.data.problems import ImageError
+from anychannel.data.tiff import channels_first
+
+NPY_SIGNATURE = b"\x93NUMPY"
+
+
+def decode_npy(data: bytes, expected: int | None, layout: str | None) -> Decoded:
+    """Decode an array; which axis holds the channels is told by their number, else by ``layout``, never guessed.
+
+    Raises:
+        ImageError: it is damaged, holds objects, or its channel axis cannot be told.
+    """
+    try:
+        pixels = np.load(BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        if "pickle" in str(error) or "Object arrays" in str(error):
+            raise ImageError("it holds Python objects", "save an array of numbers") from error
+        raise ImageError(
+            f"it is truncated or damaged ({str(error).splitlines()[0]})", "replace or remove it"
+        ) from error
+    if pixels.ndim < 2:
+        raise ImageError(f"it is an array of shape {pixels.shape}", "save (C, H, W) or (H, W)")
+    return Decoded(channels_first(pixels, "Q" * pixels.ndim, expected, layout))
