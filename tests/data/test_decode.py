@@ -147,11 +147,53 @@ def test_a_missing_file_is_named(tmp_path: Path):
         read_image(tmp_path / "nowhere.png", channels="R")
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.float64, np.uint32])
-def test_other_number_types_are_refused_by_name(tmp_path: Path, dtype: type):
-    path = write_image(tmp_path / "image.tif", np.ones((2, 5, 5), dtype))
-    with pytest.raises(DataError, match=f"it holds {np.dtype(dtype).name} values; convert it to one of uint8, uint16,"):
+@pytest.mark.parametrize("layout", ["planar", "npy"])
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (np.int16, -32768),
+        (np.int8, -128),
+        (np.float16, 0.1),
+        (np.uint32, 2**24),
+        (np.int32, -(2**24)),
+        (np.float64, 0.5),
+    ],
+)
+def test_other_number_types_become_float32_where_no_value_changes(tmp_path: Path, dtype: type, value, layout: str):
+    pixels = np.full((2, 5, 5), value, dtype)
+    path = tmp_path / ("image.npy" if layout == "npy" else "image.tif")
+    if layout == "npy":
+        np.save(path, pixels)
+    else:
+        write_image(path, pixels)
+    read = read_image(path, channels="a,b")
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read.astype(np.float64), pixels.astype(np.float64))
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint32, 2**24 + 1), (np.float64, 0.1), (np.float64, 1e300)])
+def test_numbers_that_float32_cannot_hold_are_refused(tmp_path: Path, dtype: type, value):
+    path = write_image(tmp_path / "image.tif", np.full((2, 5, 5), value, dtype))
+    message = (
+        f"it holds {np.dtype(dtype).name} values that float32 cannot hold exactly; convert it to one of uint8, uint16"
+    )
+    with pytest.raises(DataError, match=message):
         read_image(path, channels="a,b")
+
+
+def test_an_array_tells_its_channel_axis_by_their_number_or_is_told(tmp_path: Path):
+    pixels = random_pixels(3, np.uint16)
+    np.save(tmp_path / "first.npy", pixels)
+    np.save(tmp_path / "last.npy", np.moveaxis(pixels, 0, -1))
+    for name in ("first", "last"):
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.npy", channels="a,b,c"), pixels)
+    np.save(tmp_path / "cube.npy", random_pixels(3, np.uint16, 5, 3))
+    with pytest.raises(DataError, match="does not say which axis holds its channels; give layout='planar'"):
+        read_image(tmp_path / "cube.npy", channels="a,b,c")
+    assert read_image(tmp_path / "cube.npy", channels="a,b,c", layout="interleaved").shape == (3, 3, 5)
+    np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
+    with pytest.raises(DataError, match="it holds Python objects; save an array of numbers"):
+        read_image(tmp_path / "objects.npy", channels="a")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
