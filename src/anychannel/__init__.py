@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anychannel.channels import ChannelError, ChannelSet, as_channel_set
-    from anychannel.data import DataError, ImageDataset, Split, list_datasets, load_dataset
+    from anychannel.data import DataError, ImageDataset, Split, dataset_from_arrays, list_datasets, load_dataset
     from anychannel.evaluation import Evaluation, evaluate
     from anychannel.models import (
         Classifier,
@@ -56,6 +56,7 @@ _HOMES = {
     "as_channel_set": "channels",
     "calibrate": "models",
     "create_model": "models",
+    "dataset_from_arrays": "data",
     "evaluate": "evaluation",
     "fit": "training",
     "list_datasets": "data",
@@ -88,6 +89,7 @@ __all__ = [
     "as_channel_set",
     "calibrate",
     "create_model",
+    "dataset_from_arrays",
     "evaluate",
     "fit",
     "list_datasets",

@@ -1,5 +1,6 @@
 """Data: files or an embedded data set -> decoded cache -> batches -> augmented batches."""
 
+from anychannel.data.arrays import dataset_from_arrays
 from anychannel.data.augment import augment
 from anychannel.data.batches import iterate_batches, to_tensor
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
@@ -14,6 +15,7 @@ __all__ = [
     "ImageDataset",
     "Split",
     "augment",
+    "dataset_from_arrays",
     "iterate_batches",
     "list_datasets",
     "load_dataset",

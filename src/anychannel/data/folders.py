@@ -126,7 +126,6 @@ def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str,
     splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
     for label, folder in enumerate(folders):
         entries = read_class(root, folder, label, problems)
-        held_out = max(1, round(HELD_OUT * len(entries)))
         if 0 < len(entries) < 3:
             problems.add(
                 f"{folder.name}/",
@@ -134,11 +133,17 @@ def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str,
                 "add images, at least 3 a class, or remove the folder",
             )
             continue
-        order = np.random.default_rng([seed, *folder.name.encode()]).permutation(len(entries))
-        cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out], "train": order[2 * held_out :]}
-        for split, rows in cuts.items():
-            splits[split] += [entries[row] for row in sorted(rows)]
+        for split, rows in cut(folder.name, len(entries), seed).items():
+            splits[split] += [entries[row] for row in rows]
     return classes, {split: tuple(entries) for split, entries in splits.items()}
+
+
+def cut(name: str, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Split the ``count`` images of class ``name`` 80 / 10 / 10 by the seed and the name: numbers by split."""
+    held_out = max(1, round(HELD_OUT * count))
+    order = np.random.default_rng([seed, *name.encode()]).permutation(count)
+    cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out], "train": order[2 * held_out :]}
+    return {split: np.sort(rows) for split, rows in cuts.items()}
 
 
 def read_class(root: Path, folder: Path, label: int, problems: Problems) -> list[Entry]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
+from anychannel.data.assemble import assemble
 from anychannel.data.band_names import telling
 from anychannel.data.bands import DEFAULT_BANDS, make_bands, parse_count
 from anychannel.data.build import decode_all
@@ -28,7 +28,7 @@ from anychannel.data.listing import (
 from anychannel.data.problems import DataError, ImageError, Problems
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.sources import find_folder, find_form, split_name
-from anychannel.data.statistics import Statistics, measure, with_statistics
+from anychannel.data.statistics import Statistics, measure
 
 RGB = ChannelSet(("R", "G", "B"))
 
@@ -155,28 +155,6 @@ def load_bands(
         pixels.update(np.ascontiguousarray(splits[split].images).data)
     statistics = measure(np.asarray(splits["train"].images))
     return assemble(f"bands:{count}", named or made.channels, kept, splits, statistics, pixels.hexdigest())
-
-
-def assemble(
-    name: str,
-    channels: ChannelSet,
-    classes: tuple[str, ...],
-    splits: Mapping[str, Split],
-    statistics: Statistics,
-    key: str,
-) -> ImageDataset:
-    """Put a data set together; ``key`` stands for its pixels in the fingerprint."""
-    labels = [splits[split].labels.tolist() for split in SPLITS]
-    identity = json.dumps([key, labels, classes, channels.names]).encode()
-    return ImageDataset(
-        name=name,
-        channels=with_statistics(channels, statistics),
-        classes=classes,
-        train=splits["train"],
-        val=splits["val"],
-        test=splits["test"],
-        fingerprint=hashlib.blake2b(identity, digest_size=16).hexdigest(),
-    )
 
 
 def name_channels(
