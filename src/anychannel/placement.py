@@ -16,4 +16,5 @@ def place(model: nn.Module, device: torch.device) -> None:
     with torch.no_grad():
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.ndim == 4:
-                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+                # copied, since contiguous() leaves the strides of a 1 x 1 kernel, and gradients come with the others
+                tensor.data = torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)

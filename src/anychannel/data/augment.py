@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from anychannel.processes import Share
+
 
 def augment(
     images: Tensor,
@@ -14,6 +16,8 @@ def augment(
     jitter: float,
     fill: Tensor,
     generator: torch.Generator,
+    share: Share | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Change a batch at random, each image in its own way.
 
@@ -31,24 +35,31 @@ def augment(
         jitter: largest relative change of brightness and of contrast, in [0, 1); 0 leaves values alone.
         fill: (C,) value outside the image, in the images' units.
         generator: the only source of randomness.
+        share, batch_size: the images are this process's share of a batch of ``batch_size``; they are changed as they
+            would be if one process had the whole batch. None: they are the whole batch.
 
     Returns:
         (B, C, H, W) float32, in the images' units and on their device; values are not clipped.
 
     Raises:
-        ValueError: a setting is out of range or ``fill`` has another number of channels.
+        ValueError: a setting is out of range, ``fill`` has another number of channels, or there are more or fewer
+            images than the share holds.
     """
-    batch, channels, _, _ = images.shape
+    channels = images.shape[1]
+    batch = len(images) if batch_size is None else batch_size
     if crop_padding < 0:
         raise ValueError(f"crop_padding is a number of pixels, 0 or more, got {crop_padding}")
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter is a fraction in [0, 1), got {jitter}")
     if fill.shape != (channels,):
         raise ValueError(f"fill needs one value for each of the {channels} channels, got shape {tuple(fill.shape)}")
-    device = images.device
-    shift = torch.randint(0, 2 * crop_padding + 1, (2, batch), generator=generator, device=generator.device).to(device)
-    mirrored = (torch.rand(batch, generator=generator, device=generator.device) < 0.5).to(device)
-    factors = torch.rand(2, batch, channels, 1, 1, generator=generator, device=generator.device).to(device)
+    device, source = images.device, generator.device
+    mine = torch.from_numpy((share or Share()).rows(batch)).to(source)
+    if len(mine) != len(images):
+        raise ValueError(f"a share of {len(mine)} of {batch} images was announced, got {len(images)} images")
+    shift = torch.randint(0, 2 * crop_padding + 1, (2, batch), generator=generator, device=source)[:, mine].to(device)
+    mirrored = (torch.rand(batch, generator=generator, device=source) < 0.5)[mine].to(device)
+    factors = torch.rand(2, batch, channels, 1, 1, generator=generator, device=source)[:, mine].to(device)
 
     result = images.to(torch.float32)
     if crop_padding or flip:

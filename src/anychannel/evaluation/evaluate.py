@@ -24,6 +24,7 @@ from anychannel.evaluation.result import Evaluation
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.hardware import choose_device, choose_precision
 from anychannel.models import Classifier
+from anychannel.processes import Share, gather_rows, on_main, share
 from anychannel.progress import progress_bar
 
 
@@ -37,6 +38,7 @@ def evaluate(
     precision: str | None = None,
     progress: bool = False,
     split: str = "test",
+    distributed: bool = False,
 ) -> Evaluation:
     """Score a classifier on each channel subset of the same images.
 
@@ -51,6 +53,8 @@ def evaluate(
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 where the hardware has it; None is fp32.
         progress: show a bar with the time left on standard error.
         split: which split of a data set is read, and the name under which the result is kept.
+        distributed: every process of the program calls this, each reads its share of the images, and all get the
+            whole result (see ``anychannel.processes``). False reads everything in the process that calls.
 
     Returns:
         Metrics, gaps and predictions. A subset that was not named, and that the model does not take, is recorded as
@@ -69,13 +73,15 @@ def evaluate(
     chosen, sampled, note = choose_subsets(held, subsets)
     whole = list(planes.values()) == list(range(images.images.shape[1]))
     where = None if device is None else choose_device(device)
+    own = share() if distributed else Share()
+    rows = own.rows(len(images))
     refused: dict[Subset, str] = {}
     tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in chosen}
     with borrowed(model, where) as target:
         form = choose_precision(precision or "fp32", target)
-        bar = progress_bar("evaluate", len(images) * len(chosen), show=progress)
+        bar = progress_bar("evaluate", len(rows) * len(chosen), show=progress and own.is_main)
         with bar as advance, torch.autocast(target.type, torch.bfloat16, enabled=form == "bf16"):
-            for pixels, _ in iterate_batches(images, batch_size):
+            for pixels, _ in iterate_batches(images, batch_size, order=rows):
                 batch = pixels.to(target).float()
                 batch = batch if whole else batch[:, list(planes.values())]
                 for subset in chosen:
@@ -87,7 +93,14 @@ def evaluate(
                                 raise
                             refused[subset] = str(error)
                     advance(len(batch))
-    probabilities = {held.key(subset): np.concatenate(tables[subset]) for subset in chosen if subset not in refused}
+    nothing = np.empty((0, model.spec.num_classes), dtype=np.float32)
+    if distributed:
+        refused = on_main(lambda: refused)  # it has an image whenever there is one, so it met every refusal
+    probabilities = {
+        held.key(subset): gather_rows(np.concatenate([nothing, *tables[subset]]), len(images), own)
+        for subset in chosen
+        if subset not in refused
+    }
     reasons = {held.key(subset): reason for subset, reason in refused.items()}
     classes = names or tuple(str(number) for number in range(model.spec.num_classes))
     return Evaluation(

@@ -27,7 +27,7 @@ class StemSlot(nn.Module):
             whole: Tensor = self.stem(images, parts[0].subset)
             return whole
         features = []
-        for part in parts:
+        for part in filter(len, parts):  # of several processes, some may have no image of a part
             rows = images[part.start : part.stop]
             shown = rows if len(part.subset) == rows.shape[1] else rows[:, list(part.subset)]
             features.append(self.stem(shown, part.subset))

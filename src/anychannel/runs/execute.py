@@ -14,6 +14,7 @@ from anychannel.evaluation import Evaluation, evaluate
 from anychannel.files import write_json, write_text
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
+from anychannel.processes import join, main_first, on_main, share
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import collect_examples
@@ -86,6 +87,9 @@ def train_run(
 ) -> Path:
     """Train, evaluate on test once with the best weights, and write the run's folder.
 
+    In a program that was started as several processes, each of them calls this: they train one network together, and
+    the main one writes the folder, which all of them have to see.
+
     Args:
         config: what to run.
         folder: where; it must be new or empty, unless ``resume``.
@@ -101,16 +105,49 @@ def train_run(
         RunError: the folder holds another run, or one that ``resume`` was not asked for.
         DataError, ConfigError, ValueError: data or a setting cannot be used; nothing has been written then.
     """
+    join(config.training.device)
     home = Path(folder)
-    if not prepare_folder(config, home, resume):
+    if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
-    dataset = load_data(config, cache_dir=cache_dir, progress=progress)
-    model = build_model(config, dataset)
+    dataset = main_first(lambda: load_data(config, cache_dir=cache_dir, progress=progress and share().is_main))
+    model, teacher = main_first(lambda: prepare_networks(config, dataset))
+    run = describe_run(config, home, dataset, model)
+    on_main(lambda: open_folder(config, home, run))
+    main_first(lambda: check_shared(home))
+    try:
+        result = fit(
+            model,
+            dataset.train,
+            dataset.val,
+            config.training,
+            teacher=teacher,
+            folder=home,
+            resume=resume,
+            progress=progress,
+        )
+        run |= summarise(result)
+        evaluation = read_test(config, home, dataset, progress=progress)
+        on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
+    except BaseException as error:
+        if share().is_main:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            write_json(home / "run.json", run | {"status": status, "error": str(error)})
+        raise
+    on_main(lambda: write_json(home / "run.json", run | {"status": "finished"}))
+    return home
+
+
+def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifier, Classifier | None]:
+    """The network to train and its teacher, once everything that is refused has been refused."""
     training = config.training
-    # refused before anything is written
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
-    teacher = None if config.teacher is None else load_model(config.teacher)
-    run: dict[str, Any] = {
+    return build_model(config, dataset), None if config.teacher is None else load_model(config.teacher)
+
+
+def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Classifier) -> dict[str, Any]:
+    """What ``run.json`` says from the start."""
+    training = config.training
+    return {
         "name": config.name or home.resolve().name,
         "report_name": config.report_name,
         "model": model.spec.model,
@@ -129,37 +166,43 @@ def train_run(
         "epochs_planned": training.epochs,
         "batch_size": training.batch_size,
         "seed": training.seed,
+        "processes": share().count,
         "status": "running",
     }
+
+
+def open_folder(config: RunConfig, home: Path, run: dict[str, Any]) -> None:
+    """Write what is known before training."""
     write_text(home / "config.toml", config.to_toml())
     append_command(home)
-    write_json(home / "environment.json", describe_environment(training.device, training.precision))
+    write_json(home / "environment.json", describe_environment(config.training.device, config.training.precision))
     write_json(home / "run.json", run)
-    try:
-        result = fit(
-            model,
-            dataset.train,
-            dataset.val,
-            training,
-            teacher=teacher,
-            folder=home,
-            resume=resume,
-            progress=progress,
+
+
+def check_shared(home: Path) -> None:
+    """Refuse a folder that this process does not share with the main one, before hours are spent.
+
+    Raises:
+        RunError: what the main process wrote is not there.
+    """
+    if not (home / "run.json").is_file():
+        raise RunError(
+            f"{home.resolve()} is not the folder that the main process writes the run to; give --out a folder on a "
+            "disk that all nodes share"
         )
-        run |= summarise(result)
-        evaluation = read_test(config, home, dataset, progress=progress)
-        write_json(
-            home / "examples.json",
-            collect_examples(dataset.test, dataset.channels.names, dataset.classes, evaluation.probabilities),
-        )
-        if cost:
-            write_json(home / "cost.json", measure_cost(config, home, dataset))
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        write_json(home / "run.json", run | {"status": "interrupted" if stopped else "failed", "error": str(error)})
-        raise
-    write_json(home / "run.json", run | {"status": "finished"})
-    return home
+
+
+def close_folder(
+    config: RunConfig, home: Path, dataset: ImageDataset, evaluation: Evaluation, *, cost: bool = True
+) -> None:
+    """Write what is known after training."""
+    evaluation.save(home)
+    write_json(
+        home / "examples.json",
+        collect_examples(dataset.test, dataset.channels.names, dataset.classes, evaluation.probabilities),
+    )
+    if cost:
+        write_json(home / "cost.json", measure_cost(config, home, dataset))
 
 
 def prepare_folder(config: RunConfig, home: Path, resume: bool) -> bool:
@@ -204,17 +247,16 @@ def summarise(result: FitResult) -> dict[str, Any]:
 
 
 def read_test(config: RunConfig, home: Path, dataset: ImageDataset, *, progress: bool = False) -> Evaluation:
-    """Evaluate the saved best weights on the test split and write the result into the run's folder."""
-    evaluation = evaluate(
-        load_model(home),
+    """Evaluate the saved best weights on the test split, of several processes each on its share."""
+    return evaluate(
+        main_first(lambda: load_model(home)),
         dataset.test,
         subsets=config.subsets,
         device=config.training.device,
         precision=config.training.precision,
         progress=progress,
+        distributed=True,
     )
-    evaluation.save(home)
-    return evaluation
 
 
 def measure_cost(config: RunConfig, home: Path, dataset: ImageDataset) -> dict[str, Any]:

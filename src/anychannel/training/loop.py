@@ -4,42 +4,42 @@
 
 It trains ``model`` in place and leaves it with the weights of the best validation epoch. With a folder it writes
 metrics (one row an epoch), the best and the last weights and checkpoints, and can go on where it was killed: it ends
-with bitwise the same weights on the same machine and settings. Hugging Face Accelerate does device, number format and
-distribution; each process takes its share of every batch.
+with bitwise the same weights on the same machine and settings. Of several processes (``anychannel.processes``), each
+takes its share of every batch, and all of them end with the weights that one process would end with.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from anychannel.channels import Subset
 from anychannel.data import Split, augment, iterate_batches
-from anychannel.hardware import choose_device, choose_precision
+from anychannel.hardware import choose_precision
 from anychannel.models.classifier import Classifier
 from anychannel.models.saving import save_model, save_weights
 from anychannel.placement import place
+from anychannel.processes import add_up, join, on_main, share, spread
 from anychannel.progress import progress_bar
-from anychannel.samplers import Part, create_sampler
+from anychannel.samplers import Part, create_sampler, share_parts
 from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
 from anychannel.training.distillation import own_teacher_rows, training_loss
 from anychannel.training.early_stopping import EarlyStopping
+from anychannel.training.joint_norms import joint_norms
 from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
 from anychannel.training.randomness import epoch_order, seeded, step_generator
 from anychannel.training.settings import TrainingSettings
+from anychannel.training.validation import COUNTED, count_answers, mean_figures, validate
 
 BEST = "weights/best.safetensors"
 LAST = "weights/last.safetensors"
@@ -57,29 +57,6 @@ class FitResult:
     best_epoch: int
     stopped_early: bool
     seconds: float
-
-
-@dataclass
-class Tally:
-    """Sums over the images seen: loss, correct answers, count; on the device, so that no step waits for them."""
-
-    sums: Tensor
-
-    @classmethod
-    def zero(cls, device: torch.device) -> Tally:
-        """Nothing seen yet."""
-        return cls(torch.zeros(3, dtype=torch.float64).to(device, torch.float32 if device.type == "mps" else None))
-
-    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Count a batch: its mean loss, logits (B, K) and targets (B,)."""
-        correct = (logits.argmax(1) == targets).sum()
-        count = torch.as_tensor(len(targets), device=correct.device)
-        self.sums += torch.stack([loss.detach().double() * count, correct.double(), count.double()]).to(self.sums.dtype)
-
-    def means(self, prefix: str) -> dict[str, float]:
-        """Mean loss and share of correct answers so far."""
-        loss, correct, count = self.sums.tolist()
-        return {f"{prefix}_loss": loss / max(count, 1), f"{prefix}_accuracy": correct / max(count, 1)}
 
 
 def fit(
@@ -115,16 +92,20 @@ def fit(
     home = None if folder is None else Path(folder)
     if len(train) < 2 or len(val) < 1:
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
-    accelerator = make_accelerator(options)
+    device, own = join(options.device), share()
+    bf16 = choose_precision(options.precision, device) == "bf16"
     sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
     stopping = EarlyStopping(options.monitor, patience=options.patience, min_delta=options.min_delta)
     batch_size = min(options.batch_size, len(train))
     steps = len(train) // batch_size
+    if batch_size < own.count:
+        raise TrainingError(f"a batch of {batch_size} images is too small for {own.count} processes; raise batch_size")
 
-    place(model, accelerator.device)
+    place(model, device)
     if teacher is not None:
         check_teacher(teacher, model)
-        place(teacher.eval(), accelerator.device)
+        place(teacher.eval(), device)
+    wrapped = spread(model)
     ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
     judged = model if ema is None else ema.module
     optimizer = create_optimizer(
@@ -136,20 +117,19 @@ def fit(
         total_steps=options.epochs * steps,
         warmup_steps=round(options.warmup_epochs * steps),
     )
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
     fill = torch.tensor(model.channels.mean, dtype=torch.float32)
 
     rows: list[dict[str, Any]] = []
-    first_epoch, first_step, tally, spent = 0, 0, Tally.zero(accelerator.device), 0.0
+    first_epoch, first_step, tally, spent = 0, 0, [0.0] * COUNTED, 0.0
     best_state = copy_state(judged)
 
     def checkpoint(epoch: int, step: int) -> None:
-        if home is None or not accelerator.is_main_process:
+        if home is None or not own.is_main:
             return
         state = {
             "epoch": epoch,
             "step": step,
-            "tally": tally.sums.cpu(),
+            "tally": tally,
             "spent": spent + time.monotonic() - epoch_start,
             "rows": rows,
             "model": model.state_dict(),
@@ -162,7 +142,7 @@ def fit(
         save_checkpoint(home, state)
 
     started = time.monotonic()
-    state = load_checkpoint(home) if resume and home is not None else None
+    state = on_main(lambda: load_checkpoint(home)) if resume and home is not None else None
     if state is not None:
         model.load_state_dict(state["model"])
         if ema is not None:
@@ -171,22 +151,24 @@ def fit(
         schedule.load_state_dict(state["schedule"])
         stopping.load_state_dict(state["stopping"])
         rows, first_epoch, first_step, spent = state["rows"], state["epoch"], state["step"], state["spent"]
-        tally.sums.copy_(state["tally"])
+        tally = [float(value) for value in state["tally"]]
         best_state = state["best"]
 
     total = options.epochs * steps
-    with progress_bar("training", total, done=first_epoch * steps + first_step, show=progress) as advance:
+    bar = progress_bar("training", total, done=first_epoch * steps + first_step, show=progress and own.is_main)
+    with bar as advance, joint_norms(synchronise=options.sync_norm) as norms:
         for epoch in range(first_epoch, options.epochs):
             if stopping.should_stop:
                 break
             epoch_start = last_checkpoint = time.monotonic()
             order = epoch_order(options.seed, epoch, len(train))[: steps * batch_size].reshape(steps, batch_size)
-            mine = order[first_step:, accelerator.process_index :: accelerator.num_processes]
+            mine = order[first_step:, own.rows(batch_size)]
             batches = iterate_batches(train, mine.shape[1], order=mine.reshape(-1))
             for step, (images, labels) in enumerate(batches, start=first_step):
                 generator = step_generator(options.seed, epoch, step)
-                parts = sampler(len(labels), generator)
-                targets = torch.cat([labels[part.start : part.stop] for part in parts]).to(accelerator.device)
+                batch_parts = sampler(batch_size, generator)
+                parts = share_parts(batch_parts, own)
+                targets = torch.cat([labels[part.start : part.stop] for part in parts]).to(device)
                 shown = augment(
                     images,
                     crop_padding=options.crop_padding,
@@ -194,10 +176,13 @@ def fit(
                     jitter=options.jitter,
                     fill=fill,
                     generator=generator,
-                ).to(accelerator.device, memory_format=torch.channels_last)
+                    share=own,
+                    batch_size=batch_size,
+                ).to(device, memory_format=torch.channels_last)
                 model.stem.anneal(epoch + step / steps)
                 wrapped.train()
-                with seeded(options.seed, 3, epoch, step), accelerator.autocast():
+                autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+                with seeded(options.seed, 3, epoch, step, own.index), autocast, norms:
                     logits = wrapped(shown, parts=parts).float()
                     answers, taught = find_teacher(teacher, shown, logits, parts, model.channels.full, options)
                 loss = training_loss(
@@ -209,10 +194,13 @@ def fit(
                     temperature=options.distill_temperature,
                     label_smoothing=options.label_smoothing,
                 )
-                if not torch.isfinite(loss):
-                    paths = [train.paths[i] for i in mine[step - first_step]]
-                    raise TrainingError(describe_failure(loss.item(), epoch, step, parts, model, paths))
-                accelerator.backward(loss)
+                counted = add_up(count_answers(loss, logits, targets)).tolist()
+                if not math.isfinite(counted[0]):
+                    paths = [train.paths[i] for i in order[step]]
+                    average = counted[0] / counted[2]
+                    raise TrainingError(describe_failure(average, epoch, step, batch_parts, model, paths))
+                # gradients are averaged over processes: this makes it the mean over all processes' images
+                (loss * (own.count * len(targets) / counted[2])).backward()
                 if options.clip_norm is not None:
                     clip_gradients(model.parameters(), options.clip_norm)
                 optimizer.step()
@@ -221,25 +209,24 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
                 if ema is not None:
                     ema.update(model, step=epoch * steps + step)
-                tally.add(loss, logits, targets)
+                tally = [so_far + new for so_far, new in zip(tally, counted, strict=True)]
                 advance()
                 if time.monotonic() - last_checkpoint > options.checkpoint_seconds and step + 1 < steps:
                     checkpoint(epoch, step + 1)
                     last_checkpoint = time.monotonic()
 
-            tally.sums = accelerator.reduce(tally.sums)
-            row: dict[str, Any] = {"epoch": epoch + 1, **tally.means("train")}
-            row |= validate(judged, val, accelerator, options.batch_size)
+            row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally, "train")}
+            row |= validate(judged, val, device, batch_size=options.batch_size, bf16=bf16)
             seconds = spent + time.monotonic() - epoch_start
             row |= {"lr": rate, "seconds": round(seconds, 3)}
             row["images_per_second"] = round(steps * batch_size / seconds, 1)
             row["best"] = stopping.update(epoch + 1, row)
             rows.append(row)
-            first_step, tally, spent = 0, Tally.zero(accelerator.device), 0.0
+            first_step, tally, spent = 0, [0.0] * COUNTED, 0.0
             if row["best"]:
                 best_state = copy_state(judged)
             epoch_start = time.monotonic()
-            if home is not None and accelerator.is_main_process:
+            if home is not None and own.is_main:
                 if row["best"]:
                     save_model(judged, home, weights=BEST)
                 save_weights(judged.state_dict(), home / LAST)
@@ -249,20 +236,10 @@ def fit(
             if on_epoch is not None:
                 on_epoch(row)
 
-    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     model.load_state_dict(best_state)
     model.eval()
     stopped = stopping.should_stop and len(rows) < options.epochs
     return FitResult(rows, stopping.best_epoch, stopped, time.monotonic() - started)
-
-
-def make_accelerator(options: TrainingSettings) -> Accelerator:
-    """An accelerator for the device and number format that were asked for."""
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    device = choose_device(options.device)
-    precision = choose_precision(options.precision, device)
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=device.type == "cpu")
 
 
 @torch.no_grad()
@@ -303,28 +280,6 @@ def check_teacher(teacher: Classifier, model: Classifier) -> None:
 def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:
     """The model's tensors as they are now, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-@torch.no_grad()
-def validate(model: Classifier, split: Split, accelerator: Accelerator, batch_size: int) -> dict[str, float]:
-    """Loss and accuracy on all channels; every image is counted once, whichever process holds it."""
-    model.eval()
-    rows = torch.arange(len(split))[accelerator.process_index :: accelerator.num_processes].numpy()
-    tally = Tally.zero(accelerator.device)
-    for images, labels in batches_of(split, batch_size, rows):
-        shown = images.to(accelerator.device).float().contiguous(memory_format=torch.channels_last)
-        with accelerator.autocast():
-            logits = model(shown).float()
-        targets = labels.to(accelerator.device)
-        tally.add(F.cross_entropy(logits, targets), logits, targets)
-    tally.sums = accelerator.reduce(tally.sums)
-    return tally.means("val")
-
-
-def batches_of(split: Split, batch_size: int, rows: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of the given rows; none where there are none."""
-    if len(rows):
-        yield from iterate_batches(split, batch_size, order=rows)
 
 
 def describe_failure(loss: float, epoch: int, step: int, parts: list[Part], model: Classifier, paths: list[str]) -> str:

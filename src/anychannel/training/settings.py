@@ -26,6 +26,9 @@ class TrainingSettings:
         clip_norm: largest norm of all gradients together; None does not clip.
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept;
             None keeps none.
+        sync_norm: of several processes, whether batch norms take their statistics over the images of all, as one
+            process would; False normalises each process's images by themselves, which is faster and, with few images
+            a process, another training.
         patience, min_delta, monitor: see ``EarlyStopping``.
         crop_padding: pixels by which a random crop may shift an image.
         flip: mirror half of the images left to right.
@@ -51,6 +54,7 @@ class TrainingSettings:
     label_smoothing: float = 0.1
     clip_norm: float | None = 5.0
     ema: float | None = None
+    sync_norm: bool = True
     patience: int | None = None
     min_delta: float = 0.0
     monitor: str = "val_accuracy"
