@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -90,11 +91,17 @@ def join(device: str = "auto") -> torch.device:
     return found
 
 
-def leave() -> None:
-    """Part from the other processes, once all have come this far; for the end of a program."""
-    if share().count > 1:
+def leave() -> Share:
+    """Part from the other processes, once all have come this far; for the end of a program.
+
+    Returns:
+        The share that this process had.
+    """
+    own = share()
+    if own.count > 1:
         dist.barrier()
         dist.destroy_process_group()
+    return own
 
 
 def share() -> Share:
@@ -205,6 +212,22 @@ def main_first(make: Callable[[], T]) -> T:
         dist.all_gather_object(messages, describe(error))
         raise_together(error, dict(enumerate(messages)))
     return value  # type: ignore[return-value]  # made in this process's turn
+
+
+@contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Say in plain words that an exchange failed because another process ended.
+
+    Raises:
+        ProcessError: in place of what the transport raises (gloo a RuntimeError, nccl a DistError).
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        broken = isinstance(error, dist.DistError) or "onnection" in str(error)
+        if share().count == 1 or not broken:
+            raise
+        raise ProcessError(f"another of the {share().count} processes stopped; its own message says why") from error
 
 
 def attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:

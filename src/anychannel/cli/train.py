@@ -83,6 +83,8 @@ def train(
 ) -> None:
     """Train a network, evaluate it on every channel subset, and write it all into one folder.
 
+    Started by torchrun or accelerate launch, it trains with all their processes and ends with the same weights.
+
     Test images are read once, after training, with the weights of the best validation epoch.
 
     Examples:
@@ -97,6 +99,8 @@ def train(
       --stem completion --out runs/tuned`
 
     - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
+
+    - `torchrun --nproc-per-node 8 -m anychannel train --data photos --batch-size 1024 --out runs/photos`
     """
     flags: dict[str, Any] = {
         "data": data,
@@ -128,6 +132,7 @@ def train(
     }
     with plain_errors():
         from anychannel.models.adapt import is_saved
+        from anychannel.processes import leave
         from anychannel.report import write_report
         from anychannel.runs import RunConfig, load_recipe, train_run
         from anychannel.runs.config import merge, nest, without_none
@@ -141,6 +146,8 @@ def train(
         home = train_run(
             RunConfig.from_dict(values), out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost
         )
+        if not leave().is_main:
+            return
         result = json.loads((home / "evaluation" / "test.json").read_text(encoding="utf-8"))
         for key, figures in result["subsets"].items():
             if "accuracy" in figures:

@@ -89,13 +89,15 @@ def evaluate(
                         try:
                             tables[subset].append(predict(model, batch, held, subset))
                         except ChannelError as error:
-                            if subsets is not None:
+                            if subsets is not None and own.count == 1:
                                 raise
                             refused[subset] = str(error)
                     advance(len(batch))
     nothing = np.empty((0, model.spec.num_classes), dtype=np.float32)
     if distributed:
         refused = on_main(lambda: refused)  # it has an image whenever there is one, so it met every refusal
+        if subsets is not None and refused:
+            raise ChannelError(next(iter(refused.values())))
     probabilities = {
         held.key(subset): gather_rows(np.concatenate([nothing, *tables[subset]]), len(images), own)
         for subset in chosen

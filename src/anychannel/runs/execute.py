@@ -14,7 +14,7 @@ from anychannel.evaluation import Evaluation, evaluate
 from anychannel.files import write_json, write_text
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
-from anychannel.processes import join, main_first, on_main, share
+from anychannel.processes import join, lost_processes_named, main_first, on_main, share
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import collect_examples
@@ -88,7 +88,7 @@ def train_run(
     """Train, evaluate on test once with the best weights, and write the run's folder.
 
     In a program that was started as several processes, each of them calls this: they train one network together, and
-    the main one writes the folder, which all of them have to see.
+    the main one reads and writes the folder; the others, perhaps on other machines, need not see it.
 
     Args:
         config: what to run.
@@ -105,7 +105,7 @@ def train_run(
         RunError: the folder holds another run, or one that ``resume`` was not asked for.
         DataError, ConfigError, ValueError: data or a setting cannot be used; nothing has been written then.
     """
-    join(config.training.device)
+    device = join(config.training.device)
     home = Path(folder)
     if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
@@ -113,21 +113,22 @@ def train_run(
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model)
     on_main(lambda: open_folder(config, home, run))
-    main_first(lambda: check_shared(home))
     try:
-        result = fit(
-            model,
-            dataset.train,
-            dataset.val,
-            config.training,
-            teacher=teacher,
-            folder=home,
-            resume=resume,
-            progress=progress,
-        )
-        run |= summarise(result)
-        evaluation = read_test(config, home, dataset, progress=progress)
-        on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
+        with lost_processes_named():
+            result = fit(
+                model,
+                dataset.train,
+                dataset.val,
+                config.training,
+                teacher=teacher,
+                folder=home,
+                resume=resume,
+                progress=progress,
+            )
+            run |= summarise(result)
+            best = load_model(home) if share().is_main else model  # fit left it with the same weights
+            evaluation = read_test(config, best, dataset, device=str(device), progress=progress)
+            on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
     except BaseException as error:
         if share().is_main:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -177,19 +178,6 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any]) -> None:
     append_command(home)
     write_json(home / "environment.json", describe_environment(config.training.device, config.training.precision))
     write_json(home / "run.json", run)
-
-
-def check_shared(home: Path) -> None:
-    """Refuse a folder that this process does not share with the main one, before hours are spent.
-
-    Raises:
-        RunError: what the main process wrote is not there.
-    """
-    if not (home / "run.json").is_file():
-        raise RunError(
-            f"{home.resolve()} is not the folder that the main process writes the run to; give --out a folder on a "
-            "disk that all nodes share"
-        )
 
 
 def close_folder(
@@ -246,13 +234,15 @@ def summarise(result: FitResult) -> dict[str, Any]:
     }
 
 
-def read_test(config: RunConfig, home: Path, dataset: ImageDataset, *, progress: bool = False) -> Evaluation:
-    """Evaluate the saved best weights on the test split, of several processes each on its share."""
+def read_test(
+    config: RunConfig, model: Classifier, dataset: ImageDataset, *, device: str, progress: bool = False
+) -> Evaluation:
+    """Evaluate a network on the test split, of several processes each on its share."""
     return evaluate(
-        main_first(lambda: load_model(home)),
+        model,
         dataset.test,
         subsets=config.subsets,
-        device=config.training.device,
+        device=device,
         precision=config.training.precision,
         progress=progress,
         distributed=True,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -46,6 +47,20 @@ def joint_norms(*, synchronise: bool = True) -> Iterator[AbstractContextManager[
     dist.destroy_process_group(group)
 
 
+@dataclass
+class Followed:
+    """A batch norm's running statistics, and copies of them that follow this process's images alone.
+
+    They are copies because the batch norm's gradient forbids to change in place what the forward pass was given.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    mean: Tensor
+    var: Tensor
+    shown: int = 0
+
+
 class JointNorms(TorchFunctionMode):
     """Makes the batch norms called inside its block work over all processes of a group.
 
@@ -60,7 +75,7 @@ class JointNorms(TorchFunctionMode):
         super().__init__()
         self.group = group
         self.synchronise = synchronise
-        self.shown: dict[int, tuple[Tensor, Tensor, int]] = {}
+        self.followed: dict[int, Followed] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -85,8 +100,10 @@ class JointNorms(TorchFunctionMode):
         if training and self.synchronise:
             return self.normalise(images, running_mean, running_var, weight, bias, momentum, eps)
         if training and running_mean is not None and running_var is not None:
-            earlier = self.shown.get(id(running_mean), (running_mean, running_var, 0))
-            self.shown[id(running_mean)] = (running_mean, running_var, earlier[2] + len(images))
+            fresh = Followed(running_mean, running_var, running_mean.clone(), running_var.clone())
+            own = self.followed.setdefault(id(running_mean), fresh)
+            own.shown += len(images)
+            running_mean, running_var = own.mean, own.var
         if training and len(images) == 0:
             return images
         return F.batch_norm(images, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -116,9 +133,9 @@ class JointNorms(TorchFunctionMode):
     ) -> None:
         """Combine the running statistics where the batches' were not."""
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        if kind is None and self.shown:
-            combine_running(list(self.shown.values()), self.group)
-        self.shown.clear()
+        if kind is None and self.followed:
+            combine_running(list(self.followed.values()), self.group)
+        self.followed.clear()
 
 
 @torch.no_grad()
@@ -189,22 +206,21 @@ class Normalise(torch.autograd.Function):
 
 
 @torch.no_grad()
-def combine_running(norms: list[tuple[Tensor, Tensor, int]], group: dist.ProcessGroup) -> None:
-    """Replace running statistics, in place, by the processes' averages, in one exchange.
+def combine_running(norms: list[Followed], group: dist.ProcessGroup) -> None:
+    """Set running statistics to the processes' averages, weighted by the images that each showed, in one exchange.
 
     Args:
-        norms: running mean, running variance, and how many images this process showed; the same batch norms in the
-            same order on all processes. Where no process showed one, it stays as it is.
+        norms: the same batch norms in the same order on all processes. Where no process showed one, it stays as it is.
         group: the processes.
     """
-    own = [torch.cat([mean * shown, var * shown, mean.new_tensor([shown])]) for mean, var, shown in norms]
+    own = [torch.cat([n.mean * n.shown, n.var * n.shown, n.mean.new_tensor([n.shown])]) for n in norms]
     flat = torch.cat(own)
     dist.all_reduce(flat, group=group)
-    for (mean, var, _), sums in zip(norms, torch.split(flat, [len(piece) for piece in own]), strict=True):
-        means, variances, shown = torch.split(sums, [len(mean), len(var), 1])
+    for norm, sums in zip(norms, torch.split(flat, [len(piece) for piece in own]), strict=True):
+        means, variances, shown = torch.split(sums, [len(norm.mean), len(norm.var), 1])
         seen = shown > 0
-        mean.copy_(torch.where(seen, means / shown, mean))
-        var.copy_(torch.where(seen, variances / shown, var))
+        norm.running_mean.copy_(torch.where(seen, means / shown, norm.running_mean))
+        norm.running_var.copy_(torch.where(seen, variances / shown, norm.running_var))
 
 
 def axes(images: Tensor) -> list[int]:

@@ -170,7 +170,7 @@ def fit(
                 parts = share_parts(batch_parts, own)
                 targets = torch.cat([labels[part.start : part.stop] for part in parts]).to(device)
                 shown = augment(
-                    images,
+                    images.to(device),
                     crop_padding=options.crop_padding,
                     flip=options.flip,
                     jitter=options.jitter,
@@ -178,7 +178,7 @@ def fit(
                     generator=generator,
                     share=own,
                     batch_size=batch_size,
-                ).to(device, memory_format=torch.channels_last)
+                ).contiguous(memory_format=torch.channels_last)
                 model.stem.anneal(epoch + step / steps)
                 wrapped.train()
                 autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)

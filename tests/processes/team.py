@@ -61,7 +61,7 @@ class Team:
         for pipe in self.pipes:
             pipe.send(None)
         for process in self.processes:
-            process.join(30)
+            process.join(120)
             assert process.exitcode == 0
 
 

@@ -1,0 +1,182 @@
+"""Two processes with half of each batch end where one process with all of it ends.
+
+Compared in double precision, where the order of additions does not matter: a batch norm over a few values multiplies
+float32's rounding by so much that two such runs part within an epoch, as they do when one changes the number of
+threads. One test compares float32 where the network is well conditioned.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from anychannel.data import Split
+from anychannel.models import create_model
+from anychannel.norms import NORMS
+from anychannel.samplers import SAMPLERS
+from anychannel.stems import STEMS
+from anychannel.training import TrainingError, fit
+from tests.training.conftest import CHANNELS, make_split
+from tests.training.test_loop import SETTINGS
+
+UNEVEN = replace(SETTINGS, epochs=1, batch_size=15, crop_padding=2, flip=True, jitter=0.1, lr=0.01)
+TRAIN, VAL = make_split(48, 1), make_split(17, 2)
+
+
+def trained(settings, model=None, *, double=True, train=TRAIN, **options):
+    """Weights and metrics after training a network from seed 0."""
+    choices = {"model": "compact_k7", "stem": "completion", "norm": "shared"} | (model or {})
+    name = choices.pop("model")
+    torch.manual_seed(0)
+    sizes = {"width": 16} if name.startswith("compact") else {}
+    network = create_model(name, channels=CHANNELS, num_classes=4, model_options=sizes, **choices)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network = network.double() if double else network
+    rows = fit(network, train, VAL, settings, **options).rows
+    figures = [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+    after = network.state_dict()
+    untouched = [key for key, value in before.items() if torch.equal(after[key].to(value.dtype), value)]
+    return after, figures, untouched
+
+
+def assert_close(several, one, tolerance=1e-8):
+    for (weights, figures, untouched), own in ((several[0], one), (several[-1], several[0])):
+        for name, value in own[0].items():
+            torch.testing.assert_close(
+                weights[name], value, rtol=tolerance, atol=tolerance, msg=partial("{}: {}".format, name)
+            )
+        assert untouched == own[2]
+        for mine, theirs in zip(figures, own[1], strict=True):
+            assert mine == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize("stem", [stem for stem in STEMS if stem != "masked"])
+def test_two_processes_train_every_stem_as_one_does(stem, pair):
+    settings = replace(UNEVEN, sampler="split")
+    assert_close(pair.run(trained, settings, {"stem": stem}), trained(settings, {"stem": stem}))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_two_processes_train_with_every_sampler_as_one_does(sampler, pair):
+    settings = replace(UNEVEN, sampler=sampler, distill=0.5)
+    assert_close(pair.run(trained, settings), trained(settings))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_different_subsets_in_each_process_stay_right_for_every_norm(norm, pair):
+    """Nine parts of one or two images: most subsets are shown by one process alone, some by none."""
+    settings = replace(UNEVEN, sampler="dropout", sampler_options={"drop": 0.4, "parts": 9})
+    model = {"norm": norm, "stem": "per_size"}
+    one = trained(settings, model)
+    assert_close(pair.run(trained, settings, model), one)
+
+
+def test_unsynchronised_norms_train_and_all_processes_end_with_the_same_weights(pair):
+    settings = replace(UNEVEN, sync_norm=False, sampler="dropout", sampler_options={"parts": 9})
+    model = {"norm": "subset"}
+    first, second = pair.run(trained, settings, model)
+    assert_close([second], first, 0)
+    synchronised = trained(settings, model)
+    name = "backbone.bn1.shared.running_mean"
+    torch.testing.assert_close(first[0][name], synchronised[0][name], rtol=0.1, atol=0.05)
+    assert not torch.equal(first[0][name], synchronised[0][name])
+
+
+def test_what_no_process_uses_keeps_weights_and_statistics(pair):
+    model = {"norm": "size", "stem": "per_size"}
+    one = trained(UNEVEN, model)
+    several = pair.run(trained, UNEVEN, model)
+    assert_close(several, one)
+    entries = [name for name in one[0] if ".entries." in name]
+    assert entries
+    assert set(entries) <= set(several[0][2])
+
+
+def test_three_processes_with_averaged_weights_and_timms_batch_norm_train_as_one_does(trio):
+    settings = replace(UNEVEN, ema=0.9, sampler="sandwich", optimizer="adamw", lr=1e-3)
+    model = {"model": "timm/test_efficientnet"}
+    assert_close(trio.run(trained, settings, model), trained(settings, model), 1e-6)
+
+
+def test_in_float32_the_weights_agree_to_rounding(pair):
+    settings = replace(UNEVEN, epochs=2, sampler="split", lr=1e-3)
+    one = trained(settings, double=False)
+    assert_close(pair.run(trained_in_float32, settings), one, 1e-4)
+
+
+def trained_in_float32(settings):
+    return trained(settings, double=False)
+
+
+def resumed(settings, folder, kill_at):
+    """Train in one go; and killed at a step, then resumed. Both from the same folder's parent."""
+    from anychannel.training import loop
+
+    whole = trained(settings, folder=folder / "whole")
+    original, calls = loop.augment, 0
+
+    def augment_until_killed(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls > kill_at:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    loop.augment = augment_until_killed
+    try:
+        trained(settings, folder=folder / "killed")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        loop.augment = original
+    again = trained(settings, folder=folder / "killed", resume=True)
+    same = all(torch.equal(whole[0][name], value) for name, value in again[0].items())
+    return same, whole[1] == again[1]
+
+
+@pytest.mark.parametrize("kill_at", [2, 4])
+def test_a_killed_run_of_two_processes_resumes_to_bitwise_the_same_weights(kill_at, pair, tmp_path):
+    settings = replace(UNEVEN, epochs=2, sampler="dropout", ema=0.9, checkpoint_seconds=0)
+    assert pair.run(resumed, settings, tmp_path, kill_at) == [(True, True)] * 2
+    assert len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_only_the_main_process_writes(pair, tmp_path):
+    folders = pair.run(train_in_own_folder, tmp_path)
+    assert {path.name for path in folders[0].iterdir()} >= {"metrics.jsonl", "weights", "checkpoint", "model.json"}
+    assert not folders[1].exists()
+    assert json.loads((folders[0] / "metrics.jsonl").read_text())["epoch"] == 1
+
+
+def train_in_own_folder(parent):
+    from anychannel.processes import share
+
+    folder = parent / str(share().index)
+    trained(UNEVEN, folder=folder)
+    return folder
+
+
+def test_a_loss_that_is_not_finite_stops_every_process_with_the_same_message(pair):
+    images = TRAIN.images.astype(np.float32)
+    images[11] = np.nan
+    poisoned = Split(images, TRAIN.labels, TRAIN.paths)
+    with pytest.raises(TrainingError) as alone:
+        trained(UNEVEN, train=poisoned)
+    for good, answer in pair.attempt(train_on, UNEVEN, poisoned):
+        assert not good
+        assert str(alone.value) in answer
+
+
+def train_on(settings, split):
+    trained(settings, train=split)
+
+
+def test_a_batch_smaller_than_the_number_of_processes_is_refused(trio):
+    for good, answer in trio.attempt(trained, replace(UNEVEN, batch_size=2)):
+        assert not good
+        assert "a batch of 2 images is too small for 3 processes; raise batch_size" in answer
