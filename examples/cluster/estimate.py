@@ -4,8 +4,8 @@
     python examples/cluster/estimate.py --peak-tflops 312 --price 2 --gpus 16 --gib-per-second 2
 
 A step of training costs three forward passes (one forward, two backward), a GPU reaches ``--utilisation`` of its peak
-on convolutions, and a node reads at most ``--gib-per-second`` from where the images lie; the slower of the two is what
-you get. Gradients are exchanged while they are computed, and ``--scaling`` of the speed is left with many GPUs. Put in
+on convolutions, and a node reads at most ``--gib-per-second`` from where the images lie, of which a process prepares at
+most ``--process-gib-per-second``; the slowest is what you get. Gradients are exchanged while they are computed, and ``--scaling`` of the speed is left with many GPUs. Put in
 what you see: ``images_per_second`` in a run's ``metrics.jsonl`` replaces peak and utilisation.
 """
 
@@ -30,6 +30,7 @@ class Plan:
         utilisation: share of the peak that training reaches.
         scaling: share of the sum of single GPUs' speeds that is left with all of them.
         gib_per_second: what a node reads from its disk or from object storage.
+        process_gib_per_second: what one process, a GPU's, turns from decoded images in memory into batches.
         price: of a GPU and hour, in any currency, with its share of the node.
     """
 
@@ -42,9 +43,10 @@ class Plan:
     gpus: int = 8
     gpus_per_node: int = 8
     peak_tflops: float = 989.0
-    utilisation: float = 0.15
+    utilisation: float = 0.08
     scaling: float = 0.9
     gib_per_second: float = 2.0
+    process_gib_per_second: float = 1.0
     price: float = 3.0
 
 
@@ -54,7 +56,7 @@ def estimate(plan: Plan) -> dict[str, float]:
     nodes = -(-plan.gpus // plan.gpus_per_node)
     spread = plan.scaling if plan.gpus > 1 else 1.0
     computed = plan.gpus * spread * plan.utilisation * plan.peak_tflops * 1e3 / (3 * plan.gflops)
-    read = nodes * plan.gib_per_second * 2**30 / image_bytes
+    read = min(nodes * plan.gib_per_second, plan.gpus * plan.process_gib_per_second) * 2**30 / image_bytes
     rate = min(computed, read)
     hours = plan.images * plan.epochs / rate / HOUR
     return {
@@ -86,7 +88,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 16, 32], help="one row each")
     for name in ("images", "channels", "side", "bytes-per-value", "epochs", "gpus-per-node"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Plan, name.replace("-", "_")))
-    for name in ("peak-tflops", "utilisation", "scaling", "gib-per-second", "price"):
+    for name in ("peak-tflops", "utilisation", "scaling", "gib-per-second", "process-gib-per-second", "price"):
         parser.add_argument(f"--{name}", type=float, default=getattr(Plan, name.replace("-", "_")))
     values = vars(parser.parse_args())
     counts, model = values.pop("gpus"), values.pop("model")
@@ -101,7 +103,8 @@ def table(plans: list[Plan], model: str) -> str:
         f"{first.images:,} images of {first.channels} x {first.side} x {first.side} values, {first.bytes_per_value} "
         f"bytes each: {estimate(first)['terabytes']:.1f} TB. {model}: {first.gflops:.2f} GFLOPs a forward pass. "
         f"{first.epochs} epochs; {first.peak_tflops:g} TFLOPS peak, {first.utilisation:.0%} of it reached, "
-        f"{first.scaling:.0%} scaling, {first.gib_per_second:g} GiB/s a node, {first.price:g} a GPU hour.",
+        f"{first.scaling:.0%} scaling, {first.gib_per_second:g} GiB/s a node, "
+        f"{first.process_gib_per_second:g} GiB/s a process, {first.price:g} a GPU hour.",
         "",
         "| GPUs | images/s computed | images/s read | hours | GPU hours | cost |",
         "|---:|---:|---:|---:|---:|---:|",
