@@ -3,10 +3,11 @@
     python examples/cluster/estimate.py
     python examples/cluster/estimate.py --peak-tflops 312 --price 2 --gpus 16 --gib-per-second 2
 
-A step of training costs three forward passes (one forward, two backward), a GPU reaches ``--utilisation`` of its peak
-on convolutions, and a node reads at most ``--gib-per-second`` from where the images lie, of which a process prepares at
-most ``--process-gib-per-second``; the slowest is what you get. Gradients are exchanged while they are computed, and ``--scaling`` of the speed is left with many GPUs. Put in
-what you see: ``images_per_second`` in a run's ``metrics.jsonl`` replaces peak and utilisation.
+A step of training costs three forward passes (one forward, two backward), and a GPU reaches ``--utilisation`` of its
+peak on convolutions. A node reads at most ``--gib-per-second`` from where the images lie, and a process prepares at
+most ``--process-gib-per-second`` of that. The slower of computing and reading is what you get. Gradients are exchanged
+while they are computed, and ``--scaling`` of the speed is left with many GPUs. Put in what you see:
+``images_per_second`` in a run's ``metrics.jsonl`` replaces peak and utilisation.
 """
 
 from __future__ import annotations
