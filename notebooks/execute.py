@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 HERE = Path(__file__).parent
 SOURCES = (HERE / "task_1.py", HERE / "task_2.py")
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 
 def convert(source: Path) -> NotebookNode:
