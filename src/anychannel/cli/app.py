@@ -15,6 +15,7 @@ from anychannel.cli.listing import list_names
 from anychannel.cli.predict import predict
 from anychannel.cli.profile import profile
 from anychannel.cli.report import report
+from anychannel.cli.serve import serve
 from anychannel.cli.train import train
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "profile": profile,
     "predict": predict,
+    "serve": serve,
     "list": list_names,
     "demo": demo,
 }

@@ -27,7 +27,7 @@ def choose_examples(labels: np.ndarray, count: int, seed: int = 0) -> list[int]:
 
 
 def channel_png(plane: np.ndarray, low: float, high: float) -> str:
-    """One channel (H, W) as a grey PNG data URI; ``low`` becomes black and ``high`` white."""
+    """A grey (H, W) or coloured (H, W, 3) PNG data URI; ``low`` becomes black, or 0 of its colour, ``high`` white."""
     scaled = np.clip((plane.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
     buffer = io.BytesIO()
     Image.fromarray((255 * scaled).round().astype(np.uint8)).save(buffer, format="PNG", optimize=True)

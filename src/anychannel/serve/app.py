@@ -1,0 +1,184 @@
+"""The ASGI application: the page, and the JSON endpoints that it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, FastAPI, File, Form, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import anychannel
+from anychannel.channels import ChannelError
+from anychannel.data import DataError
+from anychannel.extras import MissingExtraError
+from anychannel.serve.guard import Guard
+from anychannel.serve.page import ASSETS, render
+from anychannel.serve.schemas import Examples, Health, Image, Model, Prediction, Problem
+from anychannel.serve.service import GoneError, Service
+
+DEFAULT_UPLOAD_MB = 64.0
+MOST_CLASSES = 1000
+
+GONE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "The image is not kept (any more)."}}
+REFUSED: dict[int | str, dict[str, Any]] = {
+    413: {"model": Problem, "description": "The request is larger than the service takes."},
+    422: {"model": Problem, "description": "The file or the channels cannot be used."},
+}
+
+FileChannels = Annotated[
+    str | None,
+    Form(description="The file's channels in its order, '-' for one not to be used; default: see /api/model."),
+]
+Layout = Annotated[
+    Literal["planar", "interleaved"] | None, Form(description="Where a TIFF does not say which axis holds channels.")
+]
+
+
+def create_app(
+    run: str | Path, *, max_upload_mb: float = DEFAULT_UPLOAD_MB, hosts: Sequence[str] | None = None
+) -> FastAPI:
+    """The application for one run. Its endpoints may be called from many threads and by many clients at once.
+
+    Args:
+        run: a run's folder.
+        max_upload_mb: largest request, in MB of 2^20 bytes.
+        hosts: names under which browsers may reach it; None takes any.
+
+    Raises:
+        ValueError: ``max_upload_mb`` is not positive.
+        RunError, ReportError, ModelFileError: the folder is not a run, or its model cannot be loaded.
+    """
+    if max_upload_mb <= 0:
+        raise ValueError(f"max_upload_mb is the largest request in MB, above 0, got {max_upload_mb}")
+    service = Service(run)
+    max_bytes = int(max_upload_mb * 2**20)
+    app = FastAPI(
+        title=f"anychannel: {service.run.name}",
+        summary="An image classifier that takes any subset of its channels.",
+        version=anychannel.__version__,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Guard, max_bytes=max_bytes)
+    if hosts is not None:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
+    for kind, handler in {
+        HTTPException: on_http,
+        RequestValidationError: on_invalid,
+        GoneError: on_gone,
+        ChannelError: on_unusable,
+        DataError: on_unusable,
+        MissingExtraError: on_unusable,
+    }.items():
+        app.add_exception_handler(kind, handler)
+    app.include_router(make_pages(service))
+    app.include_router(make_api(service, max_bytes), prefix="/api")
+    return app
+
+
+def make_pages(service: Service) -> APIRouter:
+    """The page and its assets."""
+    router = APIRouter(include_in_schema=False)
+    page = render(service)
+
+    @router.get("/")
+    def index() -> Response:
+        return Response(page, media_type="text/html")
+
+    @router.get("/{name}")
+    def asset(name: str) -> Response:
+        if name not in ASSETS:
+            raise HTTPException(404, f"there is no {name!r} here; the page is at /, the endpoints are under /api")
+        make, kind = ASSETS[name]
+        return Response(make(), media_type=kind)
+
+    return router
+
+
+def make_api(service: Service, max_bytes: int) -> APIRouter:
+    """The JSON endpoints. They are plain functions, so that each request gets a thread of its own."""
+    router = APIRouter()
+    described = Model.of(service, max_bytes)
+    examples = Examples(images=[Image.of(image) for image in service.examples], reason=service.no_examples)
+
+    @router.get("/health")
+    def health() -> Health:
+        """Whether the service is up."""
+        return Health(version=anychannel.__version__)
+
+    @router.get("/model")
+    def model() -> Model:
+        """The network: its channels, its classes, and the accuracy of every subset that was evaluated."""
+        return described
+
+    @router.get("/examples")
+    def list_examples() -> Examples:
+        """Test images of the run to try."""
+        return examples
+
+    @router.post("/images", responses=REFUSED)
+    def open_image(
+        file: Annotated[UploadFile, File(description="JPEG, PNG, TIFF, BMP or WebP.")],
+        file_channels: FileChannels = None,
+        layout: Layout = None,
+    ) -> Image:
+        """Open a file: each of its channels as a picture, and an id under which it is kept for a while."""
+        return Image.of(service.open(file.file.read(), file.filename or "the file", file_channels, layout))
+
+    @router.post("/predict", responses=REFUSED | GONE)
+    def predict(
+        file: Annotated[UploadFile | None, File(description="The image; or give the id of an opened one.")] = None,
+        image: Annotated[str | None, Form(description="Id of an opened image, instead of a file.")] = None,
+        channels: Annotated[
+            str | None, Form(description="Channels to show to the network, as G,R; default: all that the image holds.")
+        ] = None,
+        file_channels: FileChannels = None,
+        layout: Layout = None,
+        top: Annotated[int, Form(ge=1, le=MOST_CLASSES, description="Number of classes to return.")] = 5,
+    ) -> Prediction:
+        """Classify an image from some of its channels."""
+        if (file is None) == (image is None):
+            raise HTTPException(422, "give either file, an image, or image, the id of an opened one")
+        if file is not None:
+            opened = service.open(file.file.read(), file.filename or "the file", file_channels, layout)
+        else:
+            opened = service.image(image or "")
+        answer = service.predict(opened, channels, top)
+        return Prediction.of(opened, answer, service.expected(answer.channels))
+
+    return router
+
+
+def problem(status: int, text: str) -> JSONResponse:
+    """An error as every endpoint returns it."""
+    return JSONResponse(Problem(error=text).model_dump(), status)
+
+
+def on_http(_: Request, error: Exception) -> Response:
+    """Unknown addresses, wrong methods, requests that are too large."""
+    assert isinstance(error, HTTPException)
+    response = problem(error.status_code, str(error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def on_invalid(_: Request, error: Exception) -> Response:
+    """A field that is missing or of the wrong type."""
+    assert isinstance(error, RequestValidationError)
+    told = [f"{'.'.join(map(str, entry['loc'][1:])) or 'body'}: {entry['msg']}" for entry in error.errors()]
+    return problem(422, "; ".join(told))
+
+
+def on_gone(_: Request, error: Exception) -> Response:
+    """An image that is not kept."""
+    return problem(404, str(error.args[0]))
+
+
+def on_unusable(_: Request, error: Exception) -> Response:
+    """A file or channels that cannot be used: anychannel's own errors say which and why."""
+    return problem(422, str(error))

@@ -1,0 +1,97 @@
+"""Example images of a run: the test images that its ``examples.json`` names, read again from its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from anychannel.channels import ChannelSet
+from anychannel.data import DataError
+from anychannel.data.content import read_content
+from anychannel.data.sources import find_folder, split_name
+from anychannel.report.records import Run
+from anychannel.runs.config import RunConfig
+from anychannel.runs.execute import load_data
+from anychannel.serve.images import OpenedImage, open_image, prepare
+
+
+def find_examples(
+    run: Run,
+    config: RunConfig,
+    channels: ChannelSet,
+    *,
+    size: int,
+    held: Sequence[str],
+    reading: Mapping[str, Any] | None = None,
+) -> tuple[tuple[OpenedImage, ...], str]:
+    """The run's example images with their own pixels: the pictures in ``examples.json`` are stretched for the eye.
+
+    Args:
+        run: the run's records.
+        config: the run's configuration; relative paths start where the program runs.
+        channels: the network's.
+        size: side of the square that the network is given, in pixels.
+        held: channels of the files in their order, ``-`` for one that the network does not know.
+        reading: further options of ``read_image``.
+
+    Returns:
+        The examples, and why there are none (empty where there are).
+    """
+    wanted = (run.examples or {}).get("images", [])
+    if not wanted:
+        return (), "The run recorded no example images."
+    try:
+        if split_name(config.data) is not None:
+            found = from_embedded(wanted, config, channels, size)
+        else:
+            found = from_files(wanted, config, channels, size, held, reading)
+    except (OSError, ValueError) as error:
+        return (), f"The run's examples cannot be read from its data: {error}"
+    return tuple(found), ""
+
+
+def from_embedded(
+    wanted: list[dict[str, str]], config: RunConfig, channels: ChannelSet, size: int
+) -> list[OpenedImage]:
+    """Examples of a data set that is made in memory."""
+    dataset = load_data(config)
+    rows = {path: row for row, path in enumerate(dataset.test.paths)}
+    absent = [entry["path"] for entry in wanted if entry["path"] not in rows]
+    if absent or dataset.channels.names != channels.names:
+        raise DataError(f"{config.data} does not hold {', '.join(absent) or 'the channels of the network'} any more")
+    return [
+        prepare(
+            dataset.test.images[rows[entry["path"]]],
+            channels.names,
+            entry["path"],
+            channels,
+            size=size,
+            key=f"example-{number}",
+            label=entry["label"],
+        )
+        for number, entry in enumerate(wanted)
+    ]
+
+
+def from_files(
+    wanted: list[dict[str, str]],
+    config: RunConfig,
+    channels: ChannelSet,
+    size: int,
+    held: Sequence[str],
+    reading: Mapping[str, Any] | None,
+) -> list[OpenedImage]:
+    """Examples of a folder of images."""
+    root = find_folder(config.data)
+    return [
+        open_image(
+            read_content(root / entry["path"]),
+            entry["path"],
+            channels,
+            size=size,
+            channels=held,
+            reading=reading,
+            label=entry["label"],
+        )
+        for entry in wanted
+    ]

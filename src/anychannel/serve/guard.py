@@ -1,0 +1,66 @@
+"""What every request passes: a limit on its size; what every response carries: headers that keep a browser strict."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        app: the application.
+        max_bytes: the largest request body that is read, whether or not the request tells its length.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def strict(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        told = Headers(scope=scope).get("content-length", "")
+        if told.isdigit() and int(told) > self.max_bytes:
+            await JSONResponse({"error": self.message(int(told))}, 413)(scope, receive, strict)
+            return
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self.max_bytes:
+                raise HTTPException(413, self.message(None))
+            return message
+
+        await self.app(scope, limited, strict)
+
+    def message(self, size: int | None) -> str:
+        """What to tell whoever sent too much."""
+        given = "the request is" if size is None else f"the request has {size / 2**20:,.1f} MB,"
+        return (
+            f"{given} larger than the {self.max_bytes / 2**20:,.1f} MB that this service takes; send a smaller file, "
+            "or start it with a larger --max-upload-mb"
+        )

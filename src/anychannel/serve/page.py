@@ -1,0 +1,70 @@
+"""The page and its assets as text: the report's own colours and type, and nothing that lies elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+import anychannel
+from anychannel.data.content import FOLDER_SUFFIXES
+from anychannel.data.decode import SUFFIXES
+from anychannel.report import theme
+from anychannel.report.verdict import counted, listed
+from anychannel.serve.service import Service
+
+
+@cache
+def environment() -> Environment:
+    """Templates of the page, then of the report."""
+    return Environment(
+        loader=ChoiceLoader([PackageLoader("anychannel.serve"), PackageLoader("anychannel.report")]),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(service: Service) -> str:
+    """The page of one run."""
+    names = service.channels.names
+    facts = [
+        f"{service.config.model} with stem {service.config.stem}",
+        counted(len(names), "channel"),
+        f"{len(service.classes)} classes",
+        f"images of {service.size} × {service.size} pixels",
+    ]
+    used = [name for name in service.file_channels if name != "-"]
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=service.run.name,
+            facts=facts,
+            channels=names,
+            held=listed(used) if len(used) <= 8 else f"its {len(used)} channels",
+            suffixes=",".join(suffix for suffix in SUFFIXES if suffix not in FOLDER_SUFFIXES),
+            version=anychannel.__version__,
+            example=",".join(names[:2]),
+        )
+    )
+
+
+def style() -> str:
+    """The page's CSS."""
+    colours = {"light": theme.css_variables(theme.LIGHT), "dark": theme.css_variables(theme.DARK)}
+    return environment().get_template("page.css.j2").render(colours)
+
+
+def script() -> str:
+    """The page's JavaScript."""
+    return environment().get_template("page.js").render()
+
+
+ASSETS: dict[str, tuple[Callable[[], str], str]] = {
+    "page.css": (style, "text/css"),
+    "page.js": (script, "text/javascript"),
+}
+"""What makes each asset, and its media type."""

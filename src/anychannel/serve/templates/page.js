@@ -1,0 +1,329 @@
+{% include "theme.js" %}
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const make = (tag, className = "", text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
+  const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u00a0%`;
+  const short = (value) => Number(value.toPrecision(4)).toLocaleString("en");
+  const listed = (names) => names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names.join("");
+
+  let model = null; // what /api/model says
+  let known = new Map(); // expected accuracy by subset
+  let image = null; // the opened image, as /api/images says
+  let file = null; // what it was opened from, to send again should the service have dropped it
+  let on = new Set(); // channels that the reader wants
+  let opening = 0; // number of the latest request to open
+  let asking = null; // aborts the latest question to the network
+
+  const switches = new Map();
+  const phrase = (names) => {
+    const others = model.channels.map((channel) => channel.name).filter((name) => !names.includes(name));
+    if (!others.length) return "all channels";
+    return names.length > 4 && others.length < names.length ? `all channels but ${listed(others)}` : listed(names);
+  };
+  const holds = (name) => !image || image.channels.some((channel) => channel.name === name);
+  const chosen = () => model.channels.map((channel) => channel.name).filter((name) => on.has(name) && holds(name));
+
+  // An answer as JSON, or an error whose message can be shown as it is.
+  async function ask(path, options) {
+    let answer;
+    try {
+      answer = await fetch(path, options);
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Error("The service does not answer. Is `anychannel serve` still running?");
+    }
+    const body = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw Object.assign(new Error(body.error || `The service failed (${answer.status}); its terminal says why.`), { status: answer.status });
+    return body;
+  }
+
+  function form(fields) {
+    const data = new FormData();
+    for (const [name, value] of Object.entries(fields)) if (value) data.append(name, value);
+    return { method: "POST", body: data };
+  }
+
+  function complain(text) {
+    byId("problem").querySelector("p").textContent = text;
+    byId("problem").hidden = !text;
+  }
+
+  // Images: the one on show stays until another has been opened.
+  async function show(name, open, source) {
+    const turn = ++opening;
+    byId("drop").classList.add("busy");
+    byId("drop-title").replaceChildren(make("strong", "", `Opening ${name} …`));
+    try {
+      const opened = await open();
+      if (turn !== opening) return;
+      image = opened;
+      file = source;
+      complain("");
+      if (!chosen().length) image.channels.forEach((channel) => on.add(channel.name));
+      drawImage();
+      drawSwitches();
+      predict();
+    } catch (error) {
+      if (turn === opening) complain(error.message);
+    } finally {
+      if (turn === opening) {
+        byId("drop").classList.remove("busy");
+        drawTitle();
+      }
+    }
+  }
+
+  function upload(chosenFile) {
+    const limit = model.max_upload_bytes;
+    if (chosenFile.size > limit) {
+      opening++;
+      byId("drop").classList.remove("busy");
+      drawTitle();
+      complain(`${chosenFile.name}: it has ${short(chosenFile.size / 2 ** 20)} MB, more than the ${short(limit / 2 ** 20)} MB that this service takes; choose a smaller file, or start it with a larger --max-upload-mb`);
+      return;
+    }
+    const source = { file: chosenFile, file_channels: byId("file-channels").value.trim(), layout: byId("layout").value };
+    show(chosenFile.name, () => ask("api/images", form(source)), source);
+  }
+
+  function drawTitle() {
+    byId("drop-title").replaceChildren(...(image ? [make("strong", "", image.name)] : [make("strong", "", "Drop an image here"), " or choose one"]));
+  }
+
+  function drawImage() {
+    const same = image.width === image.image_size && image.height === image.image_size;
+    const cut = same ? "" : `, resized and cut to ${image.image_size} × ${image.image_size}`;
+    const depth = { uint8: "8 bit", uint16: "16 bit", float32: "32-bit float" }[image.dtype];
+    byId("image-facts").textContent = `${image.width} × ${image.height} pixels, ${depth}${cut}${image.label === null ? "" : `; true class ${image.label}`}`;
+    byId("overview").src = image.overview;
+    byId("overview").hidden = false;
+    byId("notes").replaceChildren(...image.notes.map((note) => make("li", "", note)));
+    byId("notes").hidden = !image.notes.length;
+    for (const button of byId("strip").querySelectorAll("button")) button.setAttribute("aria-pressed", button.dataset.id === image.id);
+  }
+
+  // Channels.
+  function buildSwitches() {
+    byId("switches").classList.toggle("few", model.channels.length <= 4);
+    byId("switches").style.setProperty("--count", model.channels.length);
+    for (const { name, wavelength_nm: wavelength, kind } of model.channels) {
+      const button = make("button", "switch");
+      button.type = "button";
+      button.setAttribute("role", "switch");
+      button.setAttribute("aria-label", `Channel ${name}`);
+      const view = make("span", "view");
+      const picture = make("img");
+      picture.alt = "";
+      picture.hidden = true;
+      view.append(picture);
+      const line = make("span", "line");
+      line.append(make("span", "name", name), make("span", "knob"));
+      const range = make("span", "range", [...(wavelength === null ? [] : [`${short(wavelength)} nm`]), kind].filter(Boolean).join("; "));
+      range.id = `range-${switches.size}`;
+      button.setAttribute("aria-describedby", range.id);
+      button.append(view, line, range);
+      button.addEventListener("click", () => toggle(name));
+      const item = make("li");
+      item.append(button);
+      byId("switches").append(item);
+      switches.set(name, { button, picture, range, idle: range.textContent });
+    }
+  }
+
+  function drawSwitches() {
+    const now = chosen();
+    for (const [name, { button, picture, range, idle }] of switches) {
+      const plane = image?.channels.find((channel) => channel.name === name);
+      const absent = Boolean(image) && !plane;
+      const last = now.length === 1 && now[0] === name;
+      button.classList.toggle("absent", absent);
+      button.setAttribute("aria-checked", now.includes(name));
+      button.setAttribute("aria-disabled", absent || last);
+      picture.hidden = !plane;
+      if (plane && picture.getAttribute("src") !== plane.picture) picture.src = plane.picture;
+      const values = plane ? [make("span", "word", "values "), `${short(plane.minimum)} to ${short(plane.maximum)}`] : [];
+      range.replaceChildren(...(absent ? ["not in this image"] : [make("span", "idle", idle), ...values]));
+      range.title = plane ? `shown from ${short(plane.black)} (black) to ${short(plane.white)} (white)` : "";
+    }
+    const missing = model.channels.some(({ name }) => holds(name) && !on.has(name));
+    byId("all-on").disabled = !missing;
+    drawExpected(now);
+  }
+
+  function toggle(name) {
+    const note = byId("channel-note");
+    note.textContent = "";
+    if (!holds(name)) {
+      note.textContent = `${name} is not in ${image.name}, so it cannot be switched on.`;
+      return;
+    }
+    const now = chosen();
+    if (now.length === 1 && now[0] === name) {
+      note.textContent = `${name} stays on: the network needs at least one channel. Switch on another first.`;
+      return;
+    }
+    if (!on.delete(name)) on.add(name);
+    drawSwitches();
+    predict();
+  }
+
+  // What to expect of a subset: only what was measured.
+  function drawExpected(now) {
+    const found = known.get(now.join(","));
+    const whole = known.get(model.channels.map((channel) => channel.name).join(","));
+    const figure = byId("accuracy");
+    const measured = Boolean(found) && found.refused === null;
+    figure.classList.toggle("none", !measured);
+    byId("rail").hidden = !measured;
+    byId("brief").textContent = `Expected accuracy ${measured ? percent(found.accuracy) : "not known"}`;
+    if (!found) {
+      figure.textContent = "Not evaluated";
+      byId("accuracy-note").textContent = `No accuracy was measured with ${phrase(now)}${now.length > 1 ? "" : " alone"}. ${model.expected_note}`.trim();
+      return;
+    }
+    if (!measured) {
+      figure.textContent = "Refused";
+      byId("accuracy-note").textContent = `The network does not take ${phrase(now)}: ${found.refused}`;
+      return;
+    }
+    figure.replaceChildren(percent(found.accuracy), make("span", "", ` ± ${percent(found.standard_error)}`));
+    const others = whole && whole !== found && whole.refused === null;
+    byId("rail").querySelector(".reached").style.width = `${100 * found.accuracy}%`;
+    byId("rail").querySelector(".whole").hidden = !others;
+    if (others) byId("rail").querySelector(".whole").style.left = `${100 * whole.accuracy}%`;
+    byId("accuracy-note").textContent = `of ${found.images.toLocaleString("en")} test images, with ${phrase(now)} (± one standard error).` + (others ? ` With all channels ${percent(whole.accuracy)}, the mark.` : "");
+  }
+
+  // The answer: of two questions under way only the later one counts.
+  async function predict() {
+    if (!image) return;
+    asking?.abort();
+    const mine = asking = new AbortController();
+    const channels = chosen().join(",");
+    const result = byId("result");
+    result.setAttribute("aria-busy", "true");
+    result.classList.add("stale");
+    const put = (id) => ask("api/predict", { ...form({ image: id, channels }), signal: mine.signal });
+    try {
+      let answer;
+      try {
+        answer = await put(image.id);
+      } catch (error) {
+        if (error.status !== 404 || !file) throw error;
+        image = await ask("api/images", { ...form(file), signal: mine.signal });
+        answer = await put(image.id);
+      }
+      if (mine === asking) drawAnswer(answer);
+    } catch (error) {
+      if (mine === asking && error.name !== "AbortError") drawFailure(error);
+    } finally {
+      if (mine === asking) {
+        result.setAttribute("aria-busy", "false");
+        result.classList.remove("stale");
+      }
+    }
+  }
+
+  function drawAnswer(answer) {
+    const [best] = answer.top;
+    byId("retry").hidden = true;
+    byId("best").textContent = best.class;
+    byId("best").classList.remove("none");
+    const sure = [`${percent(best.probability)} confident`];
+    if (answer.label !== null) {
+      const right = answer.label === best.class;
+      sure.push(", ", make("span", right ? "right" : "wrong", right ? "right" : `wrong: it is ${answer.label}`));
+    }
+    byId("sure").replaceChildren(...sure);
+    byId("top").replaceChildren(...answer.top.map((guess) => {
+      const line = make("li");
+      const bar = make("span", "bar");
+      const part = make("i");
+      part.style.width = percent(guess.probability).replace("\u00a0", "");
+      bar.append(part);
+      bar.setAttribute("aria-hidden", "true");
+      line.append(make("span", "class", guess.class), make("span", "share", percent(guess.probability)), bar);
+      return line;
+    }));
+    byId("top").hidden = false;
+    const expected = answer.expected?.accuracy ?? null;
+    byId("said").textContent = `${byId("best").textContent}, ${byId("sure").textContent}, from ${phrase(answer.channels)}. ` + (expected === null ? "The accuracy with these channels was not measured." : `Expected accuracy ${percent(expected)}.`);
+  }
+
+  function drawFailure(error) {
+    byId("best").textContent = "No prediction";
+    byId("best").classList.add("none");
+    byId("sure").textContent = error.message;
+    byId("top").hidden = true;
+    byId("retry").hidden = error.status === 422;
+    byId("said").textContent = `No prediction. ${error.message}`;
+  }
+
+  // Examples.
+  async function loadExamples() {
+    const { images, reason } = await ask("api/examples");
+    byId("strip").replaceChildren(...images.map((example) => {
+      const button = make("button");
+      button.type = "button";
+      button.dataset.id = example.id;
+      button.setAttribute("aria-pressed", "false");
+      button.title = `${example.label} (${example.name})`;
+      const picture = make("img");
+      picture.src = example.overview;
+      picture.alt = `Test image ${example.name}, true class ${example.label}`;
+      button.append(picture);
+      button.addEventListener("click", () => show(example.name, async () => example, null));
+      const item = make("li");
+      item.append(button);
+      return item;
+    }));
+    byId("examples").hidden = !images.length;
+    byId("no-examples").hidden = Boolean(images.length);
+    byId("no-examples").textContent = reason;
+  }
+
+  function listen() {
+    byId("file").addEventListener("change", (event) => {
+      const [first] = event.target.files;
+      if (first) upload(first);
+      event.target.value = ""; // so that the same file can be chosen again
+    });
+    let depth = 0; // of elements that a dragged file is over
+    const over = (step) => { depth = Math.max(0, depth + step); byId("drop").classList.toggle("over", depth > 0); };
+    addEventListener("dragenter", (event) => { event.preventDefault(); over(1); });
+    addEventListener("dragleave", () => over(-1));
+    addEventListener("dragover", (event) => event.preventDefault());
+    addEventListener("drop", (event) => {
+      event.preventDefault();
+      over(-depth);
+      const files = event.dataTransfer.files;
+      if (files.length === 1) upload(files[0]);
+      else complain(files.length ? `${files.length} files were dropped; drop one image at a time` : "What was dropped is not a file; drop an image file");
+    });
+    byId("problem").querySelector("button").addEventListener("click", () => { complain(""); byId("file").focus(); });
+    byId("all-on").addEventListener("click", () => {
+      for (const { name } of model.channels) on.add(name);
+      byId("channel-note").textContent = "";
+      drawSwitches();
+      predict();
+    });
+    byId("retry").addEventListener("click", predict);
+  }
+
+  async function start() {
+    byId("call").textContent = `curl -F file=@image.tif -F channels=${byId("call").dataset.channels} ${new URL("api/predict", location.href)}`;
+    try {
+      model = await ask("api/model");
+      known = new Map(model.expected.map((entry) => [entry.channels.join(","), entry]));
+      on = new Set(model.channels.map((channel) => channel.name));
+      byId("file-channels").value = model.file_channels.join(",");
+      buildSwitches();
+      drawSwitches();
+      listen();
+      await loadExamples();
+    } catch (error) {
+      complain(error.message);
+    }
+  }
+  start();
+})();

@@ -1,0 +1,309 @@
+"""The JSON endpoints over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from io import BytesIO
+
+import httpx
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from anychannel.data import load_dataset
+from anychannel.evaluation.result import load_evaluation
+from anychannel.report.load import load_runs
+from anychannel.runs import RunConfig
+from anychannel.runs.predict import predict_files
+from anychannel.serve import images as images_module
+from anychannel.serve.examples import find_examples
+from anychannel.serve.images import ImageStore
+from anychannel.serve.service import Service
+from tests.serve.conftest import EVALUATED, serving, train
+
+SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
+
+
+@pytest.fixture(scope="module")
+def photo(photos):
+    return photos / "test" / "right" / "3.png"
+
+
+def send(http, path, data, name="image.png", **fields):
+    return http.post(path, files={"file": (name, data)}, data=fields)
+
+
+def tiff(pixels, **options):
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
+
+
+def planes(photo):
+    return np.moveaxis(np.asarray(Image.open(photo)), -1, 0)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_a_prediction_is_what_predict_says_of_a_file_with_just_these_channels(http, run, photo, subset, tmp_path):
+    answer = send(http, "/api/predict", photo.read_bytes(), channels=subset).json()
+    only = tmp_path / "only.tif"
+    chosen = planes(photo)[["RGB".index(name) for name in subset.split(",")]]
+    tifffile.imwrite(only, chosen, photometric="minisblack", metadata={"axes": "CYX"})
+    (expected,) = predict_files(run, [only], channels=subset, top=5)
+    assert answer["channels"] == subset.split(",")
+    assert sorted(answer["channels"] + answer["missing"]) == ["B", "G", "R"]
+    assert [guess["class"] for guess in answer["top"]] == [entry["class"] for entry in expected["top"]]
+    for guess, entry in zip(answer["top"], expected["top"], strict=True):
+        assert guess["probability"] == pytest.approx(entry["probability"], abs=1e-4)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_the_expected_accuracy_is_the_evaluated_one_or_none(http, run, photo, subset):
+    answer = send(http, "/api/predict", photo.read_bytes(), channels=subset).json()
+    told = {",".join(entry["channels"]): entry for entry in http.get("/api/model").json()["expected"]}
+    assert set(told) == set(EVALUATED)
+    assert answer["expected"] == told.get(subset)
+    if subset in EVALUATED:
+        accuracy = load_evaluation(run).subsets[subset]["accuracy"]
+        assert answer["expected"]["accuracy"] == accuracy
+        assert answer["expected"]["standard_error"] == pytest.approx((accuracy * (1 - accuracy) / 12) ** 0.5)
+        assert answer["expected"]["images"] == 12
+
+
+def test_the_order_in_which_channels_are_asked_for_does_not_matter(http, photo):
+    data = photo.read_bytes()
+    one, other = (send(http, "/api/predict", data, channels=channels).json() for channels in ("R,B", "B,R"))
+    assert one == other
+
+
+def test_a_file_may_hold_other_channels_in_another_order(http, photo):
+    whole = send(http, "/api/predict", photo.read_bytes(), channels="R,B").json()
+    pixels = planes(photo)
+    turned = tiff(np.stack([pixels[2], pixels[1] // 2, pixels[0]]), photometric="minisblack", metadata={"axes": "CYX"})
+    answer = send(http, "/api/predict", turned, "turned.tif", file_channels="B,-,R").json()
+    assert answer["top"] == whole["top"]
+    assert answer["channels"] == ["R", "B"]
+    held = send(http, "/api/images", turned, "turned.tif", file_channels="B,-,R").json()
+    assert [channel["name"] for channel in held["channels"]] == ["B", "R"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_tiffs_of_every_depth_and_layout_give_the_same_answer(http, photo, dtype, interleaved):
+    pixels = planes(photo).astype(dtype)
+    data = tiff(np.moveaxis(pixels, 0, -1) if interleaved else pixels, photometric="minisblack", metadata=None)
+    fields = {"layout": "interleaved" if interleaved else "planar"}
+    opened = send(http, "/api/images", data, "image.tif", **fields).json()
+    assert (opened["dtype"], opened["width"], opened["height"]) == (dtype, 30, 20)
+    whole = send(http, "/api/predict", photo.read_bytes()).json()
+    answer = http.post("/api/predict", data={"image": opened["id"]}).json()
+    for guess, expected in zip(answer["top"], whole["top"], strict=True):
+        assert guess["class"] == expected["class"]
+        assert guess["probability"] == pytest.approx(expected["probability"], abs=0.02)  # 8 bit is rounded once
+
+
+def test_an_opened_image_shows_each_channel_and_its_values(http, photo):
+    opened = send(http, "/api/images", photo.read_bytes(), "right.png").json()
+    assert opened["name"] == "right.png"
+    assert opened["notes"] == []
+    for channel in opened["channels"]:
+        picture = httpx.URL(channel["picture"])
+        assert picture.scheme == "data"
+        assert channel["minimum"] < channel["mean"] < channel["maximum"]
+        assert channel["black"] < channel["white"]
+
+
+def test_an_image_unlike_the_training_images_is_remarked_upon(http, photo):
+    bright = tiff(planes(photo).astype(np.uint16) * 200, photometric="minisblack", metadata={"axes": "CYX"})
+    opened = send(http, "/api/images", bright, "bright.tif").json()
+    notes = opened["notes"]
+    assert len(notes) == 1
+    assert notes[0].startswith("R averages ")
+    assert "in training, and 2 more channels likewise: is this the same sensor, depth and order of" in notes[0]
+    usual = send(http, "/api/images", photo.read_bytes()).json()
+    for channel, normal in zip(opened["channels"], usual["channels"], strict=True):
+        assert normal["white"] <= 255
+        assert channel["maximum"] <= channel["white"] <= 239 * 200
+
+
+def test_examples_are_the_runs_own_and_answered_as_its_evaluation_was(http, run):
+    examples = http.get("/api/examples").json()["images"]
+    recorded = {entry["path"]: entry for entry in json.loads((run / "examples.json").read_text())["images"]}
+    assert [example["name"] for example in examples] == list(recorded)
+    for example in examples:
+        for subset in EVALUATED:
+            answer = http.post("/api/predict", data={"image": example["id"], "channels": subset}).json()
+            expected = recorded[example["name"]]["predictions"][subset]
+            assert answer["top"][0]["class"] == expected["class"]
+            assert answer["top"][0]["probability"] == pytest.approx(expected["probability"], abs=2e-4)
+            assert answer["label"] == recorded[example["name"]]["label"]
+
+
+def test_examples_of_embedded_data_are_made_again(run):
+    bands = load_dataset("bands:3")
+    wanted = [{"path": bands.test.paths[row], "label": bands.classes[bands.test.labels[row]]} for row in (5, 2)]
+    record = replace(load_runs([run])[0], examples={"channels": list(bands.channels.names), "images": wanted})
+    found, reason = find_examples(record, RunConfig(data="bands:3"), bands.channels, size=24, held=bands.channels.names)
+    assert reason == ""
+    assert [example.label for example in found] == [entry["label"] for entry in wanted]
+    for example, row in zip(found, (5, 2), strict=True):
+        assert np.array_equal(example.pixels, bands.test.images[row])
+
+
+def test_examples_whose_data_are_gone_are_told_as_gone(run, tmp_path):
+    moved = shutil.copytree(run, tmp_path / "moved")
+    config = (moved / "config.toml").read_text()
+    line = next(line for line in config.splitlines() if line.startswith("data ="))
+    (moved / "config.toml").write_text(config.replace(line, 'data = "nowhere"'))
+    service = Service(moved)
+    assert service.examples == ()
+    assert "cannot be read from its data: 'nowhere' is neither a folder" in service.no_examples
+
+
+FILES = {
+    "text": (b"hello", {}, ("notes.txt", "truncated or damaged", "replace or remove it")),
+    "empty": (b"", {}, ("notes.txt", "empty")),
+    "grey": ("L", {}, ("notes.txt", "1 channel (greyscale), but 3 expected (R, G, B)")),
+    "alpha": ("RGBA", {}, ("notes.txt", "4 channels (RGB with alpha)", "remove the alpha channel")),
+    "unknown": ("RGB", {"file_channels": "R,G,NIR"}, ("unknown channel 'NIR'", "R, G, B")),
+    "nothing used": ("RGB", {"file_channels": "-,-,-"}, ("every channel of notes.txt", "R, G, B")),
+    "unknown subset": ("RGB", {"channels": "R,X"}, ("unknown channel 'X'", "R, G, B")),
+    "twice": ("RGB", {"channels": "R,R"}, ("'R' is given twice",)),
+    "not held": ("RGB", {"file_channels": "R,-,B", "channels": "R,G"}, ("does not hold G; it holds R, B",)),
+    "layout": ("RGB", {"layout": "round"}, ("layout", "planar")),
+    "too few classes": ("RGB", {"top": "0"}, ("top", "greater than or equal to 1")),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_what_cannot_be_used_is_told_in_one_sentence(http, case):
+    content, fields, words = FILES[case]
+    if isinstance(content, str):
+        buffer = BytesIO()
+        Image.new(content, (20, 20)).save(buffer, format="PNG")
+        content = buffer.getvalue()
+    answer = send(http, "/api/predict", content, "notes.txt", **fields)
+    assert answer.status_code == 422
+    assert set(answer.json()) == {"error"}
+    for word in words:
+        assert word in answer.json()["error"]
+
+
+def test_a_prediction_needs_one_of_file_and_image(http, photo):
+    for answer in (http.post("/api/predict"), send(http, "/api/predict", photo.read_bytes(), image="x")):
+        assert answer.status_code == 422
+        assert "give either file" in answer.json()["error"]
+    gone = http.post("/api/predict", data={"image": "nothing"})
+    assert gone.status_code == 404
+    assert "send the file again" in gone.json()["error"]
+
+
+def test_a_subset_that_the_network_refuses_is_an_answer_of_its_own(refusing, photo):
+    with serving(refusing) as url, httpx.Client(base_url=url, timeout=60) as http:
+        told = {",".join(entry["channels"]): entry for entry in http.get("/api/model").json()["expected"]}
+        assert told["R,G,B"]["refused"] is None
+        assert told["R,G"]["accuracy"] is None
+        answer = send(http, "/api/predict", photo.read_bytes(), channels="R,G")
+        assert answer.status_code == 422
+        assert answer.json()["error"] == told["R,G"]["refused"]
+
+
+def test_a_request_that_is_too_large_is_refused_whether_or_not_it_tells_its_length(run):
+    with serving(run, max_upload_mb=0.25) as url:
+        told = httpx.post(f"{url}/api/images", files={"file": ("large.png", bytes(300_000))})
+        assert told.status_code == 413
+        assert "larger than the 0.2 MB" in told.json()["error"]
+        assert "--max-upload-mb" in told.json()["error"]
+        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+        chunks = iter([head, *[bytes(50_000)] * 8, b"\r\n--x--\r\n"])
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        untold = httpx.post(f"{url}/api/images", content=chunks, headers=kind)
+        assert untold.status_code == 413
+        assert "larger than" in untold.json()["error"]
+
+
+def test_a_small_file_that_unfolds_to_more_than_memory_holds_is_refused(http):
+    vast = tiff(np.zeros((3, 9000, 9000), np.uint8), photometric="minisblack", metadata={"axes": "CYX"}, compression=8)
+    assert len(vast) < 2**20
+    answer = send(http, "/api/images", vast, "vast.tif")
+    assert answer.status_code == 422
+    assert "vast.tif: it decodes to 243,000,000 values" in answer.json()["error"]
+
+
+def test_many_clients_at_once_get_their_own_answers(http, address, photos):
+    files = [photos / "test" / name / f"{i}.png" for name in ("left", "right") for i in range(2)]
+    jobs = [(path, subset) for path in files for subset in SUBSETS]
+
+    def ask(job):
+        path, subset = job
+        answer = httpx.post(
+            f"{address}/api/predict",
+            files={"file": (path.name, path.read_bytes())},
+            data={"channels": subset},
+            timeout=120,
+        )
+        return answer.json()
+
+    one_by_one = [ask(job) for job in jobs]
+    with ThreadPoolExecutor(12) as pool:
+        at_once = list(pool.map(ask, jobs))
+    assert at_once == one_by_one
+
+
+def test_the_store_forgets_the_oldest_and_keeps_what_is_pinned(run, photos):
+    service = Service(run)
+    data = [path.read_bytes() for path in sorted((photos / "train" / "left").iterdir())[:4]]
+    opened = [service.open(content, f"{i}.png") for i, content in enumerate(data)]
+    store = ImageStore(most_bytes=2 * max(map(images_module.weight, opened)))
+    store.pin(opened[0])
+    for image in opened[1:]:
+        store.add(image)
+    kept = [store.get(image.id) is not None for image in opened]
+    assert kept == [True, False, True, True]
+
+
+def test_the_schema_is_published_and_says_what_the_answers_are(http, photo):
+    schema = http.get("/openapi.json").json()
+    assert set(schema["paths"]) == {"/api/health", "/api/model", "/api/examples", "/api/images", "/api/predict"}
+    posted = schema["paths"]["/api/predict"]["post"]["responses"]
+    names = {status: answer["content"]["application/json"]["schema"]["$ref"] for status, answer in posted.items()}
+    assert {status: name.rsplit("/", 1)[1] for status, name in names.items()} == {
+        "200": "Prediction",
+        "404": "Problem",
+        "413": "Problem",
+        "422": "Problem",
+    }
+    answer = send(http, "/api/predict", photo.read_bytes()).json()
+    assert set(answer) == set(schema["components"]["schemas"]["Prediction"]["required"])
+    assert http.get("/api/health").json()["status"] == "ok"
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_keeps_the_browser_strict(http):
+    page = http.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in ("/", "/page.css", "/page.js"):
+        answer = http.get(path)
+        assert answer.status_code == 200
+        assert "http://" not in answer.text.replace("http://127.0.0.1:8000", "")
+        assert "https://" not in answer.text
+    missing = http.get("/nothing.js")
+    assert missing.status_code == 404
+    assert "there is no 'nothing.js' here" in missing.json()["error"]
+
+
+def test_other_host_names_are_refused_where_only_this_machine_is_served(run):
+    with serving(run, hosts=["127.0.0.1"]) as url:
+        assert httpx.get(f"{url}/api/health").status_code == 200
+        assert httpx.get(f"{url}/api/health", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_a_dedicated_run_reads_files_that_hold_all_channels(photos, photo):
+    run = train(photos, photos.parent / "dedicated", only_channels=["R", "B"])
+    with serving(run) as url, httpx.Client(base_url=url, timeout=60) as http:
+        assert http.get("/api/model").json()["file_channels"] == ["R", "-", "B"]
+        assert len(http.get("/api/examples").json()["images"]) == 8
+        assert send(http, "/api/predict", photo.read_bytes()).json()["channels"] == ["R", "B"]

@@ -1,0 +1,78 @@
+"""``anychannel serve`` as a person runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+import anychannel.serve
+from anychannel.serve import ServeError
+from anychannel.serve.server import listen
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "anychannel", "serve", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_it_serves_on_this_machine_until_interrupted(run, photos):
+    process = start(run, "--port", 0)
+    try:
+        line = process.stderr.readline()
+        address = re.search(r"is served at (http://127\.0\.0\.1:\d+) ", line).group(1)
+        photo = photos / "test" / "left" / "0.png"
+        answer = httpx.post(f"{address}/api/predict", files={"file": photo.read_bytes()}, data={"channels": "G"})
+        assert answer.json()["channels"] == ["G"]
+        assert "<title>adaptive: try it</title>" in httpx.get(address).text
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err) == (0, "", "")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = start(run, "--port", port)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert f"error: port {port} on 127.0.0.1 is in use by another program; give another with --port" in err
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1", 70000, "port is a number from 0 .any free one. to 65535, got 70000"),
+        ("203.0.113.7", 0, "cannot listen on 203.0.113.7, port 0"),
+        ("no such host", 0, "'no such host' is not an address of this machine"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told(host, port, message):
+    with pytest.raises(ServeError, match=message):
+        listen(host, port)
+
+
+def test_a_folder_that_is_no_run_and_a_limit_of_nothing_are_told(run, tmp_path):
+    with pytest.raises(ValueError, match="is not a run"):
+        anychannel.serve.create_app(tmp_path)
+    with pytest.raises(ValueError, match="above 0, got 0"):
+        anychannel.serve.create_app(run, max_upload_mb=0)
+
+
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ImportError, match=r"uvicorn, which is not installed; pip install 'anychannel\[serve\]'"):
+        _ = anychannel.serve.create_app
