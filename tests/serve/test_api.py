@@ -22,6 +22,7 @@ from anychannel.runs.predict import predict_files
 from anychannel.serve import images as images_module
 from anychannel.serve.examples import find_examples
 from anychannel.serve.images import ImageStore
+from anychannel.serve.server import LOOPBACK
 from anychannel.serve.service import Service
 from tests.serve.conftest import EVALUATED, serving, train
 
@@ -31,6 +32,12 @@ SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
 @pytest.fixture(scope="module")
 def photo(photos):
     return photos / "test" / "right" / "3.png"
+
+
+@pytest.fixture(scope="module")
+def strict(run):
+    with serving(run, hosts=LOOPBACK) as url:
+        yield url
 
 
 def send(http, path, data, name="image.png", **fields):
@@ -295,10 +302,15 @@ def test_the_page_loads_nothing_from_elsewhere_and_keeps_the_browser_strict(http
     assert "there is no 'nothing.js' here" in missing.json()["error"]
 
 
-def test_other_host_names_are_refused_where_only_this_machine_is_served(run):
-    with serving(run, hosts=["127.0.0.1"]) as url:
-        assert httpx.get(f"{url}/api/health").status_code == 200
-        assert httpx.get(f"{url}/api/health", headers={"host": "evil.example"}).status_code == 400
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:8000", 200), ("localhost", 200), ("[::1]:8000", 200), ("evil.example", 400), ("[::1", 400)],
+)
+def test_only_this_machines_names_lead_to_a_service_for_this_machine(strict, host, status):
+    answer = httpx.get(f"{strict}/api/health", headers={"host": host})
+    assert answer.status_code == status
+    if status == 400:
+        assert "reach it as 127.0.0.1 or localhost or ::1" in answer.json()["error"]
 
 
 def test_a_dedicated_run_reads_files_that_hold_all_channels(photos, photo):

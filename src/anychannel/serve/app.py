@@ -10,7 +10,6 @@ from fastapi import APIRouter, FastAPI, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import anychannel
 from anychannel.channels import ChannelError
@@ -64,9 +63,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Guard, max_bytes=max_bytes)
-    if hosts is not None:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
+    app.add_middleware(Guard, max_bytes=max_bytes, hosts=hosts)
     for kind, handler in {
         HTTPException: on_http,
         RequestValidationError: on_invalid,

@@ -1,6 +1,13 @@
-"""What every request passes: a limit on its size; what every response carries: headers that keep a browser strict."""
+"""What every request passes, and what every response carries.
+
+A request has to be small enough, and where only this machine is served it has to name this machine: otherwise a page
+elsewhere could have its own name lead here and read along. A response carries headers that keep a browser strict.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -24,11 +31,13 @@ class Guard:
     Args:
         app: the application.
         max_bytes: the largest request body that is read, whether or not the request tells its length.
+        hosts: names under which the service may be reached; None takes any.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, hosts: Sequence[str] | None = None) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -41,7 +50,13 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        told = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        host = host_of(headers.get("host", ""))
+        if self.hosts is not None and host not in self.hosts:
+            text = f"the service is not called {host!r}; reach it as {' or '.join(self.hosts)}"
+            await JSONResponse({"error": text}, 400)(scope, receive, strict)
+            return
+        told = headers.get("content-length", "")
         if told.isdigit() and int(told) > self.max_bytes:
             await JSONResponse({"error": self.message(int(told))}, 413)(scope, receive, strict)
             return
@@ -64,3 +79,11 @@ class Guard:
             f"{given} larger than the {self.max_bytes / 2**20:,.1f} MB that this service takes; send a smaller file, "
             "or start it with a larger --max-upload-mb"
         )
+
+
+def host_of(header: str) -> str:
+    """The name or address in a Host header, without port and brackets; empty where there is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
