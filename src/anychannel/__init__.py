@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         load_model,
         replace_stem,
         save_model,
+        with_channels,
     )
     from anychannel.report import write_report
     from anychannel.runs import RunConfig, train_run
@@ -69,6 +70,7 @@ _HOMES = {
     "replace_stem": "models",
     "save_model": "models",
     "train_run": "runs",
+    "with_channels": "models",
     "write_report": "report",
 }
 
@@ -102,6 +104,7 @@ __all__ = [
     "replace_stem",
     "save_model",
     "train_run",
+    "with_channels",
     "write_report",
 ]
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from anychannel.channels import Subset
 from anychannel.stems import ConvGeometry, KernelAttentionStem, MaskedStem, PerSizeStem, StaticStem
 from anychannel.stems.completion import CompletionStem
+from anychannel.stems.descriptor import DescriptorStem
+from anychannel.stems.dofa import DofaStem
 from anychannel.stems.generated import HypernetworkStem, TemplateStem
 from anychannel.stems.grey import GreyStem
 from anychannel.stems.sliced import SlicedStem
@@ -138,7 +140,63 @@ def template(stem: TemplateStem, images: Tensor, subset: Subset) -> Tensor:
     return torch.stack([convolve_one(image, kernel, stem.bias, stem.geometry) for image in images])
 
 
+def literal_features(stem, position: int) -> Tensor:
+    """A channel's descriptor."""
+    return stem.features_of_channels[position]
+
+
+def descriptor_slices(stem: DescriptorStem, images: Tensor, subset: Subset) -> Tensor:
+    """Generate one slice after the other, each from its channel's descriptor alone."""
+    slices = []
+    for position in subset:
+        hidden = stem.hidden.weight @ literal_features(stem, position) + stem.hidden.bias
+        hidden = 0.5 * hidden * (1 + torch.erf(hidden / 2**0.5))
+        slices.append((stem.output.weight @ hidden + stem.output.bias).view(stem.out_chans, *stem.geometry.kernel_size))
+    kernel = torch.stack(slices, dim=1)
+    return torch.stack([convolve_one(image, kernel, stem.bias, stem.geometry) for image in images])
+
+
+def affine(layer, x: Tensor) -> Tensor:
+    """W x + b."""
+    return layer.weight @ x + (0 if layer.bias is None else layer.bias)
+
+
+def layer_norm(norm, x: Tensor) -> Tensor:
+    """Standardise one vector."""
+    centred = x - x.mean()
+    return centred / torch.sqrt((centred**2).mean() + norm.eps) * norm.weight + norm.bias
+
+
+def dofa(stem: DofaStem, images: Tensor, subset: Subset) -> Tensor:
+    """Token by token and head by head."""
+    waves = []
+    for position in subset:
+        wave = affine(stem.project, literal_features(stem, position))
+        waves.append(wave + affine(stem.second, affine(stem.first, wave).clamp(min=0)).clamp(min=0))
+    x = [*stem.tokens, *waves]
+    size = len(x[0]) // stem.heads
+    queries, keys, values = ([affine(layer, one) for one in x] for layer in (stem.query, stem.key, stem.value))
+    slices = []
+    for i, wave in enumerate(waves, start=len(stem.tokens)):
+        heads = []
+        for head in range(stem.heads):
+            part = slice(head * size, (head + 1) * size)
+            scores = torch.stack([queries[i][part] @ key[part] for key in keys]) / size**0.5
+            shares = torch.exp(scores - scores.max())
+            shares = shares / shares.sum()
+            heads.append(sum(share * value[part] for share, value in zip(shares, values, strict=True)))
+        token = layer_norm(stem.norm1, x[i] + affine(stem.merge, torch.cat(heads)))
+        wide = affine(stem.widen, token)
+        wide = 0.5 * wide * (1 + torch.erf(wide / 2**0.5))
+        token = layer_norm(stem.norm2, token + affine(stem.narrow, wide))
+        slices.append((0.01 * affine(stem.output, token + wave)).view(stem.out_chans, *stem.geometry.kernel_size))
+    kernel = torch.stack(slices, dim=1)
+    return torch.stack([convolve_one(image, kernel, stem.bias, stem.geometry) for image in images])
+
+
 TWINS = {
+    "descriptor": descriptor_slices,
+    "dofa": dofa,
     "completion": completion,
     "sliced": sliced,
     "grey": grey,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from anychannel.models.adapt import adapt
 from anychannel.models.calibration import calibrate
 from anychannel.models.classifier import Classifier, ModelSpec
+from anychannel.models.extend import with_channels
 from anychannel.models.pretrained import PretrainedError
 from anychannel.models.reference import REFERENCE_NETWORKS, ReferenceNetwork, create_reference
 from anychannel.models.registry import MODELS, create_model, list_models
@@ -27,4 +28,5 @@ __all__ = [
     "load_model",
     "replace_stem",
     "save_model",
+    "with_channels",
 ]

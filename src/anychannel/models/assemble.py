@@ -12,6 +12,7 @@ from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.first_conv import find_first_conv
 from anychannel.models.normalisation import input_covariance, input_offset
 from anychannel.models.slot import StemSlot
+from anychannel.models.transfer import wavelength
 from anychannel.norms import install_norms
 from anychannel.stems import ConvGeometry, build_stem, geometry_of, kernel_of
 
@@ -68,6 +69,7 @@ def assemble(
         before.bias,
         before.geometry,
         correlation=input_covariance(channels, spec.normalisation),
+        wavelengths_nm=[wavelength(channels, i) for i in range(len(channels))],
         **{"offset": input_offset(channels, spec.normalisation), **spec.stem_options},
     )
     parent, _, attribute = before.path.rpartition(".")

@@ -9,6 +9,7 @@ from typing import Any
 from anychannel.models.classifier import Classifier
 from anychannel.models.normalisation import input_covariance, input_offset
 from anychannel.models.slot import StemSlot
+from anychannel.models.transfer import wavelength
 from anychannel.stems import StaticStem, build_stem
 
 
@@ -38,6 +39,7 @@ def replace_stem(model: Classifier, stem: str = "completion", **options: Any) ->
         None if old.bias is None else old.bias.detach(),
         old.geometry,
         correlation=input_covariance(model.channels, model.spec.normalisation),
+        wavelengths_nm=[wavelength(model.channels, i) for i in range(len(model.channels))],
         **{"offset": input_offset(model.channels, model.spec.normalisation), **options},
     )
     adapted = copy.deepcopy(model)

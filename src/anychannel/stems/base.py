@@ -57,6 +57,9 @@ class Stem(nn.Module):
     uses_correlation: ClassVar[bool] = False
     """Whether the constructor takes the channels' ``correlation`` and ``offset``."""
 
+    uses_wavelengths: ClassVar[bool] = False
+    """Whether the constructor takes the channels' ``wavelengths_nm``."""
+
     def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
         super().__init__()
         if in_chans < 1 or out_chans < 1:

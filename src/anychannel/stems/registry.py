@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from anychannel.names import unknown_name
 from anychannel.stems.base import ConvGeometry, Stem
 from anychannel.stems.completion import CompletionStem
+from anychannel.stems.descriptor import DescriptorStem
+from anychannel.stems.dofa import DofaStem
 from anychannel.stems.generated import HypernetworkStem, TemplateStem
 from anychannel.stems.grey import GreyStem
 from anychannel.stems.kernel_attention import KernelAttentionStem
@@ -30,6 +32,8 @@ STEMS: dict[str, type[Stem]] = {
     "table": TableStem,
     "hypernetwork": HypernetworkStem,
     "template": TemplateStem,
+    "descriptor": DescriptorStem,
+    "dofa": DofaStem,
     "masked": MaskedStem,
     "per_size": PerSizeStem,
     "kernel_attention": KernelAttentionStem,
@@ -102,6 +106,7 @@ def build_stem(
     *,
     correlation: Sequence[Sequence[float]] | None = None,
     offset: Sequence[float] | None = None,
+    wavelengths_nm: Sequence[float | None] | None = None,
     **options: Any,
 ) -> Stem:
     """A stem that starts from a kernel, on the kernel's device.
@@ -113,6 +118,7 @@ def build_stem(
         geometry: how the kernel moves.
         correlation: (C, C) covariance of the normalised channels, for the stems that use it.
         offset: (C,) their means, None where they are zero.
+        wavelengths_nm: (C,) the channels' wavelengths, for the stems that use them.
         options: the stem's own keyword options.
 
     Raises:
@@ -121,7 +127,9 @@ def build_stem(
     if name not in STEMS:
         raise ValueError(unknown_name("stem", name, STEMS))
     if STEMS[name].uses_correlation:
-        options |= {"correlation": correlation, "offset": options.get("offset", offset)}
+        options |= {"correlation": correlation, "offset": offset}
+    if STEMS[name].uses_wavelengths:
+        options["wavelengths_nm"] = wavelengths_nm
     try:
         stem = STEMS[name](weight.shape[1], len(weight), geometry, bias is not None, **options)
     except TypeError as error:
