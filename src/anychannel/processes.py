@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from anychannel.hardware import choose_device
+from anychannel.hardware import choose_device, choose_precision
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)
@@ -72,6 +75,9 @@ def join(device: str = "auto") -> torch.device:
         ProcessError: the processes met before on another kind of device, or without telling how many they are.
         ValueError: the device is unknown or not there.
     """
+    from accelerate import PartialState
+    from accelerate.state import AcceleratorState
+
     chosen = choose_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         if share().count > 1:
@@ -79,9 +85,10 @@ def join(device: str = "auto") -> torch.device:
                 "torch.distributed is running, but RANK, LOCAL_RANK and WORLD_SIZE are not in the environment; "
                 "start the program with torchrun or accelerate launch"
             )
-        return chosen
-    from accelerate import PartialState
-
+        if PartialState(cpu=chosen.type == "cpu").device.type != chosen.type:  # an earlier training's
+            AcceleratorState._reset_state(reset_partial_state=True)
+        if chosen.type == "cuda" and chosen.index is not None:
+            torch.cuda.set_device(chosen)
     found: torch.device = PartialState(cpu=chosen.type == "cpu", timeout=PATIENCE).device
     if found.type != chosen.type:
         raise ProcessError(
@@ -89,6 +96,35 @@ def join(device: str = "auto") -> torch.device:
             "device in one program"
         )
     return found
+
+
+def open_accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
+    """Accelerate's handle on device, number format and processes, for one training; joins the processes first.
+
+    Accelerate fixes the number format for the whole program; here each training of a program chooses its own.
+
+    Args:
+        device: as ``join`` takes.
+        precision: as ``choose_precision`` takes.
+
+    Raises:
+        ProcessError, ValueError: as ``join``; or the precision is unknown.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, is_initialized
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    chosen = join(device)
+    form = "bf16" if choose_precision(precision, chosen) == "bf16" else "no"
+    if is_initialized() and AcceleratorState().mixed_precision != form:  # an earlier training's
+        AcceleratorState._reset_state()
+    options = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+    return Accelerator(
+        mixed_precision=form,
+        cpu=chosen.type == "cpu",
+        device_placement=False,
+        kwargs_handlers=[options],
+    )
 
 
 def leave() -> Share:
@@ -111,28 +147,28 @@ def share() -> Share:
     return Share()
 
 
-def spread(model: nn.Module) -> nn.Module:
-    """The module to call in training, so that gradients are averaged over all processes; the model itself if alone.
+@contextmanager
+def prepared(model: nn.Module, accelerator: Accelerator) -> Iterator[nn.Module]:
+    """The module to call in training, so that gradients are averaged over all processes; afterwards the model is as it
+    was, but for its weights.
 
     All processes start with the main one's weights. Which parameters a step uses depends on the subsets that it shows,
     and may differ between processes, so DistributedDataParallel looks for the unused ones at each step. One that no
     process used keeps ``grad=None``, and momentum and weight decay leave it alone, as in one process. Buffers are not
     sent around: batch norm statistics are combined where they are made (``training/joint_norms.py``).
     """
-    if share().count == 1:
-        return model
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    options = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision="no", device_placement=False, kwargs_handlers=[options])
-    for buffer in model.buffers():
-        dist.broadcast(buffer, src=0)
-    with warnings.catch_warnings():
-        # its new name, forward_sync_buffers, is not in every torch that this package runs on, nor in Accelerate
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        wrapped: nn.Module = accelerator.prepare(model)
-    return wrapped
+    if share().count > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+    try:
+        with warnings.catch_warnings():
+            # its new name, forward_sync_buffers, is not in every torch that this package runs on, nor in Accelerate
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            wrapped: nn.Module = accelerator.prepare(model)
+        yield wrapped
+    finally:
+        for name in ("forward", "_original_forward"):  # Accelerate's number format, laid over the class's own forward
+            model.__dict__.pop(name, None)
 
 
 def add_up(values: Tensor) -> Tensor:

@@ -156,6 +156,38 @@ def test_a_failed_run_says_so_and_can_be_resumed(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 
 
+def test_two_processes_never_train_in_one_folder(tmp_path, monkeypatch):
+    from anychannel.runs import execute
+
+    config = RunConfig.from_dict(VALUES)
+    folder = tmp_path / "run"
+    fit, open_folder, refused = execute.fit, execute.open_folder, []
+
+    def train_again(*arguments, **options):
+        with pytest.raises(RunError, match=r"another process is training in .*run; wait until it has finished"):
+            train_run(config, folder, resume=True, cost=False)
+        refused.append(json.loads((folder / "run.json").read_text())["status"])
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(execute, "fit", train_again)
+    train_run(config, folder, cost=False)
+    assert refused == ["running"]
+    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+
+    def open_late(config, home, *arguments, **options):
+        monkeypatch.setattr(execute, "open_folder", open_folder)
+        train_run(config, home, cost=False)
+        before.append((home / "run.json").read_bytes())
+        open_folder(config, home, *arguments, **options)
+
+    before: list[bytes] = []
+    monkeypatch.setattr(execute, "fit", fit)
+    monkeypatch.setattr(execute, "open_folder", open_late)
+    with pytest.raises(RunError, match="already holds a run"):
+        train_run(config, tmp_path / "late", cost=False)
+    assert [(tmp_path / "late" / "run.json").read_bytes()] == before
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

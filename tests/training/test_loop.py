@@ -188,3 +188,17 @@ def test_a_damaged_checkpoint_is_named(train, val, tmp_path):
 def test_bfloat16_trains_where_the_processor_has_it(train, val):
     result = fit(make_model(), train, val, replace(SETTINGS, epochs=6, precision="bf16"))
     assert max(row["val_accuracy"] for row in result.rows) > 0.8
+
+
+def test_each_training_of_a_program_has_its_own_number_format_and_gives_the_network_back(train, val):
+    model, seen = make_model(), []
+    layer = next(module for module in model.backbone.modules() if isinstance(module, torch.nn.Conv2d))
+    watch = layer.register_forward_hook(lambda _, inputs, output: seen.append((model.training, output.dtype)))
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        seen.clear()
+        fit(model, train, val, replace(SETTINGS, epochs=1, precision=precision))
+        assert {training for training, _ in seen} == {True, False}
+        assert {kind for _, kind in seen} == {dtype}
+        assert "forward" not in vars(model)
+        assert all(value.dtype == torch.float32 for value in model.state_dict().values() if value.is_floating_point())
+    watch.remove()

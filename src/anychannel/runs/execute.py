@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from anychannel.cost import profile
 from anychannel.data import ImageDataset, load_dataset
@@ -22,6 +25,9 @@ from anychannel.samplers import create_sampler
 from anychannel.stems import MaskedStem
 from anychannel.training import FitResult, fit
 from anychannel.training.randomness import seeded
+
+LOCK = ".lock"
+"""In a run's folder; held by the process that trains there, and free again however it ends."""
 
 
 class RunError(ValueError):
@@ -102,7 +108,8 @@ def train_run(
         The folder.
 
     Raises:
-        RunError: the folder holds another run, or one that ``resume`` was not asked for.
+        RunError: the folder holds another run, or one that ``resume`` was not asked for, or one that another process
+            is working on.
         DataError, ConfigError, ValueError: data or a setting cannot be used; nothing has been written then.
     """
     device = join(config.training.device)
@@ -112,9 +119,10 @@ def train_run(
     dataset = main_first(lambda: load_data(config, cache_dir=cache_dir, progress=progress and share().is_main))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model)
-    on_main(lambda: open_folder(config, home, run))
+    lock = FileLock(home / LOCK)
     try:
-        with lost_processes_named():
+        on_main(lambda: open_folder(config, home, run, lock, resume=resume))
+        with status_written(home, run), lost_processes_named():
             result = fit(
                 model,
                 dataset.train,
@@ -129,13 +137,22 @@ def train_run(
             best = load_model(home) if share().is_main else model  # fit left it with the same weights
             evaluation = read_test(config, best, dataset, device=str(device), progress=progress)
             on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
+    finally:
+        lock.release()
+    return home
+
+
+@contextmanager
+def status_written(home: Path, run: dict[str, Any]) -> Iterator[None]:
+    """Leave in ``run.json`` how the work inside ended."""
+    try:
+        yield
     except BaseException as error:
         if share().is_main:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             write_json(home / "run.json", run | {"status": status, "error": str(error)})
         raise
     on_main(lambda: write_json(home / "run.json", run | {"status": "finished"}))
-    return home
 
 
 def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifier, Classifier | None]:
@@ -172,8 +189,11 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
     }
 
 
-def open_folder(config: RunConfig, home: Path, run: dict[str, Any]) -> None:
-    """Write what is known before training."""
+def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLock, *, resume: bool) -> None:
+    """Take the folder, unless another process was faster, and write what is known before training."""
+    home.mkdir(parents=True, exist_ok=True)
+    take(lock, home)
+    prepare_folder(config, home, resume, held=True)
     write_text(home / "config.toml", config.to_toml())
     append_command(home)
     write_json(home / "environment.json", describe_environment(config.training.device, config.training.precision))
@@ -193,13 +213,31 @@ def close_folder(
         write_json(home / "cost.json", measure_cost(config, home, dataset))
 
 
-def prepare_folder(config: RunConfig, home: Path, resume: bool) -> bool:
-    """Whether there is anything to do in the folder."""
+def take(lock: FileLock, home: Path) -> None:
+    """Hold a run's folder against other processes.
+
+    Raises:
+        RunError: one of them holds it.
+    """
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError(
+            f"another process is training in {home}; wait until it has finished, or choose another --out"
+        ) from error
+
+
+def prepare_folder(config: RunConfig, home: Path, resume: bool, *, held: bool = False) -> bool:
+    """Whether there is anything to do in the folder; ``held`` says that its lock is this process's."""
     if home.exists() and not home.is_dir():
         raise RunError(f"{home} is a file; give --out a folder")
+    if (home / LOCK).is_file() and not held:
+        lock = FileLock(home / LOCK)
+        take(lock, home)
+        lock.release()
     record = home / "run.json"
     if not record.is_file():
-        if home.is_dir() and any(home.iterdir()):
+        if home.is_dir() and any(path.name != LOCK for path in home.iterdir()):
             raise RunError(f"{home} is not empty and not a run; choose a new folder for --out")
         return True
     if not resume:

@@ -25,11 +25,10 @@ from torch import Tensor
 
 from anychannel.channels import Subset
 from anychannel.data import Split, augment, iterate_batches
-from anychannel.hardware import choose_precision
 from anychannel.models.classifier import Classifier
 from anychannel.models.saving import save_model, save_weights
 from anychannel.placement import place
-from anychannel.processes import add_up, join, on_main, share, spread
+from anychannel.processes import add_up, on_main, open_accelerator, prepared, share
 from anychannel.progress import progress_bar
 from anychannel.samplers import Part, create_sampler, share_parts
 from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
@@ -92,8 +91,8 @@ def fit(
     home = None if folder is None else Path(folder)
     if len(train) < 2 or len(val) < 1:
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
-    device, own = join(options.device), share()
-    bf16 = choose_precision(options.precision, device) == "bf16"
+    accelerator = open_accelerator(options.device, options.precision)
+    device, own = accelerator.device, share()
     sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
     stopping = EarlyStopping(options.monitor, patience=options.patience, min_delta=options.min_delta)
     batch_size = min(options.batch_size, len(train))
@@ -105,7 +104,6 @@ def fit(
     if teacher is not None:
         check_teacher(teacher, model)
         place(teacher.eval(), device)
-    wrapped = spread(model)
     ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
     judged = model if ema is None else ema.module
     optimizer = create_optimizer(
@@ -156,7 +154,8 @@ def fit(
 
     total = options.epochs * steps
     bar = progress_bar("training", total, done=first_epoch * steps + first_step, show=progress and own.is_main)
-    with bar as advance, joint_norms(synchronise=options.sync_norm) as norms:
+    normalising = joint_norms(synchronise=options.sync_norm)
+    with bar as advance, normalising as norms, prepared(model, accelerator) as wrapped:
         for epoch in range(first_epoch, options.epochs):
             if stopping.should_stop:
                 break
@@ -181,8 +180,7 @@ def fit(
                 ).contiguous(memory_format=torch.channels_last)
                 model.stem.anneal(epoch + step / steps)
                 wrapped.train()
-                autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-                with seeded(options.seed, 3, epoch, step, own.index), autocast, norms:
+                with seeded(options.seed, 3, epoch, step, own.index), accelerator.autocast(), norms:
                     logits = wrapped(shown, parts=parts).float()
                     answers, taught = find_teacher(teacher, shown, logits, parts, model.channels.full, options)
                 loss = training_loss(
@@ -200,7 +198,7 @@ def fit(
                     average = counted[0] / counted[2]
                     raise TrainingError(describe_failure(average, epoch, step, batch_parts, model, paths))
                 # gradients are averaged over processes: this makes it the mean over all processes' images
-                (loss * (own.count * len(targets) / counted[2])).backward()
+                accelerator.backward(loss * (own.count * len(targets) / counted[2]))
                 if options.clip_norm is not None:
                     clip_gradients(model.parameters(), options.clip_norm)
                 optimizer.step()
@@ -216,7 +214,8 @@ def fit(
                     last_checkpoint = time.monotonic()
 
             row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally, "train")}
-            row |= validate(judged, val, device, batch_size=options.batch_size, bf16=bf16)
+            with accelerator.autocast():
+                row |= validate(judged, val, device, batch_size=options.batch_size)
             seconds = spent + time.monotonic() - epoch_start
             row |= {"lr": rate, "seconds": round(seconds, 3)}
             row["images_per_second"] = round(steps * batch_size / seconds, 1)

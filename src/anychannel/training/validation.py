@@ -34,9 +34,7 @@ def mean_figures(counted: list[float], prefix: str) -> dict[str, float]:
 
 
 @torch.no_grad()
-def validate(
-    model: Classifier, split: Split, device: torch.device, *, batch_size: int, bf16: bool = False
-) -> dict[str, float]:
+def validate(model: Classifier, split: Split, device: torch.device, *, batch_size: int) -> dict[str, float]:
     """Loss and accuracy on all channels; every image is counted once, whichever process holds it."""
     model.eval()
     rows = share().rows(len(split))
@@ -44,8 +42,7 @@ def validate(
     counted = torch.zeros(COUNTED, dtype=kind, device=device)
     for images, labels in iterate_batches(split, batch_size, order=rows):
         shown = images.to(device).float().contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = model(shown).float()
+        logits = model(shown).float()
         targets = labels.to(device)
         counted += count_answers(F.cross_entropy(logits, targets), logits, targets)
     return mean_figures(add_up(counted).tolist(), "val")
