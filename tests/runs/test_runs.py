@@ -12,6 +12,7 @@ import pytest
 from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, evaluate_run, load_recipe, train_run
 from anychannel.runs.config import ConfigError, merge, nest
+from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
 from anychannel.runs.execute import RunError
 
@@ -114,6 +115,18 @@ def test_a_finished_run_is_left_alone_on_resume_and_protected_without(run):
     changed = replace(config, training=replace(config.training, lr=0.5))
     with pytest.raises(RunError, match=r"other settings \(training\.lr: 0\.1 -> 0\.5\)"):
         train_run(changed, run, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/usr/local/bin/anychannel", "anychannel train --out 'my run'"),
+        ("/site-packages/anychannel/__main__.py", "python -m anychannel train --out 'my run'"),
+    ],
+)
+def test_the_command_is_kept_as_it_can_be_typed_again(program, command, monkeypatch):
+    monkeypatch.setattr("sys.argv", [program, "train", "--out", "my run"])
+    assert command_line() == command
 
 
 def test_a_folder_that_is_not_a_run_is_not_touched(tmp_path):

@@ -76,7 +76,8 @@ def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run
     up = svg.Scale(low, high, bottom, top)
     unit = "%" if kind == "accuracy" else ""
     parts = svg.y_axis(up, svg.ticks(low, high), left, right, lambda value: f"{svg.short(value)}{unit}")
-    whole = sorted({max(1, round(value)) for value in svg.ticks(1, limits.epochs, 6)} | {1})
+    clear = across(1) + 36  # where the first tick's label, with its word, is over
+    whole = [1, *(round(value) for value in svg.ticks(1, limits.epochs, 6) if across(value) > clear)]
     parts += svg.x_axis(across, whole, top, bottom, lambda value: f"epoch {value}" if value == 1 else str(value))
     for other in others:
         ghost = [

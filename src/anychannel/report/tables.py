@@ -278,12 +278,13 @@ def latency_cell(cost: Cost | None, batch: str) -> Cell:
 
 
 def refusals(runs: Sequence[Run]) -> list[str]:
-    """Which subsets each run refuses, with its reasons, in words."""
+    """Which subsets each run refuses, with its reason for the first of them, in words."""
     said = []
     for run in runs:
-        reasons: dict[str, list[str]] = {}
-        for key, result in run.test.subsets.items() if run.test else ():
-            if result.refused is not None:
-                reasons.setdefault(result.refused, []).append(key)
-        said += [f"{run.name} refuses {'; '.join(keys)}: {reason}" for reason, keys in reasons.items()]
+        reasons = {key: result.refused for key, result in (run.test.subsets if run.test else {}).items()}
+        refused = {key: reason for key, reason in reasons.items() if reason is not None}
+        if refused:
+            first, reason = next(iter(refused.items()))
+            example = "" if len(refused) == 1 else f"{first}, for example, because "
+            said.append(f"{run.name} refuses {'; '.join(refused)}: {example}{reason}")
     return said

@@ -66,5 +66,6 @@ def current_commit() -> str | None:
 
 def command_line() -> str:
     """The command that started this process, with the program's folder left out."""
-    program = Path(sys.argv[0]).name if sys.argv else "anychannel"
-    return shlex.join([program, *sys.argv[1:]])
+    program = Path(sys.argv[0]) if sys.argv else Path("anychannel")
+    module = program.name == "__main__.py"  # of `python -m PACKAGE`
+    return shlex.join([*(("python", "-m", program.parent.name) if module else (program.name,)), *sys.argv[1:]])
