@@ -1,11 +1,12 @@
 """What a network trained on five of eight bands does with the three that it never saw.
 
     python benchmarks/held_out_bands.py --out benchmarks/results/held_out_bands.json
+    python benchmarks/held_out_page.py
 
-Trains a small network on bands 1, 3, 5, 6 and 8 of ``bands:8`` with every stem that can take more channels, adds bands
-2, 4 and 7 with ``with_channels`` (labels of the new bands are never used, only their mean, deviation and correlations
-over the training images), and measures test accuracy in percent on groups of bands, for each seed. ``all_bands`` is
-the same network trained on all eight, as an upper reference; chance is 10.
+For each seed and each of three choices of held-out bands (``HELD_OUT``), trains a small network on the other five bands
+of ``bands:8`` with every stem that can take more channels, adds the held-out bands with ``with_channels`` (no label of
+theirs is used, only their mean, deviation and correlations over the training images), and measures test accuracy in
+percent on groups of bands. ``all_bands`` is the same network trained on all eight, as an upper reference; chance is 10.
 """
 
 from __future__ import annotations
@@ -24,16 +25,12 @@ from anychannel.runs.environment import describe_environment
 from anychannel.training import TrainingSettings, fit
 from anychannel.training.randomness import seeded
 
-TRAINED = ("band_1", "band_3", "band_5", "band_6", "band_8")
-HELD_OUT = ("band_2", "band_4", "band_7")
-GROUPS: dict[str, list[tuple[str, ...]]] = {
-    "one trained band": [(name,) for name in TRAINED],
-    "one held-out band": [(name,) for name in HELD_OUT],
-    "the three held-out bands": [HELD_OUT],
-    "one trained and the three held-out": [(name, *HELD_OUT) for name in TRAINED],
-    "the five trained bands": [TRAINED],
-    "all eight bands": [TRAINED + HELD_OUT],
+HELD_OUT: dict[str, tuple[str, ...]] = {
+    "between": ("band_2", "band_4", "band_7"),
+    "gap": ("band_4", "band_5", "band_6"),
+    "ends": ("band_1", "band_7", "band_8"),
 }
+"""Held-out bands: each between two trained ones, a gap in the middle of the spectrum, and beyond its ends."""
 WAYS: dict[str, tuple[str, str]] = {
     "zero_fill": ("static", "zero"),
     "nearest_band": ("static", "nearest"),
@@ -43,6 +40,18 @@ WAYS: dict[str, tuple[str, str]] = {
     "completion_nearest": ("completion", "nearest"),
 }
 """For each way: the stem that was trained, and how the held-out bands were added."""
+
+
+def groups(trained: tuple[str, ...], held_out: tuple[str, ...]) -> dict[str, list[tuple[str, ...]]]:
+    """Subsets whose accuracies are averaged, by what they have in common."""
+    return {
+        "one_trained": [(name,) for name in trained],
+        "one_held_out": [(name,) for name in held_out],
+        "held_out": [held_out],
+        "one_trained_and_held_out": [(name, *held_out) for name in trained],
+        "trained": [trained],
+        "all": [trained + held_out],
+    }
 
 
 def main() -> None:
@@ -70,39 +79,42 @@ def main() -> None:
         fit(model, chosen.train, chosen.val, TrainingSettings(**settings, seed=seed))
         return model
 
-    def measure(model: Classifier) -> dict[str, float]:
-        subsets = sorted(
-            {model.channels.key(model.channels.subset(names)) for rows in GROUPS.values() for names in rows}
-        )
-        figures = evaluate(model, data.test, subsets=subsets, device="cpu", precision="fp32").subsets
-        return {
-            group: float(
-                np.mean([figures[model.channels.key(model.channels.subset(names))]["accuracy"] for names in rows])
-            )
-            for group, rows in GROUPS.items()
+    def measure(model: Classifier, chosen: dict[str, list[tuple[str, ...]]]) -> dict[str, float]:
+        keys = {
+            group: [model.channels.key(model.channels.subset(names)) for names in rows]
+            for group, rows in chosen.items()
         }
+        subsets = sorted({key for rows in keys.values() for key in rows})
+        figures = evaluate(model, data.test, subsets=subsets, device="cpu", precision="fp32").subsets
+        return {group: 100 * float(np.mean([figures[key]["accuracy"] for key in rows])) for group, rows in keys.items()}
 
+    accuracy: dict[str, dict[str, dict[str, list[float]]]] = {
+        choice: {way: {} for way in [*WAYS, "all_bands"]} for choice in HELD_OUT
+    }
     result: dict[str, Any] = {
         "command": f"python benchmarks/held_out_bands.py --out {options.out} --seeds {options.seeds} "
         f"--epochs {options.epochs} --width {options.width}",
         "data": {"name": data.name, "fingerprint": data.fingerprint, "n_test": len(data.test)},
-        "trained": TRAINED,
         "held_out": HELD_OUT,
         "settings": settings,
         "environment": describe_environment("cpu", "fp32"),
-        "seeds": list(range(options.seeds)),
-        "accuracy": {way: {group: [] for group in GROUPS} for way in [*WAYS, "all_bands"]},
+        "seeds": [],
+        "accuracy": accuracy,
     }
     for seed in range(options.seeds):
-        networks = {stem: train(stem, TRAINED, seed) for stem in dict.fromkeys(stem for stem, _ in WAYS.values())}
-        models = {way: with_channels(networks[stem], data.channels, new=new) for way, (stem, new) in WAYS.items()}
-        models["all_bands"] = train("static", data.channels.names, seed)
-        for way, model in models.items():
-            row = measure(model)
-            for group, value in row.items():
-                result["accuracy"][way][group].append(round(100 * value, 2))
-            print(f"seed {seed}  {way:<20}" + "".join(f"{100 * value:7.1f}" for value in row.values()), flush=True)
-        write_json(options.out, result | {"finished_seeds": seed + 1})
+        everything = train("static", data.channels.names, seed)
+        for choice, held_out in HELD_OUT.items():
+            trained = tuple(name for name in data.channels.names if name not in held_out)
+            networks = {stem: train(stem, trained, seed) for stem in dict.fromkeys(stem for stem, _ in WAYS.values())}
+            models = {way: with_channels(networks[stem], data.channels, new=new) for way, (stem, new) in WAYS.items()}
+            for way, model in (models | {"all_bands": everything}).items():
+                row = measure(model, groups(trained, held_out))
+                for group, value in row.items():
+                    accuracy[choice][way].setdefault(group, []).append(round(value, 2))
+                figures = "".join(f"{value:7.1f}" for value in row.values())
+                print(f"seed {seed}  {choice:<8} {way:<20}{figures}", flush=True)
+        result["seeds"].append(seed)
+        write_json(options.out, result)
 
 
 if __name__ == "__main__":
