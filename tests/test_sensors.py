@@ -26,6 +26,49 @@ USGS_RANGES_UM = (
     (11.50, 12.51),
 )
 """Band designations of Landsat 8 and 9 (USGS)."""
+TORCHGEO_SENTINEL_2_UM = {
+    "B01": 0.4427,
+    "B02": 0.4927,
+    "B03": 0.5598,
+    "B04": 0.6646,
+    "B05": 0.7041,
+    "B06": 0.7405,
+    "B07": 0.7828,
+    "B08": 0.8328,
+    "B8A": 0.8647,
+    "B09": 0.9451,
+    "B10": 1.3735,
+    "B11": 1.6137,
+    "B12": 2.2024,
+}
+"""TorchGeo 0.8.1, torchgeo/datasets/sentinel.py, Sentinel2.wavelengths."""
+SPYNDEX_NM = {
+    "sentinel2": {
+        "B02": (492.4, 492.1),
+        "B03": (559.8, 559.0),
+        "B04": (664.6, 665.0),
+        "B05": (704.1, 703.8),
+        "B06": (740.5, 739.1),
+        "B07": (782.8, 779.7),
+        "B08": (832.8, 833.0),
+        "B8A": (864.7, 864.0),
+        "B09": (945.1, 943.2),
+        "B11": (1613.7, 1610.4),
+        "B12": (2202.4, 2185.7),
+    },
+    "landsat8": {
+        "B1": (440.0,),
+        "B2": (480.0,),
+        "B3": (560.0,),
+        "B4": (655.0,),
+        "B5": (865.0,),
+        "B6": (1610.0,),
+        "B7": (2200.0,),
+        "B10": (10895.0,),
+        "B11": (12005.0,),
+    },
+}
+"""Awesome Spectral Indices, spyndex 0.12.0, data/bands.json: Sentinel-2A and 2B; Landsat 8 (9 is the same)."""
 
 
 @pytest.mark.parametrize("name", SENSORS)
@@ -42,6 +85,24 @@ def test_sentinel_2_has_its_13_bands_near_their_nominal_wavelengths():
     assert known.names == (*(f"B{n:02}" for n in range(1, 9)), "B8A", *(f"B{n:02}" for n in range(9, 13)))
     for measured, nominal in zip(known.wavelengths_nm, ESA_NOMINAL_NM, strict=True):
         assert measured == pytest.approx(nominal, abs=13)
+
+
+def test_sentinel_2_s_centres_are_those_that_another_library_has():
+    known = as_channel_set("sentinel2")
+    other = {name: round(1000 * value, 1) for name, value in TORCHGEO_SENTINEL_2_UM.items()}
+    assert dict(zip(known.names, known.wavelengths_nm, strict=True)) == other
+
+
+@pytest.mark.parametrize(
+    ("sensor", "platform", "nm"),
+    # 0.4: another issue of ESA's table for B02; 17: Sentinel-2B's filters are others; 3.5: rounded
+    [("sentinel2", 0, 0.4), ("sentinel2", 1, 17), ("landsat8", 0, 3.5)],
+)
+def test_an_independent_catalogue_has_nearly_the_same_centres(sensor: str, platform: int, nm: float):
+    known = as_channel_set(sensor)
+    ours = dict(zip(known.names, known.wavelengths_nm, strict=True))
+    for name, values in SPYNDEX_NM[sensor].items():
+        assert ours[name] == pytest.approx(values[platform], abs=nm)
 
 
 @pytest.mark.parametrize("name", ["landsat8", "landsat9"])

@@ -46,7 +46,8 @@ class Sensor:
 LANDSAT = Sensor(
     "Landsat 8 and 9, OLI and TIRS",
     "OLI: Barsi et al. 2014, The Spectral Response of the Landsat-8 Operational Land Imager, Remote Sensing 6(10), "
-    "table 1; TIRS: middle of the ranges in USGS, What are the band designations for the Landsat satellites?",
+    "table 1; TIRS: middle of the ranges in USGS, What are the band designations for the Landsat satellites? TorchGeo "
+    "0.8.1 and Awesome Spectral Indices (spyndex 0.12.0) round OLI's to 3.5 nm and agree on TIRS",
     (
         ("B1", 443.0, "coastal aerosol"),
         ("B2", 482.0, "blue"),
@@ -71,7 +72,8 @@ SENSORS: dict[str, Sensor] = {
     "sentinel2": Sensor(
         "Sentinel-2, MSI",
         "ESA, Sentinel-2 Spectral Response Functions (COPE-GSEG-EOPG-TN-15-0007) and SentiWiki, S2 mission, "
-        "table of spectral bands; the values of Sentinel-2A, from which 2B's and 2C's differ by up to 17 nm",
+        "table of spectral bands; the values of Sentinel-2A, from which 2B's differ by up to 17 nm. TorchGeo 0.8.1, "
+        "torchgeo.datasets.Sentinel2.wavelengths, has the same thirteen",
         (
             ("B01", 442.7, "coastal aerosol"),
             ("B02", 492.7, "blue"),
