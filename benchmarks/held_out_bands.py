@@ -59,8 +59,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--model", default="timm/resnet10t")
     options = parser.parse_args()
     data = load_dataset("bands:8")
     settings = {"epochs": options.epochs, "batch_size": 128, "lr": 0.1, "sampler": "split", "crop_padding": 1}
@@ -69,13 +69,7 @@ def main() -> None:
     def train(stem: str, names: tuple[str, ...], seed: int) -> Classifier:
         chosen = data.select(names)
         with seeded(seed, 0):
-            model = create_model(
-                "compact_k7",
-                channels=chosen.channels,
-                num_classes=10,
-                stem=stem,
-                model_options={"width": options.width},
-            )
+            model = create_model(options.model, channels=chosen.channels, num_classes=10, stem=stem)
         fit(model, chosen.train, chosen.val, TrainingSettings(**settings, seed=seed))
         return model
 
@@ -93,9 +87,10 @@ def main() -> None:
     }
     result: dict[str, Any] = {
         "command": f"python benchmarks/held_out_bands.py --out {options.out} --seeds {options.seeds} "
-        f"--epochs {options.epochs} --width {options.width}",
+        f"--epochs {options.epochs} --model {options.model}",
         "data": {"name": data.name, "fingerprint": data.fingerprint, "n_test": len(data.test)},
         "held_out": HELD_OUT,
+        "model": options.model,
         "settings": settings,
         "environment": describe_environment("cpu", "fp32"),
         "seeds": [],
