@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MONITORS = {"val_accuracy": 1.0, "val_loss": -1.0}
+MONITORS = {"val_accuracy": 1.0, "val_loss": -1.0, "val_reduced_accuracy": 1.0, "val_mean_accuracy": 1.0}
 """Figures that can be watched, and the sign that makes larger better."""
 
 

@@ -74,7 +74,8 @@ def fit(
 
     Args:
         model: trained in place, in the channels that its ``ChannelSet`` names.
-        train, val: images in the model's channels and order. Validation shows all channels.
+        train, val: images in the model's channels and order. Validation shows all channels and, where the sampler shows
+            subsets, every image once more with channels missing.
         settings: see ``TrainingSettings``.
         teacher: a trained network with the same channels and classes, whose answers to all channels are learned with
             weight ``distill``; None learns from the network's own answers to images that a step shows in full.
@@ -94,7 +95,7 @@ def fit(
     accelerator = open_accelerator(options.device, options.precision)
     device, own = accelerator.device, share()
     sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
-    stopping = EarlyStopping(options.monitor, patience=options.patience, min_delta=options.min_delta)
+    stopping = EarlyStopping(options.watched, patience=options.patience, min_delta=options.min_delta)
     batch_size = min(options.batch_size, len(train))
     steps = len(train) // batch_size
     if batch_size < own.count:
@@ -215,7 +216,7 @@ def fit(
 
             row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally, "train")}
             with accelerator.autocast():
-                row |= validate(judged, val, device, batch_size=options.batch_size)
+                row |= validate(judged, val, device, batch_size=options.batch_size, reduced=options.shows_subsets)
             seconds = spent + time.monotonic() - epoch_start
             row |= {"lr": rate, "seconds": round(seconds, 3)}
             row["images_per_second"] = round(steps * batch_size / seconds, 1)
@@ -295,8 +296,10 @@ def summary(rows: list[dict[str, Any]], epochs: int) -> str:
     """One line about the last epoch, with the time that the others will take at most."""
     row = rows[-1]
     left = statistics.median(entry["seconds"] for entry in rows) * (epochs - row["epoch"])
+    reduced = row.get("val_reduced_accuracy")
+    missing = "" if reduced is None else f" ({100 * reduced:.1f} % with channels missing)"
     return (
         f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
-        f"train {100 * row['train_accuracy']:.1f} %, val {100 * row['val_accuracy']:.1f} %, "
+        f"train {100 * row['train_accuracy']:.1f} %, val {100 * row['val_accuracy']:.1f} %{missing}, "
         f"{timedelta(seconds=round(row['seconds']))}, {timedelta(seconds=round(left))} left"
     )

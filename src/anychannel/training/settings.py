@@ -29,7 +29,10 @@ class TrainingSettings:
         sync_norm: of several processes, whether batch norms take their statistics over the images of all, as one
             process would; False normalises each process's images by themselves, which is faster and, with few images
             a process, another training.
-        patience, min_delta, monitor: see ``EarlyStopping``.
+        patience, min_delta: see ``EarlyStopping``.
+        monitor: the validation figure that says which epoch is best: ``val_accuracy`` or ``val_loss`` on all channels,
+            ``val_reduced_accuracy`` with channels missing, ``val_mean_accuracy`` (the mean of both accuracies);
+            ``auto`` is the last where the sampler shows subsets, else the first.
         crop_padding: pixels by which a random crop may shift an image.
         flip: mirror half of the images left to right.
         jitter: strength of brightness and contrast changes, each channel its own; 0 changes nothing.
@@ -57,7 +60,7 @@ class TrainingSettings:
     sync_norm: bool = True
     patience: int | None = None
     min_delta: float = 0.0
-    monitor: str = "val_accuracy"
+    monitor: str = "auto"
     crop_padding: int = 4
     flip: bool = True
     jitter: float = 0.0
@@ -70,7 +73,7 @@ class TrainingSettings:
         for name, valid in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
-            ("monitor", tuple(MONITORS)),
+            ("monitor", ("auto", *MONITORS)),
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in valid:
@@ -96,3 +99,17 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be positive or left out, got {value}")
         if self.ema is not None and self.ema >= 1:
             raise ValueError(f"ema is a decay below 1 (0.999, say), got {self.ema}")
+        if self.monitor.startswith(("val_reduced", "val_mean")) and not self.shows_subsets:
+            raise ValueError(f"monitor {self.monitor!r} is about missing channels, which sampler 'full' never shows")
+
+    @property
+    def shows_subsets(self) -> bool:
+        """Whether training shows images with channels missing; validation then does too."""
+        return self.sampler != "full"
+
+    @property
+    def watched(self) -> str:
+        """The validation figure that says which epoch is best."""
+        if self.monitor != "auto":
+            return self.monitor
+        return "val_mean_accuracy" if self.shows_subsets else "val_accuracy"

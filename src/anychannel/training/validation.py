@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anychannel.channels import ChannelSet, Subset
 from anychannel.data import Split, iterate_batches
 from anychannel.models.classifier import Classifier
 from anychannel.processes import add_up, share
+from anychannel.samplers import Part, draw_subset
 
 COUNTED = 3
+MOST_SUBSETS = 30
+"""Subsets that validation shows; all of five channels'."""
 
 
 def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
@@ -33,16 +40,60 @@ def mean_figures(counted: list[float], prefix: str) -> dict[str, float]:
     return {f"{prefix}_loss": loss / max(images, 1), f"{prefix}_accuracy": correct / max(images, 1)}
 
 
+def assign_subsets(channels: ChannelSet, images: int) -> tuple[list[Subset], np.ndarray]:
+    """One subset with channels missing for each validation image, the same at every epoch.
+
+    Returns:
+        The subsets, all of them or, where there are more than ``MOST_SUBSETS``, as many drawn evenly over sizes (of a
+        single channel, which cannot be missing, itself); and (images,) which of them each image shows, each about as
+        often as any other.
+    """
+    count = len(channels)
+    if channels.count_subsets() - 1 <= MOST_SUBSETS:
+        subsets = [subset for subset in channels.subsets() if subset != channels.full] or [channels.full]
+    else:
+        generator = torch.Generator().manual_seed(0)
+        sizes = np.linspace(1, count - 1, MOST_SUBSETS).round().astype(int)
+        subsets = [draw_subset(count, int(size), generator) for size in sizes]
+    return subsets, np.random.default_rng(0).permutation(images) % len(subsets)
+
+
 @torch.no_grad()
-def validate(model: Classifier, split: Split, device: torch.device, *, batch_size: int) -> dict[str, float]:
-    """Loss and accuracy on all channels; every image is counted once, whichever process holds it."""
+def validate(
+    model: Classifier, split: Split, device: torch.device, *, batch_size: int, reduced: bool = False
+) -> dict[str, float]:
+    """Loss and accuracy on all channels; every image is counted once, whichever process holds it.
+
+    Args:
+        model, split, device: what to validate on what, and where.
+        batch_size: images a forward pass.
+        reduced: show every image once more, with channels missing (see ``assign_subsets``), and give
+            ``val_reduced_loss``, ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``, too.
+    """
     model.eval()
     rows = share().rows(len(split))
-    kind = torch.float32 if device.type == "mps" else torch.float64
-    counted = torch.zeros(COUNTED, dtype=kind, device=device)
-    for images, labels in iterate_batches(split, batch_size, order=rows):
-        shown = images.to(device).float().contiguous(memory_format=torch.channels_last)
-        logits = model(shown).float()
-        targets = labels.to(device)
-        counted += count_answers(F.cross_entropy(logits, targets), logits, targets)
-    return mean_figures(add_up(counted).tolist(), "val")
+
+    def count(rows: np.ndarray, subsets: list[Subset], chosen: np.ndarray) -> list[float]:
+        kind = torch.float32 if device.type == "mps" else torch.float64
+        counted = torch.zeros(COUNTED, dtype=kind, device=device)
+        batches = iterate_batches(split, batch_size, order=rows)
+        for first, (images, labels) in zip(range(0, len(rows), batch_size), batches, strict=True):
+            shown = images.to(device).float().contiguous(memory_format=torch.channels_last)
+            logits = model(shown, parts=runs_of(subsets, chosen[first : first + len(shown)])).float()
+            targets = labels.to(device)
+            counted += count_answers(F.cross_entropy(logits, targets), logits, targets)
+        return list(add_up(counted).tolist())
+
+    figures = mean_figures(count(rows, [model.channels.full], np.zeros(len(rows), dtype=int)), "val")
+    if reduced:
+        subsets, chosen = assign_subsets(model.channels, len(split))
+        ordered = rows[np.argsort(chosen[rows], kind="stable")]
+        figures |= mean_figures(count(ordered, subsets, chosen[ordered]), "val_reduced")
+        figures["val_mean_accuracy"] = (figures["val_accuracy"] + figures["val_reduced_accuracy"]) / 2
+    return figures
+
+
+def runs_of(subsets: list[Subset], chosen: np.ndarray) -> list[Part]:
+    """A batch's parts, from which subset each image shows."""
+    edges = [0, *(np.flatnonzero(np.diff(chosen)) + 1).tolist(), len(chosen)]
+    return [Part(subsets[chosen[start]], start, stop) for start, stop in pairwise(edges)]
