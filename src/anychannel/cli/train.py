@@ -74,6 +74,9 @@ def train(
         typer.Option("--set", help="Any other setting as KEY=VALUE; training.ema=0.999, say; repeatable."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls this run.")] = None,
+    track: Annotated[
+        str | None, typer.Option(help="Log to these trackers: tensorboard, mlflow, or tensorboard,mlflow.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out; start it if it is not there.")
     ] = False,
@@ -100,6 +103,8 @@ def train(
 
     - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
 
+    - `anychannel train --data photos --channels R,G,B --track tensorboard --out runs/photos`
+
     - `torchrun --nproc-per-node 8 -m anychannel train --data photos --batch-size 1024 --out runs/photos`
     """
     flags: dict[str, Any] = {
@@ -118,6 +123,7 @@ def train(
         "stem_options": parse_options(stem_option or []) or None,
         "norm": norm,
         "name": name,
+        "track": None if track is None else track.split(","),
         "training": {
             "sampler": sampler,
             "sampler_options": parse_options(sampler_option or []) or None,

@@ -41,6 +41,7 @@ class RunConfig:
         subsets: channel subsets to evaluate ("R,G"); None takes all, or a sample where there are too many.
         report_name: which of the report's networks this is, as ``task_1/v2``; None if none.
         name: what to call the run; None takes the folder's name.
+        track: experiment trackers to log to, see ``anychannel.tracking``; None logs to none.
         training: see ``TrainingSettings``.
     """
 
@@ -63,6 +64,7 @@ class RunConfig:
     subsets: tuple[str, ...] | None = None
     report_name: str | None = None
     name: str | None = None
+    track: tuple[str, ...] | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     @classmethod
@@ -79,7 +81,7 @@ class RunConfig:
         if not values.get("data"):
             raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
         flat = {key: value for key, value in values.items() if key != "training"}
-        for key in ("channels", "only_channels", "source_channels"):
+        for key in ("channels", "only_channels", "source_channels", "track"):
             if flat.get(key) is not None:
                 flat[key] = parse_names(flat[key])
         if flat.get("subsets") is not None:
@@ -99,13 +101,13 @@ class RunConfig:
         return tomli_w.dumps(self.to_dict())
 
     def differences(self, other: RunConfig) -> list[str]:
-        """Keys whose values differ, as ``training.lr: 0.1 -> 0.2``."""
+        """Keys whose values differ, as ``training.lr: 0.1 -> 0.2``; who is told of the run decides nothing of it."""
         mine, theirs = flatten(self.to_dict()), flatten(other.to_dict())
         keys = sorted(mine.keys() | theirs.keys())
         return [
             f"{key}: {mine.get(key, 'unset')} -> {theirs.get(key, 'unset')}"
             for key in keys
-            if mine.get(key) != theirs.get(key)
+            if key != "track" and mine.get(key) != theirs.get(key)
         ]
 
 

@@ -18,11 +18,12 @@ from anychannel.files import write_json, write_text
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
 from anychannel.processes import join, lost_processes_named, main_first, on_main, share
-from anychannel.runs.config import ConfigError, RunConfig
+from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import collect_examples
 from anychannel.samplers import create_sampler
 from anychannel.stems import MaskedStem
+from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.randomness import seeded
 
@@ -114,6 +115,7 @@ def train_run(
     """
     device = join(config.training.device)
     home = Path(folder)
+    on_main(lambda: check_trackers(config.track or ()))
     if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
     dataset = main_first(lambda: load_data(config, cache_dir=cache_dir, progress=progress and share().is_main))
@@ -122,7 +124,7 @@ def train_run(
     lock = FileLock(home / LOCK)
     try:
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
-        with status_written(home, run), lost_processes_named():
+        with status_written(home, run), lost_processes_named(), tracked(config, home, run) as track:
             result = fit(
                 model,
                 dataset.train,
@@ -132,11 +134,13 @@ def train_run(
                 folder=home,
                 resume=resume,
                 progress=progress,
+                on_epoch=track.log_epoch,
             )
             run |= summarise(result)
             best = load_model(home) if share().is_main else model  # fit left it with the same weights
             evaluation = read_test(config, best, dataset, device=str(device), progress=progress)
             on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
+            track.log_evaluation(evaluation, result.best_epoch)
     finally:
         lock.release()
     return home
@@ -153,6 +157,23 @@ def status_written(home: Path, run: dict[str, Any]) -> Iterator[None]:
             write_json(home / "run.json", run | {"status": status, "error": str(error)})
         raise
     on_main(lambda: write_json(home / "run.json", run | {"status": "finished"}))
+
+
+@contextmanager
+def tracked(config: RunConfig, home: Path, run: dict[str, Any]) -> Iterator[Track]:
+    """The run's trackers, in the main process; the others get none."""
+    opened = [Track()]
+
+    def open_here() -> None:
+        opened[0] = open_track(config.track or (), home, name=run["name"], settings=flatten(config.to_dict()))
+
+    on_main(open_here)
+    finished = False
+    try:
+        yield opened[0]
+        finished = True
+    finally:
+        opened[0].close(finished=finished)
 
 
 def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifier, Classifier | None]:

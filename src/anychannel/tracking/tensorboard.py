@@ -1,0 +1,49 @@
+"""TensorBoard: event files in the run's folder, for ``tensorboard --logdir runs``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from anychannel.extras import need
+from anychannel.tracking.base import Settings
+
+FOLDER = "tensorboard"
+
+
+class TensorBoard:
+    """A run's event files; each time that the run is started adds one.
+
+    Args:
+        home: the run's folder; the files go to ``tensorboard`` there.
+        name: not used, TensorBoard calls a run by its folder.
+    """
+
+    def __init__(self, home: Path, name: str) -> None:  # noqa: ARG002
+        need("tensorboard", "tracking", "the tracker tensorboard")
+        from accelerate.tracking import TensorBoardTracker
+
+        self.folder = home / FOLDER
+        self.tracker = TensorBoardTracker(FOLDER, home)
+        self.tracker.start()
+
+    def logged(self) -> dict[str, set[int]]:
+        """Steps of each scalar in all event files; half a record at the end of a killed one is passed over."""
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(self.folder), size_guidance={"scalars": 0})
+        events.Reload()
+        return {tag: {event.step for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+    def configure(self, settings: Settings) -> None:
+        """Write the hyperparameters, which TensorBoard shows as a run of their own inside this one."""
+        if not any(self.folder.glob("*/hparams.yml")):
+            self.tracker.store_init_configuration(dict(settings))
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Write and flush."""
+        self.tracker.log(dict(values), step=step)
+
+    def close(self, *, finished: bool) -> None:  # noqa: ARG002
+        """Close the file."""
+        self.tracker.finish()
