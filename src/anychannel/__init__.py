@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from anychannel.samplers import list_samplers
     from anychannel.sensors import list_sensors
     from anychannel.stems import list_stems
+    from anychannel.sweeps import SweepError, sweep
     from anychannel.training import FitResult, TrainingError, TrainingSettings, fit
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ _HOMES = {
     "PretrainedError": "models",
     "RunConfig": "runs",
     "Split": "data",
+    "SweepError": "sweeps",
     "TrainingError": "training",
     "TrainingSettings": "training",
     "adapt": "models",
@@ -69,6 +71,7 @@ _HOMES = {
     "load_model": "models",
     "replace_stem": "models",
     "save_model": "models",
+    "sweep": "sweeps",
     "train_run": "runs",
     "with_channels": "models",
     "write_report": "report",
@@ -85,6 +88,7 @@ __all__ = [
     "PretrainedError",
     "RunConfig",
     "Split",
+    "SweepError",
     "TrainingError",
     "TrainingSettings",
     "adapt",
@@ -103,6 +107,7 @@ __all__ = [
     "load_model",
     "replace_stem",
     "save_model",
+    "sweep",
     "train_run",
     "with_channels",
     "write_report",

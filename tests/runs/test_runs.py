@@ -158,7 +158,7 @@ def test_a_failed_run_says_so_and_can_be_resumed(tmp_path, monkeypatch):
     from anychannel.runs import execute
 
     config = RunConfig.from_dict(VALUES)
-    monkeypatch.setattr(execute, "read_test", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(execute, "read_split", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         train_run(config, tmp_path / "run", cost=False)
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -16,6 +16,7 @@ from anychannel.cli.predict import predict
 from anychannel.cli.profile import profile
 from anychannel.cli.report import report
 from anychannel.cli.serve import serve
+from anychannel.cli.sweep import sweep
 from anychannel.cli.train import train
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ def main(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "sweep": sweep,
     "evaluate": evaluate,
     "report": report,
     "compare": compare,

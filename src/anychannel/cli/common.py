@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -27,6 +29,29 @@ def plain_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.secho("stopped; a run goes on with --resume", fg="yellow", err=True)
         raise typer.Exit(130) from None
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``["kernels=8", "name=x"]`` -> ``{"kernels": 8, "name": "x"}``; values are read as TOML where they can be."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"give KEY=VALUE, got {pair!r}")
+        try:
+            options[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key] = text
+    return options
+
+
+def absolute_paths(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose folders are absolute, so that a run can be evaluated from anywhere."""
+    from anychannel.models.adapt import is_saved
+
+    found = (("data", Path.is_dir), ("model", is_saved))
+    paths = {key: Path(values[key]) for key, there in found if key in values and there(Path(values[key]))}
+    return values | {key: str(path.resolve()) for key, path in paths.items()}
 
 
 def say(text: str) -> None:

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import plain_errors, say
-
-
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["kernels=8", "name=x"]`` -> ``{"kernels": 8, "name": "x"}``; values are read as TOML where they can be."""
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise typer.BadParameter(f"give KEY=VALUE, got {pair!r}")
-        try:
-            options[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[key] = text
-    return options
+from anychannel.cli.common import absolute_paths, parse_options, plain_errors, say
 
 
 def train(
@@ -137,18 +122,13 @@ def train(
         },
     }
     with plain_errors():
-        from anychannel.models.adapt import is_saved
         from anychannel.processes import leave
         from anychannel.report import write_report
         from anychannel.runs import RunConfig, load_recipe, train_run
         from anychannel.runs.config import merge, nest, without_none
 
         values = merge(load_recipe(config) if config else {}, without_none(flags))
-        values = merge(values, nest(parse_options(option or [])))
-        # absolute, so that the run can be evaluated from anywhere
-        for key, found in (("data", Path.is_dir), ("model", is_saved)):
-            if key in values and found(Path(values[key])):
-                values[key] = str(Path(values[key]).resolve())
+        values = absolute_paths(merge(values, nest(parse_options(option or []))))
         home = train_run(
             RunConfig.from_dict(values), out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost
         )

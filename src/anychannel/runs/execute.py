@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ LOCK = ".lock"
 
 class RunError(ValueError):
     """A run's folder cannot be used as asked; the message names it and what to do."""
+
+
+class RunStopped(Exception):  # noqa: N818  # no error: who is told of the epochs wants no more of them
+    """Raised by ``on_epoch`` to end a run before its time; the message says why."""
 
 
 def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
@@ -91,6 +95,8 @@ def train_run(
     cache_dir: str | Path | None = None,
     progress: bool = False,
     cost: bool = True,
+    split: str = "test",
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
     """Train, evaluate on test once with the best weights, and write the run's folder.
 
@@ -104,6 +110,9 @@ def train_run(
         cache_dir: where decoded images are kept.
         progress: show progress on standard error.
         cost: also measure FLOPs, memory and latency.
+        split: the images that the finished network is evaluated on; ``val`` leaves the test images unread, for runs
+            among which one is chosen.
+        on_epoch: called with each epoch's row; may raise ``RunStopped``.
 
     Returns:
         The folder.
@@ -111,6 +120,7 @@ def train_run(
     Raises:
         RunError: the folder holds another run, or one that ``resume`` was not asked for, or one that another process
             is working on.
+        RunStopped: ``on_epoch`` did; ``run.json`` says ``stopped``.
         DataError, ConfigError, ValueError: data or a setting cannot be used; nothing has been written then.
     """
     device = join(config.training.device)
@@ -125,6 +135,12 @@ def train_run(
     try:
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
         with status_written(home, run), lost_processes_named(), tracked(config, home, run) as track:
+
+            def tell(row: dict[str, Any]) -> None:
+                track.log_epoch(row)
+                if on_epoch is not None:
+                    on_epoch(row)
+
             result = fit(
                 model,
                 dataset.train,
@@ -134,11 +150,11 @@ def train_run(
                 folder=home,
                 resume=resume,
                 progress=progress,
-                on_epoch=track.log_epoch,
+                on_epoch=tell,
             )
             run |= summarise(result)
             best = load_model(home) if share().is_main else model  # fit left it with the same weights
-            evaluation = read_test(config, best, dataset, device=str(device), progress=progress)
+            evaluation = read_split(config, best, dataset, split, device=str(device), progress=progress)
             on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
             track.log_evaluation(evaluation, result.best_epoch)
     finally:
@@ -153,7 +169,8 @@ def status_written(home: Path, run: dict[str, Any]) -> Iterator[None]:
         yield
     except BaseException as error:
         if share().is_main:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            kinds = {KeyboardInterrupt: "interrupted", RunStopped: "stopped"}
+            status = kinds.get(type(error), "failed")
             write_json(home / "run.json", run | {"status": status, "error": str(error)})
         raise
     on_main(lambda: write_json(home / "run.json", run | {"status": "finished"}))
@@ -228,7 +245,9 @@ def close_folder(
     evaluation.save(home)
     write_json(
         home / "examples.json",
-        collect_examples(dataset.test, dataset.channels.names, dataset.classes, evaluation.probabilities),
+        collect_examples(
+            getattr(dataset, evaluation.split), dataset.channels.names, dataset.classes, evaluation.probabilities
+        ),
     )
     if cost:
         write_json(home / "cost.json", measure_cost(config, home, dataset))
@@ -293,17 +312,18 @@ def summarise(result: FitResult) -> dict[str, Any]:
     }
 
 
-def read_test(
-    config: RunConfig, model: Classifier, dataset: ImageDataset, *, device: str, progress: bool = False
+def read_split(
+    config: RunConfig, model: Classifier, dataset: ImageDataset, split: str, *, device: str, progress: bool = False
 ) -> Evaluation:
-    """Evaluate a network on the test split, of several processes each on its share."""
+    """Evaluate a network on one split, of several processes each on its share."""
     return evaluate(
         model,
-        dataset.test,
+        getattr(dataset, split),
         subsets=config.subsets,
         device=device,
         precision=config.training.precision,
         progress=progress,
+        split=split,
         distributed=True,
     )
 
