@@ -116,6 +116,35 @@ def test_a_sweep_killed_within_a_trial_goes_on_and_ends_as_if_it_had_not_been(do
     assert "trial-0000 finished" not in again.stderr
 
 
+def test_two_processes_share_a_sweep_and_do_each_trial_once(done, tmp_path):
+    home = tmp_path / "shared"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    start = command(home, "--trials", str(TRIALS), "--resume", "--quiet")
+    workers = [subprocess.Popen(start, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], told
+    ends = [line.split()[0] for text in told for line in text.splitlines() if " finished mean_subset" in line]
+    assert sorted(ends) == [f"trial-{i:04d}" for i in range(TRIALS)]
+    assert [row["trial"] for row in table(home)] == sorted(ends)
+    for name in ends:
+        assert len((home / name / "command.txt").read_text().splitlines()) == 1
+    assert [row["training.lr"] for row in table(home)] == [row["training.lr"] for row in table(done[0])]
+
+
+def test_a_process_that_finds_all_trials_taken_leaves_them_to_the_others(tmp_path, monkeypatch):
+    """The second sweep begins while the first trains its only trial."""
+    found = []
+
+    def train(*arguments, **options):
+        monkeypatch.setattr(search, "train_run", train_run)
+        found.append(sweep(RECIPE, SPACE, tmp_path / "sweep", trials=1, resume=True))
+        return train_run(*arguments, **options)
+
+    monkeypatch.setattr(search, "train_run", train)
+    assert [outcome.state for outcome in sweep(RECIPE, SPACE, tmp_path / "sweep", trials=1)] == ["finished"]
+    assert found == [[]]
+
+
 def test_more_trials_may_be_asked_for_later_and_other_settings_may_not(done):
     home, outcomes = done
     assert sweep(RECIPE, SPACE, home, trials=TRIALS, metric=METRIC, prune=False, resume=True) == outcomes

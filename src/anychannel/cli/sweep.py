@@ -78,7 +78,9 @@ def sweep(
             on_trial=tell,
         )
         best = best_of(outcomes, metric)
-        assert best is not None, "a sweep without a finished trial raises"
+        if best is None:
+            say(f"no trial has finished yet; another process is at work in {out}")
+            return
         counts = ", ".join(
             f"{sum(outcome.state == state for outcome in outcomes)} {state}"
             for state in ("finished", "pruned", "failed")

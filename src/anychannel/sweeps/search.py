@@ -111,7 +111,7 @@ def sweep(
         on_trial: called with each trial that comes to its end here.
 
     Returns:
-        All trials of the sweep that have come to their end, in order.
+        All trials of the sweep that have come to their end, in order; other processes may be at work on more.
 
     Raises:
         SweepError: the space or a setting is impossible, the folder holds another sweep, or no trial succeeded.
@@ -143,7 +143,7 @@ def sweep(
         if all(outcome.state == "failed" for outcome in outcomes) and len(outcomes) == 1:
             raise SweepError(f"the first trial failed: {outcomes[0].error}; correct it and choose a new folder")
     outcomes = summarise(home, study, metric)
-    if not any(outcome.state == "finished" for outcome in outcomes):
+    if len(outcomes) >= trials and not any(outcome.state == "finished" for outcome in outcomes):
         raise SweepError(f"none of the {len(outcomes)} trials succeeded; {home / TABLE} says why")
     return outcomes
 
