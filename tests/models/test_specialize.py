@@ -10,7 +10,7 @@ from torch import fx, nn
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import MODELS, calibrate, create_model
 from anychannel.models.specialize import SpecializeError, specialize
-from anychannel.stems import STEMS
+from anychannel.stems import STEMS, Stem
 from tests.reference.models import specialised
 
 RGB = ChannelSet(
@@ -19,7 +19,8 @@ RGB = ChannelSet(
     std=(60.0, 55.0, 50.0),
     correlation=((1.0, 0.9, 0.8), (0.9, 1.0, 0.9), (0.8, 0.9, 1.0)),
 )
-STATIC = [name for name in STEMS if not STEMS[name].per_image]
+ABLE = [name for name, kind in STEMS.items() if not kind.per_image or kind.bank is not Stem.bank]
+"""All but stems whose kernels of an image are no mixture of a bank."""
 
 
 def make(model: str = "compact_k7", stem: str = "completion", **options):
@@ -43,7 +44,7 @@ def difference(model, names: str) -> float:
     return float(((plain(images) - expected).abs().max() / expected.abs().max().clamp(min=1)).detach())
 
 
-@pytest.mark.parametrize("stem", STATIC)
+@pytest.mark.parametrize("stem", ABLE)
 @pytest.mark.parametrize("names", [RGB.key(subset) for subset in RGB.subsets()] + ["B,R"])
 def test_the_plain_module_equals_the_model(stem, names):
     assert difference(make(stem=stem), names) < 1e-5
@@ -113,8 +114,16 @@ def test_it_runs_where_anychannel_is_not_installed(tmp_path):
     torch.testing.assert_close(got, model(images, channels="R,B").detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_stem_with_a_kernel_an_image_and_a_wrong_name_are_refused():
-    with pytest.raises(SpecializeError, match="PerSizeStem makes a kernel for every image"):
-        specialize(make(stem="per_size"), "R")
+@pytest.mark.parametrize("stem", [name for name in ABLE if STEMS[name].per_image])
+def test_kernels_of_an_image_become_one_convolution_of_pytorch_alone(stem):
+    plain = make("resnet18", stem).specialize("R,B")
+    assert all(type(module).__module__.startswith("torch.") for module in plain.modules())
+
+
+def test_what_cannot_be_specialised_is_refused(monkeypatch):
+    model = make(stem="per_size")
+    monkeypatch.setattr(type(model.stem), "bank", Stem.bank)
+    with pytest.raises(SpecializeError, match="PerSizeStem makes a kernel for every image and names no bank"):
+        specialize(model, "R")
     with pytest.raises(ChannelError, match="unknown channel 'X'"):
         specialize(make(), "X")

@@ -1,8 +1,8 @@
 """A plain PyTorch module for one subset, with nothing of anychannel left in it.
 
-The stem becomes an ordinary convolution with the subset's kernel, norm banks become the batch norm that the subset
-uses, normalisation becomes a batch norm with fixed statistics, and batch norms that follow a convolution are folded
-into it.
+The stem becomes an ordinary convolution with the subset's kernel (for a stem with a kernel for every image: with all
+kernels that it mixes, whose features are then mixed instead), norm banks become the batch norm that the subset uses,
+normalisation becomes a batch norm with fixed statistics, and batch norms that follow a convolution are folded into it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def specialize(model: Classifier, channels: str | Sequence[str]) -> nn.Module:
     """A plain module that computes what ``model(images, channels=channels)`` does.
 
     Args:
-        model: a classifier whose stem has one kernel a subset (not one an image).
+        model: a classifier.
         channels: names of the subset's channels; the module takes images that hold just these, in this order.
 
     Returns:
@@ -50,20 +50,15 @@ def specialize(model: Classifier, channels: str | Sequence[str]) -> nn.Module:
 
     Raises:
         ChannelError: a name is unknown or repeats.
-        SpecializeError: the stem makes a kernel for every image.
+        SpecializeError: the stem makes a kernel for every image that is no mixture of a bank of kernels.
     """
     order = model.channels.positions(channels)
     subset: Subset = tuple(sorted(order))
-    if model.stem.per_image:
-        raise SpecializeError(
-            f"the {type(model.stem).__name__} makes a kernel for every image, which no static convolution equals; "
-            "use a stem such as completion, or export the whole model"
-        )
     backbone = copy.deepcopy(model.backbone).eval()
     for path, module in list(backbone.named_modules()):
         parent, _, attribute = path.rpartition(".")
         if isinstance(module, StemSlot):
-            setattr(backbone.get_submodule(parent), attribute, static_convolution(module.stem, subset, order))
+            setattr(backbone.get_submodule(parent), attribute, plain_stem(module.stem, subset, order))
         elif isinstance(module, NormBank):
             setattr(backbone.get_submodule(parent), attribute, module.choose(subset))
     plain = nn.Sequential(fixed_normalisation(model, order), backbone).eval()
@@ -95,11 +90,53 @@ def untie(traced: fx.GraphModule) -> fx.GraphModule:
     return traced
 
 
-def static_convolution(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.Module:
+class MixedConvolution(nn.Module):
+    """A stem with a kernel for every image, as one static convolution.
+
+    A convolution is linear in its kernel: x * (sum_k w_k W_k) = sum_k w_k (x * W_k). So the bank's K kernels are
+    convolved as one, K times as wide, and each image's weights mix the features.
+
+    Args:
+        stem: the stem, whose ``weights`` are computed image by image.
+        bank: its kernels for the subset, (K, out, k, kh, kw).
+        subset: the k channels.
+        order: the same, in the order in which the images hold them.
+    """
+
+    def __init__(self, stem: Stem, bank: Tensor, subset: Subset, order: Sequence[int]) -> None:
+        super().__init__()
+        self.stem = stem
+        self.subset = subset
+        self.places = [order.index(position) for position in subset]
+        self.conv = convolution(stem, bank.flatten(0, 1), None)
+        self.bias = None if stem.bias is None else nn.Parameter(stem.bias.view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, k, H, W) -> (B, out, H', W')."""
+        images = images[:, self.places]
+        weights = self.stem.weights(images, self.subset)
+        features: Tensor = self.conv(images).unflatten(1, (-1, self.stem.out_chans))
+        mixed = (weights[:, :, None, None, None] * features).sum(1)
+        return mixed if self.bias is None else mixed + self.bias
+
+
+def plain_stem(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.Module:
     """The stem for one subset as an ordinary convolution over channels in the given order."""
-    kernel: Tensor = stem.kernel(subset)  # type: ignore[operator]
-    kernel = kernel[:, [subset.index(position) for position in order]]
-    bias, geometry = stem.bias_for(subset), stem.geometry
+    if not stem.per_image:
+        kernel: Tensor = stem.kernel(subset)  # type: ignore[operator]
+        return convolution(stem, kernel[:, [subset.index(position) for position in order]], stem.bias_for(subset))
+    bank = stem.bank(subset)
+    if bank is None:
+        raise SpecializeError(
+            f"the {type(stem).__name__} makes a kernel for every image and names no bank of kernels that it mixes, "
+            "so no static convolution equals it; use a stem such as completion"
+        )
+    return MixedConvolution(stem, bank, subset, order)
+
+
+def convolution(stem: Stem, kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """An ordinary convolution that moves as the stem does."""
+    geometry = stem.geometry
     if geometry.same:
         from timm.layers import Conv2dSame
 
@@ -107,8 +144,8 @@ def static_convolution(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.M
     else:
         kind = nn.Conv2d
     conv = kind(
-        len(order),
-        stem.out_chans,
+        kernel.shape[1],
+        kernel.shape[0],
         geometry.kernel_size,
         geometry.stride,
         geometry.padding,

@@ -38,6 +38,11 @@ class ConvGeometry:
             amounts += [total // 2, total - total // 2]
         return F.pad(images, amounts), (0, 0)
 
+    def convolve(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """One static convolution: images (B, k, H, W) with a kernel (out, k, kh, kw) and a bias (out,)."""
+        images, padding = self.pad(images)
+        return F.conv2d(images, weight, bias, self.stride, padding, self.dilation)
+
 
 class Stem(nn.Module):
     """Base of all stems: holds the sizes, checks what arrives, knows what it can do.
@@ -53,6 +58,9 @@ class Stem(nn.Module):
 
     per_image: ClassVar[bool] = False
     """Whether the kernel depends on the image, so that no static convolution equals it."""
+
+    zero_is_missing: ClassVar[bool] = False
+    """Of a stem with a kernel for every image: whether a missing channel and a plane of zeros give the same."""
 
     uses_correlation: ClassVar[bool] = False
     """Whether the constructor takes the channels' ``correlation`` and ``offset``."""
@@ -95,6 +103,32 @@ class Stem(nn.Module):
         """As ``forward``, without the checks."""
         raise NotImplementedError
 
+    def kernel_where(self, present: Tensor) -> Tensor | None:  # noqa: ARG002
+        """``kernel`` of the channels marked in ``present``, in tensor operations alone: one graph serves all subsets.
+
+        Args:
+            present: (C,) floats, 1 where the channel is given and 0 where it is missing; at least one is given.
+
+        Returns:
+            (out, C, kh, kw), zero for the missing channels; None where the stem knows no such form.
+        """
+        return None
+
+    def bias_where(self, present: Tensor) -> Tensor | None:  # noqa: ARG002 - as bias_for
+        """``bias_for`` of the channels marked in ``present``, to go with ``kernel_where``."""
+        return self.bias
+
+    def bank(self, subset: Subset) -> Tensor | None:  # noqa: ARG002
+        """Of a stem with a kernel for every image: the kernels (K, out, k, kh, kw) that ``weights`` mixes to it.
+
+        None where the stem's kernels are no such mixture.
+        """
+        return None
+
+    def weights(self, images: Tensor, subset: Subset) -> Tensor:
+        """How much of each kernel of the ``bank`` goes into each image's kernel: (B, k, H, W) -> (B, K)."""
+        raise NotImplementedError
+
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
         """Start from a plain convolution's kernel (out, C, kh, kw), trained or freshly initialised."""
         raise NotImplementedError
@@ -117,9 +151,8 @@ class Stem(nn.Module):
         return self.bias
 
     def convolve(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """One static convolution: images (B, k, H, W) with a kernel (out, k, kh, kw) and a bias (out,)."""
-        images, padding = self.geometry.pad(images)
-        return F.conv2d(images, weight, bias, self.geometry.stride, padding, self.geometry.dilation)
+        """See ``ConvGeometry.convolve``."""
+        return self.geometry.convolve(images, weight, bias)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""

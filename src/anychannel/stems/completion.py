@@ -47,6 +47,32 @@ def completion_matrix(covariance: Tensor, subset: Subset, ridge: float) -> Tenso
     return torch.where(is_present, exact, estimate)
 
 
+def swept_matrix(covariance: Tensor, present: Tensor, ridge: float) -> Tensor:
+    """``completion_matrix`` of the channels marked in ``present``, in tensor operations alone.
+
+    Sweeping a covariance matrix on the present channels leaves the regression of the missing ones on them (Beaton 1964;
+    Goodnight, "A Tutorial on the SWEEP Operator", The American Statistician 33, 1979). Sweeping on channel k, with c
+    its column and d its pivot, is A - (c - e_k)(c - e_k)^T / d - 2 e_k e_k^T, here switched off where k is missing. In
+    float64, since the pivots of channels that repeat each other are as small as the ridge.
+
+    Args:
+        covariance: (C, C), symmetric, positive semi-definite.
+        present: (C,) ones and zeros.
+        ridge: see ``completion_matrix``.
+
+    Returns:
+        (C, C) float64: M_S in the present channels' columns, zeros in the others.
+    """
+    present, covariance = present.double(), covariance.double()
+    units = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+    swept = covariance + units * (ridge * (covariance.diagonal() * present).sum() / present.sum())
+    for channel, unit in enumerate(units):
+        column = swept[:, channel] - unit
+        change = torch.outer(column, column) / swept[channel, channel] + 2 * torch.outer(unit, unit)
+        swept = swept - present[channel] * change
+    return torch.where(present[:, None] > 0, units, swept) * present
+
+
 class CompletionStem(StaticStem):
     """A plain convolution whose kernel for a subset is W M_S; on the full set exactly ``nn.Conv2d``.
 
@@ -140,6 +166,25 @@ class CompletionStem(StaticStem):
             constant = self.offset - self.matrix(subset) @ self.offset[list(subset)]
             added = self.weight.sum((2, 3)) @ constant
         return added if self.bias is None else self.bias + added
+
+    def matrix_where(self, present: Tensor) -> Tensor:
+        """M_S with zero columns for the missing channels, (C, C)."""
+        covariance = self.covariance if self.root is None else self.root @ self.root.T
+        return swept_matrix(covariance, present, self.ridge).to(self.weight.dtype)
+
+    def bias_where(self, present: Tensor) -> Tensor | None:
+        """As ``bias_for``."""
+        if self.offset is None:
+            return self.bias
+        added = self.weight.sum((2, 3)) @ (self.offset - self.matrix_where(present) @ self.offset)
+        return added if self.bias is None else self.bias + added
+
+    def kernel_where(self, present: Tensor) -> Tensor:
+        """W_S with zeros for the missing channels."""
+        kernel = torch.einsum("ocyx,ck->okyx", self.weight, self.matrix_where(present))
+        if self.residual is not None:
+            kernel = kernel + torch.einsum("mocyx,m->ocyx", self.residual, 1 - present) * present[:, None, None]
+        return kernel
 
     def options(self) -> dict[str, Any]:
         """Ridge and what is learned; the covariance itself is saved with the weights."""

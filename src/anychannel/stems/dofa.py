@@ -72,26 +72,42 @@ class DofaStem(DescribedStem):
         kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
         self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
 
-    def hidden(self, subset: Subset) -> Tensor:
-        """What the last map sees of each present channel: (k, width)."""
+    def hidden(self, subset: Subset, seen: Tensor | None = None) -> Tensor:
+        """What the last map sees of each channel of a subset: (k, width).
+
+        Args:
+            subset: the k channels.
+            seen: (tokens + k,) bool, which tokens and channels the others attend to; None means all.
+        """
         waves = self.project(self.features_of_channels[list(subset)])
         waves = waves + F.relu(self.second(F.relu(self.first(waves))))
         x = torch.cat([self.tokens, waves])
 
         def split(layer: nn.Module) -> Tensor:
             heads: Tensor = layer(x).unflatten(1, (self.heads, -1)).transpose(0, 1)
-            return heads
+            return heads[None]  # graph formats know attention in four dimensions only
 
-        attended = F.scaled_dot_product_attention(split(self.query), split(self.key), split(self.value))
-        x = self.norm1(x + self.merge(attended.transpose(0, 1).flatten(1)))
+        mask = None if seen is None else seen.expand(len(x), -1)
+        attended = F.scaled_dot_product_attention(split(self.query), split(self.key), split(self.value), mask)
+        x = self.norm1(x + self.merge(attended[0].transpose(0, 1).flatten(1)))
         x = self.norm2(x + self.narrow(F.gelu(self.widen(x))))
         result: Tensor = x[len(self.tokens) :] + waves
         return result
 
     def slices(self, subset: Subset) -> Tensor:
         """Generate the present channels' slices, which know of each other."""
-        generated: Tensor = SCALE * self.output(self.hidden(subset))
+        return self.slices_of(self.hidden(subset))
+
+    def slices_of(self, hidden: Tensor) -> Tensor:
+        """The last map: (k, width) -> (k, out, kh, kw)."""
+        generated: Tensor = SCALE * self.output(hidden)
         return generated.view(-1, self.out_chans, *self.geometry.kernel_size)
+
+    def kernel_where(self, present: Tensor) -> Tensor:
+        """The present channels' slices; none of them attends to a missing channel."""
+        seen = torch.cat([present.new_ones(len(self.tokens)), present]) > 0
+        slices = self.slices_of(self.hidden(tuple(range(self.in_chans)), seen))
+        return slices.transpose(0, 1) * present[:, None, None]
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:

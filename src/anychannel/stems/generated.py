@@ -28,6 +28,10 @@ class ChannelwiseStem(Stem):
         """(out, k, kh, kw)."""
         return self.slices(subset).transpose(0, 1)
 
+    def kernel_where(self, present: Tensor) -> Tensor:
+        """The present channels' slices."""
+        return self.kernel(tuple(range(self.in_chans))) * present[:, None, None]
+
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """One static convolution."""
         return self.convolve(images, self.kernel(subset), self.bias_for(subset))

@@ -22,3 +22,8 @@ class GreyStem(StaticStem):
         present = self.weight[:, list(subset)]
         missing = self.weight.sum(1, keepdim=True) - present.sum(1, keepdim=True)
         return present + missing / len(subset)
+
+    def kernel_where(self, present: Tensor) -> Tensor:
+        """Present slices plus the mean share of the missing ones' sum."""
+        missing = super().kernel_where(1 - present).sum(1, keepdim=True)
+        return super().kernel_where(present) + missing * (present / present.sum())[:, None, None]

@@ -31,6 +31,7 @@ class KernelAttentionStem(Stem):
     """
 
     per_image: ClassVar[bool] = True
+    zero_is_missing: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -70,15 +71,22 @@ class KernelAttentionStem(Stem):
         """Each image's weights over the K kernels, (B, K), rows sum to 1."""
         described = scatter(describe(images), subset, self.in_chans)
         scores = self.attend(torch.relu(self.squeeze(described)))
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        return torch.softmax(scores / self.temperature, dim=1)
+        return torch.softmax(scores / self.temperature.view(1, 1), dim=1)  # a matrix brings bfloat16 to float32
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """Mix the kernels for each image and convolve."""
         attention = self.attention(images, subset)
-        kernels = self.kernels[:, :, list(subset)]
+        kernels = self.bank(subset)
         mixed = (attention @ kernels.flatten(1).to(attention.dtype)).view(-1, *kernels.shape[1:])
         return per_image_conv2d(images, mixed, self.bias, self.geometry)
+
+    def bank(self, subset: Subset) -> Tensor:
+        """The learned kernels."""
+        return self.kernels[:, :, list(subset)]
+
+    def weights(self, images: Tensor, subset: Subset) -> Tensor:
+        """The attention."""
+        return self.attention(images, subset)
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:

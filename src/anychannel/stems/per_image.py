@@ -1,10 +1,10 @@
-"""Convolution with a kernel of its own for every image, as one grouped convolution."""
+"""Convolution with a kernel of its own for every image: one grouped convolution, or one with a bank of kernels."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from anychannel.channels import Subset
 from anychannel.stems.base import ConvGeometry
@@ -19,9 +19,24 @@ def scatter(values: Tensor, subset: Subset, in_chans: int) -> Tensor:
     """Place (B, k) values at the subset's positions of (B, C); the missing channels are zero."""
     if len(subset) == in_chans:
         return values
-    full = values.new_zeros(values.shape[0], in_chans)
-    full[:, list(subset)] = values
-    return full
+    places = [subset.index(channel) if channel in subset else len(subset) for channel in range(in_chans)]
+    return F.pad(values, (0, 1))[:, places]
+
+
+def generated_bank(generator: nn.Linear, out_chans: int, kernel_size: tuple[int, int]) -> Tensor:
+    """What a linear generator of kernels mixes: its bias and one kernel for each number of the descriptor.
+
+    Returns:
+        (1 + inputs, out, channels, kh, kw), to be mixed with ``with_one(descriptor)``.
+    """
+    return torch.cat([generator.bias[None], generator.weight.T]).view(
+        1 + generator.in_features, out_chans, -1, *kernel_size
+    )
+
+
+def with_one(values: Tensor) -> Tensor:
+    """A one before each row, for the generator's bias: (B, n) -> (B, 1 + n)."""
+    return F.pad(values, (1, 0), value=1.0)
 
 
 def per_image_conv2d(images: Tensor, weights: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import Subset
 from anychannel.stems.base import ConvGeometry, Stem
-from anychannel.stems.per_image import describe, per_image_conv2d
+from anychannel.stems.per_image import describe, generated_bank, per_image_conv2d, with_one
 
 
 class PerSizeStem(Stem):
@@ -33,6 +33,16 @@ class PerSizeStem(Stem):
         kernels = self.generators[size - 1](describe(images))
         kernels = kernels.view(-1, self.out_chans, size, *self.geometry.kernel_size)
         return per_image_conv2d(images, kernels, self.bias, self.geometry)
+
+    def bank(self, subset: Subset) -> Tensor:
+        """The kernels in the generator of this size."""
+        generator = self.generators[len(subset) - 1]
+        assert isinstance(generator, nn.Linear)
+        return generated_bank(generator, self.out_chans, self.geometry.kernel_size)
+
+    def weights(self, images: Tensor, subset: Subset) -> Tensor:  # noqa: ARG002
+        """The descriptor."""
+        return with_one(describe(images))
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:

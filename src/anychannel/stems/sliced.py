@@ -37,6 +37,10 @@ class SlicedStem(StaticStem):
         scale: float = (self.in_chans / len(subset)) ** self.power
         return super().kernel(subset) * scale
 
+    def kernel_where(self, present: Tensor) -> Tensor:
+        """Scaled slices."""
+        return super().kernel_where(present) * (self.in_chans / present.sum()) ** self.power
+
     def options(self) -> dict[str, Any]:
         """The scale's power."""
         return {"power": self.power}

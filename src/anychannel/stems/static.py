@@ -25,6 +25,10 @@ class StaticStem(Stem):
         """Kernel (out, k, kh, kw) for the k channels of a subset: here the slices of the channels that are there."""
         return self.weight if len(subset) == self.in_chans else self.weight[:, list(subset)]
 
+    def kernel_where(self, present: Tensor) -> Tensor:
+        """The slices of the channels that are there."""
+        return self.weight * present[:, None, None]
+
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """One static convolution with the subset's kernel."""
         return self.convolve(images, self.kernel(subset), self.bias_for(subset))
