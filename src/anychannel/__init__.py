@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anychannel.channels import ChannelError, ChannelSet, as_channel_set
     from anychannel.data import DataError, ImageDataset, Split, dataset_from_arrays, list_datasets, load_dataset
     from anychannel.evaluation import Evaluation, evaluate
+    from anychannel.export import card_facts, check_export, export_model, open_export
     from anychannel.models import (
         Classifier,
         PretrainedError,
@@ -58,9 +59,12 @@ _HOMES = {
     "adapt": "models",
     "as_channel_set": "channels",
     "calibrate": "models",
+    "card_facts": "export",
+    "check_export": "export",
     "create_model": "models",
     "dataset_from_arrays": "data",
     "evaluate": "evaluation",
+    "export_model": "export",
     "fit": "training",
     "list_datasets": "data",
     "list_models": "models",
@@ -69,6 +73,7 @@ _HOMES = {
     "list_stems": "stems",
     "load_dataset": "data",
     "load_model": "models",
+    "open_export": "export",
     "replace_stem": "models",
     "save_model": "models",
     "sweep": "sweeps",
@@ -94,9 +99,12 @@ __all__ = [
     "adapt",
     "as_channel_set",
     "calibrate",
+    "card_facts",
+    "check_export",
     "create_model",
     "dataset_from_arrays",
     "evaluate",
+    "export_model",
     "fit",
     "list_datasets",
     "list_models",
@@ -105,6 +113,7 @@ __all__ = [
     "list_stems",
     "load_dataset",
     "load_model",
+    "open_export",
     "replace_stem",
     "save_model",
     "sweep",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "list", "demo")
+COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "export", "list", "demo")
 
 
 def anychannel(*arguments: object, check: bool = True, cwd=None) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ import anychannel
 from anychannel.cli.compare import compare
 from anychannel.cli.demo import demo
 from anychannel.cli.evaluate import evaluate
+from anychannel.cli.export import export
 from anychannel.cli.listing import list_names
 from anychannel.cli.predict import predict
 from anychannel.cli.profile import profile
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "profile": profile,
     "predict": predict,
     "serve": serve,
+    "export": export,
     "list": list_names,
     "demo": demo,
 }

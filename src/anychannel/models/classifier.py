@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, ChannelSet
+from anychannel.models.hub import HubClassifier
 from anychannel.models.normalisation import Normalisation
 from anychannel.models.slot import StemSlot
 from anychannel.samplers import Part
@@ -42,7 +43,7 @@ class ModelSpec:
     normalisation: Normalisation | None = None
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, HubClassifier):
     """An image classifier that takes any subset of its channels, by name.
 
     Made by ``create_model``; holds the channels' names, order, mean and standard deviation and normalises images

@@ -22,6 +22,9 @@ from anychannel.models.registry import create_model, fresh_kernel
 
 FORMAT = 1
 
+BEST = "weights/best.safetensors"
+"""In a run's folder: the weights of the best validation epoch."""
+
 OWN_MODULE = "module:"
 """Stands before the class of a network that no name rebuilds."""
 
@@ -42,7 +45,7 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
     write_atomically(path, lambda temporary: save_file(tensors, temporary))
 
 
-def save_model(model: Classifier, folder: str | Path, *, weights: str = "weights/best.safetensors") -> None:
+def save_model(model: Classifier, folder: str | Path, *, weights: str = BEST) -> None:
     """Write ``model.json`` and the weights.
 
     Args:
@@ -94,9 +97,7 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
     return model
 
 
-def load_model(
-    folder: str | Path, *, weights: str = "weights/best.safetensors", network: nn.Module | None = None
-) -> Classifier:
+def load_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | None = None) -> Classifier:
     """Rebuild a saved classifier, in evaluation mode, on the CPU.
 
     Args:

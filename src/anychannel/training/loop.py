@@ -26,7 +26,7 @@ from torch import Tensor
 from anychannel.channels import Subset
 from anychannel.data import Split, augment, iterate_batches
 from anychannel.models.classifier import Classifier
-from anychannel.models.saving import save_model, save_weights
+from anychannel.models.saving import BEST, save_model, save_weights
 from anychannel.placement import place
 from anychannel.processes import add_up, on_main, open_accelerator, prepared, share
 from anychannel.progress import progress_bar
@@ -40,7 +40,6 @@ from anychannel.training.randomness import epoch_order, seeded, step_generator
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.validation import COUNTED, count_answers, mean_figures, validate
 
-BEST = "weights/best.safetensors"
 LAST = "weights/last.safetensors"
 
 

@@ -1,0 +1,25 @@
+"""Networks for other programs: one subset or any as ONNX or torch.export, whole models for the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from anychannel.export.any_subset import AnySubset
+from anychannel.export.export import ANY, ExportError, export_model
+from anychannel.export.formats import FORMATS, format_of, open_export
+from anychannel.export.hub import card_facts, export_run_to_hub_folder, run_image_size
+from anychannel.export.parity import Parity, check_export, check_hub_folder
+
+__all__ = [
+    "ANY",
+    "FORMATS",
+    "AnySubset",
+    "ExportError",
+    "Parity",
+    "card_facts",
+    "check_export",
+    "check_hub_folder",
+    "export_model",
+    "export_run_to_hub_folder",
+    "format_of",
+    "open_export",
+    "run_image_size",
+]

@@ -1,0 +1,110 @@
+"""Export a classifier for one subset of its channels, or for any."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import anychannel
+from anychannel.export.any_subset import AnySubset
+from anychannel.export.formats import format_named
+from anychannel.export.graph import Sizes, capture
+from anychannel.models import Classifier
+
+ANY = "any"
+"""Stands for a graph that takes every subset."""
+
+UNITS = "the files' own (0-255 for 8-bit images); normalisation is part of the graph"
+
+
+class ExportError(ValueError):
+    """The export cannot be done as asked; the message says what to change."""
+
+
+def export_model(
+    model: Classifier,
+    path: str | Path,
+    *,
+    channels: str | Sequence[str] | None = None,
+    format: str = "onnx",  # noqa: A002 - the word of the command line
+    image_size: int = 224,
+    free_size: bool = True,
+) -> dict[str, Any]:
+    """Write a classifier as a graph that runs without anychannel.
+
+    Args:
+        model: the classifier; it stays as it is.
+        path: the file to write, ending in the format's suffix.
+        channels: the subset, in the order in which images will hold it; None is the full set. ``"any"`` writes one
+            graph for every subset, which takes images of all channels and a bool vector of those that are there.
+        format: one of ``FORMATS``.
+        image_size: height and width in pixels that the graph must take.
+        free_size: try to leave height and width free, beside the batch size, which always is.
+
+    Returns:
+        What the file's metadata say, see ``describe_export``.
+
+    Raises:
+        ChannelError: a channel's name is unknown or repeats.
+        ValueError: the format is unknown, the file's name does not fit it, packages are missing, the stem has no form
+            for any subset, or the network cannot be captured.
+    """
+    kind, path = format_named(format), Path(path)
+    kind.require()
+    if path.suffix != kind.suffix:
+        raise ExportError(f"a file of format {format} ends in {kind.suffix}, got {path.name}")
+    if image_size < 1:
+        raise ExportError(f"image_size must be at least 1 pixel, got {image_size}")
+    if channels == ANY and ANY in model.channels.names:
+        raise ExportError(f"a channel is called {ANY!r}, which stands for every subset; give channels as a list")
+    module, names = build_module(model, channels)
+    with torch.no_grad():
+        program, sizes = capture(module, len(names), image_size, presence=channels == ANY, free=free_size)
+    metadata = describe_export(model, names, sizes, subset=ANY if channels == ANY else "one")
+    kind.write(program, path, metadata)
+    return metadata
+
+
+def build_module(model: Classifier, channels: str | Sequence[str] | None) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module to capture, on the CPU, and the names of its images' channels."""
+    here = copy.deepcopy(model).cpu().eval()
+    if channels == ANY:
+        return AnySubset(here), model.channels.names
+    names = tuple(model.channels.names[position] for position in model.channels.positions(channels))
+    with warnings.catch_warnings():  # a graph holds what fx cannot trace just as well
+        warnings.filterwarnings("ignore", message=".*cannot be traced")
+        return here.specialize(names), names
+
+
+def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, subset: str) -> dict[str, Any]:
+    """The metadata of an exported file.
+
+    Returns:
+        ``version`` of anychannel; ``channels`` of the images, in order, with the ``mean`` and ``std`` that the graph
+        normalises with; ``subset``: ``one`` or ``any``; ``all_channels`` of the model; ``units`` of the pixels;
+        ``classes`` by index of the logits (None where never named); ``model``, ``stem``; ``sizes`` in words,
+        ``fixed_size`` (None where free), ``least_size`` and ``size_multiple``.
+    """
+    places = list(model.channels.positions(names))
+    return {
+        "version": anychannel.__version__,
+        "channels": list(names),
+        "subset": subset,
+        "all_channels": list(model.channels.names),
+        "units": UNITS,
+        "mean": model.mean.flatten()[places].tolist(),
+        "std": model.std.flatten()[places].tolist(),
+        "classes": None if model.classes is None else list(model.classes),
+        "model": model.spec.model,
+        "stem": model.spec.stem,
+        "sizes": str(sizes),
+        "fixed_size": sizes.fixed,
+        "least_size": sizes.least,
+        "size_multiple": sizes.multiple,
+    }

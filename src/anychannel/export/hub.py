@@ -1,0 +1,84 @@
+"""A run as a folder for the Hugging Face Hub, with a model card that tells how it was trained and how well it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from anychannel.export.export import ExportError
+from anychannel.models import load_model
+from anychannel.runs.execute import RunError, read_config
+
+TRAINING = ("epochs", "batch_size", "sampler", "optimizer", "lr", "weight_decay", "schedule", "label_smoothing", "seed")
+
+
+def card_facts(run: str | Path) -> dict[str, Any]:
+    """What a model card tells of a run: ``model.push_to_hub("user/name", model_card_kwargs=card_facts(run))``.
+
+    Paths stay out of it: of the data only the folder's name is told.
+
+    Args:
+        run: a run's folder; its evaluation on the test split is used if it is there.
+
+    Returns:
+        See ``HubClassifier.generate_model_card``.
+
+    Raises:
+        RunError: the folder is not a run.
+    """
+    run = Path(run)
+    config = read_config(run)
+    record_file, test_file = run / "run.json", run / "evaluation" / "test.json"
+    if not record_file.is_file():
+        raise RunError(f"{run} is not a run: it has no run.json; give the folder that `anychannel train` wrote")
+    record = json.loads(record_file.read_text(encoding="utf-8"))
+    settings = {key: getattr(config.training, key) for key in TRAINING}
+    settings["sampler options"] = ", ".join(f"{key}={value}" for key, value in config.training.sampler_options.items())
+    settings |= {"norm": config.norm, "epochs run": record.get("epochs_run"), "best epoch": record.get("best_epoch")}
+    return {
+        "name": record["name"],
+        "dataset": Path(record["dataset"]).name,
+        "image_size": record["image_size"],
+        "num_train": record["num_train"],
+        "training": {key: value for key, value in settings.items() if value not in (None, "")},
+        "evaluation": json.loads(test_file.read_text(encoding="utf-8")) if test_file.is_file() else None,
+    }
+
+
+def run_image_size(run: str | Path) -> int:
+    """Height and width in pixels that a run was trained on.
+
+    Raises:
+        ExportError: the folder does not say.
+    """
+    record = Path(run) / "run.json"
+    if not record.is_file():
+        raise ExportError(f"{run} has no run.json that says how large its images are; give the size (--size 84)")
+    size: int = json.loads(record.read_text(encoding="utf-8"))["image_size"]
+    return size
+
+
+def export_run_to_hub_folder(run: str | Path, folder: str | Path) -> Path:
+    """Write a run's best weights as a folder that ``from_pretrained`` loads and that the hub takes as it is.
+
+    Args:
+        run: a run's folder.
+        folder: where; it must not hold a model card yet, since that may have been edited.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ExportError: the folder is a file or holds a model card.
+        RunError, ModelFileError: the run's folder cannot be used.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"{folder} is a file; give --out a folder")
+    card = folder / "README.md"
+    if card.exists():
+        raise ExportError(f"{card} is there already and may have been edited; remove it, or choose another folder")
+    facts = card_facts(run)
+    load_model(run).save_pretrained(folder, model_card_kwargs=facts)
+    return folder

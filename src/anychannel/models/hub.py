@@ -1,0 +1,154 @@
+"""Classifiers on the Hugging Face Hub, or in a folder laid out as there.
+
+Such a folder holds ``model.json`` (how to rebuild the network), ``model.safetensors`` (its weights), ``README.md`` (the
+model card) and ``config.json`` (which only says that the other files are anychannel's).
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin, snapshot_download
+from torch import nn
+
+if TYPE_CHECKING:
+    from anychannel.models.classifier import Classifier
+
+WEIGHTS = "model.safetensors"
+LIBRARY = "anychannel"
+
+
+class HubClassifier(ModelHubMixin):
+    """Gives ``Classifier`` the methods ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``.
+
+    The model card tells what the model itself knows. With ``model_card_kwargs`` (see ``anychannel.card_facts``, which
+    reads them from a run) it also tells how the model was trained and how well it does on each subset.
+    """
+
+    _hub_mixin_config = {"library_name": LIBRARY, "description": "model.json"}  # noqa: RUF012 - the mixin's own
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Description and weights; the mixin calls it from ``save_pretrained``."""
+        from anychannel.models.saving import save_model
+
+        save_model(cast("Classifier", self), save_directory, weights=WEIGHTS)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        network: nn.Module | None = None,
+        **model_kwargs: Any,
+    ) -> Self:
+        """Load a classifier, in evaluation mode, on the CPU.
+
+        Args:
+            pretrained_model_name_or_path: a folder that ``save_pretrained`` wrote, a run's folder, or the id of a
+                repository on the hub, such as ``"user/name"``.
+            force_download, token, cache_dir, local_files_only, revision: see ``huggingface_hub.snapshot_download``.
+            network: for a model that was adapted from a network of your own: a fresh one of that class.
+            model_kwargs: none; a model's options are part of its description.
+
+        Raises:
+            ModelFileError: a file is missing or damaged.
+            ValueError: an option is unknown.
+            huggingface_hub.errors.HfHubHTTPError: the hub refuses; ``LocalEntryNotFoundError``: it cannot be reached
+                and the model is not in the cache.
+        """
+        from anychannel.models.saving import BEST, load_model
+
+        if model_kwargs:
+            raise ValueError(
+                f"from_pretrained takes no option {', '.join(model_kwargs)}; a model's options are part of model.json"
+            )
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            folder = Path(
+                snapshot_download(
+                    str(pretrained_model_name_or_path),
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    token=token,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                    allow_patterns=["model.json", WEIGHTS, "config.json"],
+                )
+            )
+        as_run = not (folder / WEIGHTS).is_file() and (folder / "weights").is_dir()
+        return cast("Self", load_model(folder, weights=BEST if as_run else WEIGHTS, network=network))
+
+    def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict[str, Any] | None = None, **options: Any) -> str:
+        """Upload the model and its card as one commit.
+
+        Args:
+            repo_id: ``"user/name"``; made if it is not there.
+            model_card_kwargs: see ``generate_model_card``; ``anychannel.card_facts(run)`` gives them.
+            options: see ``huggingface_hub.ModelHubMixin.push_to_hub``: ``private``, ``token``, ``commit_message``, ...
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            huggingface_hub.errors.HfHubHTTPError: the hub refuses, for want of a token or rights.
+        """
+        facts = {"repo_id": repo_id} | (model_card_kwargs or {})
+        address: str = super().push_to_hub(repo_id, model_card_kwargs=facts, **options)
+        return address
+
+    def generate_model_card(self, **facts: Any) -> ModelCard:
+        """The model card.
+
+        Args:
+            facts: what the model does not know itself, all optional: ``name``, ``dataset``, ``image_size``,
+                ``evaluation`` (as ``evaluation/test.json``), ``training`` (a flat dictionary of settings),
+                ``num_train``, ``epochs_run``, ``repo_id``, ``license`` (of the weights, a hub identifier).
+        """
+        model = cast("Classifier", self)
+        evaluation = facts.get("evaluation")
+        name = facts.get("name") or f"{model.spec.model} with a {model.spec.stem} stem"
+        results = None
+        if evaluation and facts.get("dataset"):
+            results = [
+                EvalResult(
+                    task_type="image-classification",
+                    dataset_type=facts["dataset"],
+                    dataset_name=facts["dataset"],
+                    dataset_config=key,
+                    dataset_split=evaluation["split"],
+                    metric_type="accuracy",
+                    metric_value=row["accuracy"],
+                )
+                for key, row in evaluation["subsets"].items()
+                if "refused" not in row
+            ]
+        card_data = ModelCardData(
+            library_name=LIBRARY,
+            pipeline_tag="image-classification",
+            tags=["channel-adaptive", "missing-channels", "pytorch"],
+            license=facts.get("license"),
+            model_name=name if results else None,
+            eval_results=results,
+        )
+        template = files("anychannel.models").joinpath("card.md.j2").read_text(encoding="utf-8")
+        known = {"dataset": None, "image_size": None, "training": None, "num_train": None, "repo_id": None} | facts
+        card: ModelCard = ModelCard.from_template(
+            card_data,
+            template_str=template,
+            **known
+            | {
+                "name": name,
+                "evaluation": evaluation,
+                "channels": model.channels,
+                "spec": model.spec,
+                "params": sum(parameter.numel() for parameter in model.parameters()),
+            },
+        )
+        return card
