@@ -129,7 +129,7 @@ FOUR_BIT_PNG = make_four_bit_png()
         (four_bits, "it holds 4-bit values; convert it to 8 bit"),
         (transparent_colour, "it has a transparent colour; convert it to RGB"),
         (animation, "it is an animation; save one frame of it"),
-        (grey, r"it has 1 channel \(greyscale\), but 3 expected \(R, G, B\); replace it by one with all channels"),
+        (grey, r"it has 1 channel \(greyscale\), but 3 expected \(R, G, B\); replace it, name one channel"),
         (alpha, r"it has 4 channels \(RGB with alpha\), but 3 expected \(R, G, B\); remove the alpha channel, or name"),
         (zero_bytes, r"the file is empty \(zero bytes\); replace or remove it"),
         (text, r"it is truncated or damaged \(not an image in a known format\); replace or remove it"),

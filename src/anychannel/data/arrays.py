@@ -10,7 +10,7 @@ import numpy as np
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.assemble import assemble
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
-from anychannel.data.decoded import bring_to_known_type
+from anychannel.data.decoded import DTYPES, bring_to_known_type
 from anychannel.data.folders import cut
 from anychannel.data.problems import DataError, ImageError, Problems
 from anychannel.data.statistics import measure
@@ -22,6 +22,7 @@ def dataset_from_arrays(
     *,
     channels: ChannelSet | str | Sequence[str],
     splits: Sequence[str] | np.ndarray | None = None,
+    present: np.ndarray | None = None,
     classes: Sequence[str] | None = None,
     seed: int = 0,
     name: str = "arrays",
@@ -33,6 +34,8 @@ def dataset_from_arrays(
         labels: N positions in ``classes``, from 0, or N names of classes.
         channels: names of the C channels in the arrays' order, or a sensor (see ``as_channel_set``).
         splits: ``train``, ``val`` or ``test`` for each image; None splits each class 80 / 10 / 10 by the seed.
+        present: (N, C) booleans, which channels each image has, at least one; the planes of the others may hold
+            anything and are never read. None: every image has all.
         classes: names in the labels' order; None takes the labels as they are, names in alphabetical order.
         seed: decides the split where ``splits`` does not.
         name: of the data set.
@@ -46,7 +49,9 @@ def dataset_from_arrays(
         ChannelError: the names cannot be used.
     """
     known = as_channel_set(channels)
-    images = check_images(np.asanyarray(images), known)
+    images = check_shape(np.asanyarray(images), known)
+    have = check_present(present, images, known)
+    images = check_values(images, have)
     numbers, names = number_labels(np.asarray(labels), classes, len(images))
     if splits is None:
         rows = split_rows(numbers, names, seed)
@@ -58,20 +63,23 @@ def dataset_from_arrays(
     empty = [split for split in SPLITS if not len(rows[split])]
     if empty:
         raise DataError(f"no image is in {' and '.join(empty)}; train, val and test all need some")
-    key = check_leakage(images, rows, name)
+    unseen = [channel for channel, seen in zip(known.names, have[rows["train"]].any(axis=0), strict=True) if not seen]
+    if unseen:
+        raise DataError(f"no training image has the channel {', '.join(unseen)}; leave it out, or add images that do")
+    key = check_leakage(images, have, rows, name)
     made = {}
     for split in SPLITS:
         chosen = np.asarray(images[rows[split]])
         chosen.flags.writeable = False
-        made[split] = Split(chosen, numbers[rows[split]], tuple(map(str, rows[split].tolist())))
-    return assemble(name, known, names, made, measure(np.asarray(made["train"].images)), key)
+        made[split] = Split(chosen, numbers[rows[split]], tuple(map(str, rows[split].tolist())), have[rows[split]])
+    return assemble(name, known, names, made, measure(made["train"].images, made["train"].present), key)
 
 
-def check_images(images: np.ndarray, known: ChannelSet) -> np.ndarray:
-    """The images in a type that is kept.
+def check_shape(images: np.ndarray, known: ChannelSet) -> np.ndarray:
+    """The images, once they are (N, C, H, W).
 
     Raises:
-        DataError: see ``dataset_from_arrays``.
+        DataError: they are not.
     """
     if images.ndim != 4 or images.shape[1] != len(known):
         last = images.ndim == 4 and images.shape[3] == len(known)
@@ -80,12 +88,43 @@ def check_images(images: np.ndarray, known: ChannelSet) -> np.ndarray:
             f"images have shape {images.shape}, but (N, {len(known)}, height, width) is expected for the channels "
             f"{', '.join(known.names)}{fix}"
         )
+    return images
+
+
+def check_present(present: np.ndarray | None, images: np.ndarray, known: ChannelSet) -> np.ndarray:
+    """(N, C) booleans, which channels each image has.
+
+    Raises:
+        DataError: the shape or type is another, or an image has none.
+    """
+    if present is None:
+        return np.ones(images.shape[:2], dtype=bool)
+    present = np.asarray(present)
+    if present.shape != images.shape[:2] or present.dtype != bool:
+        raise DataError(
+            f"present has shape {present.shape} of {present.dtype.name}, but booleans of shape {images.shape[:2]} are "
+            f"expected, for each image whether it has {', '.join(known.names)}"
+        )
+    empty = np.flatnonzero(~present.any(axis=1))
+    if len(empty):
+        raise DataError(f"image {empty[0]} ({len(empty)} in all) has no channel; leave it out")
+    return present
+
+
+def check_values(images: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The images in a type that is kept; what stands in planes that an image does not have is not looked at.
+
+    Raises:
+        DataError: a value would change, or is not finite.
+    """
+    if images.dtype.name not in DTYPES and not present.all():
+        images = np.where(present[:, :, None, None], images, np.zeros((), images.dtype))
     try:
         images = bring_to_known_type(images)
     except ImageError as error:
         raise DataError(f"images: {error}") from error
     if images.dtype == np.float32:
-        bad = np.flatnonzero([not np.isfinite(image).all() for image in images])
+        bad = np.flatnonzero([not np.isfinite(image[has]).all() for image, has in zip(images, present, strict=True)])
         if len(bad):
             raise DataError(f"image {bad[0]} ({len(bad)} in all) holds NaN or infinite values; replace or remove them")
     return images
@@ -130,8 +169,8 @@ def split_rows(numbers: np.ndarray, names: tuple[str, ...], seed: int) -> dict[s
     return {split: np.sort(np.concatenate(found)) for split, found in parts.items()}
 
 
-def check_leakage(images: np.ndarray, rows: dict[str, np.ndarray], name: str) -> str:
-    """Digest of all images by split.
+def check_leakage(images: np.ndarray, present: np.ndarray, rows: dict[str, np.ndarray], name: str) -> str:
+    """Digest of all images by split: of the planes that they have, and of which these are.
 
     Raises:
         DataError: equal images are in two splits.
@@ -139,7 +178,10 @@ def check_leakage(images: np.ndarray, rows: dict[str, np.ndarray], name: str) ->
     problems, seen, whole = Problems(), dict[bytes, tuple[str, int]](), hashlib.blake2b(digest_size=16)
     for split in SPLITS:
         for row in rows[split].tolist():
-            digest = hashlib.blake2b(np.ascontiguousarray(images[row]).data, digest_size=16).digest()
+            has = present[row]
+            pixels = np.ascontiguousarray(images[row] if has.all() else images[row][has])
+            which = b"" if has.all() else np.packbits(has).tobytes()
+            digest = hashlib.blake2b(pixels.data, digest_size=16, key=which).digest()
             first_split, first = seen.setdefault(digest, (split, row))
             if first_split != split:
                 problems.add(

@@ -92,6 +92,31 @@ def make_bands(count: int = DEFAULT_BANDS, *, seed: int = 0) -> Bands:
     return Bands(ChannelSet(names, wavelengths_nm=tuple(wavelengths)), tuple(map(str, range(10))), splits)
 
 
+def hide_channels(total: int, count: int, share: float, *, seed: int, split: str) -> np.ndarray:
+    """Which channels each image keeps where some images lack some: (total, count) booleans, at least one an image.
+
+    Args:
+        total: number of images.
+        count: number of channels.
+        share: of the images that lack channels. Each of them keeps a number of channels drawn evenly from 1 to
+            count - 1, and a subset of that size drawn evenly.
+        seed: decides, with the split's name, which images and channels.
+        split: of the images.
+
+    Raises:
+        ValueError: the share is outside [0, 1], or there is one channel alone, which no image can lack.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"partial is a share of the images, in [0, 1], got {share}")
+    if count < 2:
+        raise ValueError("partial needs two channels or more, as an image keeps one at least")
+    rng = np.random.default_rng([seed, *split.encode()])
+    present = np.ones((total, count), dtype=bool)
+    for row in rng.permutation(total)[: round(share * total)]:
+        present[row, rng.permutation(count)[rng.integers(1, count) :]] = False
+    return present
+
+
 @cache
 def scans() -> tuple[np.ndarray, np.ndarray]:
     """All scans as (1797, P, P) values in [0, 1], enlarged and with a margin to shift in, and their (1797,) digits."""

@@ -57,9 +57,9 @@ class Rows(Dataset[tuple[Tensor, Tensor]]):
 
 
 def pack(images: Any) -> Any:
-    """What stands for images in another process: a memory map's file, a view's file and planes, else themselves."""
+    """What stands for images in another process: a memory map's file, a view's file and choice, else themselves."""
     if isinstance(images, Planes):
-        return Planes, pack(images.images), images.positions
+        return Planes, pack(images.images), images.positions, images.rows
     if isinstance(images, np.memmap) and isinstance(images.base, mmap) and str(images.filename).endswith(".npy"):
         return np.memmap, str(images.filename)
     return images
@@ -69,8 +69,8 @@ def unpack(packed: Any) -> Any:
     """Inverse of ``pack``."""
     if not isinstance(packed, tuple):
         return packed
-    kind, content, *positions = packed
-    return Planes(unpack(content), *positions) if kind is Planes else np.load(content, mmap_mode="r")
+    kind, content, *choice = packed
+    return Planes(unpack(content), *choice) if kind is Planes else np.load(content, mmap_mode="r")
 
 
 def iterate_batches(

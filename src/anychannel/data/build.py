@@ -12,9 +12,10 @@ import numpy as np
 from anychannel.data.cache import Arrays, check_space
 from anychannel.data.content import digest_content
 from anychannel.data.dataset import SPLITS
-from anychannel.data.decode import ReadSettings, read
+from anychannel.data.decode import read
 from anychannel.data.decoded import Decoded, Scaling
 from anychannel.data.listing import Entry, Listing
+from anychannel.data.partial import Holdings
 from anychannel.data.problems import ImageError, Problems
 from anychannel.data.tiff import quiet
 from anychannel.data.workers import chunked, count_workers
@@ -23,15 +24,28 @@ from anychannel.progress import progress_bar
 
 @dataclass(frozen=True)
 class Template:
-    """What all images have to be like: the first readable one, and its path."""
+    """What all images have to be like.
 
-    shape: tuple[int, ...]
+    Args:
+        size: height and width of the first readable one.
+        dtype: its type.
+        path: where it lies.
+        scalings: for each channel the first readable image that has it: its path, its whole scaling, and the channel's
+            own scale and offset; None where it declares none.
+    """
+
+    size: tuple[int, ...]
     dtype: np.dtype[np.generic]
     path: str
-    scaling: Scaling | None = None
+    scalings: Mapping[int, tuple[str, Scaling | None, tuple[float, float] | None]]
 
-    def check(self, image: Decoded, *, scaled: bool) -> None:
-        """Refuse an image of another number type or shape, or, unless it was applied, of another scale.
+    def check(self, image: Decoded, positions: Sequence[int], *, scaled: bool) -> None:
+        """Refuse an image of another number type or size, or, unless it was applied, of another scale.
+
+        Args:
+            image: a decoded file.
+            positions: what its planes are.
+            scaled: whether scales were applied.
 
         Raises:
             ImageError: it says what differs from which file.
@@ -42,18 +56,20 @@ class Template:
                 f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype.name}",
                 "bring all files to one number type",
             )
-        if pixels.shape != self.shape:
-            (height, width), (other_height, other_width) = pixels.shape[1:], self.shape[1:]
+        if pixels.shape[1:] != self.size:
+            (height, width), (other_height, other_width) = pixels.shape[1:], self.size
             raise ImageError(
                 f"it is {height} x {width} pixels, but {self.path} is {other_height} x {other_width}",
                 "give a size, to which all are brought",
             )
-        if image.scaling != self.scaling and not scaled:
-            raise ImageError(
-                f"it declares {describe_scaling(image.scaling)}, but {self.path} {describe_scaling(self.scaling)}, so "
-                "that equal values mean different things",
-                "give scaled=True to use physical values",
-            )
+        for plane, position in enumerate(positions):
+            path, scaling, expected = self.scalings[position]
+            if not scaled and (None if image.scaling is None else image.scaling[plane]) != expected:
+                raise ImageError(
+                    f"it declares {describe_scaling(image.scaling)}, but {path} {describe_scaling(scaling)}, so that "
+                    "equal values mean different things",
+                    "give scaled=True to use physical values",
+                )
 
 
 def describe_scaling(scaling: Scaling | None) -> str:
@@ -65,22 +81,31 @@ def describe_scaling(scaling: Scaling | None) -> str:
     return f"scale {scale:g} and offset {offset:g}{more}"
 
 
-def find_template(listing: Listing, digests: Mapping[str, str], settings: ReadSettings) -> Template | None:
-    """Decode files in the lists' order until one can be used; None where none can."""
+def find_template(listing: Listing, digests: Mapping[str, str], holdings: Holdings) -> Template | None:
+    """Decode files in the lists' order until each channel was met; None where no file can be used."""
+    first: tuple[Entry, Decoded] | None = None
+    scalings: dict[int, tuple[str, Scaling | None, tuple[float, float] | None]] = {}
     for _, entry in listing.entries:
-        if entry.path in digests:
-            try:
-                image = read(listing.read(entry), settings)
-            except (ImageError, OSError):
-                continue
-            return Template(image.pixels.shape, image.pixels.dtype, entry.path, image.scaling)
-    return None
+        holding = holdings.get(entry.channels)
+        if entry.path not in digests or holding is None or scalings.keys() >= set(holding.positions):
+            continue
+        try:
+            image = read(listing.read(entry), holding.settings)
+        except (ImageError, OSError):
+            continue
+        first = first or (entry, image)
+        for plane, position in enumerate(holding.positions):
+            own = None if image.scaling is None else image.scaling[plane]
+            scalings.setdefault(position, (entry.path, image.scaling, own))
+    if first is None:
+        return None
+    return Template(first[1].pixels.shape[1:], first[1].pixels.dtype, first[0].path, scalings)
 
 
 def decode_all(
     listing: Listing,
     digests: Mapping[str, str],
-    settings: ReadSettings,
+    holdings: Holdings,
     folder: Path | None,
     problems: Problems,
     *,
@@ -88,10 +113,12 @@ def decode_all(
 ) -> Arrays:
     """Decode all splits into ``<split>.npy`` files, a few images in memory at a time.
 
+    The planes of channels that a file does not hold are not written to.
+
     Args:
         listing: what to decode.
         digests: content digest of every file that could be read; others are left out.
-        settings: how.
+        holdings: what the files hold, and how they are read; others are left out.
         folder: where the arrays go; None keeps nothing and only looks for problems.
         problems: gets every file that cannot be used. Its row is left zero, so do not use the arrays then.
         progress: show a bar on standard error.
@@ -99,10 +126,11 @@ def decode_all(
     Returns:
         (N, C, H, W) writable memory maps by split; none where no file could be used.
     """
-    template = find_template(listing, digests, settings)
+    template = find_template(listing, digests, holdings)
     arrays: Arrays = {}
     if template is not None and folder is not None:
-        shapes = {split: (len(listing.splits[split]), *template.shape) for split in SPLITS}
+        count = len(holdings[None].positions)
+        shapes = {split: (len(listing.splits[split]), count, *template.size) for split in SPLITS}
         size = template.dtype.itemsize
         check_space(folder, sum(int(np.prod(shape, dtype=np.int64)) * size for shape in shapes.values()))
         for split, shape in shapes.items():
@@ -115,11 +143,12 @@ def decode_all(
                 data = listing.read(entry)
                 if digest_content(data) != digests[entry.path]:
                     raise ImageError("it changed while the data was being read", "load again once nothing writes to it")
-                image = read(data, settings)
+                holding = holdings[entry.channels]
+                image = read(data, holding.settings)
                 if template is not None:
-                    template.check(image, scaled=settings.scaled)
+                    template.check(image, holding.positions, scaled=holding.settings.scaled)
                 if arrays:
-                    arrays[split][row] = image.pixels
+                    arrays[split][row][list(holding.positions)] = image.pixels
             except ImageError as error:
                 failures.append((entry, error))
             except OSError as error:
@@ -130,7 +159,7 @@ def decode_all(
         (split, row, entry)
         for split in SPLITS
         for row, entry in enumerate(listing.splits[split])
-        if entry.path in digests
+        if entry.path in digests and entry.channels in holdings
     ]
     with (
         progress_bar("decoding", len(work), show=progress) as advance,

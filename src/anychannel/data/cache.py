@@ -105,7 +105,10 @@ def open_cached(home: Path, counts: Mapping[str, int]) -> Cached | None:
         values = json.loads((home / STATISTICS).read_text(encoding="utf-8"))
         images = {split: np.load(home / f"{split}.npy", mmap_mode="r") for split in SPLITS}
         statistics = Statistics(
-            tuple(values["mean"]), tuple(values["std"]), tuple(tuple(row) for row in values["correlation"])
+            tuple(values["mean"]),
+            tuple(values["std"]),
+            tuple(tuple(row) for row in values["correlation"]),
+            tuple((first, second) for first, second in values.get("apart", ())),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

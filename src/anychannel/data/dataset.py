@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anychannel.channels import ChannelSet
+from anychannel.channels import ChannelSet, Subset
 from anychannel.data.planes import Images, Planes
+from anychannel.data.problems import DataError
 
 SPLITS = ("train", "val", "test")
 
@@ -21,11 +22,18 @@ class Split:
         images: (N, C, H, W) uint8, uint16 or float32 in the files' own units, usually a read-only memory map.
         labels: (N,) int64 positions in the data set's ``classes``.
         paths: where each image comes from, as listed, relative to the data folder.
+        present: (N, C) booleans, which channels each image has; the planes of the others hold nothing that means
+            anything and are never read. None, also if it is given, where every image has every channel.
+
+    Raises:
+        ValueError: the numbers of images, labels and paths differ, ``present`` has another shape or type, or an image
+            has no channel.
     """
 
     images: Images
     labels: np.ndarray
     paths: tuple[str, ...]
+    present: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         counts = (len(self.images), len(self.labels), len(self.paths))
@@ -33,9 +41,33 @@ class Split:
             raise ValueError(
                 "a split needs as many labels and paths as images, got {} images, {} labels, {} paths".format(*counts)
             )
+        if self.present is None:
+            return
+        if self.present.dtype != bool or self.present.shape != self.images.shape[:2]:
+            raise ValueError(
+                f"present says for each of {self.images.shape[0]} images which of {self.images.shape[1]} channels it "
+                f"has, as booleans; got {self.present.dtype.name} of shape {self.present.shape}"
+            )
+        empty = np.flatnonzero(~self.present.any(axis=1))
+        if len(empty):
+            raise ValueError(f"image {self.paths[empty[0]]} has no channel ({len(empty)} in all); leave it out")
+        if self.present.all():
+            object.__setattr__(self, "present", None)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def rows_with(self, subset: Subset) -> np.ndarray:
+        """Positions of the images that have all channels of ``subset``, ascending."""
+        if self.present is None:
+            return np.arange(len(self))
+        return np.flatnonzero(self.present[:, list(subset)].all(axis=1))
+
+    def patterns(self) -> dict[Subset, np.ndarray]:
+        """Positions of the images, ascending, by the channels that they have; the richest pattern first."""
+        if self.present is None:
+            return {tuple(range(self.images.shape[1])): np.arange(len(self))}
+        return group_rows(self.present)
 
 
 @dataclass(frozen=True)
@@ -61,16 +93,26 @@ class ImageDataset:
     def select(self, channels: str | Sequence[str]) -> ImageDataset:
         """The same images with only some of their channels, in the order named, as a network dedicated to them sees.
 
-        Statistics are the chosen channels' own; no pixel is copied.
+        Images that lack one of them are left out. Statistics are the chosen channels' own, over all images that have
+        them; no pixel is copied.
 
         Raises:
             ChannelError: a name is unknown or repeats.
+            DataError: no image of a split has all of them.
         """
         positions = self.channels.positions(channels)
         chosen = self.channels.select(channels)
 
         def view(split: Split) -> Split:
-            return replace(split, images=Planes(split.images, positions))
+            if split.present is None:
+                return replace(split, images=Planes(split.images, positions))
+            rows = split.rows_with(positions)
+            if not len(rows):
+                raise DataError(
+                    f"an image of each split has to have all of {', '.join(chosen.names)}, but one split of "
+                    f"{self.name} has none; name fewer channels"
+                )
+            return Split(Planes(split.images, positions, rows), split.labels[rows], tuple(split.paths[r] for r in rows))
 
         return replace(
             self,
@@ -80,3 +122,11 @@ class ImageDataset:
             test=view(self.test),
             fingerprint=f"{self.fingerprint}:{','.join(chosen.names)}",
         )
+
+
+def group_rows(present: np.ndarray) -> dict[Subset, np.ndarray]:
+    """Rows of (N, C) booleans by what is true in them: most first, then in the channels' order; each ascending."""
+    found, places = np.unique(present, axis=0, return_inverse=True)
+    groups = [(tuple(np.flatnonzero(pattern).tolist()), i) for i, pattern in enumerate(found)]
+    order = sorted(groups, key=lambda group: (-len(group[0]), group[0]))
+    return {pattern: np.flatnonzero(places.reshape(-1) == i) for pattern, i in order}

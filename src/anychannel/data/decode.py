@@ -146,8 +146,12 @@ def channel_fix(meaning: str) -> str:
     if "alpha" in meaning:
         return "remove the alpha channel, or name it"
     if meaning == "greyscale":
-        return "replace it by one with all channels, or name one channel if all files are like this"
-    return "name the files' channels in their order, or replace the file"
+        return (
+            "replace it, name one channel if all files are like this, or tell which one it has (docs/partial-data.md)"
+        )
+    return (
+        "name the files' channels in their order, tell which ones this file has (docs/partial-data.md), or replace it"
+    )
 
 
 def decode_png16(data: bytes) -> tuple[np.ndarray, str]:

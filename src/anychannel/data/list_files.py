@@ -1,6 +1,7 @@
 """Source: list files. ``train.txt``, ``val.txt`` and ``test.txt`` hold ``path label``, one image a line.
 
-Paths are relative to the folder and may contain spaces; labels count from 0. ``classes.txt`` (optional) gives the
+Paths are relative to the folder and may contain spaces; labels count from 0. A third word names the channels of an
+image that does not hold all of them (``path label R,G``). ``classes.txt`` (optional) gives the
 classes' names and ``channels.txt`` (optional) the channels' names, one a line.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anychannel.data.dataset import SPLITS
-from anychannel.data.listing import Entry, Listing
+from anychannel.data.listing import Entry, Listing, split_channels
 from anychannel.data.problems import DataError, Problems
 
 LOOKS_FOR = "list files train.txt, val.txt and test.txt with 'path label' on each line"
@@ -87,21 +88,33 @@ def read(root: Path, problems: Problems, *, seed: int = 0) -> Listing:  # noqa: 
 
 
 def read_list(path: Path, problems: Problems) -> list[Entry]:
-    """Entries of one list; lines that are not ``path label`` are noted and left out, empty ones skipped."""
+    """Entries of one list; lines that are not ``path label [channels]`` are noted and left out, empty ones skipped."""
     entries = []
     for number, line in enumerate(read_lines(path), start=1):
         words = line.rsplit(maxsplit=1)
         where = f"{path.name} line {number}"
+        channels: tuple[str, ...] | None = None
+        if len(words) == 2 and not is_integer(words[1]):
+            *longer, column = line.rsplit(maxsplit=2)
+            if len(longer) == 2 and is_integer(longer[1]):
+                words, channels = longer, split_channels(column)
         if not words:
             continue
         if len(words) == 1:
             problems.add(where, f"malformed line {line.strip()!r}", "write 'path label'")
-        elif not (words[1].isascii() and words[1].removeprefix("-").isdigit()):
+        elif not is_integer(words[1]):
             problems.add(
                 where, f"label {words[1]!r} of {words[0].strip()} is not an integer", "labels are 0, 1, 2, ..."
             )
         elif int(words[1]) < 0:
             problems.add(where, f"label {words[1]} of {words[0].strip()} is out of range", "labels count from 0")
+        elif channels == ():
+            problems.add(where, f"no channel is named for {words[0].strip()}", "name the file's planes, as R,G")
         else:
-            entries.append(Entry(words[0].strip(), int(words[1]), where))
+            entries.append(Entry(words[0].strip(), int(words[1]), where, channels))
     return entries
+
+
+def is_integer(word: str) -> bool:
+    """Whether a word is a whole number, perhaps negative."""
+    return word.isascii() and word.removeprefix("-").isdigit()

@@ -21,11 +21,20 @@ class Entry:
         path: as listed, relative to the data folder.
         label: position in the listing's ``classes``.
         where: where it is listed, for messages (``"train.txt line 3"``), or the path itself.
+        channels: what its planes are, in the file's order, where that is told of the single image.
+        told: where that is told, for messages, if not where it is listed.
     """
 
     path: str
     label: int
     where: str
+    channels: tuple[str, ...] | None = None
+    told: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where its channels are told, for messages."""
+        return self.told or self.where
 
     @property
     def place(self) -> str:
@@ -54,6 +63,11 @@ class Listing:
             OSError: it cannot be read.
         """
         return read_content(self.root / entry.path)
+
+
+def split_channels(text: str) -> tuple[str, ...]:
+    """Names from ``"R,G"`` or ``"R;G"``; a separator at the end is allowed, so that ``"4;"`` is the channel 4."""
+    return tuple(name.strip() for name in text.split("," if "," in text else ";") if name.strip())
 
 
 def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data.assemble import assemble
 from anychannel.data.band_names import telling
-from anychannel.data.bands import DEFAULT_BANDS, make_bands, parse_count
+from anychannel.data.bands import DEFAULT_BANDS, hide_channels, make_bands, parse_count
 from anychannel.data.build import decode_all
 from anychannel.data.cache import make_key, memory_path, open_or_build, resolve_cache_dir
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
@@ -25,6 +25,7 @@ from anychannel.data.listing import (
     select_classes,
     warn_of_absent_classes,
 )
+from anychannel.data.partial import describe_planes, find_present, resolve, tell_channels
 from anychannel.data.problems import DataError, ImageError, Problems
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.sources import find_folder, find_form, split_name
@@ -48,8 +49,11 @@ def load_dataset(
     nodata: float | str | None = None,
     scaled: bool = False,
     check_names: bool = True,
+    partial: float = 0.0,
 ) -> ImageDataset:
     """Load a data set. Files are decoded once, into a cache on disk; later loads open it.
+
+    Images may each have some of the channels only, as told by the lists or by ``channels.csv``; see ``data.partial``.
 
     Args:
         source: a folder (with list files, or one folder a class), or a name in ``list_datasets()``, as ``bands:8``;
@@ -68,6 +72,7 @@ def load_dataset(
             put in their place.
         scaled: turn stored into physical values (float32) by the scale and offset that the files declare.
         check_names: refuse files whose own names of their channels contradict the names given.
+        partial: for embedded data: share of the images that lack channels, in [0, 1]; see ``hide_channels``.
 
     Raises:
         DataError: the folder cannot be read as a data set, or lists every file that cannot be used, with the fix.
@@ -75,7 +80,8 @@ def load_dataset(
         ValueError: another argument is out of range or unknown; the message lists the valid values.
 
     Warns:
-        UserWarning: names channels that are constant, or classes without an image, over the training split.
+        UserWarning: names channels that are constant, pairs of channels that no image has together, or classes without
+            an image, over the training split.
     """
     settings = ReadSettings(None, size, layout, nodata, scaled, check_names)
     name = split_name(source) if isinstance(source, str) else None
@@ -85,34 +91,45 @@ def load_dataset(
                 f"layout, form, nodata, scaled and check_names tell how to read files, but {source!r} is embedded; "
                 "leave them out"
             )
-        return load_bands(name[1], channels=channels, size=size, classes=classes, seed=seed)
+        return load_bands(name[1], channels=channels, size=size, classes=classes, seed=seed, partial=partial)
     root = find_folder(source)
+    if partial:
+        raise ValueError(
+            "partial hides channels of embedded data; of files, a third word in their list's line or channels.csv says "
+            "which channels they hold"
+        )
     problems = Problems()
-    listing = select_classes(find_form(root, form).read(root, problems, seed=seed), classes)
+    listing = tell_channels(find_form(root, form).read(root, problems, seed=seed), problems)
+    listing = select_classes(listing, classes)
     check_splits(listing, problems)
     cache = resolve_cache_dir(cache_dir)
     digests = digest_files(listing, memory_path(cache, root), problems, verify=verify, progress=progress)
     check_contents(listing, digests, problems)
     named = name_channels(channels, listing, digests, settings)
     settings = settings.naming(named)
+    holdings = resolve(listing, named, settings, problems)
     if problems:
-        decode_all(listing, digests, settings, None, problems, progress=progress)
+        decode_all(listing, digests, holdings, None, problems, progress=progress)
         problems.raise_if_any(root)
     warn_of_absent_classes(listing)
 
+    present = find_present(listing, holdings, len(named))
+
     def build(folder: Path) -> Statistics:
-        arrays = decode_all(listing, digests, settings, folder, problems, progress=progress)
+        arrays = decode_all(listing, digests, holdings, folder, problems, progress=progress)
         problems.raise_if_any(root)
-        return measure(arrays["train"])
+        return measure(arrays["train"], present["train"])
 
     contents = {split: [digests[entry.path] for entry in listing.splits[split]] for split in SPLITS}
-    key = make_key(contents, channels=len(named), size=size, layout=layout, **settings.beyond_size())
+    shaping = settings.beyond_size() | describe_planes(listing, holdings)
+    key = make_key(contents, channels=len(named), size=size, layout=layout, **shaping)
     cached = open_or_build(cache, key, {split: len(contents[split]) for split in SPLITS}, build)
     splits = {
         split: Split(
             cached.images[split],
             np.array([entry.label for entry in listing.splits[split]], dtype=np.int64),
             tuple(entry.path for entry in listing.splits[split]),
+            present[split],
         )
         for split in SPLITS
     }
@@ -126,11 +143,13 @@ def load_bands(
     size: int | None,
     classes: int | Sequence[str] | None,
     seed: int,
+    partial: float = 0.0,
 ) -> ImageDataset:
     """The embedded bands, made in memory; ``channels`` renames them, and tells their number if ``argument`` does not.
 
     Raises:
         ChannelError: there are not as many names as bands.
+        ValueError: ``partial`` is out of range, or there is one band alone.
     """
     named = None if channels is None else as_channel_set(channels)
     count = parse_count(argument) if argument is not None else DEFAULT_BANDS if named is None else len(named)
@@ -148,12 +167,17 @@ def load_bands(
         images = whole.images[rows]
         if size is not None:
             images = np.stack([resize_and_crop(image, size) for image in images])
+        present = hide_channels(len(whole), count, partial, seed=seed, split=split)[rows] if partial else None
+        if present is not None:
+            images = np.where(present[:, :, None, None], images, 0).astype(images.dtype)
         images.flags.writeable = False
-        splits[split] = Split(images, label_of[whole.labels[rows]], tuple(whole.paths[row] for row in rows))
+        splits[split] = Split(images, label_of[whole.labels[rows]], tuple(whole.paths[row] for row in rows), present)
     pixels = hashlib.blake2b(digest_size=16)
     for split in SPLITS:
         pixels.update(np.ascontiguousarray(splits[split].images).data)
-    statistics = measure(np.asarray(splits["train"].images))
+        present = splits[split].present
+        pixels.update(b"" if present is None else np.packbits(present).tobytes())
+    statistics = measure(splits["train"].images, splits["train"].present)
     return assemble(f"bands:{count}", named or made.channels, kept, splits, statistics, pixels.hexdigest())
 
 
@@ -166,13 +190,19 @@ def name_channels(
     """The channels' names: those given, else the folder's, else the first readable file's, else R, G, B if it is RGB.
 
     Raises:
-        DataError: nothing names the channels; it says how many there are.
+        DataError: nothing names the channels; it says how many there are, or that the images each name their own.
     """
     if channels is not None:
         return as_channel_set(channels)
     if listing.channels is not None:
         return as_channel_set(listing.channels)
-    for _, entry in listing.entries:
+    whole = [entry for _, entry in listing.entries if entry.channels is None]
+    if listing.entries and not whole:
+        raise DataError(
+            f"every image of {listing.root} names its own channels, but nothing names them all and their order; give "
+            "channels='first,second,...', or write the names to channels.txt, one a line"
+        )
+    for entry in whole:
         if entry.path not in digests:
             continue
         try:

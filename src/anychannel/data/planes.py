@@ -32,28 +32,29 @@ class Images(Protocol):
 
 
 class Planes:
-    """A view of some channels of images (N, C, H, W); nothing is copied before rows are read.
+    """A view of some channels of images (N, C, H, W), or of some of them; nothing is copied before rows are read.
 
     Args:
         images: what to read from, a memory map as a rule.
         positions: the k channels to show, in this order.
+        rows: the n images to show, in this order; None shows all.
 
     Raises:
         ValueError: a position is out of range, repeats, or there is none.
     """
 
-    def __init__(self, images: Images, positions: Sequence[int]) -> None:
+    def __init__(self, images: Images, positions: Sequence[int], rows: np.ndarray | None = None) -> None:
         count = images.shape[1]
         if not positions or len(set(positions)) != len(positions) or not all(0 <= p < count for p in positions):
             raise ValueError(f"positions are different numbers in 0..{count - 1}, got {list(positions)}")
         self.images = images
         self.positions = list(positions)
+        self.rows = rows
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, k, H, W)."""
-        count, _, *size = self.images.shape
-        return (count, len(self.positions), *size)
+        """(n, k, H, W)."""
+        return (len(self), len(self.positions), *self.images.shape[2:])
 
     @property
     def ndim(self) -> int:
@@ -66,8 +67,9 @@ class Planes:
         return self.images.dtype
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images) if self.rows is None else len(self.rows)
 
     def __getitem__(self, rows: Any, /) -> Any:
         """Rows of images, by a number, a slice or an array: (k, H, W) or (n, k, H, W)."""
-        return np.asarray(self.images[rows])[..., self.positions, :, :]
+        wanted = rows if self.rows is None else self.rows[rows]
+        return np.asarray(self.images[wanted])[..., self.positions, :, :]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anychannel.channels import ChannelSet
+from anychannel.channels import ChannelSet, Subset
+from anychannel.data.dataset import group_rows
+from anychannel.data.planes import Images
 
 BLOCK_VALUES = 2**22
 """Values taken into memory at a time: 32 MB as float64."""
@@ -21,52 +23,154 @@ class Statistics:
     Args:
         mean: one value a channel.
         std: one value a channel, 0 where it is constant.
-        correlation: (C, C); 0 between a constant channel and any other.
+        correlation: (C, C), positive semi-definite; 0 between a constant channel and any other.
+        apart: pairs of channels that no image has together, whose correlation is taken as 0.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     correlation: tuple[tuple[float, ...], ...]
+    apart: tuple[tuple[int, int], ...] = ()
 
 
-def measure(images: np.ndarray) -> Statistics:
-    """Statistics of (N, C, H, W) images, read in blocks and summed in float64.
+@dataclass(frozen=True)
+class Moments:
+    """Of k channels over the pixels of some images.
 
-    Blocks are centred before they are summed and merged by Chan, Golub and LeVeque's update (1979), so that 16-bit
-    values far from zero lose no precision.
+    Args:
+        count: number of pixels.
+        mean: (k,).
+        scatter: (k, k) sums of products of the differences from the mean.
+    """
+
+    count: int
+    mean: np.ndarray
+    scatter: np.ndarray
+
+
+def measure(images: Images, present: np.ndarray | None = None) -> Statistics:
+    """Statistics of images, read in blocks and summed in float64.
+
+    A channel's mean and standard deviation are those over the images that have it. The correlation of two channels is
+    that over the images that have both, with these images' own means and deviations; since pairs then rest on
+    different images, the matrix is replaced by the nearest that is positive semi-definite where it is not.
+
+    Args:
+        images: (N, C, H, W).
+        present: (N, C) booleans, which channels each image has; None where every image has all.
     """
     channels = images.shape[1]
-    step = max(1, BLOCK_VALUES // int(np.prod(images.shape[1:])))
-    count, mean, scatter = 0, np.zeros(channels), np.zeros((channels, channels))
-    for start in range(0, len(images), step):
-        values = np.moveaxis(np.asarray(images[start : start + step]), 1, 0).reshape(channels, -1).astype(np.float64)
-        size = values.shape[1]
-        block_mean = values.mean(axis=1)
-        values -= block_mean[:, None]
-        difference = block_mean - mean
-        total = count + size
-        scatter += values @ values.T + np.outer(difference, difference) * (count * size / total)
-        mean += difference * (size / total)
-        count = total
-    covariance = scatter / max(count, 1)
+    whole = {tuple(range(channels)): np.arange(len(images))}
+    groups = whole if present is None else group_rows(present)
+    found = {pattern: sum_moments(images, pattern, rows) for pattern, rows in groups.items()}
+    covariance, correlation = np.zeros((channels, channels)), np.eye(channels)
+    mean, apart = np.zeros(channels), []
+    for i in range(channels):
+        for j in range(i, channels):
+            pieces = [pick(moments, pattern, (i, j)) for pattern, moments in found.items() if {i, j} <= set(pattern)]
+            if not pieces:
+                apart.append((i, j))
+                continue
+            pair = merge(pieces)
+            if i == j:
+                mean[i], covariance[i, i] = pair.mean[0], pair.scatter[0, 0] / max(pair.count, 1)
+            elif pair.scatter[0, 0] > 0 and pair.scatter[1, 1] > 0:
+                both = np.sqrt(pair.scatter[0, 0]) * np.sqrt(pair.scatter[1, 1])
+                correlation[i, j] = correlation[j, i] = np.clip(pair.scatter[0, 1] / both, -1, 1)
+    if len(found) > 1:
+        correlation = nearest_correlation(correlation)
     std = np.sqrt(np.diag(covariance))
-    scale = np.where(std > 0, std, 1.0)
-    correlation = np.clip(covariance / np.outer(scale, scale), -1, 1)
-    np.fill_diagonal(correlation, 1.0)
-    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), tuple(tuple(row) for row in correlation.tolist()))
+    rows = tuple(tuple(row) for row in correlation.tolist())
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), rows, tuple(apart))
+
+
+def sum_moments(images: Images, pattern: Subset, rows: np.ndarray) -> Moments:
+    """Moments of the channels of ``pattern`` over the images ``rows``, all of which have them.
+
+    Blocks are centred before they are summed and merged, so that 16-bit values far from zero lose no precision.
+    """
+    step = max(1, BLOCK_VALUES // int(np.prod(images.shape[1:])))
+    whole = len(rows) == len(images) and len(pattern) == images.shape[1]
+    blocks = []
+    for start in range(0, len(rows), step):
+        chosen = slice(start, start + step) if whole else rows[start : start + step]
+        pixels = np.asarray(images[chosen])
+        planes = pixels if whole else pixels[:, list(pattern)]
+        values = np.moveaxis(planes, 1, 0).reshape(len(pattern), -1).astype(np.float64)
+        mean = values.mean(axis=1)
+        values -= mean[:, None]
+        blocks.append(Moments(values.shape[1], mean, values @ values.T))
+        blocks = [merge(blocks)]
+    width = len(pattern)
+    return blocks[0] if blocks else Moments(0, np.zeros(width), np.zeros((width, width)))
+
+
+def pick(moments: Moments, pattern: Subset, pair: tuple[int, int]) -> Moments:
+    """Moments of two of a pattern's channels."""
+    places = [pattern.index(channel) for channel in pair]
+    return Moments(moments.count, moments.mean[places], moments.scatter[np.ix_(places, places)])
+
+
+def merge(pieces: Sequence[Moments]) -> Moments:
+    """Moments over all pieces together, one after the other: Chan, Golub and LeVeque's update (1979)."""
+    total = pieces[0]
+    for piece in pieces[1:]:
+        count = total.count + piece.count
+        difference = piece.mean - total.mean
+        between = np.outer(difference, difference) * (total.count * piece.count / max(count, 1))
+        mean = total.mean + difference * (piece.count / max(count, 1))
+        total = Moments(count, mean, total.scatter + piece.scatter + between)
+    return total
+
+
+def nearest_correlation(matrix: np.ndarray, *, tolerance: float = 1e-10, most_steps: int = 1000) -> np.ndarray:
+    """The positive semi-definite matrix with unit diagonal that is nearest in the Frobenius norm.
+
+    Alternating projections with Dykstra's correction: Higham, "Computing the nearest correlation matrix - a problem
+    from finance", IMA Journal of Numerical Analysis 22, 2002, algorithm 3.3. One that is such a matrix comes back as
+    it is.
+
+    Args:
+        matrix: (C, C) symmetric, with unit diagonal.
+        tolerance: largest change of an entry at which it stops; eigenvalues may be negative by about as much.
+        most_steps: after which it stops in any case.
+    """
+    if np.linalg.eigvalsh(matrix)[0] >= -tolerance:
+        return matrix
+    result, correction = matrix, np.zeros_like(matrix)
+    for _ in range(most_steps):
+        shifted = result - correction
+        values, vectors = np.linalg.eigh(shifted)
+        projected = (vectors * values.clip(min=0)) @ vectors.T
+        correction = projected - shifted
+        before, result = result, (projected + projected.T) / 2
+        np.fill_diagonal(result, 1.0)
+        if np.abs(result - before).max() < tolerance:
+            break
+    return result
 
 
 def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
     """Give a channel set its statistics; a constant channel gets standard deviation 1.
 
     Warns:
-        UserWarning: names the channels that are constant over the training split.
+        UserWarning: names the channels that are constant over the training split, and up to three pairs of channels
+            that no training image has together.
     """
     dead = constant_channels(channels.names, statistics.std)
     if dead:
         warnings.warn(
             f"channel {', '.join(map(repr, dead))} has the same value in every training pixel and can tell a model "
             "nothing; its standard deviation is taken as 1",
+            UserWarning,
+            stacklevel=4,
+        )
+    if statistics.apart:
+        pairs = [" and ".join(repr(channels.names[i]) for i in pair) for pair in statistics.apart]
+        more = f" ({len(pairs) - 3} more such pairs)" if len(pairs) > 3 else ""
+        warnings.warn(
+            f"no training image has {', '.join(pairs[:3])} together{more}; their correlation is not known and taken "
+            "as 0, so that nothing is estimated of the one from the other; add images that have both if you can",
             UserWarning,
             stacklevel=4,
         )
