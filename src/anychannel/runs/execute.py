@@ -25,6 +25,7 @@ from anychannel.samplers import create_sampler
 from anychannel.stems import MaskedStem
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
+from anychannel.training.patterns import check_patterns
 from anychannel.training.randomness import seeded
 
 LOCK = ".lock"
@@ -197,7 +198,9 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     """The network to train and its teacher, once everything that is refused has been refused."""
     training = config.training
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
-    return build_model(config, dataset), None if config.teacher is None else load_model(config.teacher)
+    model = build_model(config, dataset)
+    check_patterns(model, dataset.train, dataset.val)
+    return model, None if config.teacher is None else load_model(config.teacher)
 
 
 def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Classifier) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class MaskedStem(Stem):
     """
 
     per_image: ClassVar[bool] = True
+    takes_subsets: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -17,26 +17,21 @@ from anychannel.channels import Subset
 from anychannel.samplers import Part
 
 
-def own_teacher_rows(parts: Sequence[Part], full: Subset) -> Tensor:
+def own_teacher_rows(parts: Sequence[Part], full: Subset, images: Sequence[int] | None = None) -> Tensor:
     """For each row of the joined parts, the row that shows the same image with all channels.
 
     Args:
         parts: of one step, in the order of the logits' rows.
         full: the full set.
+        images: which image each row shows; None takes the parts' own count for it.
 
     Returns:
         (sum of parts,) positions; -1 for the full rows themselves and for images that are not shown in full.
     """
-    whole: dict[int, int] = {}
-    row = 0
-    for part in parts:
-        if part.subset == full:
-            whole.update({image: row + i for i, image in enumerate(range(part.start, part.stop))})
-        row += len(part)
-    teachers = [
-        -1 if part.subset == full else whole.get(image, -1) for part in parts for image in range(part.start, part.stop)
-    ]
-    return torch.tensor(teachers)
+    whole_rows = [part.subset == full for part in parts for _ in range(len(part))]
+    shown = images or [image for part in parts for image in range(part.start, part.stop)]
+    whole = {image: row for row, image in enumerate(shown) if whole_rows[row]}
+    return torch.tensor([-1 if whole_rows[row] else whole.get(image, -1) for row, image in enumerate(shown)])
 
 
 def training_loss(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -30,12 +30,13 @@ from anychannel.models.saving import BEST, save_model, save_weights
 from anychannel.placement import place
 from anychannel.processes import add_up, on_main, open_accelerator, prepared, share
 from anychannel.progress import progress_bar
-from anychannel.samplers import Part, create_sampler, share_parts
+from anychannel.samplers import Part, create_sampler
 from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
 from anychannel.training.distillation import own_teacher_rows, training_loss
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.joint_norms import joint_norms
 from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
+from anychannel.training.patterns import Step, check_patterns, plan_step
 from anychannel.training.randomness import epoch_order, seeded, step_generator
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.validation import COUNTED, count_answers, mean_figures, validate
@@ -73,8 +74,9 @@ def fit(
 
     Args:
         model: trained in place, in the channels that its ``ChannelSet`` names.
-        train, val: images in the model's channels and order. Validation shows all channels and, where the sampler shows
-            subsets, every image once more with channels missing.
+        train, val: images in the model's channels and order. An image that lacks channels shows those that the sampler
+            says and it has, or else all that it has. Validation shows each image's own channels and, where the sampler
+            shows subsets, every image once more with channels missing.
         settings: see ``TrainingSettings``.
         teacher: a trained network with the same channels and classes, whose answers to all channels are learned with
             weight ``distill``; None learns from the network's own answers to images that a step shows in full.
@@ -85,12 +87,13 @@ def fit(
 
     Raises:
         TrainingError: the loss stops being finite, or there are fewer training images than one step needs.
-        ValueError: a setting is out of range or a name unknown.
+        ValueError: a setting is out of range or a name unknown, or images lack channels and the stem knows one set.
     """
     options = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
     if len(train) < 2 or len(val) < 1:
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
+    check_patterns(model, train, val)
     accelerator = open_accelerator(options.device, options.precision)
     device, own = accelerator.device, share()
     sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
@@ -165,10 +168,10 @@ def fit(
             batches = iterate_batches(train, mine.shape[1], order=mine.reshape(-1))
             for step, (images, labels) in enumerate(batches, start=first_step):
                 generator = step_generator(options.seed, epoch, step)
-                batch_parts = sampler(batch_size, generator)
-                parts = share_parts(batch_parts, own)
-                targets = torch.cat([labels[part.start : part.stop] for part in parts]).to(device)
-                shown = augment(
+                present = None if train.present is None else train.present[order[step]]
+                plan = plan_step(sampler(batch_size, generator), present, own)
+                targets = labels[plan.images].to(device)
+                changed = augment(
                     images.to(device),
                     crop_padding=options.crop_padding,
                     flip=options.flip,
@@ -177,12 +180,13 @@ def fit(
                     generator=generator,
                     share=own,
                     batch_size=batch_size,
-                ).contiguous(memory_format=torch.channels_last)
+                )
+                shown = plan.arrange(changed).contiguous(memory_format=torch.channels_last)
                 model.stem.anneal(epoch + step / steps)
                 wrapped.train()
                 with seeded(options.seed, 3, epoch, step, own.index), accelerator.autocast(), norms:
-                    logits = wrapped(shown, parts=parts).float()
-                    answers, taught = find_teacher(teacher, shown, logits, parts, model.channels.full, options)
+                    logits = wrapped(shown, parts=plan.parts).float()
+                    answers, taught = find_teacher(teacher, shown, logits, plan, model.channels.full, options)
                 loss = training_loss(
                     logits,
                     targets,
@@ -196,7 +200,7 @@ def fit(
                 if not math.isfinite(counted[0]):
                     paths = [train.paths[i] for i in order[step]]
                     average = counted[0] / counted[2]
-                    raise TrainingError(describe_failure(average, epoch, step, batch_parts, model, paths))
+                    raise TrainingError(describe_failure(average, epoch, step, plan.parts, model, paths))
                 # gradients are averaged over processes: this makes it the mean over all processes' images
                 accelerator.backward(loss * (own.count * len(targets) / counted[2]))
                 if options.clip_norm is not None:
@@ -246,19 +250,28 @@ def find_teacher(
     teacher: Classifier | None,
     images: Tensor,
     logits: Tensor,
-    parts: Sequence[Part],
+    plan: Step,
     full: Subset,
     options: TrainingSettings,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Logits to learn from, (sum of parts, K), and which rows have them; None where nothing is distilled."""
+    """Logits to learn from, (sum of parts, K), and which rows have them; None where nothing is distilled.
+
+    What is learned from is an answer to all channels, so an image that lacks some is learned from its label alone.
+    """
     if options.distill == 0:
         return None, None
     if teacher is None:
-        rows = own_teacher_rows(parts, full).to(logits.device)
+        rows = own_teacher_rows(plan.parts, full, plan.images).to(logits.device)
         return logits[rows.clamp(min=0)], rows >= 0
-    answers = teacher(images).float()
-    gathered = torch.cat([answers[part.start : part.stop] for part in parts])
-    return gathered, torch.ones(len(gathered), dtype=torch.bool, device=logits.device)
+    if plan.complete is None:
+        answers = teacher(images).float()
+        gathered = torch.cat([answers[part.start : part.stop] for part in plan.parts])
+        return gathered, torch.ones(len(gathered), dtype=torch.bool, device=logits.device)
+    taught = plan.complete.to(logits.device)
+    gathered = logits.clone()
+    if taught.any():
+        gathered[taught] = teacher(images[taught]).float()
+    return gathered, taught
 
 
 def check_teacher(teacher: Classifier, model: Classifier) -> None:

@@ -58,37 +58,52 @@ def assign_subsets(channels: ChannelSet, images: int) -> tuple[list[Subset], np.
     return subsets, np.random.default_rng(0).permutation(images) % len(subsets)
 
 
+def assign_reduced(channels: ChannelSet, split: Split) -> tuple[list[Subset], np.ndarray]:
+    """As ``assign_subsets``, for images that each have some of the channels and show some of these."""
+    subsets: list[Subset] = []
+    chosen = np.zeros(len(split), dtype=int)
+    for pattern, rows in split.patterns().items():
+        found, places = assign_subsets(channels.select([channels.names[i] for i in pattern]), len(rows))
+        chosen[rows] = len(subsets) + places
+        subsets += [tuple(pattern[i] for i in subset) for subset in found]
+    return subsets, chosen
+
+
 @torch.no_grad()
 def validate(
     model: Classifier, split: Split, device: torch.device, *, batch_size: int, reduced: bool = False
 ) -> dict[str, float]:
-    """Loss and accuracy on all channels; every image is counted once, whichever process holds it.
+    """Loss and accuracy on all channels that each image has; it is counted once, whichever process holds it.
 
     Args:
         model, split, device: what to validate on what, and where.
         batch_size: images a forward pass.
-        reduced: show every image once more, with channels missing (see ``assign_subsets``), and give
+        reduced: show every image once more, with some of its channels missing (see ``assign_subsets``), and give
             ``val_reduced_loss``, ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``, too.
     """
     model.eval()
     rows = share().rows(len(split))
 
-    def count(rows: np.ndarray, subsets: list[Subset], chosen: np.ndarray) -> list[float]:
+    def count(subsets: list[Subset], chosen: np.ndarray) -> list[float]:
         kind = torch.float32 if device.type == "mps" else torch.float64
         counted = torch.zeros(COUNTED, dtype=kind, device=device)
-        batches = iterate_batches(split, batch_size, order=rows)
+        ordered = rows[np.argsort(chosen[rows], kind="stable")]
+        batches = iterate_batches(split, batch_size, order=ordered)
         for first, (images, labels) in zip(range(0, len(rows), batch_size), batches, strict=True):
             shown = images.to(device).float().contiguous(memory_format=torch.channels_last)
-            logits = model(shown, parts=runs_of(subsets, chosen[first : first + len(shown)])).float()
+            parts = runs_of(subsets, chosen[ordered[first : first + len(shown)]])
+            logits = model(shown, parts=parts).float()
             targets = labels.to(device)
             counted += count_answers(F.cross_entropy(logits, targets), logits, targets)
         return list(add_up(counted).tolist())
 
-    figures = mean_figures(count(rows, [model.channels.full], np.zeros(len(rows), dtype=int)), "val")
+    whole = np.zeros(len(split), dtype=int)
+    patterns = split.patterns()
+    for number, found in enumerate(patterns.values()):
+        whole[found] = number
+    figures = mean_figures(count(list(patterns), whole), "val")
     if reduced:
-        subsets, chosen = assign_subsets(model.channels, len(split))
-        ordered = rows[np.argsort(chosen[rows], kind="stable")]
-        figures |= mean_figures(count(ordered, subsets, chosen[ordered]), "val_reduced")
+        figures |= mean_figures(count(*assign_reduced(model.channels, split)), "val_reduced")
         figures["val_mean_accuracy"] = (figures["val_accuracy"] + figures["val_reduced_accuracy"]) / 2
     return figures
 
