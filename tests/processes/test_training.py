@@ -23,12 +23,13 @@ from anychannel.stems import STEMS
 from anychannel.training import TrainingError, fit
 from tests.training.conftest import CHANNELS, make_split
 from tests.training.test_loop import SETTINGS
+from tests.training.test_patterns import lacking
 
 UNEVEN = replace(SETTINGS, epochs=1, batch_size=15, crop_padding=2, flip=True, jitter=0.1, lr=0.01)
 TRAIN, VAL = make_split(48, 1), make_split(17, 2)
 
 
-def trained(settings, model=None, *, double=True, train=TRAIN, **options):
+def trained(settings, model=None, *, double=True, train=TRAIN, val=VAL, **options):
     """Weights and metrics after training a network from seed 0."""
     choices = {"model": "compact_k7", "stem": "completion", "norm": "shared"} | (model or {})
     name = choices.pop("model")
@@ -37,7 +38,7 @@ def trained(settings, model=None, *, double=True, train=TRAIN, **options):
     network = create_model(name, channels=CHANNELS, num_classes=4, model_options=sizes, **choices)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     network = network.double() if double else network
-    rows = fit(network, train, VAL, settings, **options).rows
+    rows = fit(network, train, val, settings, **options).rows
     figures = [{key: value for key, value in row.items() if "second" not in key} for row in rows]
     after = network.state_dict()
     untouched = [key for key, value in before.items() if torch.equal(after[key].to(value.dtype), value)]
@@ -107,6 +108,16 @@ def test_in_float32_the_weights_agree_to_rounding(pair):
     settings = replace(UNEVEN, epochs=2, sampler="split", lr=1e-3)
     one = trained(settings, double=False)
     assert_close(pair.run(trained_in_float32, settings), one, 1e-4)
+
+
+@pytest.mark.parametrize(("sampler", "norm"), [("full", "shared"), ("split", "subset"), ("sandwich", "shared")])
+def test_two_processes_train_on_images_that_lack_channels_as_one_does(sampler, norm, pair):
+    settings = replace(UNEVEN, sampler=sampler, distill=0.5)
+    assert_close(pair.run(trained_on_lacking, settings, norm), trained_on_lacking(settings, norm))
+
+
+def trained_on_lacking(settings, norm):
+    return trained(settings, {"norm": norm}, train=lacking(48, 1, np.nan), val=lacking(17, 2, np.nan))
 
 
 def trained_in_float32(settings):

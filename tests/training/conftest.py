@@ -33,6 +33,7 @@ def val() -> Split:
     return make_split(32, 2)
 
 
-def make_model(stem: str = "static", seed: int = 0) -> Classifier:
+def make_model(stem: str = "static", seed: int = 0, norm: str = "shared") -> Classifier:
     torch.manual_seed(seed)
-    return create_model("compact_k7", channels=CHANNELS, num_classes=4, stem=stem, model_options={"width": 32})
+    options = {"stem": stem, "norm": norm, "model_options": {"width": 32}}
+    return create_model("compact_k7", channels=CHANNELS, num_classes=4, **options)
