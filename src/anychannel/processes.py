@@ -210,6 +210,16 @@ def gather_rows(mine: np.ndarray, total: int, own: Share) -> np.ndarray:
     return result
 
 
+def tell_all(value: T) -> list[T]:
+    """What every process has to tell, in the processes' order; all of them get the same."""
+    own = share()
+    if own.count == 1:
+        return [value]
+    told: list[T | None] = [None] * own.count
+    dist.all_gather_object(told, value)
+    return told  # type: ignore[return-value]  # each filled by the process that tells it
+
+
 def on_main(make: Callable[[], T]) -> T:
     """Let the main process do something; all get its result, or fail with its message.
 
@@ -244,9 +254,7 @@ def main_first(make: Callable[[], T]) -> T:
     for turn in (True, False):
         if own.is_main is turn:
             value, error = attempt(make)
-        messages: list[str | None] = [None] * own.count
-        dist.all_gather_object(messages, describe(error))
-        raise_together(error, dict(enumerate(messages)))
+        raise_together(error, dict(enumerate(tell_all(describe(error)))))
     return value  # type: ignore[return-value]  # made in this process's turn
 
 

@@ -11,6 +11,7 @@ from anychannel.evaluation import Evaluation, evaluate
 from anychannel.processes import ProcessError, Share, add_up, gather_rows, leave, main_first, on_main, share
 from anychannel.samplers import Part, create_sampler, share_parts
 from tests.training.conftest import make_model, make_split
+from tests.training.test_patterns import lacking
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -158,3 +159,23 @@ def test_images_are_decoded_once_for_all_processes(pair, tmp_path):
     results = pair.run(build, tmp_path / "photos", tmp_path / "cache")
     assert results[0] == results[1]
     assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
+
+
+@pytest.mark.parametrize("n", [1, 5, 12])
+def test_several_processes_measure_images_that_lack_channels_as_one_does(n, trio):
+    """Of few images most processes have none of a subset; masked refuses the others for any that have one."""
+    images = lacking(n, 4, np.nan)
+    for stem in ("completion", "masked"):
+        one = measured_in_processes(stem, images, distributed=False)
+        for found in trio.run(measured_in_processes, stem, images):
+            assert found.subsets.keys() == one.subsets.keys()
+            for key, table in one.probabilities.items():
+                np.testing.assert_allclose(found.probabilities[key], table, atol=1e-6)
+            assert found.probabilities.keys() == one.probabilities.keys()
+
+
+def measured_in_processes(stem, images, *, distributed=True):
+    model = make_model(stem)
+    if stem == "masked":
+        model.stem.trained = (0, 1, 2)
+    return evaluate(model.eval(), images, batch_size=2, distributed=distributed)

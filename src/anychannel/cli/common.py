@@ -67,3 +67,9 @@ def print_json(value: Any) -> None:
 def percent(value: float) -> str:
     """A fraction as a percentage with one decimal."""
     return f"{100 * value:5.1f}"
+
+
+def why_no_figures(figures: dict[str, Any]) -> str:
+    """What to say of a subset that has no accuracy: that the network refuses it, or that no image has it."""
+    reason = str(figures["refused"])
+    return reason if figures.get("n") == 0 else f"refused: {reason}"

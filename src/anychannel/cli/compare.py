@@ -111,7 +111,7 @@ def show_pairs(result: dict[str, Any]) -> None:
         for key, row in rows.items():
             interval = f"{100 * row['difference']:+5.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
             figures = f"{percent(row['first'])}   {percent(row['second'])}  {interval:>26}"
-            typer.echo(f"{key:>24}   {figures}  {row['p_value']:.4f}")
+            typer.echo(f"{key:>24}   {figures}  {row['p_value']:.4f}  n = {row['n']:,}")
 
 
 def show_gap(result: dict[str, Any]) -> None:

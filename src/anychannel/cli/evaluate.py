@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import percent, plain_errors, print_json, say
+from anychannel.cli.common import percent, plain_errors, print_json, say, why_no_figures
 
 
 def evaluate(
@@ -50,12 +50,14 @@ def evaluate(
     if as_json:
         print_json(result)
         return
-    typer.echo(f"{'channels':>24}  accuracy  top-5  macro F1    ECE")
+    partial = evaluation.present is not None
+    typer.echo(f"{'channels':>24}  accuracy  top-5  macro F1    ECE{'   images' if partial else ''}")
     for key, figures in result["subsets"].items():
         if "refused" in figures:
-            typer.echo(f"{key:>24}  refused: {figures['refused']}")
+            typer.echo(f"{key:>24}  {why_no_figures(figures)}")
             continue
         row = (figures["accuracy"], figures["top5"], figures["macro"]["f1"], figures["ece"])
-        typer.echo(f"{key:>24}  {'   '.join(percent(value) for value in row)}")
+        images = f"   {figures['n']:6,}" if partial else ""
+        typer.echo(f"{key:>24}  {'   '.join(percent(value) for value in row)}{images}")
     if result["note"]:
         say(result["note"])

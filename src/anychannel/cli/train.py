@@ -8,7 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import absolute_paths, parse_options, plain_errors, say
+from anychannel.cli.common import absolute_paths, parse_options, plain_errors, say, why_no_figures
+
+
+def of_images(count: int, total: int) -> str:
+    """On how many images a figure rests, where these are not all."""
+    return "" if count == total else f"  of {count:,} images"
 
 
 def train(
@@ -137,8 +142,10 @@ def train(
         result = json.loads((home / "evaluation" / "test.json").read_text(encoding="utf-8"))
         for key, figures in result["subsets"].items():
             if "accuracy" in figures:
-                say(f"{key:>24}  {100 * figures['accuracy']:5.1f} %")
+                say(f"{key:>24}  {100 * figures['accuracy']:5.1f} %{of_images(figures['n'], result['n'])}")
             else:
-                say(f"{key:>24}  refused: {figures['refused']}")
+                say(f"{key:>24}  {why_no_figures(figures)}")
+        if result["note"]:
+            say(result["note"])
         page = write_report([home], home / "report.html")
         say(f"the run is in {home}; open its report: {page}")

@@ -30,6 +30,7 @@ from anychannel.data.decode import ReadSettings
 from anychannel.data.list_files import read_lines
 from anychannel.data.listing import Entry, Listing, split_channels
 from anychannel.data.problems import DataError, Problems
+from anychannel.data.sources import FolderForm
 from anychannel.names import unknown_name
 
 TABLE = "channels.csv"
@@ -132,6 +133,13 @@ def tell_channels(listing: Listing, problems: Problems) -> Listing:
     told = replace(listing, splits=splits)
     check_repeats(told, problems)
     return told
+
+
+def told_channels(root: Path, form: FolderForm, *, seed: int = 0) -> dict[str, Names]:
+    """The channels that are told of single images in a data folder, by path; what is wrong there is not looked at."""
+    problems = Problems()
+    listing = tell_channels(form.read(root, problems, seed=seed), problems)
+    return {entry.path: entry.channels for _, entry in listing.entries if entry.channels is not None}
 
 
 def check_repeats(listing: Listing, problems: Problems) -> None:

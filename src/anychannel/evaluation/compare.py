@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import exp, fsum, lgamma, log
 from typing import Any
@@ -125,7 +126,7 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two evaluations' predictions on the same images.
+    """Compare two evaluations' predictions on the same images, those that both have the channels for.
 
     Args:
         first, second: evaluations of the same split; for two subsets of one model, the same evaluation twice.
@@ -134,12 +135,49 @@ def compare(
         confidence, resamples, seed: see ``compare_correct``.
 
     Raises:
-        ValueError: the images are not the same, or an evaluation lacks the subset (the message lists those it has).
+        ValueError: the images are not the same, none has the channels for both, or an evaluation lacks the subset (the
+            message lists those it has).
     """
-    check_same_images(first, second)
     key = subset or first.full
-    records = first.correct(key), second.correct(second_subset or key)
+    records = pair_records(first, second, key, second_subset or key)
     return compare_correct(*records, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def pair_records(
+    first: Evaluation, second: Evaluation, subset: str, second_subset: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the images that both evaluations answered each gets right: two records of booleans, image by image.
+
+    Raises:
+        ValueError: see ``compare``.
+    """
+    records = first.correct(subset), second.correct(second_subset)
+    if first.present is None and second.present is None:
+        check_same_images(first, second)
+        return records
+    names = [number_repeats(evaluation.paths) for evaluation in (first, second)]
+    rows = first.rows(subset), second.rows(second_subset)
+    places = [{names[i][row]: place for place, row in enumerate(rows[i])} for i in (0, 1)]
+    common = [name for name in places[0] if name in places[1]]
+    if not common:
+        raise ValueError(
+            f"no image was answered by both, of {len(rows[0])} with {subset} and {len(rows[1])} with {second_subset}; "
+            "compare subsets that some images have together, of the same split of the same data"
+        )
+    mine, theirs = ([found[name] for name in common] for found in places)
+    if not np.array_equal(first.labels[rows[0][mine]], second.labels[rows[1][theirs]]):
+        raise ValueError("the evaluations have other labels for the same images; evaluate both on the same data")
+    return records[0][mine], records[1][theirs]
+
+
+def number_repeats(paths: Sequence[str]) -> list[tuple[str, int]]:
+    """Each path with how often it came before, so that an image that is listed twice is two."""
+    seen: dict[str, int] = {}
+    result = []
+    for path in paths:
+        result.append((path, seen.get(path, 0)))
+        seen[path] = seen.get(path, 0) + 1
+    return result
 
 
 def check_same_images(first: Evaluation, second: Evaluation) -> None:

@@ -5,12 +5,13 @@
     evaluation.save("runs/photos")
 
 A missing channel is never given to the model, neither as zeros nor as anything else: the images that it sees hold just
-the subset's channels.
+the subset's channels. Where images of the data lack channels, a subset is measured on those that have all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from anychannel.evaluation.result import Evaluation
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.hardware import choose_device, choose_precision
 from anychannel.models import Classifier
-from anychannel.processes import Share, gather_rows, on_main, share
+from anychannel.processes import Share, gather_rows, share, tell_all
 from anychannel.progress import progress_bar
 
 
@@ -40,7 +41,7 @@ def evaluate(
     split: str = "test",
     distributed: bool = False,
 ) -> Evaluation:
-    """Score a classifier on each channel subset of the same images.
+    """Score a classifier on each channel subset, of the same images as far as they have its channels.
 
     Args:
         model: comes back in its former mode and on its former device.
@@ -58,7 +59,7 @@ def evaluate(
 
     Returns:
         Metrics, gaps and predictions. A subset that was not named, and that the model does not take, is recorded as
-        ``{"refused": reason}``.
+        ``{"refused": reason}``, and any that no image has as ``{"n": 0, "refused": reason}``.
 
     Raises:
         ChannelError: a named subset has a channel that the model or the data does not know, or the model refuses it;
@@ -75,19 +76,24 @@ def evaluate(
     where = None if device is None else choose_device(device)
     own = share() if distributed else Share()
     rows = own.rows(len(images))
+    present = None if images.present is None else images.present[:, list(planes.values())]
+    has = {subset: having(present, subset, len(images)) for subset in chosen}
+    shown = [subset for subset in chosen if has[subset].any()]
     refused: dict[Subset, str] = {}
-    tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in chosen}
+    tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in shown}
     with borrowed(model, where) as target:
         form = choose_precision(precision or "fp32", target)
-        bar = progress_bar("evaluate", len(rows) * len(chosen), show=progress and own.is_main)
+        bar = progress_bar("evaluate", len(rows) * len(shown), show=progress and own.is_main)
         with bar as advance, torch.autocast(target.type, torch.bfloat16, enabled=form == "bf16"):
-            for pixels, _ in iterate_batches(images, batch_size, order=rows):
+            batches = iterate_batches(images, batch_size, order=rows)
+            for start, (pixels, _) in zip(range(0, len(rows), batch_size), batches, strict=True):
+                here = rows[start : start + batch_size]
                 batch = pixels.to(target).float()
                 batch = batch if whole else batch[:, list(planes.values())]
-                for subset in chosen:
+                for subset in shown:
                     if subset not in refused:
                         try:
-                            tables[subset].append(predict(model, batch, held, subset))
+                            tables[subset].append(predict_those(model, batch, held, subset, has[subset][here]))
                         except ChannelError as error:
                             if subsets is not None and own.count == 1:
                                 raise
@@ -95,32 +101,66 @@ def evaluate(
                     advance(len(batch))
     nothing = np.empty((0, model.spec.num_classes), dtype=np.float32)
     if distributed:
-        refused = on_main(lambda: refused)  # it has an image whenever there is one, so it met every refusal
+        refused = {subset: reason for told in tell_all(refused) for subset, reason in told.items()}
         if subsets is not None and refused:
             raise ChannelError(next(iter(refused.values())))
     probabilities = {
-        held.key(subset): gather_rows(np.concatenate([nothing, *tables[subset]]), len(images), own)
-        for subset in chosen
+        held.key(subset): gather_rows(np.concatenate([nothing, *tables[subset]]), len(images), own)[has[subset]]
+        for subset in shown
         if subset not in refused
     }
-    reasons = {held.key(subset): reason for subset, reason in refused.items()}
     classes = names or tuple(str(number) for number in range(model.spec.num_classes))
+
+    def score(subset: Subset) -> dict[str, Any]:
+        if subset in refused:
+            return {"refused": refused[subset]}
+        if subset not in shown:
+            return {
+                "n": 0,
+                "refused": f"no image of the {split} split has all of {held.key(subset).replace(',', ', ')}",
+            }
+        return compute_metrics(images.labels[has[subset]], probabilities[held.key(subset)], classes)
+
     return Evaluation(
         split=split,
         classes=classes,
         full=model.channels.key(model.channels.full),
-        subsets={
-            key: {"refused": reasons[key]}
-            if key in reasons
-            else compute_metrics(images.labels, probabilities[key], classes)
-            for key in map(held.key, chosen)
-        },
+        subsets={held.key(subset): score(subset) for subset in chosen},
         sampled=sampled,
-        note=note,
+        note=" ".join(filter(None, [note, describe_present(present, [held.key(s) for s in chosen if s not in shown])])),
         paths=images.paths,
         labels=np.asarray(images.labels),
         probabilities=probabilities,
+        present=spread(present, list(planes), len(model.channels)),
     )
+
+
+def having(present: np.ndarray | None, subset: Subset, count: int) -> np.ndarray:
+    """(count,) booleans, which images have all channels of a subset."""
+    if present is None:
+        return np.ones(count, dtype=bool)
+    return np.asarray(present[:, list(subset)].all(axis=1))
+
+
+def describe_present(present: np.ndarray | None, unmeasured: list[str]) -> str:
+    """Sentences about images that lack channels and the subsets that none has; empty where no image lacks any."""
+    if present is None or present.all():
+        return ""
+    complete = int(present.all(axis=1).sum())
+    none = f" No image has all of {' / '.join(unmeasured)}." if unmeasured else ""
+    return (
+        f"{complete:,} of {len(present):,} images have every channel. A subset's figures rest on the images that have "
+        f"all of its channels, so that subsets are measured on different images.{none}"
+    )
+
+
+def spread(present: np.ndarray | None, positions: list[int], count: int) -> np.ndarray | None:
+    """(N, count) booleans over all of the model's channels, from those at ``positions``; None where nothing lacks."""
+    if present is None or present.all():
+        return None
+    table = np.zeros((len(present), count), dtype=bool)
+    table[:, positions] = present
+    return table
 
 
 def match(
@@ -173,4 +213,14 @@ def predict(model: Classifier, images: Tensor, held: ChannelSet, subset: Subset)
     names = [held.names[position] for position in subset]
     logits = model(shown.contiguous(memory_format=torch.channels_last), channels=names)
     table: np.ndarray = logits.float().softmax(dim=1).cpu().numpy()
+    return table
+
+
+def predict_those(model: Classifier, images: Tensor, held: ChannelSet, subset: Subset, has: np.ndarray) -> np.ndarray:
+    """As ``predict``; the images that do not have the subset are not shown, and their rows are zero."""
+    if has.all():
+        return predict(model, images, held, subset)
+    table = np.zeros((len(images), model.spec.num_classes), dtype=np.float32)
+    if has.any():
+        table[has] = predict(model, images[torch.from_numpy(has).to(images.device)], held, subset)
     return table

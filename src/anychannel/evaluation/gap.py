@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anychannel.evaluation.compare import bootstrap_mean, check_same_images, mcnemar
+from anychannel.evaluation.compare import bootstrap_mean, mcnemar, pair_records
 from anychannel.evaluation.result import Evaluation
 
 
@@ -24,6 +24,7 @@ class SubsetGap:
         difference: mean over seeds of adaptive minus dedicated.
         low, high: bootstrap interval of the difference over images, these networks taken as given.
         p_values: McNemar's exact test on each seed's pair.
+        n: images that both networks answered.
     """
 
     subset: str
@@ -33,6 +34,7 @@ class SubsetGap:
     low: float
     high: float
     p_values: tuple[float, ...]
+    n: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class GapTable:
     """All rows, and what they come to.
 
     Args:
-        n: test images.
+        n: test images; the most that a row rests on, where images lack channels.
         confidence: level of the intervals.
         rows: one a subset, in the order given.
     """
@@ -96,9 +98,7 @@ def compare_with_dedicated(
     for key, alone in dedicated.items():
         if len(alone) != len(adaptive):
             raise ValueError(f"{len(adaptive)} seeds of the adaptive network, but {len(alone)} dedicated to {key}")
-        for one, other in zip(adaptive, alone, strict=True):
-            check_same_images(other, one)
-        pairs[key] = [(one.correct(key), other.correct(other.full)) for one, other in zip(adaptive, alone, strict=True)]
+        pairs[key] = [pair_records(one, other, key, other.full) for one, other in zip(adaptive, alone, strict=True)]
     return gap_table(pairs, confidence=confidence, resamples=resamples, seed=seed)
 
 
@@ -112,7 +112,7 @@ def gap_table(
     """The table from records of which images were classified correctly.
 
     Args:
-        pairs: for each subset's key, seed by seed, the adaptive network's and the dedicated one's record: (N,) booleans
+        pairs: for each subset's key, seed by seed, the adaptive network's and the dedicated one's record: (n,) booleans
             over the same images in the same order.
         confidence, resamples, seed: of the bootstrap over images.
     """
@@ -129,7 +129,7 @@ def gap_table(
                 low=low,
                 high=high,
                 p_values=tuple(mcnemar(int((other & ~one).sum()), int((one & ~other).sum())) for one, other in records),
+                n=len(differences),
             )
         )
-    n = len(next(iter(pairs.values()))[0][0])
-    return GapTable(n, confidence, tuple(rows))
+    return GapTable(max(row.n for row in rows), confidence, tuple(rows))

@@ -10,10 +10,13 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 
+from anychannel.evaluation.metrics import compute_metrics
 from anychannel.files import write_atomically, write_json
 
 FOLDER = "evaluation"
-OWN_ARRAYS = ("paths", "labels", "classes")
+PRESENT = ",present"
+"""No subset's key begins with a comma."""
+OWN_ARRAYS = ("paths", "labels", "classes", PRESENT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +28,15 @@ class Evaluation:
         classes: names of the K classes.
         full: key of the full channel set (``"R,G,B"``).
         subsets: for each subset's key (``"R,G"``) what ``compute_metrics`` gives, or ``{"refused": reason}`` where the
-            model does not take the subset.
+            model does not take the subset; with ``n`` 0 where no image has it.
         sampled: whether the subsets are a sample of all.
         note: a sentence about the sample, empty where there is none.
         paths: where each of the N images comes from.
         labels: (N,) true classes.
-        probabilities: (N, K) float32 for each subset that was not refused.
+        probabilities: float32 for each subset that was not refused: (n, K) of the n images that have its channels,
+            which are all N unless ``present`` says otherwise.
+        present: (N, C) booleans, which channels of ``full`` each image has; None where no image lacks any that were
+            evaluated.
     """
 
     split: str
@@ -42,12 +48,21 @@ class Evaluation:
     paths: tuple[str, ...]
     labels: np.ndarray
     probabilities: dict[str, np.ndarray]
+    present: np.ndarray | None = None
+
+    def rows(self, subset: str) -> np.ndarray:
+        """Positions of the images on which a subset was measured, ascending."""
+        if self.present is None:
+            return np.arange(len(self.labels))
+        places = [self.full.split(",").index(name) for name in subset.split(",")]
+        return np.flatnonzero(self.present[:, places].all(axis=1))
 
     @property
     def gap(self) -> dict[str, dict[str, float]]:
         """For each subset but the full one: its accuracy and macro F1 minus the full set's, as fractions.
 
-        Negative where the subset does worse. Empty where the full set was not evaluated or was refused.
+        Negative where the subset does worse. Empty where the full set was not evaluated or was refused. Both are those
+        on the images that have every channel, so that a gap is about channels and not about images.
         """
         whole = self.subsets.get(self.full)
         if whole is None or "refused" in whole:
@@ -57,12 +72,20 @@ class Evaluation:
                 "accuracy": figures["accuracy"] - whole["accuracy"],
                 "macro_f1": figures["macro"]["f1"] - whole["macro"]["f1"],
             }
-            for key, figures in self.subsets.items()
-            if key != self.full and "refused" not in figures
+            for key, figures in ((key, self.on_whole_images(key)) for key in self.subsets if key != self.full)
+            if "refused" not in figures
         }
 
+    def on_whole_images(self, subset: str) -> dict[str, Any]:
+        """A subset's figures on the images that have every channel of the full set."""
+        if self.present is None or subset not in self.probabilities:
+            return self.subsets[subset]
+        whole = self.rows(self.full)
+        table = self.probabilities[subset][np.isin(self.rows(subset), whole)]
+        return compute_metrics(self.labels[whole], table, self.classes)
+
     def correct(self, subset: str) -> np.ndarray:
-        """Which images are classified correctly with only the channels of ``subset``: (N,) booleans.
+        """Which images are classified correctly with only the channels of ``subset``: (n,) booleans, as ``rows``.
 
         Raises:
             ValueError: there are no predictions for it; the message lists the subsets that there are.
@@ -71,7 +94,7 @@ class Evaluation:
             raise ValueError(
                 f"no predictions for the subset {subset!r}; this evaluation has {' / '.join(self.probabilities)}"
             )
-        answers: np.ndarray = self.probabilities[subset].argmax(axis=1) == self.labels
+        answers: np.ndarray = self.probabilities[subset].argmax(axis=1) == self.labels[self.rows(subset)]
         return answers
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,8 +113,9 @@ class Evaluation:
     def save(self, run_folder: str | Path) -> None:
         """Write ``evaluation/SPLIT.json`` and ``evaluation/SPLIT_predictions.npz``, each whole or not at all.
 
-        The archive holds ``paths``, ``labels``, ``classes`` and the probabilities under each subset's key. (Should a
-        channel itself be called ``paths``, its key there gets a comma at its end.)
+        The archive holds ``paths``, ``labels``, ``classes``, the probabilities under each subset's key and, where
+        images lack channels, ``,present``. (Should a channel itself be called ``paths``, its key there gets a comma at
+        its end.)
         """
         record, archive = files_of(run_folder, self.split)
         arrays: dict[str, np.ndarray] = {
@@ -99,6 +123,8 @@ class Evaluation:
             "labels": self.labels,
             "classes": np.array(self.classes, dtype=np.str_),
         }
+        if self.present is not None:
+            arrays[PRESENT] = self.present
         arrays |= {
             key + "," * (key in OWN_ARRAYS): table.astype(np.float32) for key, table in self.probabilities.items()
         }
@@ -137,6 +163,7 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
     with np.load(archive, allow_pickle=False) as arrays:
         probabilities = {key.rstrip(","): arrays[key] for key in arrays.files if key not in OWN_ARRAYS}
         paths, labels = tuple(arrays["paths"].tolist()), arrays["labels"]
+        present = arrays[PRESENT] if PRESENT in arrays.files else None
     return Evaluation(
         split=values["split"],
         classes=tuple(values["classes"]),
@@ -147,4 +174,5 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
         paths=paths,
         labels=labels,
         probabilities=probabilities,
+        present=present,
     )

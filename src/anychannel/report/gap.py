@@ -57,10 +57,16 @@ def panel(gap: Gap, key: str) -> GapPanel:
         columns=("One network for all (%)", "Dedicated network (%)", "Difference (points)", "McNemar's p"),
         rows=tuple((row.subset, cells(row, gap.confidence)) for row in gap.rows),
         charts=(Markup(forest(gap, f"{key}-wide", 900.0)), Markup(forest(gap, f"{key}-narrow", 360.0))),
-        note=f"{gap.network}; {', '.join(gap.names)}; {seeds}, {epochs}, {gap.n:,} test images.{chosen} Accuracies are "
-        f"means{' ± standard deviation' if len(gap.seeds) > 1 else ''} over seeds; intervals "
+        note=f"{gap.network}; {', '.join(gap.names)}; {seeds}, {epochs}, {describe_images(gap)} test images.{chosen} "
+        f"Accuracies are means{' ± standard deviation' if len(gap.seeds) > 1 else ''} over seeds; intervals "
         f"({100 * gap.confidence:.0f} %) are the bootstrap's over images with these networks as they are.",
     )
+
+
+def describe_images(gap: Gap) -> str:
+    """On how many images the rows rest; they differ where images lack channels."""
+    fewest = min(row.n for row in gap.rows)
+    return f"{gap.n:,}" if fewest == gap.n else f"{fewest:,} to {gap.n:,}"
 
 
 def cells(row: GapRow, confidence: float) -> tuple[Cell, ...]:

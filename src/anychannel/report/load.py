@@ -147,8 +147,8 @@ def read_epochs(path: Path, problems: list[str]) -> tuple[Epoch, ...]:
 
 
 def parse_test(value: dict[str, Any]) -> TestResult:
-    """``evaluation/test.json`` as a record."""
-    subsets = {key: parse_subset(key, figures) for key, figures in value["subsets"].items()}
+    """``evaluation/test.json`` as a record; subsets that no image has are left out, and its note names them."""
+    subsets = {key: parse_subset(key, figures) for key, figures in value["subsets"].items() if figures.get("n") != 0}
     return TestResult(
         n=int(value["n"]),
         full=str(value["full"]),
@@ -229,6 +229,7 @@ def parse_gaps(value: dict[str, Any]) -> tuple[Gap, ...]:
                     low=float(row["low"]),
                     high=float(row["high"]),
                     p_values=tuple(float(p) for p in row["p_values"]),
+                    n=int(row.get("n", found["n"])),
                 )
                 for row in found["rows"]
             ),

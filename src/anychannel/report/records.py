@@ -116,6 +116,7 @@ class GapRow:
     low: float
     high: float
     p_values: tuple[float, ...]
+    n: int
 
 
 @dataclass(frozen=True)

@@ -198,10 +198,18 @@ def phrase(
     if any(entry.run.test and entry.run.test.sampled for entry in standings):
         sentences.append("The subsets are a sample of all possible ones.")
     sentences.append(
-        f"Standard errors are binomial, for {test.n:,} test images. They cover the choice of test images, not what "
+        f"Standard errors are binomial, for {describe_images(test)}. They cover the choice of test images, not what "
         "another training seed would change."
     )
     return headline, [sentence for sentence in sentences if sentence]
+
+
+def describe_images(test: TestResult) -> str:
+    """On how many images the figures rest, in words."""
+    counts = sorted({result.n for result in test.answered.values()} or {test.n})
+    if counts == [test.n]:
+        return f"{test.n:,} test images"
+    return f"the {counts[0]:,} to {counts[-1]:,} of {test.n:,} test images that have a subset's channels"
 
 
 def absence(entry: Standing) -> str:

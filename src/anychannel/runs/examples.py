@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from anychannel.data import Split
+from anychannel.evaluation import Evaluation
 
 
 def choose_examples(labels: np.ndarray, count: int, seed: int = 0) -> list[int]:
@@ -38,34 +39,44 @@ def collect_examples(
     split: Split,
     channels: Sequence[str],
     classes: Sequence[str],
-    probabilities: Mapping[str, np.ndarray],
+    evaluation: Evaluation,
     *,
     count: int = 8,
 ) -> dict[str, Any]:
-    """What ``examples.json`` holds.
+    """What ``examples.json`` holds; of an image that lacks channels the pictures and answers that there are.
 
     Args:
         split: the images that were evaluated.
         channels, classes: names.
-        probabilities: for each subset's key, (N, K).
+        evaluation: of these images.
         count: number of images.
     """
     chosen = choose_examples(split.labels, count)
     if not chosen:
         return {"channels": list(channels), "images": []}
     sample = np.stack([np.asarray(split.images[i]) for i in chosen])
-    low, high = np.percentile(sample, (0.5, 99.5), axis=(0, 2, 3))
+    has = np.ones(sample.shape[:2], dtype=bool) if split.present is None else split.present[chosen]
+    ranges = {i: np.percentile(sample[has[:, i], i], (0.5, 99.5)) for i in range(len(channels)) if has[:, i].any()}
+    answered = {
+        key: {row: n for n, row in enumerate(evaluation.rows(key).tolist())} for key in evaluation.probabilities
+    }
     images = []
     for row, position in enumerate(chosen):
         predictions = {}
-        for key, table in probabilities.items():
-            best = int(table[position].argmax())
-            predictions[key] = {"class": classes[best], "probability": round(float(table[position, best]), 4)}
+        for key, table in evaluation.probabilities.items():
+            if position in answered[key]:
+                found = table[answered[key][position]]
+                best = int(found.argmax())
+                predictions[key] = {"class": classes[best], "probability": round(float(found[best]), 4)}
         images.append(
             {
                 "path": split.paths[position],
                 "label": classes[int(split.labels[position])],
-                "png": {name: channel_png(sample[row, i], low[i], high[i]) for i, name in enumerate(channels)},
+                "png": {
+                    name: channel_png(sample[row, i], *ranges[i].tolist())
+                    for i, name in enumerate(channels)
+                    if has[row, i]
+                },
                 "predictions": predictions,
             }
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
+
+import numpy as np
 
 from anychannel.channels import ChannelSet
 from anychannel.data import DataError
 from anychannel.data.content import read_content
-from anychannel.data.sources import find_folder, split_name
+from anychannel.data.partial import told_channels
+from anychannel.data.sources import find_folder, find_form, split_name
 from anychannel.report.records import Run
 from anychannel.runs.config import RunConfig
 from anychannel.runs.execute import load_data
-from anychannel.serve.images import OpenedImage, open_image, prepare
+from anychannel.serve.images import UNUSED, OpenedImage, open_image, prepare
 
 
 def find_examples(
@@ -59,18 +63,23 @@ def from_embedded(
     absent = [entry["path"] for entry in wanted if entry["path"] not in rows]
     if absent or dataset.channels.names != channels.names:
         raise DataError(f"{config.data} does not hold {', '.join(absent) or 'the channels of the network'} any more")
-    return [
-        prepare(
-            dataset.test.images[rows[entry["path"]]],
-            channels.names,
-            entry["path"],
-            channels,
-            size=size,
-            key=f"example-{number}",
-            label=entry["label"],
+    examples = []
+    for number, entry in enumerate(wanted):
+        row = rows[entry["path"]]
+        pixels, present = dataset.test.images[row], dataset.test.present
+        has = np.ones(len(channels), dtype=bool) if present is None else present[row]
+        examples.append(
+            prepare(
+                pixels[has],
+                tuple(compress(channels.names, has)),
+                entry["path"],
+                channels,
+                size=size,
+                key=f"example-{number}",
+                label=entry["label"],
+            )
         )
-        for number, entry in enumerate(wanted)
-    ]
+    return examples
 
 
 def from_files(
@@ -83,13 +92,15 @@ def from_files(
 ) -> list[OpenedImage]:
     """Examples of a folder of images."""
     root = find_folder(config.data)
+    options = config.data_options
+    told = told_channels(root, find_form(root, options.get("form")), seed=options.get("seed", 0))
     return [
         open_image(
             read_content(root / entry["path"]),
             entry["path"],
             channels,
             size=size,
-            channels=held,
+            channels=[name if name in channels.names else UNUSED for name in told.get(entry["path"], ())] or held,
             reading=reading,
             label=entry["label"],
         )
