@@ -90,6 +90,16 @@ class ImageDataset:
     test: Split
     fingerprint: str
 
+    def count_patterns(self) -> dict[str, dict[str, int]]:
+        """How many images of each split have which channels (``"R,G"``); empty where every image has all."""
+        splits = dict(zip(SPLITS, (self.train, self.val, self.test), strict=True))
+        if all(split.present is None for split in splits.values()):
+            return {}
+        return {
+            name: {self.channels.key(pattern): len(rows) for pattern, rows in split.patterns().items()}
+            for name, split in splits.items()
+        }
+
     def select(self, channels: str | Sequence[str]) -> ImageDataset:
         """The same images with only some of their channels, in the order named, as a network dedicated to them sees.
 

@@ -220,7 +220,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "num_train": len(dataset.train),
         "num_val": len(dataset.val),
         "num_test": len(dataset.test),
-        **describe_patterns(dataset),
+        **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
         "image_size": int(dataset.train.images.shape[-1]),
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "epochs_planned": training.epochs,
@@ -228,19 +228,6 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "seed": training.seed,
         "processes": share().count,
         "status": "running",
-    }
-
-
-def describe_patterns(dataset: ImageDataset) -> dict[str, Any]:
-    """How many images of each split have which channels; empty where every image has all."""
-    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    if all(split.present is None for split in splits.values()):
-        return {}
-    return {
-        "patterns": {
-            name: {dataset.channels.key(pattern): len(rows) for pattern, rows in split.patterns().items()}
-            for name, split in splits.items()
-        }
     }
 
 
