@@ -15,6 +15,7 @@ from anychannel.data import load_dataset
 from anychannel.evaluation import load_evaluation
 from anychannel.report import write_report
 from anychannel.report.load import load_runs
+from anychannel.report.tables import gap_table
 from anychannel.runs import RunConfig, train_run
 from anychannel.runs.dedicated import compare_dedicated
 from anychannel.runs.execute import load_data
@@ -106,6 +107,12 @@ def test_the_report_and_the_commands_say_on_how_many_images_a_figure_rests(run, 
     page = write_report([run], tmp_path / "report.html").read_text()
     assert "4 of 20 images have every channel." in page
     assert "for the 4 to 12 of 20 test images that have a subset&#39;s channels" in page.replace("'", "&#39;")
+    assert "Images lack channels, so that accuracies on different subsets rest on different images" in page
+    gaps = json.loads((run / "evaluation" / "test.json").read_text())["gap"]
+    found = load_runs([run])[0].test
+    assert found.gaps == {key: gap["accuracy"] for key, gap in gaps.items()}
+    rows = gap_table(load_runs([run]), list(found.subsets)).rows
+    assert [cell.text for cell in rows[0]] == [f"{100 * gaps[key]['accuracy']:+.1f}".replace("-", "−") for key in gaps]
     shown = CliRunner().invoke(
         app, ["evaluate", str(run), "--channels", "R,G", "--channels", "NIR", "--cache", str(cache)]
     )

@@ -105,6 +105,8 @@ def tell_channels(listing: Listing, problems: Problems) -> Listing:
             and files that are listed twice with different channels.
     """
     lines = read_table(listing.root, problems)
+    if not lines and all(entry.channels is None for _, entry in listing.entries):
+        return listing
     literal = {line.pattern: line for line in lines}  # of equal patterns the last line is kept
     wild = [(re.compile(translate(line.pattern)), line) for line in lines if set("*?[") & set(line.pattern)]
     used: set[int] = set()
@@ -207,9 +209,10 @@ def find_present(listing: Listing, holdings: Holdings, count: int) -> dict[str, 
     """(N, C) booleans by split: which of the ``count`` channels each image has."""
     present = {}
     for split in SPLITS:
-        table = np.zeros((len(listing.splits[split]), count), dtype=bool)
+        table = np.ones((len(listing.splits[split]), count), dtype=bool)
         for row, entry in enumerate(listing.splits[split]):
-            table[row, list(holdings[entry.channels].positions)] = True
+            if entry.channels is not None:
+                table[row] = np.isin(np.arange(count), holdings[entry.channels].positions)
         present[split] = table
     return present
 

@@ -155,6 +155,7 @@ def parse_test(value: dict[str, Any]) -> TestResult:
         subsets=subsets,
         sampled=bool(value.get("sampled")),
         note=str(value.get("note") or ""),
+        gaps={key: float(gap["accuracy"]) for key, gap in (value.get("gap") or {}).items()},
     )
 
 

@@ -53,18 +53,27 @@ class SubsetResult:
 
 @dataclass(frozen=True)
 class TestResult:
-    """``evaluation/test.json``: the subsets in the order they were evaluated, the full set's key, the sample's note."""
+    """``evaluation/test.json``: the subsets in the order they were evaluated, the full set's key, the sample's note.
+
+    ``gaps`` is each subset's accuracy minus the full set's, both over the images that have every channel.
+    """
 
     n: int
     full: str
     subsets: dict[str, SubsetResult]
     sampled: bool
     note: str
+    gaps: dict[str, float]
 
     @property
     def answered(self) -> dict[str, SubsetResult]:
         """The subsets that the network takes."""
         return {key: result for key, result in self.subsets.items() if result.refused is None}
+
+    @property
+    def partial(self) -> bool:
+        """Whether images lack channels, so that subsets rest on different ones."""
+        return any(result.n != self.n for result in self.answered.values())
 
     @property
     def whole(self) -> SubsetResult | None:

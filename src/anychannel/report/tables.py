@@ -175,9 +175,7 @@ def gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
     gaps: list[dict[str, float]] = []
     for run in tested:
         assert run.test is not None
-        whole = run.test.whole
-        assert whole is not None
-        gaps.append({key: result.accuracy - whole.accuracy for key, result in run.test.others.items()})
+        gaps.append({key: run.test.gaps[key] for key in run.test.others if key in run.test.gaps})
     deepest = max((-gap for row in gaps for gap in row.values()), default=0.0)
     rows = []
     for run, row in zip(tested, gaps, strict=True):

@@ -197,6 +197,11 @@ def phrase(
             )
     if any(entry.run.test and entry.run.test.sampled for entry in standings):
         sentences.append("The subsets are a sample of all possible ones.")
+    if test.partial:
+        sentences.append(
+            "Images lack channels, so that accuracies on different subsets rest on different images; differences from "
+            "the full set, below, are over the images that have every channel."
+        )
     sentences.append(
         f"Standard errors are binomial, for {describe_images(test)}. They cover the choice of test images, not what "
         "another training seed would change."
@@ -206,9 +211,9 @@ def phrase(
 
 def describe_images(test: TestResult) -> str:
     """On how many images the figures rest, in words."""
-    counts = sorted({result.n for result in test.answered.values()} or {test.n})
-    if counts == [test.n]:
+    if not test.partial:
         return f"{test.n:,} test images"
+    counts = sorted(result.n for result in test.answered.values())
     return f"the {counts[0]:,} to {counts[-1]:,} of {test.n:,} test images that have a subset's channels"
 
 
