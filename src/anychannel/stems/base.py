@@ -68,9 +68,6 @@ class Stem(nn.Module):
     uses_wavelengths: ClassVar[bool] = False
     """Whether the constructor takes the channels' ``wavelengths_nm``."""
 
-    takes_subsets: ClassVar[bool] = True
-    """Whether training may show it more than one set of channels."""
-
     def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
         super().__init__()
         if in_chans < 1 or out_chans < 1:

@@ -26,7 +26,6 @@ class MaskedStem(Stem):
     """
 
     per_image: ClassVar[bool] = True
-    takes_subsets: ClassVar[bool] = False
 
     def __init__(
         self,

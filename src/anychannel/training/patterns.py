@@ -21,6 +21,7 @@ from anychannel.data.dataset import group_rows
 from anychannel.models.classifier import Classifier
 from anychannel.processes import Share
 from anychannel.samplers import Part, share_parts
+from anychannel.stems import MaskedStem
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def check_patterns(model: Classifier, *splits: Split) -> None:
     Raises:
         ValueError: it says how many images lack channels, and what to do.
     """
-    if model.stem.takes_subsets:
+    if not isinstance(model.stem, MaskedStem):
         return
     for split in splits:
         if split.present is not None:
@@ -108,6 +109,6 @@ def check_patterns(model: Classifier, *splits: Split) -> None:
             first = split.paths[int(np.flatnonzero(~split.present.all(axis=1))[0])]
             raise ValueError(
                 f"{lacking:,} of {len(split):,} images lack channels (the first is {first}), but the stem "
-                f"{type(model.stem).__name__} knows one channel set; choose a stem that takes subsets, or train on "
+                "MaskedStem knows one channel set; choose a stem that takes subsets, or train on "
                 "the images that have all channels: data.select(...), or --only-channels"
             )
