@@ -11,8 +11,9 @@ import tifffile
 from typer.testing import CliRunner
 
 from anychannel.cli import app
-from anychannel.data import load_dataset
-from anychannel.evaluation import load_evaluation
+from anychannel.data import Split, load_dataset
+from anychannel.evaluation import evaluate, load_evaluation
+from anychannel.models import load_model
 from anychannel.report import write_report
 from anychannel.report.load import load_runs
 from anychannel.report.tables import gap_table
@@ -20,6 +21,7 @@ from anychannel.runs import RunConfig, train_run
 from anychannel.runs.dedicated import compare_dedicated
 from anychannel.runs.execute import load_data
 from anychannel.serve.examples import find_examples
+from anychannel.sweeps.objective import value_of
 from tests.data.files import write_image
 
 CHANNELS = ("R", "G", "NIR")
@@ -133,3 +135,19 @@ def test_a_network_for_one_channel_set_is_refused_before_anything_is_written(til
     with pytest.raises(ValueError, match=r"32 of 48 images lack channels \(the first is colour/train_0.tif\), but the"):
         train_run(configure(tiles, stem="masked"), tmp_path / "masked", cache_dir=cache)
     assert not (tmp_path / "masked").exists()
+
+
+def test_model_cards_and_sweeps_count_what_images_have(run, tiles, cache, tmp_path):
+    """Without the whole images no image has R and NIR together."""
+    val = load_dataset(tiles, channels=CHANNELS, cache_dir=cache).val
+    rows = np.flatnonzero(~val.present.all(axis=1))
+    lacking = Split(val.images[rows], val.labels[rows], tuple(val.paths[row] for row in rows), val.present[rows])
+    model = load_model(run)
+    found = evaluate(model, lacking, split="val")
+    found.save(tmp_path)
+    answered = [figures["accuracy"] for figures in found.subsets.values() if "accuracy" in figures]
+    assert len(answered) == 4
+    assert value_of("mean_subset_accuracy", tmp_path) == pytest.approx(np.mean(answered))
+    card = str(model.generate_model_card(evaluation=found.to_dict()))
+    assert "| R,NIR | no image | | | |" in card
+    assert f"| R,G | {100 * found.subsets['R,G']['accuracy']:.1f} % of 6 images |" in card

@@ -35,17 +35,17 @@ def curve_of(metric: str, row: Mapping[str, Any]) -> float | None:
 
 
 def value_of(metric: str, folder: Path) -> float:
-    """The objective of a finished run.
+    """The objective of a finished run; a mean over subsets is over those that some image has.
 
     Raises:
         SweepError: the run does not measure it.
     """
     if metric == SUBSETS:
         subsets = load_evaluation(folder, "val").subsets
-        refused = [key for key, figures in subsets.items() if "refused" in figures]
+        refused = [key for key, figures in subsets.items() if "refused" in figures and figures.get("n") != 0]
         if refused:
             raise SweepError(f"the network refuses {' / '.join(refused)}, so its {metric} is not known")
-        return float(mean(figures["accuracy"] for figures in subsets.values()))
+        return float(mean(figures["accuracy"] for figures in subsets.values() if "accuracy" in figures))
     best = json.loads((folder / "run.json").read_text(encoding="utf-8"))["best_epoch"]
     value = curve_of(metric, next(row for row in read_rows(folder) if row["epoch"] == best))
     if value is None or not math.isfinite(value):
