@@ -74,6 +74,19 @@ def test_a_stem_without_a_closed_form_is_tabled_with_its_biases(stem, monkeypatc
     assert_equal_on_every_subset(model)
 
 
+@pytest.mark.parametrize("name", ["kernel", "bias_for"])
+def test_a_stem_of_ones_own_that_inherits_a_form_which_is_not_its_own_is_tabled(name, monkeypatch):
+    model = tiny("static")
+    kernel, bias = model.stem.kernel, model.stem.bias_for
+    changed = {
+        "kernel": lambda subset: kernel(subset) * len(subset),
+        "bias_for": lambda subset: bias(subset) + len(subset),
+    }
+    monkeypatch.setattr(STEMS["static"], name, lambda self, subset: changed[name](subset))
+    assert any(isinstance(module, TabledStem) for module in AnySubset(model).modules())
+    assert_equal_on_every_subset(model)
+
+
 @pytest.mark.parametrize("stem", REFUSING)
 def test_a_stem_that_has_no_such_form_is_refused_by_name(stem):
     message = f"the {STEMS[stem].__name__} has no kernel .* train one of the stems static, completion, sliced"

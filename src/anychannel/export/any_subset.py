@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from anychannel.channels import ChannelSet
+from anychannel.evaluation import choose_subsets
 from anychannel.models import Classifier
 from anychannel.models.slot import StemSlot
 from anychannel.models.specialize import MixedConvolution
@@ -97,7 +98,7 @@ def stem_of_presence(stem: Stem) -> nn.Module:
     if stem.zero_is_missing and (bank := stem.bank(everything)) is not None:
         return MixedConvolution(stem, bank.detach(), everything, everything)
     if not stem.per_image:
-        if stem.kernel_where(torch.ones(stem.in_chans, device=next(stem.parameters()).device)) is not None:
+        if knows_presence(stem):
             return PresenceStem(stem)
         if stem.in_chans <= MOST_TABLED:
             return TabledStem(stem)
@@ -106,6 +107,25 @@ def stem_of_presence(stem: Stem) -> nn.Module:
         f"the {type(stem).__name__} has no kernel that one graph could compute for every subset of {stem.in_chans} "
         f"channels; export each subset by itself, or train one of the stems {', '.join(able)}"
     )
+
+
+def knows_presence(stem: Stem) -> bool:
+    """Whether ``kernel_where`` gives the stem's kernels; one that is inherited beside a new ``kernel`` does not."""
+    numbered = ChannelSet(tuple(str(position) for position in range(stem.in_chans)))
+    for subset in choose_subsets(numbered)[0]:
+        present = torch.tensor([float(position in subset) for position in range(stem.in_chans)])
+        kernel: Tensor = stem.kernel(subset)  # type: ignore[operator]
+        found, bias, own = stem.kernel_where(present), stem.bias_where(present), stem.bias_for(subset)
+        if found is None or not close(found[:, list(subset)], kernel) or (bias is None) != (own is None):
+            return False
+        if bias is not None and own is not None and not close(bias, own):
+            return False
+    return True
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors differ by rounding alone: up to 0.1 % where channels repeat each other, so 2 % is allowed."""
+    return bool((a - b).abs().max() <= 0.02 * b.abs().max())
 
 
 class PresenceStem(nn.Module):
