@@ -17,7 +17,7 @@ STATIC = [name for name in STEMS if not STEMS[name].per_image]
 
 
 def plain(name: str = "compact_k7"):
-    return create_model(name, channels=RGB, num_classes=4).eval()
+    return create_model(name, channels=RGB, num_classes=4, stem="static").eval()
 
 
 @pytest.mark.parametrize("stem", STATIC)

@@ -32,7 +32,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def masked_run(tmp_path_factory):
-    config = RunConfig.from_dict(merge(VALUES, {"stem": "masked"}))
+    config = RunConfig.from_dict(merge(VALUES, {"stem": "masked", "training": {"sampler": "full"}}))
     return train_run(config, tmp_path_factory.mktemp("runs") / "masked", cost=False)
 
 

@@ -17,7 +17,7 @@ from anychannel.training import TrainingError, TrainingSettings, fit
 from tests.training.conftest import make_model, make_split
 
 SETTINGS = TrainingSettings(
-    epochs=3, batch_size=16, lr=0.02, crop_padding=0, flip=False, device="cpu", precision="fp32"
+    epochs=3, batch_size=16, sampler="full", lr=0.02, crop_padding=0, flip=False, device="cpu", precision="fp32"
 )
 
 

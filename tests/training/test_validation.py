@@ -69,7 +69,7 @@ def test_a_single_channel_cannot_be_missing(train, val):
 
 def test_a_figure_that_training_does_not_make_cannot_be_watched():
     with pytest.raises(ValueError, match="'val_mean_accuracy' is about missing channels, which sampler 'full' never"):
-        TrainingSettings(monitor="val_mean_accuracy")
-    assert TrainingSettings().watched == "val_accuracy"
+        TrainingSettings(sampler="full", monitor="val_mean_accuracy")
+    assert TrainingSettings(sampler="full").watched == "val_accuracy"
     assert TrainingSettings(sampler="split").watched == "val_mean_accuracy"
     assert TrainingSettings(sampler="split", monitor="val_loss").watched == "val_loss"

@@ -14,7 +14,7 @@ def profile(
     run: Annotated[Path | None, typer.Argument(help="A run's folder; or name a network with --model.")] = None,
     reference: Annotated[bool, typer.Option("--reference", help="The report's eight networks.")] = False,
     model: Annotated[str, typer.Option(help="Network; see `anychannel list models`.")] = "resnet18",
-    stem: Annotated[str, typer.Option(help="First convolution; see `anychannel list stems`.")] = "static",
+    stem: Annotated[str, typer.Option(help="First convolution; see `anychannel list stems`.")] = "completion",
     channels: Annotated[str, typer.Option(help="The full set, as R,G,B or a sensor's name.")] = "R,G,B",
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 50,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 84,

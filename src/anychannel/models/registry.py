@@ -89,7 +89,7 @@ def create_model(
     *,
     channels: ChannelSet | str | Sequence[str],
     num_classes: int,
-    stem: str = "static",
+    stem: str = "completion",
     stem_options: dict[str, Any] | None = None,
     model_options: dict[str, Any] | None = None,
     norm: str = "shared",

@@ -57,7 +57,7 @@ class RunConfig:
     checkpoint: str | None = None
     source_channels: tuple[str, ...] | None = None
     adapt_options: dict[str, Any] = field(default_factory=dict)
-    stem: str = "static"
+    stem: str = "completion"
     stem_options: dict[str, Any] = field(default_factory=dict)
     norm: str = "shared"
     teacher: str | None = None

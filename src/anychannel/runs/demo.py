@@ -18,8 +18,8 @@ SHARED: dict[str, Any] = {
     "training": {"epochs": 6, "batch_size": 64, "lr": 0.05, "crop_padding": 2, "flip": False},
 }
 NETWORKS: dict[str, Mapping[str, Any]] = {
-    "plain": {},
-    "adaptive": {"stem": "completion", "training": {"sampler": "split"}},
+    "plain": {"stem": "static", "training": {"sampler": "full"}},
+    "adaptive": {},
 }
 MEASURED = ("band_1,band_2,band_3,band_4", "band_1")
 """Subsets whose cost is measured, to keep the demonstration short."""

@@ -55,7 +55,8 @@ class MaskedStem(Stem):
         if self.trained is not None and subset != self.trained and (self.training or not self.allow_untrained):
             raise ChannelError(
                 f"the masked stem was trained on the channel positions {self.trained} and cannot take {subset}; "
-                "train it on that set, choose a stem that takes subsets, or set allow_untrained to see it fail"
+                "train it on that set (sampler 'full'), choose a stem that takes subsets, or set allow_untrained to "
+                "see it fail"
             )
         masked = scatter(describe(images), subset, self.in_chans)
         kernels = self.generator(masked).view(-1, self.out_chans, self.in_chans, *self.geometry.kernel_size)

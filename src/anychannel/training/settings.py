@@ -44,7 +44,7 @@ class TrainingSettings:
 
     epochs: int = 15
     batch_size: int = 128
-    sampler: str = "full"
+    sampler: str = "split"
     sampler_options: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
     lr: float = 0.1
