@@ -125,5 +125,10 @@ def test_what_cannot_be_specialised_is_refused(monkeypatch):
     monkeypatch.setattr(type(model.stem), "bank", Stem.bank)
     with pytest.raises(SpecializeError, match="PerSizeStem makes a kernel for every image and names no bank"):
         specialize(model, "R")
+    model = make(stem="masked")
+    model.stem.trained = (0, 1)
+    assert difference(model, "G,R") < 1e-5
+    with pytest.raises(ChannelError, match="the masked stem was trained on the channel positions"):
+        specialize(model, "R")
     with pytest.raises(ChannelError, match="unknown channel 'X'"):
         specialize(make(), "X")

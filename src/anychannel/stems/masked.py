@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
 from anychannel.stems.base import ConvGeometry, Stem
-from anychannel.stems.per_image import describe, per_image_conv2d, scatter
+from anychannel.stems.per_image import describe, generated_bank, per_image_conv2d, scatter, with_one
 
 
 class MaskedStem(Stem):
@@ -52,15 +52,32 @@ class MaskedStem(Stem):
         """
         if self.training and self.trained is None:
             self.trained = subset
+        self.refuse_untrained(subset)
+        masked = scatter(describe(images), subset, self.in_chans)
+        kernels = self.generator(masked).view(-1, self.out_chans, self.in_chans, *self.geometry.kernel_size)
+        return per_image_conv2d(images, kernels[:, :, list(subset)], self.bias, self.geometry)
+
+    def refuse_untrained(self, subset: Subset) -> None:
+        """Raise the error that ``features`` documents."""
         if self.trained is not None and subset != self.trained and (self.training or not self.allow_untrained):
             raise ChannelError(
                 f"the masked stem was trained on the channel positions {self.trained} and cannot take {subset}; "
                 "train it on that set (sampler 'full'), choose a stem that takes subsets, or set allow_untrained to "
                 "see it fail"
             )
-        masked = scatter(describe(images), subset, self.in_chans)
-        kernels = self.generator(masked).view(-1, self.out_chans, self.in_chans, *self.geometry.kernel_size)
-        return per_image_conv2d(images, kernels[:, :, list(subset)], self.bias, self.geometry)
+
+    def bank(self, subset: Subset) -> Tensor:
+        """The generator's kernels, for the channel set that it was trained on.
+
+        Raises:
+            ChannelError: the subset is another one.
+        """
+        self.refuse_untrained(subset)
+        return generated_bank(self.generator, self.out_chans, self.geometry.kernel_size)[:, :, list(subset)]
+
+    def weights(self, images: Tensor, subset: Subset) -> Tensor:
+        """The masked descriptor."""
+        return with_one(scatter(describe(images), subset, self.in_chans))
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
