@@ -1,7 +1,7 @@
 """What a network trained on five of eight bands does with the three that it never saw.
 
     python benchmarks/held_out_bands.py --out benchmarks/results/held_out_bands.json
-    python benchmarks/held_out_page.py
+    python benchmarks/page.py
 
 For each seed and each of three choices of held-out bands (``HELD_OUT``), trains a small network on the other five bands
 of ``bands:8`` with every stem that can take more channels, adds the held-out bands with ``with_channels`` (no label of

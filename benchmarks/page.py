@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 REFERENCE = HERE.parent / "src" / "anychannel" / "report" / "reference_figures.json"
 ZERO_SHOT = HERE / "results" / "zero_shot"
+HELD_OUT = HERE / "results" / "held_out_bands.json"
 NAMES = {
     "task_1/resnet18": "ResNet18",
     "task_1/v1": "v1, `masked`",
@@ -178,6 +179,50 @@ def zero_shot() -> str:
     )
 
 
+HELD_OUT_GROUPS = {
+    "one_trained": "one trained",
+    "one_held_out": "one held out",
+    "held_out": "the held out",
+    "one_trained_and_held_out": "one trained + the held out",
+    "trained": "the trained",
+    "all": "all eight",
+}
+HELD_OUT_WAYS = {
+    "zero_fill": "`static`, new bands ignored",
+    "nearest_band": "`static`, nearest band's kernel copied",
+    "dofa": "`dofa`, generated",
+    "descriptor": "`descriptor`, generated",
+    "completion": "`completion`, trained bands estimated from the new ones",
+    "completion_nearest": "`completion`, nearest band's kernel copied",
+    "all_bands": "trained on all eight bands (`completion`)",
+}
+
+
+def held_out() -> str:
+    """What networks do with bands that training never showed."""
+    if not HELD_OUT.exists():
+        return ""
+    result = json.loads(HELD_OUT.read_text(encoding="utf-8"))
+    choices = result["accuracy"]
+
+    def cell(way: str, group: str) -> str:
+        seeds = zip(*(choice[way][group] for choice in choices.values()), strict=True)
+        return mean([statistics.mean(of_one_seed) for of_one_seed in seeds])
+
+    rows = [[label, *(cell(way, group) for group in HELD_OUT_GROUPS)] for way, label in HELD_OUT_WAYS.items()]
+    return "\n\n".join(
+        [
+            "## Bands that training never showed",
+            f"{result['model']} trained on five of the eight embedded bands; the other three are added afterwards by "
+            f"`with_channels`, with no label of theirs. Test accuracy (%, mean ± standard deviation over "
+            f"{len(result['seeds'])} seeds) on {result['data']['n_test']} images, averaged over {len(choices)} choices "
+            "of held-out bands (between trained ones, a gap of three, beyond the ends) and over the subsets of each "
+            f"column; chance is 10. Made by `{result['command']}`.",
+            table(["", *HELD_OUT_GROUPS.values()], rows),
+        ]
+    )
+
+
 def main() -> None:
     """Write the page."""
     parts = [
@@ -188,7 +233,7 @@ def main() -> None:
         "```sh\npython benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs\n"
         "python benchmarks/page.py\n```",
         *(text for study in PROTOCOLS if (text := section(study))),
-        *([text] if (text := zero_shot()) else []),
+        *(text for text in (zero_shot(), held_out()) if text),
         published(),
     ]
     PAGE.parent.mkdir(exist_ok=True)
