@@ -19,7 +19,9 @@ def of_images(count: int, total: int) -> str:
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the run; new or empty.")],
     config: Annotated[Path | None, typer.Option(help="TOML recipe; flags override it.")] = None,
-    data: Annotated[str | None, typer.Option(help="Folder of images, or an embedded data set's name.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of images, shards (wds:FOLDER), or an embedded data set's name.")
+    ] = None,
     channels: Annotated[
         str | None, typer.Option(help="The files' channels in order: R,G,B, sentinel2 or sentinel2:B04,B03,B02.")
     ] = None,
@@ -27,6 +29,9 @@ def train(
         str | None, typer.Option(help="Train a network dedicated to these of the channels: R,G.")
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
+    epoch_images: Annotated[
+        int | None, typer.Option(help="Images an epoch, of shards (wds:...) that are not to be counted.")
+    ] = None,
     classes: Annotated[int | None, typer.Option(help="Use only the first so many classes.")] = None,
     model: Annotated[
         str | None,
@@ -95,6 +100,8 @@ def train(
 
     - `anychannel train --data photos --channels R,G,B --track tensorboard --out runs/photos`
 
+    - `anychannel train --data wds:shards --channels R,G,B --size 84 --out runs/shards`
+
     - `torchrun --nproc-per-node 8 -m anychannel train --data photos --batch-size 1024 --out runs/photos`
     """
     flags: dict[str, Any] = {
@@ -103,6 +110,7 @@ def train(
         "only_channels": None if only_channels is None else only_channels.split(","),
         "size": size,
         "classes": classes,
+        "data_options": None if epoch_images is None else {"epoch_images": epoch_images},
         "model": model,
         "model_options": parse_options(model_option or []) or None,
         "pretrained": pretrained,

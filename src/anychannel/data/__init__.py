@@ -8,12 +8,14 @@ from anychannel.data.decode import read_image
 from anychannel.data.load import load_dataset
 from anychannel.data.problems import DataError
 from anychannel.data.sources import list_datasets
+from anychannel.data.stream import Stream
 
 __all__ = [
     "SPLITS",
     "DataError",
     "ImageDataset",
     "Split",
+    "Stream",
     "augment",
     "dataset_from_arrays",
     "iterate_batches",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from mmap import mmap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from anychannel.data.dataset import Split
 from anychannel.data.planes import Planes
+
+
+class Batch(NamedTuple):
+    """What one process takes of a training step's images.
+
+    Args:
+        images: (n, C, H, W), see ``to_tensor``.
+        labels: (n,) int64.
+        present: booleans, which channels each image has; None where every image has all.
+        places: where images come from, for messages.
+    """
+
+    images: Tensor
+    labels: Tensor
+    present: np.ndarray | None
+    places: Sequence[str]
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

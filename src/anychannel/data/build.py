@@ -21,6 +21,9 @@ from anychannel.data.tiff import quiet
 from anychannel.data.workers import chunked, count_workers
 from anychannel.progress import progress_bar
 
+Scalings = dict[int, tuple[str, Scaling | None, tuple[float, float] | None]]
+"""By a channel's position: an image that has it, this image's scaling, and the channel's own scale and offset."""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -37,7 +40,7 @@ class Template:
     size: tuple[int, ...]
     dtype: np.dtype[np.generic]
     path: str
-    scalings: Mapping[int, tuple[str, Scaling | None, tuple[float, float] | None]]
+    scalings: Scalings
 
     def check(self, image: Decoded, positions: Sequence[int], *, scaled: bool) -> None:
         """Refuse an image of another number type or size, or, unless it was applied, of another scale.
@@ -81,10 +84,17 @@ def describe_scaling(scaling: Scaling | None) -> str:
     return f"scale {scale:g} and offset {offset:g}{more}"
 
 
+def note_scalings(scalings: Scalings, path: str, image: Decoded, positions: Sequence[int]) -> None:
+    """Note how an image's values are scaled, for those of its channels that no image before it had."""
+    for plane, position in enumerate(positions):
+        own = None if image.scaling is None else image.scaling[plane]
+        scalings.setdefault(position, (path, image.scaling, own))
+
+
 def find_template(listing: Listing, digests: Mapping[str, str], holdings: Holdings) -> Template | None:
     """Decode files in the lists' order until each channel was met; None where no file can be used."""
     first: tuple[Entry, Decoded] | None = None
-    scalings: dict[int, tuple[str, Scaling | None, tuple[float, float] | None]] = {}
+    scalings: Scalings = {}
     for _, entry in listing.entries:
         holding = holdings.get(entry.channels)
         if entry.path not in digests or holding is None or scalings.keys() >= set(holding.positions):
@@ -94,9 +104,7 @@ def find_template(listing: Listing, digests: Mapping[str, str], holdings: Holdin
         except (ImageError, OSError):
             continue
         first = first or (entry, image)
-        for plane, position in enumerate(holding.positions):
-            own = None if image.scaling is None else image.scaling[plane]
-            scalings.setdefault(position, (entry.path, image.scaling, own))
+        note_scalings(scalings, entry.path, image, holding.positions)
     if first is None:
         return None
     return Template(first[1].pixels.shape[1:], first[1].pixels.dtype, first[0].path, scalings)

@@ -37,10 +37,11 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Cached:
-    """Read-only images by split, and the training split's statistics."""
+    """Read-only images by split, the training split's statistics, and the folder that they lie in."""
 
     images: Arrays
     statistics: Statistics
+    folder: Path
 
 
 def resolve_cache_dir(cache_dir: str | Path | None) -> Path:
@@ -60,7 +61,9 @@ def make_key(digests: Mapping[str, Sequence[str]], **settings: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def open_or_build(cache_dir: Path, key: str, counts: Mapping[str, int], build: Callable[[Path], Statistics]) -> Cached:
+def open_or_build(
+    cache_dir: Path, key: str, counts: Mapping[str, int] | None, build: Callable[[Path], Statistics]
+) -> Cached:
     """Open the images under ``key``; have them built first where they are not there.
 
     Of several processes that ask at once, one builds and the others wait for it.
@@ -68,7 +71,7 @@ def open_or_build(cache_dir: Path, key: str, counts: Mapping[str, int], build: C
     Args:
         cache_dir: the cache's folder.
         key: see ``make_key``.
-        counts: images in each split.
+        counts: images in each split; None where they are not known before.
         build: writes ``<split>.npy`` for each split into the folder it is given, and returns the statistics.
     """
     home = cache_dir / "images" / key
@@ -99,7 +102,7 @@ def open_or_build(cache_dir: Path, key: str, counts: Mapping[str, int], build: C
     return cached
 
 
-def open_cached(home: Path, counts: Mapping[str, int]) -> Cached | None:
+def open_cached(home: Path, counts: Mapping[str, int] | None) -> Cached | None:
     """Open a finished folder; None where it is missing, damaged or of other counts."""
     try:
         values = json.loads((home / STATISTICS).read_text(encoding="utf-8"))
@@ -112,7 +115,8 @@ def open_cached(home: Path, counts: Mapping[str, int]) -> Cached | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Cached(images, statistics) if {s: len(a) for s, a in images.items()} == dict(counts) else None
+    whole = counts is None or {split: len(array) for split, array in images.items()} == dict(counts)
+    return Cached(images, statistics, home) if whole else None
 
 
 def flush(file: Path) -> None:

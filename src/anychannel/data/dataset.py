@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.planes import Images, Planes
 from anychannel.data.problems import DataError
+
+if TYPE_CHECKING:
+    from anychannel.data.stream import Stream
 
 SPLITS = ("train", "val", "test")
 
@@ -32,7 +36,7 @@ class Split:
 
     images: Images
     labels: np.ndarray
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     present: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +73,22 @@ class Split:
             return {tuple(range(self.images.shape[1])): np.arange(len(self))}
         return group_rows(self.present)
 
+    def count_patterns(self) -> dict[Subset, int]:
+        """How many images have which channels."""
+        return {pattern: len(rows) for pattern, rows in self.patterns().items()}
+
+    def find_lacking(self) -> tuple[int, str]:
+        """How many images lack channels, and the path of the first, "" where none does."""
+        rows = [] if self.present is None else np.flatnonzero(~self.present.all(axis=1)).tolist()
+        return len(rows), self.paths[rows[0]] if rows else ""
+
+    def select(self, positions: Subset) -> Split:
+        """Only these channels, in this order, of the images that have all of them; no pixel is copied."""
+        if self.present is None:
+            return replace(self, images=Planes(self.images, positions))
+        rows = self.rows_with(positions)
+        return Split(Planes(self.images, positions, rows), self.labels[rows], tuple(self.paths[r] for r in rows))
+
 
 @dataclass(frozen=True)
 class ImageDataset:
@@ -78,14 +98,15 @@ class ImageDataset:
         name: the folder's name, or the embedded data set's.
         channels: names in the images' channel order, with statistics over the training split.
         classes: names in the labels' order.
-        train, val, test: the splits; no image is in two of them.
+        train, val, test: the splits; no image is in two of them. Training images may be a ``Stream``, which is read
+            from shards and never held.
         fingerprint: hexadecimal digest of all pixels' sources, labels, names and settings: equal data, equal digest.
     """
 
     name: str
     channels: ChannelSet
     classes: tuple[str, ...]
-    train: Split
+    train: Split | Stream
     val: Split
     test: Split
     fingerprint: str
@@ -93,12 +114,17 @@ class ImageDataset:
     def count_patterns(self) -> dict[str, dict[str, int]]:
         """How many images of each split have which channels (``"R,G"``); empty where every image has all."""
         splits = dict(zip(SPLITS, (self.train, self.val, self.test), strict=True))
-        if all(split.present is None for split in splits.values()):
+        if not any(split.find_lacking()[0] for split in splits.values()):
             return {}
         return {
-            name: {self.channels.key(pattern): len(rows) for pattern, rows in split.patterns().items()}
+            name: {self.channels.key(pattern): count for pattern, count in split.count_patterns().items()}
             for name, split in splits.items()
         }
+
+    @property
+    def image_size(self) -> int:
+        """Width of the images in pixels."""
+        return int(self.val.images.shape[-1])
 
     def select(self, channels: str | Sequence[str]) -> ImageDataset:
         """The same images with only some of their channels, in the order named, as a network dedicated to them sees.
@@ -113,23 +139,16 @@ class ImageDataset:
         positions = self.channels.positions(channels)
         chosen = self.channels.select(channels)
 
-        def view(split: Split) -> Split:
-            if split.present is None:
-                return replace(split, images=Planes(split.images, positions))
-            rows = split.rows_with(positions)
-            if not len(rows):
-                raise DataError(
-                    f"an image of each split has to have all of {', '.join(chosen.names)}, but one split of "
-                    f"{self.name} has none; name fewer channels"
-                )
-            return Split(Planes(split.images, positions, rows), split.labels[rows], tuple(split.paths[r] for r in rows))
-
+        views = {name: getattr(self, name).select(positions) for name in SPLITS}
+        if not all(map(len, views.values())):
+            raise DataError(
+                f"an image of each split has to have all of {', '.join(chosen.names)}, but one split of "
+                f"{self.name} has none; name fewer channels"
+            )
         return replace(
             self,
             channels=chosen,
-            train=view(self.train),
-            val=view(self.val),
-            test=view(self.test),
+            **views,
             fingerprint=f"{self.fingerprint}:{','.join(chosen.names)}",
         )
 

@@ -21,7 +21,7 @@ from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.band_names import check_names
 from anychannel.data.content import Content, read_content
 from anychannel.data.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
-from anychannel.data.numpy_files import NPY_SIGNATURE, decode_npy
+from anychannel.data.numpy_files import NPY_SIGNATURE, decode_array, decode_npy
 from anychannel.data.ome import decode_ome_zarr
 from anychannel.data.orientation import ORIENTATION_TAG, orient
 from anychannel.data.problems import DataError, ImageError
@@ -88,8 +88,8 @@ class ReadSettings:
         return nodata | ({"scaled": True} if self.scaled else {})
 
 
-def decode(data: Content, settings: ReadSettings) -> Decoded:
-    """Decode a file's bytes and check what is in it.
+def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
+    """Decode a file's bytes, or take an array as it is, and check what is in it.
 
     Raises:
         ImageError: the bytes cannot be decoded, or not without a conversion; the number of channels is not the one
@@ -97,7 +97,7 @@ def decode(data: Content, settings: ReadSettings) -> Decoded:
             changes them.
         MissingExtraError: a package that reads this format is not installed.
     """
-    if not data:
+    if not isinstance(data, np.ndarray) and not data:
         raise ImageError("the file is empty (zero bytes)", "replace or remove it")
     found = find_pixels(data, settings)
     pixels, names = found.pixels, settings.channels
@@ -116,17 +116,19 @@ def decode(data: Content, settings: ReadSettings) -> Decoded:
     return replace(found, pixels=pixels)
 
 
-def find_pixels(data: Content, settings: ReadSettings) -> Decoded:
+def find_pixels(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
     """Hand the content to the decoder for its format.
 
     Raises:
         ImageError: it cannot be decoded, or not without a conversion.
     """
+    expected = None if settings.channels is None else len(settings.channels)
+    if isinstance(data, np.ndarray):
+        return decode_array(data, expected, settings.layout)
     if not isinstance(data, bytes):
         return decode_ome_zarr(data)
     if data[:8] == PNG_SIGNATURE and PNG_END not in data:
         raise damaged("its end is missing")
-    expected = None if settings.channels is None else len(settings.channels)
     if data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE:
         return decode_npy(data, expected, settings.layout)
     if data[:4] in TIFF_SIGNATURES:
@@ -198,7 +200,7 @@ def unreadable(error: Exception) -> ImageError:
     return damaged("not an image in a known format" if "cannot identify image file" in reason else reason)
 
 
-def read(data: Content, settings: ReadSettings) -> Decoded:
+def read(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
     """Decode and bring to size: pixels (C, H, W), contiguous.
 
     Raises:

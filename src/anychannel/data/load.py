@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data.assemble import assemble
-from anychannel.data.band_names import telling
 from anychannel.data.bands import DEFAULT_BANDS, hide_channels, make_bands, parse_count
 from anychannel.data.build import decode_all
 from anychannel.data.cache import make_key, memory_path, open_or_build, resolve_cache_dir
@@ -25,13 +26,16 @@ from anychannel.data.listing import (
     select_classes,
     warn_of_absent_classes,
 )
+from anychannel.data.load_stream import Request, load_wds
+from anychannel.data.naming import RGB, own_names
 from anychannel.data.partial import describe_planes, find_present, resolve, tell_channels
 from anychannel.data.problems import DataError, ImageError, Problems
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.sources import find_folder, find_form, split_name
 from anychannel.data.statistics import Statistics, measure
 
-RGB = ChannelSet(("R", "G", "B"))
+SHARDED: dict[str, Callable[..., ImageDataset]] = {"wds": load_wds}
+"""Sources that are named by a word before a colon, and take options of their own."""
 
 
 def load_dataset(
@@ -50,6 +54,7 @@ def load_dataset(
     scaled: bool = False,
     check_names: bool = True,
     partial: float = 0.0,
+    **options: Any,
 ) -> ImageDataset:
     """Load a data set. Files are decoded once, into a cache on disk; later loads open it.
 
@@ -57,7 +62,7 @@ def load_dataset(
 
     Args:
         source: a folder (with list files, or one folder a class), or a name in ``list_datasets()``, as ``bands:8``;
-            a folder of that name is ``./bands``.
+            a folder of that name is ``./bands``; or what ``SHARDED`` names, as ``wds:train-{000..009}.tar``.
         channels: names of the files' channels in the files' order, or a sensor (see ``as_channel_set``). None takes
             the folder's ``channels.txt``, else the files' own names, else R, G, B for 8-bit RGB files.
         size: side of the square to which images are resized and cropped; None keeps the files' size, one for all.
@@ -73,6 +78,7 @@ def load_dataset(
         scaled: turn stored into physical values (float32) by the scale and offset that the files declare.
         check_names: refuse files whose own names of their channels contradict the names given.
         partial: for embedded data: share of the images that lack channels, in [0, 1]; see ``hide_channels``.
+        options: of the source, where it is named by a word and a colon: see ``load_wds`` for ``wds:``.
 
     Raises:
         DataError: the folder cannot be read as a data set, or lists every file that cannot be used, with the fix.
@@ -84,6 +90,18 @@ def load_dataset(
             an image, over the training split.
     """
     settings = ReadSettings(None, size, layout, nodata, scaled, check_names)
+    scheme, _, rest = source.partition(":") if isinstance(source, str) else ("", "", "")
+    if scheme in SHARDED:
+        check_options(SHARDED[scheme], scheme, options)
+        if form is not None or partial:
+            raise ValueError(f"form and partial say nothing of {source!r}; leave them out")
+        request = Request(channels, classes, cache_dir, seed, progress, verify, settings)
+        return SHARDED[scheme](rest, request, **options)
+    if options:
+        raise TypeError(
+            f"{', '.join(options)} {'is' if len(options) == 1 else 'are'} no option of load_dataset, or only of "
+            f"{' and '.join(f'{name}:...' for name in SHARDED)}"
+        )
     name = split_name(source) if isinstance(source, str) else None
     if name is not None:
         if form is not None or settings != ReadSettings(size=size):
@@ -136,6 +154,18 @@ def load_dataset(
     return assemble(root.name, named, listing.classes, splits, cached.statistics, key)
 
 
+def check_options(load: Callable[..., ImageDataset], scheme: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a source does not have.
+
+    Raises:
+        TypeError: lists those that it has.
+    """
+    valid = [name for name, given in signature(load).parameters.items() if given.kind is given.KEYWORD_ONLY]
+    for name in options:
+        if name not in valid:
+            raise TypeError(f"unknown option {name!r} of {scheme}:...; its options are {', '.join(valid)}")
+
+
 def load_bands(
     argument: str | None,
     *,
@@ -171,7 +201,9 @@ def load_bands(
         if present is not None:
             images = np.where(present[:, :, None, None], images, 0).astype(images.dtype)
         images.flags.writeable = False
-        splits[split] = Split(images, label_of[whole.labels[rows]], tuple(whole.paths[row] for row in rows), present)
+        splits[split] = Split(
+            images, label_of[whole.labels[rows]], tuple(whole.paths[row] for row in rows.tolist()), present
+        )
     pixels = hashlib.blake2b(digest_size=16)
     for split in SPLITS:
         pixels.update(np.ascontiguousarray(splits[split].images).data)
@@ -209,14 +241,5 @@ def name_channels(
             found = decode(listing.read(entry), settings)
         except (ImageError, OSError):
             continue
-        own = [name for name in telling(found.names) if name]
-        if len(own) == len(found.pixels):
-            return ChannelSet(tuple(own))
-        if found.meaning == "RGB" and found.pixels.dtype == np.uint8:
-            return RGB
-        raise DataError(
-            f"nothing names the channels of {listing.root}; {entry.path} has {len(found.pixels)} of "
-            f"{found.pixels.dtype.name}{found.meaning and f' ({found.meaning})'}. Give channels='first,second,...' in "
-            "the files' order, or write the names to channels.txt, one a line"
-        )
+        return own_names(found, str(listing.root), entry.path)
     return RGB

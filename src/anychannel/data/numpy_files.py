@@ -1,4 +1,4 @@
-"""NumPy arrays in files: ``.npy``, (H, W), (C, H, W) or (H, W, C)."""
+"""NumPy arrays, alone or in ``.npy`` files: (H, W), (C, H, W) or (H, W, C)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NPY_SIGNATURE = b"\x93NUMPY"
 
 
 def decode_npy(data: bytes, expected: int | None, layout: str | None) -> Decoded:
-    """Decode an array; which axis holds the channels is told by their number, else by ``layout``, never guessed.
+    """Decode a file's array; see ``decode_array``.
 
     Raises:
         ImageError: it is damaged, holds objects, or its channel axis cannot be told.
@@ -27,6 +27,15 @@ def decode_npy(data: bytes, expected: int | None, layout: str | None) -> Decoded
         raise ImageError(
             f"it is truncated or damaged ({str(error).splitlines()[0]})", "replace or remove it"
         ) from error
+    return decode_array(pixels, expected, layout)
+
+
+def decode_array(pixels: np.ndarray, expected: int | None, layout: str | None) -> Decoded:
+    """Channels first; which axis holds them is told by their number, else by ``layout``, never guessed.
+
+    Raises:
+        ImageError: the channel axis cannot be told.
+    """
     if pixels.ndim < 2:
         raise ImageError(f"it is an array of shape {pixels.shape}", "save (C, H, W) or (H, W)")
     return Decoded(channels_first(pixels, "Q" * pixels.ndim, expected, layout))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,11 @@ def measure(images: Images, present: np.ndarray | None = None) -> Statistics:
     channels = images.shape[1]
     whole = {tuple(range(channels)): np.arange(len(images))}
     groups = whole if present is None else group_rows(present)
-    found = {pattern: sum_moments(images, pattern, rows) for pattern, rows in groups.items()}
+    return combine({pattern: sum_moments(images, pattern, rows) for pattern, rows in groups.items()}, channels)
+
+
+def combine(found: Mapping[Subset, Moments], channels: int) -> Statistics:
+    """Statistics of ``channels`` channels from the moments of images that have the same of them; see ``measure``."""
     covariance, correlation = np.zeros((channels, channels)), np.eye(channels)
     mean, apart = np.zeros(channels), []
     for i in range(channels):
@@ -89,20 +93,67 @@ def sum_moments(images: Images, pattern: Subset, rows: np.ndarray) -> Moments:
 
     Blocks are centred before they are summed and merged, so that 16-bit values far from zero lose no precision.
     """
-    step = max(1, BLOCK_VALUES // int(np.prod(images.shape[1:])))
+    step = block_size(images.shape[1:])
     whole = len(rows) == len(images) and len(pattern) == images.shape[1]
-    blocks = []
+    blocks: list[Moments] = []
     for start in range(0, len(rows), step):
         chosen = slice(start, start + step) if whole else rows[start : start + step]
         pixels = np.asarray(images[chosen])
         planes = pixels if whole else pixels[:, list(pattern)]
-        values = np.moveaxis(planes, 1, 0).reshape(len(pattern), -1).astype(np.float64)
-        mean = values.mean(axis=1)
-        values -= mean[:, None]
-        blocks.append(Moments(values.shape[1], mean, values @ values.T))
-        blocks = [merge(blocks)]
+        blocks = [merge([*blocks, moments_of(planes)])]
     width = len(pattern)
     return blocks[0] if blocks else Moments(0, np.zeros(width), np.zeros((width, width)))
+
+
+def block_size(shape: Sequence[int]) -> int:
+    """Images (C, H, W) taken into memory at a time."""
+    return max(1, BLOCK_VALUES // int(np.prod(shape)))
+
+
+def moments_of(planes: np.ndarray) -> Moments:
+    """Moments of images (n, k, H, W) that are in memory."""
+    values = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).astype(np.float64)
+    mean = values.mean(axis=1)
+    values -= mean[:, None]
+    return Moments(values.shape[1], mean, values @ values.T)
+
+
+class RunningMoments:
+    """Moments of images that arrive one by one: bitwise those that ``measure`` takes of them in that order.
+
+    Args:
+        shape: (C, H, W) of each image.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.channels = shape[0]
+        self.step = block_size(shape)
+        self.waiting: dict[Subset, list[np.ndarray]] = {}
+        self.found: dict[Subset, Moments] = {}
+
+    def add(self, planes: np.ndarray, pattern: Subset) -> None:
+        """Count an image in: (k, H, W), its planes of the k channels of ``pattern``."""
+        block = self.waiting.setdefault(pattern, [])
+        block.append(planes)
+        if len(block) == self.step:
+            self.close_block(pattern)
+
+    def close_block(self, pattern: Subset) -> None:
+        """Turn the images that wait into moments."""
+        block = self.waiting.pop(pattern)
+        before = [self.found[pattern]] if pattern in self.found else []
+        self.found[pattern] = merge([*before, moments_of(np.stack(block))])
+
+    def statistics(self) -> Statistics:
+        """Of all images so far, of which there has to be one."""
+        for pattern in list(self.waiting):
+            self.close_block(pattern)
+        return combine({pattern: self.found[pattern] for pattern in sorted(self.found, key=rank)}, self.channels)
+
+
+def rank(pattern: Subset) -> tuple[int, Subset]:
+    """Sorts patterns as ``group_rows`` does: most channels first, then in the channels' order."""
+    return -len(pattern), pattern
 
 
 def pick(moments: Moments, pattern: Subset, pair: tuple[int, int]) -> Moments:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from anychannel.channels import ChannelError, ChannelSet, Subset
-from anychannel.data import SPLITS, ImageDataset, Split, iterate_batches
+from anychannel.data import SPLITS, ImageDataset, Split, Stream, iterate_batches
 from anychannel.evaluation.borrow import borrowed
 from anychannel.evaluation.metrics import compute_metrics
 from anychannel.evaluation.result import Evaluation
@@ -128,7 +128,7 @@ def evaluate(
         subsets={held.key(subset): score(subset) for subset in chosen},
         sampled=sampled,
         note=" ".join(filter(None, [note, describe_present(present, [held.key(s) for s in chosen if s not in shown])])),
-        paths=images.paths,
+        paths=tuple(images.paths),
         labels=np.asarray(images.labels),
         probabilities=probabilities,
         present=spread(present, list(planes), len(model.channels)),
@@ -172,6 +172,8 @@ def match(
         ChannelError, ValueError: see ``evaluate``.
     """
     known = model.channels
+    if isinstance(getattr(data, split, data), Stream):
+        raise ValueError("the training images are read from shards as training goes on; evaluate val or test")
     if isinstance(data, ImageDataset):
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; a data set has {', '.join(SPLITS)}")

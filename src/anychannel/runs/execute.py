@@ -221,7 +221,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "num_val": len(dataset.val),
         "num_test": len(dataset.test),
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
-        "image_size": int(dataset.train.images.shape[-1]),
+        "image_size": dataset.image_size,
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "epochs_planned": training.epochs,
         "batch_size": training.batch_size,
@@ -335,7 +335,7 @@ def measure_cost(config: RunConfig, home: Path, dataset: ImageDataset) -> dict[s
     return profile(
         load_model(home),
         batch_size=config.training.batch_size,
-        image_size=int(dataset.train.images.shape[-1]),
+        image_size=dataset.image_size,
         device=config.training.device,
     )
 

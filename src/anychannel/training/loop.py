@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from anychannel.channels import Subset
-from anychannel.data import Split, augment, iterate_batches
+from anychannel.data import Split, Stream, augment
 from anychannel.models.classifier import Classifier
 from anychannel.models.saving import BEST, save_model, save_weights
 from anychannel.placement import place
@@ -34,10 +34,11 @@ from anychannel.samplers import Part, create_sampler
 from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
 from anychannel.training.distillation import own_teacher_rows, training_loss
 from anychannel.training.early_stopping import EarlyStopping
+from anychannel.training.feed import feed
 from anychannel.training.joint_norms import joint_norms
 from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
 from anychannel.training.patterns import Step, check_patterns, plan_step
-from anychannel.training.randomness import epoch_order, seeded, step_generator
+from anychannel.training.randomness import seeded, step_generator
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.validation import COUNTED, count_answers, mean_figures, validate
 
@@ -60,7 +61,7 @@ class FitResult:
 
 def fit(
     model: Classifier,
-    train: Split,
+    train: Split | Stream,
     val: Split,
     settings: TrainingSettings | None = None,
     *,
@@ -74,9 +75,10 @@ def fit(
 
     Args:
         model: trained in place, in the channels that its ``ChannelSet`` names.
-        train, val: images in the model's channels and order. An image that lacks channels shows those that the sampler
-            says and it has, or else all that it has. Validation shows each image's own channels and, where the sampler
-            shows subsets, every image once more with channels missing.
+        train, val: images in the model's channels and order; training images may be read from shards (``Stream``). An
+            image that lacks channels shows those that the sampler says and it has, or else all that it has. Validation
+            shows each image's own channels and, where the sampler shows subsets, every image once more with channels
+            missing.
         settings: see ``TrainingSettings``.
         teacher: a trained network with the same channels and classes, whose answers to all channels are learned with
             weight ``distill``; None learns from the network's own answers to images that a step shows in full.
@@ -163,12 +165,11 @@ def fit(
             if stopping.should_stop:
                 break
             epoch_start = last_checkpoint = time.monotonic()
-            order = epoch_order(options.seed, epoch, len(train))[: steps * batch_size].reshape(steps, batch_size)
-            mine = order[first_step:, own.rows(batch_size)]
-            batches = iterate_batches(train, mine.shape[1], order=mine.reshape(-1))
-            for step, (images, labels) in enumerate(batches, start=first_step):
+            batches = feed(
+                train, seed=options.seed, epoch=epoch, batch_size=batch_size, share=own, first_step=first_step
+            )
+            for step, (images, labels, present, places) in enumerate(batches, start=first_step):
                 generator = step_generator(options.seed, epoch, step)
-                present = None if train.present is None else train.present[order[step]]
                 plan = plan_step(sampler(batch_size, generator), present, own)
                 targets = labels[plan.images].to(device)
                 changed = augment(
@@ -198,9 +199,8 @@ def fit(
                 )
                 counted = add_up(count_answers(loss, logits, targets)).tolist()
                 if not math.isfinite(counted[0]):
-                    paths = [train.paths[i] for i in order[step]]
                     average = counted[0] / counted[2]
-                    raise TrainingError(describe_failure(average, epoch, step, plan.parts, model, paths))
+                    raise TrainingError(describe_failure(average, epoch, step, plan.parts, model, places))
                 # gradients are averaged over processes: this makes it the mean over all processes' images
                 accelerator.backward(loss * (own.count * len(targets) / counted[2]))
                 if options.clip_norm is not None:
@@ -294,7 +294,9 @@ def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
-def describe_failure(loss: float, epoch: int, step: int, parts: list[Part], model: Classifier, paths: list[str]) -> str:
+def describe_failure(
+    loss: float, epoch: int, step: int, parts: list[Part], model: Classifier, paths: Sequence[str]
+) -> str:
     """What to print when the loss is not a number any more."""
     subsets = sorted({model.channels.key(part.subset) for part in parts})
     listed = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from anychannel.channels import Subset
-from anychannel.data import Split
+from anychannel.data import Split, Stream
 from anychannel.data.dataset import group_rows
 from anychannel.models.classifier import Classifier
 from anychannel.processes import Share
@@ -95,7 +95,7 @@ def group_by_shown(parts: Sequence[Part], present: np.ndarray) -> dict[Subset, n
     return {subset: np.concatenate(pieces) for subset, pieces in groups.items()}
 
 
-def check_patterns(model: Classifier, *splits: Split) -> None:
+def check_patterns(model: Classifier, *splits: Split | Stream) -> None:
     """Refuse images that lack channels for a stem that knows one channel set.
 
     Raises:
@@ -104,9 +104,8 @@ def check_patterns(model: Classifier, *splits: Split) -> None:
     if not isinstance(model.stem, MaskedStem):
         return
     for split in splits:
-        if split.present is not None:
-            lacking = int((~split.present.all(axis=1)).sum())
-            first = split.paths[int(np.flatnonzero(~split.present.all(axis=1))[0])]
+        lacking, first = split.find_lacking()
+        if lacking:
             raise ValueError(
                 f"{lacking:,} of {len(split):,} images lack channels (the first is {first}), but the stem "
                 "MaskedStem knows one channel set; choose a stem that takes subsets, or train on "

@@ -1,0 +1,281 @@
+"""One pass over shards before training: what is in them, and whether all of it can be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anychannel.channels import Subset
+from anychannel.data.build import Template, note_scalings
+from anychannel.data.cache import check_space
+from anychannel.data.labels import Labels
+from anychannel.data.problems import ImageError, Problems
+from anychannel.data.samples import Image, Reader, Sample
+from anychannel.data.shards import ShardError, Shards
+from anychannel.data.statistics import RunningMoments, Statistics
+from anychannel.data.tiff import quiet
+from anychannel.data.workers import count_workers, map_ahead
+from anychannel.progress import Advance, progress_bar
+
+IN_FLIGHT = 32
+"""Samples that are decoded at a time."""
+
+
+@dataclass
+class Survey:
+    """Reads samples one after the other and notes what is wrong with them.
+
+    Args:
+        reader: turns samples into images.
+        labels: what labels there are, and which of them are asked for.
+        problems: gets shards and samples that cannot be used.
+        progress: show a bar on standard error.
+    """
+
+    reader: Reader
+    labels: Labels
+    problems: Problems
+    progress: bool = False
+    template: Template | None = None
+
+    def samples(self, shards: Shards, which: Iterable[int], most: int | None = None) -> Iterator[tuple[int, Sample]]:
+        """The samples of the classes asked for, with their shards' numbers; shards that end early are noted.
+
+        Args:
+            shards, which: these of the shards.
+            most: samples taken of each; None takes all.
+        """
+        for shard in which:
+            samples = shards.read(shard)
+            try:
+                for sample in islice(filter(self.is_wanted, samples), most):
+                    yield shard, sample
+            except ShardError as error:
+                self.problems.add(error.place, error.error.what, error.error.fix)
+            finally:
+                samples.close()  # type: ignore[attr-defined]  # a generator, which holds a file
+
+    def is_wanted(self, sample: Sample) -> bool:
+        """Whether a sample's class is asked for; one without a label is noted."""
+        try:
+            return self.labels.wants(self.reader.fields.find_label(sample))
+        except ImageError as error:
+            self.problems.add(sample.place, error.what, error.fix)
+            return False
+
+    def images(self, shards: Shards, samples: Iterable[tuple[int, Sample]], title: str) -> Iterator[Seen]:
+        """Decode samples, several at a time; those that cannot be used are noted and left out."""
+
+        def decode(item: tuple[int, Sample]) -> Seen | tuple[Sample, ImageError]:
+            shard, sample = item
+            try:
+                return Seen(shard, sample.place, self.reader.fields.find_label(sample), self.reader.read(sample))
+            except ImageError as error:
+                return sample, error
+
+        with (
+            progress_bar(title, len(shards.names), show=self.progress) as advance,
+            ThreadPoolExecutor(count_workers()) as pool,
+            quiet(),
+        ):
+            for found in map_ahead(pool, decode, counted(samples, advance), IN_FLIGHT):
+                if isinstance(found, Seen):
+                    error = self.compare(found)
+                    if error is None:
+                        yield found
+                        continue
+                    self.problems.add(found.place, error.what, error.fix)
+                else:
+                    self.problems.add(found[0].place, found[1].what, found[1].fix)
+
+    def compare(self, seen: Seen) -> ImageError | None:
+        """What sets an image apart from the first one, which all have to be like."""
+        image, positions = seen.image
+        if self.template is None:
+            self.template = Template(image.pixels.shape[1:], image.pixels.dtype, seen.place, {})
+        note_scalings(self.template.scalings, seen.place, image, positions)
+        try:
+            self.template.check(image, positions, scaled=self.reader.settings.scaled)
+        except ImageError as error:
+            return error
+        return None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A decoded sample: its shard's number, where it lies, its label as written, and its image."""
+
+    shard: int
+    place: str
+    label: int | str
+    image: Image
+
+    def digest(self, channels: int) -> int:
+        """64 bits that stand for the pixels and for what their planes are."""
+        planes = np.ascontiguousarray(self.image.found.pixels)
+        key = b"" if self.image.positions == tuple(range(channels)) else bytes(self.image.positions)[:64]
+        return int.from_bytes(hashlib.blake2b(planes.data, digest_size=8, key=key).digest(), "little")
+
+
+def counted(samples: Iterable[tuple[int, Sample]], advance: Advance) -> Iterator[tuple[int, Sample]]:
+    """The same samples; each new shard moves the bar."""
+    before = None
+    for shard, sample in samples:
+        if shard != before:
+            advance()
+            before = shard
+        yield shard, sample
+
+
+@dataclass
+class Tally:
+    """What a pass over a split found.
+
+    Args:
+        shards: how many there are.
+        patterns: for each, how many images have which channels.
+        lacking: an image that lacks channels, "" where none does.
+        digests: of the images, in the order read.
+    """
+
+    shards: int
+    patterns: list[Counter[Subset]] = field(init=False)
+    lacking: str = ""
+    digests: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.patterns = [Counter() for _ in range(self.shards)]
+
+    def count(self, shard: int, pattern: Subset, place: str, channels: int) -> None:
+        """Count an image in."""
+        held = tuple(sorted(pattern))
+        self.patterns[shard][held] += 1
+        if len(held) < channels and not self.lacking:
+            self.lacking = place
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: the patterns that there are, and for each shard how many images have which of them."""
+        known = sorted({pattern for shard in self.patterns for pattern in shard})
+        rows = [[shard[pattern] for pattern in known] for shard in self.patterns]
+        return {"patterns": [list(pattern) for pattern in known], "images": rows, "lacking": self.lacking}
+
+
+def survey_all(survey: Survey, shards: Shards) -> tuple[Tally, Statistics | None]:
+    """Decode every image of a split: counts, and statistics bitwise as ``measure`` takes them in this order."""
+    count = len(survey.reader.channels)
+    tally, moments = Tally(len(shards.names)), None
+    for seen in survey.images(shards, survey.samples(shards, range(len(shards.names))), "measuring"):
+        pixels, positions = seen.image.found.pixels, seen.image.positions
+        if moments is None:
+            moments = RunningMoments((count, *pixels.shape[1:]))
+        tally.count(seen.shard, positions, seen.place, count)
+        tally.digests.append(seen.digest(count))
+        ascending = tuple(sorted(positions))
+        moments.add(pixels if ascending == positions else pixels[np.argsort(positions)], ascending)
+    return tally, None if moments is None else moments.statistics()
+
+
+def count_all(survey: Survey, shards: Shards) -> Tally:
+    """Count a split's images; nothing is decoded."""
+    tally = Tally(len(shards.names))
+    with progress_bar("counting", len(shards.names), show=survey.progress) as advance:
+        for shard, sample in counted(survey.samples(shards, range(len(shards.names))), advance):
+            try:
+                tally.count(shard, survey.reader.positions(sample), sample.place, len(survey.reader.channels))
+            except ImageError as error:
+                survey.problems.add(sample.place, error.what, error.fix)
+    return tally
+
+
+def survey_some(survey: Survey, shards: Shards, images: int, seed: int, most_shards: int = 16) -> Statistics | None:
+    """Statistics of ``images`` images: the first ones of up to ``most_shards`` shards drawn by the seed."""
+    rng = np.random.default_rng([seed, 3])
+    which = np.sort(rng.permutation(len(shards.names))[:most_shards]).tolist()
+    moments = None
+    samples = survey.samples(shards, which, -(-images // len(which)))
+    for seen in islice(survey.images(shards, samples, "measuring"), images):
+        pixels, positions = seen.image.found.pixels, seen.image.positions
+        if moments is None:
+            moments = RunningMoments((len(survey.reader.channels), *pixels.shape[1:]))
+        moments.add(pixels[np.argsort(positions)], tuple(sorted(positions)))
+    return None if moments is None else moments.statistics()
+
+
+def keep_all(survey: Survey, shards: Shards, file: Path) -> tuple[dict[str, list[Any]], list[int]]:
+    """Decode a split into a ``.npy`` file, for validation and test.
+
+    Returns:
+        Labels as written, places and channels of the images in their order; and their digests.
+    """
+    count = len(survey.reader.channels)
+    kept: dict[str, list[Any]] = {"labels": [], "places": [], "positions": []}
+    digests: list[int] = []
+    with GrowingArray(file) as array:
+        for seen in survey.images(shards, survey.samples(shards, range(len(shards.names))), f"decoding {file.stem}"):
+            array.append(seen.image.spread(count))
+            digests.append(seen.digest(count))
+            kept["labels"].append(seen.label)
+            kept["places"].append(seen.place)
+            kept["positions"].append(sorted(seen.image.positions))
+    return kept, digests
+
+
+class GrowingArray:
+    """A ``.npy`` file to which images are appended; its header, which NumPy pads for this, is written at the end.
+
+    Args:
+        file: to write.
+        empty: shape of an image and type, for a file that gets none.
+    """
+
+    def __init__(self, file: Path, empty: tuple[Sequence[int], np.dtype[Any]] | None = None) -> None:
+        self.file = file
+        self.like = empty
+        self.count = 0
+
+    def __enter__(self) -> GrowingArray:
+        self.handle = self.file.open("wb+")
+        if self.like is not None:
+            self.write_header()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.like is not None:
+            self.handle.seek(0)
+            self.write_header()
+        self.handle.close()
+
+    def write_header(self) -> None:
+        """Say how many images there are, of which shape and type."""
+        shape, dtype = self.like or ((), np.dtype(np.uint8))
+        description = np.lib.format.dtype_to_descr(dtype)
+        header = {"descr": description, "fortran_order": False, "shape": (self.count, *shape)}
+        np.lib.format.write_array_header_2_0(self.handle, header)
+
+    def append(self, image: np.ndarray) -> None:
+        """Write an image (C, H, W), like all before."""
+        if self.like is None:
+            self.like = image.shape, image.dtype
+            self.write_header()
+        if self.count % 1024 == 0:
+            check_space(self.file.parent, 1024 * image.nbytes)
+        self.handle.write(np.ascontiguousarray(image).data)
+        self.count += 1
+
+
+def find_leaks(
+    known: Sequence[int], split: str, places: Sequence[str], digests: Sequence[int], problems: Problems
+) -> None:
+    """Note images of a split that are also among those with the digests ``known``, of splits before it."""
+    leaked = np.isin(np.array(digests, np.uint64), np.array(known, np.uint64))
+    for row in np.flatnonzero(leaked).tolist():
+        what = f"its image is in two splits (leakage): {split}, and one before it"
+        problems.add(places[row], what, "keep one of them")

@@ -1,0 +1,378 @@
+"""Training images from real shards, against the same images in memory."""
+
+from __future__ import annotations
+
+import gzip
+import weakref
+
+import numpy as np
+import pytest
+
+import anychannel as ac
+from anychannel.data import DataError, Stream
+from anychannel.data.samples import Image
+from anychannel.processes import Share
+from tests.data.shard_files import encode, quadrants, write_shard, write_shards
+
+SIZES = {"train": [9, 14, 3, 11], "val": [5], "test": [4, 4]}
+WHOLE = Share()
+
+
+@pytest.fixture
+def shards(tmp_path):
+    root = tmp_path / "shards"
+    return root, write_shards(root, SIZES)
+
+
+def keys(batch):
+    return [place.rpartition(": ")[2] for place in batch.places]
+
+
+def epoch_keys(stream, *, epoch=0, batch_size=8, share=WHOLE, first_step=0, seed=0):
+    """Keys of each step's images."""
+    found = stream.batches(seed=seed, epoch=epoch, batch_size=batch_size, share=share, first_step=first_step)
+    return [keys(batch) for batch in found]
+
+
+@pytest.mark.parametrize("kind", ["png", "npy", "tif"])
+def test_every_format_gives_the_images_their_labels_and_statistics(kind, tmp_path):
+    made = write_shards(tmp_path / "shards", SIZES, kind)
+    data = ac.load_dataset(f"wds:{tmp_path / 'shards'}", channels="R,G,B")
+    images, labels = made["train"]
+    expected = ac.dataset_from_arrays(
+        np.concatenate([made[split][0] for split in SIZES]),
+        np.concatenate([made[split][1] for split in SIZES]),
+        channels="R,G,B",
+        splits=[split for split, counts in SIZES.items() for _ in range(sum(counts))],
+    )
+    assert data.channels == expected.channels
+    assert data.classes == expected.classes == ("0", "1", "2", "3")
+    for split in ("val", "test"):
+        np.testing.assert_array_equal(getattr(data, split).images, made[split][0])
+        np.testing.assert_array_equal(getattr(data, split).labels, made[split][1])
+    seen = set()
+    for batch in data.train.batches(seed=0, epoch=0, batch_size=5, share=WHOLE):
+        rows = [int(key.removeprefix("train")) for key in keys(batch)]
+        np.testing.assert_array_equal(batch.images, images[rows])
+        np.testing.assert_array_equal(batch.labels, labels[rows])
+        seen.update(rows)
+    assert len(seen) == 35  # 37 images fill seven batches of five
+
+
+def test_an_epoch_visits_each_image_once_in_an_order_of_its_own(shards):
+    stream = ac.load_dataset(f"wds:{shards[0]}").train
+    epochs = [[key for step in epoch_keys(stream, epoch=epoch, batch_size=1) for key in step] for epoch in range(3)]
+    assert all(sorted(found) == [f"train{i:04d}" for i in range(37)] for found in epochs)
+    assert len(set(map(tuple, epochs))) == 3
+    assert epochs[1] == [key for step in epoch_keys(stream, epoch=1, batch_size=1) for key in step]
+    assert epochs[1] != [key for step in epoch_keys(stream, epoch=1, batch_size=1, seed=1) for key in step]
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+@pytest.mark.parametrize("batch_size", [8, 7, 12])
+def test_processes_see_together_what_one_sees(processes, batch_size, shards):
+    stream = ac.load_dataset(f"wds:{shards[0]}", lanes=12).train
+    alone = epoch_keys(stream, batch_size=batch_size)
+    together = [[""] * batch_size for _ in alone]
+    for index in range(processes):
+        share = Share(index, processes)
+        found = epoch_keys(stream, batch_size=batch_size, share=share)
+        assert len(found) == len(alone)
+        for step, names in zip(together, found, strict=True):
+            for row, name in zip(share.rows(batch_size), names, strict=True):
+                step[row] = name
+    assert together == alone
+
+
+def test_steps_that_were_done_are_passed_over_without_decoding(shards, monkeypatch):
+    stream = ac.load_dataset(f"wds:{shards[0]}").train
+    whole, calls = epoch_keys(stream), []
+    original = Stream.show
+    monkeypatch.setattr(Stream, "show", lambda self, sample: calls.append(sample) or original(self, sample))
+    assert epoch_keys(stream, first_step=3) == whole[3:]
+    assert len(calls) == 8 * len(whole[3:])
+
+
+def test_only_a_few_batches_are_ever_decoded_at_a_time(tmp_path, monkeypatch):
+    write_shards(tmp_path / "shards", {"train": [100] * 4, "val": [5], "test": [5]})
+    stream = ac.load_dataset(f"wds:{tmp_path / 'shards'}", buffer=16).train
+    alive, most, decoded = 0, 0, 0
+    original = Image.spread
+
+    def forget():
+        nonlocal alive
+        alive -= 1
+
+    def spread(image, channels):
+        nonlocal alive, most, decoded
+        planes = original(image, channels)
+        alive, decoded = alive + 1, decoded + 1
+        most = max(most, alive)
+        weakref.finalize(planes, forget)
+        return planes
+
+    monkeypatch.setattr(Image, "spread", spread)
+    for batch in stream.batches(seed=0, epoch=0, batch_size=8, share=WHOLE):
+        assert len(batch.images) == 8
+    assert decoded == 400
+    assert most <= 4 * 8  # the batch trained on, two ahead, and one being put together
+
+
+def test_epochs_of_a_given_length_draw_from_shards_that_nobody_counted(shards):
+    data = ac.load_dataset(f"wds:{shards[0]}", epoch_images=100, lanes=2, class_names=list("abcd"))
+    assert len(data.train) == 100
+    assert data.classes == ("a", "b", "c", "d")
+    found = [key for step in epoch_keys(data.train, batch_size=10) for key in step]
+    assert len(found) == 100
+    assert set(found) == {f"train{i:04d}" for i in range(37)}
+    with pytest.raises(ValueError, match="were not counted; leave epoch_images out"):
+        data.train.counts()
+
+
+def test_statistics_may_rest_on_some_of_the_images(shards):
+    root, made = shards
+    whole = ac.load_dataset(f"wds:{root}")
+    some = ac.load_dataset(f"wds:{root}", statistics_images=8)
+    images = made["train"][0][[0, 1, 9, 10, 23, 24, 26, 27]].astype(float)  # the first two of each shard
+    assert some.channels.mean == pytest.approx(images.mean(axis=(0, 2, 3)))
+    assert some.channels.mean != whole.channels.mean
+    assert some.train.counts() == whole.train.counts() == SIZES["train"]
+
+
+def test_the_shards_are_counted_once(shards, monkeypatch):
+    first = ac.load_dataset(f"wds:{shards[0]}")
+    from anychannel.data import load_stream
+
+    monkeypatch.setattr(load_stream, "look", None)
+    again = ac.load_dataset(f"wds:{shards[0]}")
+    assert again.fingerprint == first.fingerprint
+    assert again.train.counts() == first.train.counts()
+    write_shards(shards[0], {"train": [9, 14, 3, 12]})
+    with pytest.raises(TypeError):
+        ac.load_dataset(f"wds:{shards[0]}")
+
+
+def test_shards_are_read_through_pipes_and_compressed(shards, tmp_path):
+    root, _ = shards
+    for path in sorted(root.glob("train*.tar")):
+        (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    options = {"val": f"pipe:cat {root}/val-000.tar", "test": f"{root}/test-{{000..001}}.tar"}
+    piped = ac.load_dataset(f"wds:pipe:cat {root}/train-{{000..003}}.tar", **options)
+    packed = ac.load_dataset(f"wds:{tmp_path}/train-*.tar.gz", **options)
+    plain = ac.load_dataset(f"wds:{root}")
+    assert epoch_keys(piped.train) == epoch_keys(packed.train) == epoch_keys(plain.train)
+    assert piped.channels == packed.channels == plain.channels
+
+
+def test_a_pipe_that_is_left_early_is_no_error(tmp_path):
+    images, labels = np.random.default_rng(0).integers(0, 255, (40, 3, 64, 64), dtype=np.uint8), np.arange(40) % 2
+    samples = {f"{i:03d}": {"npy": encode(images[i], "npy"), "cls": str(labels[i])} for i in range(40)}
+    write_shard(tmp_path / "train.tar", samples)
+    write_shards(tmp_path, {"val": [3], "test": [3]}, "npy")
+    local = {split: f"{tmp_path}/{split}-000.tar" for split in ("val", "test")}
+    options = local | {"size": 12, "channels": "R,G,B", "lanes": 4}
+    data = ac.load_dataset(f"wds:pipe:cat {tmp_path}/train.tar", **options)
+    assert sorted(key for step in epoch_keys(data.train) for key in step) == sorted(samples)
+
+
+def test_a_truncated_shard_is_named_before_training(shards):
+    path = shards[0] / "train-002.tar"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DataError, match=r"1 problem in the data at shards:\n  - .*train-002\.tar: its end is missing"):
+        ac.load_dataset(f"wds:{shards[0]}")
+
+
+def test_a_shard_that_ends_in_a_sample_is_named_with_the_last_good_one(shards):
+    packed = (shards[0] / "train-001.tar").read_bytes()
+    (shards[0] / "train-001.tar").unlink()
+    (shards[0] / "train-001.tar.gz").write_bytes(gzip.compress(packed)[:1500])
+    with pytest.raises(DataError, match=r"train-001\.tar\.gz: it cannot be read after sample train\d+ \(.*replace the"):
+        ac.load_dataset(f"wds:{shards[0]}")
+
+
+def test_a_shard_that_breaks_during_training_is_named(shards):
+    stream = ac.load_dataset(f"wds:{shards[0]}").train
+    path = shards[0] / "train-001.tar"
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(DataError, match=r"train-001\.tar: its end is missing"):
+        epoch_keys(stream)
+
+
+def test_a_shard_that_lost_images_since_it_was_counted_is_named(shards):
+    stream = ac.load_dataset(f"wds:{shards[0]}").train
+    write_shard(shards[0] / "train-001.tar", {})
+    with pytest.raises(DataError, match=r"train-001\.tar: it holds fewer images than when it was counted; load"):
+        epoch_keys(stream)
+
+
+def test_all_samples_that_cannot_be_used_are_named_together(shards):
+    images, _ = quadrants(8, 9)
+    good = {"png": encode(images[0]), "cls": "0"}
+    write_shard(
+        shards[0] / "train-009.tar",
+        {
+            "damaged": good | {"png": good["png"][:60]},
+            "grey": good | {"png": encode(images[1][:1])},
+            "large": good | {"png": encode(np.pad(images[2], ((0, 0), (0, 2), (0, 2))))},
+            "deep": {"npy": encode(images[3].astype(np.uint16), "npy"), "cls": "1"},
+            "unlabelled": {"png": encode(images[4])},
+            "two": good | {"tif": encode(images[5], "tif")},
+            "none": {"txt": "hello", "cls": "1"},
+        },
+    )
+    with pytest.raises(DataError) as caught:
+        ac.load_dataset(f"wds:{shards[0]}")
+    message = str(caught.value)
+    assert message.startswith("7 problems in the data at shards:")
+    for key, reason in {
+        "damaged": "its end is missing",
+        "grey": "it has 1 channel (greyscale), but 3 expected (R, G, B)",
+        "large": "it is 14 x 14 pixels, but",
+        "deep": "it holds uint16 values, but",
+        "unlabelled": "it has no field 'cls', only png",
+        "two": "it has several fields that may be its image (png, tif)",
+        "none": "it has no field that is an image; its fields are cls, txt",
+    }.items():
+        assert f"train-009.tar: {key}: " in message
+        assert reason in message
+
+
+def test_files_that_name_their_bands_otherwise_are_refused(tmp_path):
+    import tifffile
+
+    from tests.data.shard_files import BytesIO
+
+    def ome(image, names):
+        buffer = BytesIO()
+        tifffile.imwrite(buffer, image, ome=True, photometric="minisblack", metadata={"axes": "CYX", "Channel": names})
+        return buffer.getvalue()
+
+    images, _ = quadrants(18, 0)
+    for split, start in (("train", 0), ("val", 6), ("test", 12)):
+        rows = range(start, start + 6)
+        samples = {f"{i}": {"tif": ome(images[i], {"Name": ["R", "G", "B"]}), "cls": str(i % 2)} for i in rows}
+        write_shard(tmp_path / f"{split}-0.tar", samples)
+    assert ac.load_dataset(f"wds:{tmp_path}").channels.names == ("R", "G", "B")
+    with pytest.raises(DataError, match=r"train-0\.tar: 0: its channels are in another order: the file says R, G, B"):
+        ac.load_dataset(f"wds:{tmp_path}", channels="B,G,R")
+
+
+def test_an_image_in_two_splits_is_named(shards):
+    images, labels = shards[1]["train"]
+    write_shard(shards[0] / "val-001.tar", {"copy": {"png": encode(images[20]), "cls": str(labels[20])}})
+    with pytest.raises(DataError, match=r"val-001\.tar: copy: its image is in two splits \(leakage\): val, and one"):
+        ac.load_dataset(f"wds:{shards[0]}")
+
+
+def test_samples_may_lack_channels(tmp_path):
+    random = np.random.default_rng(0)
+    held = ["R,G,B", "B,R", "G", None]
+    known = {"R": 0, "G": 1, "B": 2}
+    truth = {}
+    for split, count in (("train", 24), ("val", 8), ("test", 8)):
+        samples = {}
+        for i in range(count):
+            names = held[i % 4]
+            order = [known[name] for name in (names or "R,G,B").split(",")]
+            whole = random.integers(0, 255, (3, 12, 12), dtype=np.uint8)
+            key = f"{split}{i:02d}"
+            truth[key] = whole, sorted(order)
+            samples[key] = {"npy": encode(whole[order], "npy"), "cls": str(i % 2)} | ({"txt": names} if names else {})
+        half = count // 2
+        write_shard(tmp_path / f"{split}-0.tar", dict(list(samples.items())[:half]))
+        write_shard(tmp_path / f"{split}-1.tar", dict(list(samples.items())[half:]))
+    data = ac.load_dataset(f"wds:{tmp_path}", channels="R,G,B", held="txt")
+    assert data.count_patterns()["train"] == {"R,G,B": 12, "R,B": 6, "G": 6}
+    for batch in data.train.batches(seed=0, epoch=0, batch_size=6, share=WHOLE):
+        for key, image, present in zip(keys(batch), batch.images.numpy(), batch.present, strict=True):
+            whole, positions = truth[key]
+            np.testing.assert_array_equal(np.flatnonzero(present), positions)
+            np.testing.assert_array_equal(image[positions], whole[positions])
+    red_blue = data.select("B,R")
+    assert red_blue.train.counts() == [9, 9]
+    for batch in red_blue.train.batches(seed=0, epoch=0, batch_size=6, share=WHOLE):
+        assert batch.present is None
+        for key, image in zip(keys(batch), batch.images.numpy(), strict=True):
+            np.testing.assert_array_equal(image, truth[key][0][[2, 0]])
+    masked = ac.create_model("compact_k7", channels=data.channels, num_classes=2, stem="masked")
+    with pytest.raises(ValueError, match=r"12 of 24 images lack channels \(the first is .*train-0\.tar: train01\)"):
+        ac.fit(masked, data.train, data.val, ac.TrainingSettings(epochs=1, batch_size=8, sampler="full"))
+
+
+def test_each_channel_may_be_a_file_of_its_own(tmp_path):
+    images, labels = quadrants(30, 0)
+    for split, rows in (("train", range(20)), ("val", range(20, 25)), ("test", range(25, 30))):
+        samples = {}
+        for i in rows:
+            planes = {f"{name}.tif": encode(images[i][c : c + 1], "tif") for c, name in enumerate("rgb")}
+            samples[f"{i:02d}"] = planes | {"cls": str(labels[i])}
+        if split == "train":
+            del samples["03"]["g.tif"]
+        write_shard(tmp_path / f"{split}-0.tar", samples)
+    options = {"image": ["r.tif", "g.tif", "b.tif"], "channels": "R,G,B"}
+    data = ac.load_dataset(f"wds:{tmp_path}", **options)
+    np.testing.assert_array_equal(data.val.images, images[20:25])
+    assert data.count_patterns()["train"] == {"R,G,B": 19, "R,B": 1}
+    with pytest.raises(DataError, match=r"image names 2 fields .* but there are 3 channels"):
+        ac.load_dataset(f"wds:{tmp_path}", image=["r.tif", "g.tif"], channels="R,G,B")
+
+
+def test_classes_may_be_named_and_chosen(shards):
+    root, made = shards
+    (root / "classes.txt").write_text("top_left\ntop_right\nbottom_left\nbottom_right\n")
+    data = ac.load_dataset(f"wds:{root}", classes=["bottom_right", "top_left"])
+    assert data.classes == ("bottom_right", "top_left")
+    labels = made["train"][1]
+    assert len(data.train) == int(np.isin(labels, [0, 3]).sum())
+    for batch in data.train.batches(seed=0, epoch=0, batch_size=4, share=WHOLE):
+        expected = [{3: 0, 0: 1}[int(labels[int(key.removeprefix("train"))])] for key in keys(batch)]
+        assert batch.labels.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 2}, "classes chooses among the classes' names, which nothing tells; give class_names"),
+        ({"class_names": ["a", "b"]}, "its label 2 is none of the 2 classes"),
+        ({"epoch_images": 10}, "their classes have to be told: give class_names"),
+        ({"epoch_images": 0}, "epoch_images is a number of images, at least 1, or left out, got 0"),
+        ({"statistics_images": -1}, "statistics_images is a number of images, at least 1"),
+        ({"buffer": -1}, "buffer is a number of samples, 0 or more, got -1"),
+        ({"lanes": 0}, "lanes is a number, at least 1, or left out, got 0"),
+        ({"val": "val-000.tar"}, "is a folder, whose files' names tell the splits"),
+        ({"form": "lists"}, "form and partial say nothing of 'wds:"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(options, message, shards):
+    with pytest.raises(ValueError, match=message):
+        ac.load_dataset(f"wds:{shards[0]}", **options)
+
+
+def test_unknown_options_list_the_valid_ones(shards):
+    with pytest.raises(TypeError, match=r"unknown option 'colour' of wds:\.\.\.; its options are val, test, image"):
+        ac.load_dataset(f"wds:{shards[0]}", colour=1)
+    with pytest.raises(TypeError, match=r"lanes is no option of load_dataset, or only of wds:\.\.\."):
+        ac.load_dataset("bands", lanes=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{root}/train-{{000..003}}.tar", "nothing tells the shards of val; give val='val-{000..001}.tar'"),
+        ("{root}/train-{{000..009}}.tar", "train-004.tar: there is no such shard; check the path and the braces"),
+        ("{root}/none", "none: there is no such shard"),
+    ],
+)
+def test_shards_that_are_not_there_are_named(spec, message, shards):
+    options = (
+        {} if "val=" in message else {"val": str(shards[0] / "val-000.tar"), "test": str(shards[0] / "test-*.tar")}
+    )
+    with pytest.raises(DataError, match=message):
+        ac.load_dataset("wds:" + spec.format(root=shards[0]), **options)
+
+
+def test_a_stream_is_not_evaluated(shards):
+    data = ac.load_dataset(f"wds:{shards[0]}")
+    model = ac.create_model("compact_k7", channels=data.channels, num_classes=4, stem="completion")
+    with pytest.raises(ValueError, match="the training images are read from shards as training goes on; evaluate"):
+        ac.evaluate(model, data, split="train")
