@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anychannel.channels import ChannelError, ChannelSet, as_channel_set
-    from anychannel.data import DataError, ImageDataset, Split, dataset_from_arrays, list_datasets, load_dataset
+    from anychannel.data import (
+        DataError,
+        ImageDataset,
+        Split,
+        dataset_from_arrays,
+        dataset_from_huggingface,
+        list_datasets,
+        load_dataset,
+    )
     from anychannel.evaluation import Evaluation, evaluate
     from anychannel.export import card_facts, check_export, export_model, open_export
     from anychannel.models import (
@@ -63,6 +71,7 @@ _HOMES = {
     "check_export": "export",
     "create_model": "models",
     "dataset_from_arrays": "data",
+    "dataset_from_huggingface": "data",
     "evaluate": "evaluation",
     "export_model": "export",
     "fit": "training",
@@ -103,6 +112,7 @@ __all__ = [
     "check_export",
     "create_model",
     "dataset_from_arrays",
+    "dataset_from_huggingface",
     "evaluate",
     "export_model",
     "fit",

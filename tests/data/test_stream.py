@@ -351,7 +351,7 @@ def test_options_that_cannot_be_used_are_refused(options, message, shards):
 def test_unknown_options_list_the_valid_ones(shards):
     with pytest.raises(TypeError, match=r"unknown option 'colour' of wds:\.\.\.; its options are val, test, image"):
         ac.load_dataset(f"wds:{shards[0]}", colour=1)
-    with pytest.raises(TypeError, match=r"lanes is no option of load_dataset, or only of wds:\.\.\."):
+    with pytest.raises(TypeError, match=r"lanes is no option of load_dataset, or only of hf:\.\.\. and wds:"):
         ac.load_dataset("bands", lanes=1)
 
 

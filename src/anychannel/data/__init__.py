@@ -6,6 +6,7 @@ from anychannel.data.batches import iterate_batches, to_tensor
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
 from anychannel.data.decode import read_image
 from anychannel.data.load import load_dataset
+from anychannel.data.load_huggingface import dataset_from_huggingface
 from anychannel.data.problems import DataError
 from anychannel.data.sources import list_datasets
 from anychannel.data.stream import Stream
@@ -18,6 +19,7 @@ __all__ = [
     "Stream",
     "augment",
     "dataset_from_arrays",
+    "dataset_from_huggingface",
     "iterate_batches",
     "list_datasets",
     "load_dataset",

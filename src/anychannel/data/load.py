@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
+from anychannel.data import huggingface, shards
 from anychannel.data.assemble import assemble
 from anychannel.data.bands import DEFAULT_BANDS, hide_channels, make_bands, parse_count
 from anychannel.data.build import decode_all
@@ -26,6 +28,7 @@ from anychannel.data.listing import (
     select_classes,
     warn_of_absent_classes,
 )
+from anychannel.data.load_huggingface import load_hf
 from anychannel.data.load_stream import Request, load_wds
 from anychannel.data.naming import RGB, own_names
 from anychannel.data.partial import describe_planes, find_present, resolve, tell_channels
@@ -34,8 +37,25 @@ from anychannel.data.resize import resize_and_crop
 from anychannel.data.sources import find_folder, find_form, split_name
 from anychannel.data.statistics import Statistics, measure
 
-SHARDED: dict[str, Callable[..., ImageDataset]] = {"wds": load_wds}
-"""Sources that are named by a word before a colon, and take options of their own."""
+
+@dataclass(frozen=True)
+class Source:
+    """Data that are named by a word before a colon, and take options of their own.
+
+    Args:
+        load: takes what follows the colon, a ``Request``, and its options by keyword.
+        make_absolute: what follows the colon, so that it means the same from another folder.
+    """
+
+    load: Callable[..., ImageDataset]
+    make_absolute: Callable[[str], str]
+
+
+SOURCES = {
+    "hf": Source(load_hf, huggingface.make_absolute),
+    "wds": Source(load_wds, shards.make_absolute),
+}
+"""By the word before the colon."""
 
 
 def load_dataset(
@@ -62,7 +82,7 @@ def load_dataset(
 
     Args:
         source: a folder (with list files, or one folder a class), or a name in ``list_datasets()``, as ``bands:8``;
-            a folder of that name is ``./bands``; or what ``SHARDED`` names, as ``wds:train-{000..009}.tar``.
+            a folder of that name is ``./bands``; or what ``SOURCES`` names, as ``wds:train-{000..009}.tar``.
         channels: names of the files' channels in the files' order, or a sensor (see ``as_channel_set``). None takes
             the folder's ``channels.txt``, else the files' own names, else R, G, B for 8-bit RGB files.
         size: side of the square to which images are resized and cropped; None keeps the files' size, one for all.
@@ -78,7 +98,7 @@ def load_dataset(
         scaled: turn stored into physical values (float32) by the scale and offset that the files declare.
         check_names: refuse files whose own names of their channels contradict the names given.
         partial: for embedded data: share of the images that lack channels, in [0, 1]; see ``hide_channels``.
-        options: of the source, where it is named by a word and a colon: see ``load_wds`` for ``wds:``.
+        options: of the source, where it is named by a word and a colon: see ``load_hf`` and ``load_wds``.
 
     Raises:
         DataError: the folder cannot be read as a data set, or lists every file that cannot be used, with the fix.
@@ -91,16 +111,16 @@ def load_dataset(
     """
     settings = ReadSettings(None, size, layout, nodata, scaled, check_names)
     scheme, _, rest = source.partition(":") if isinstance(source, str) else ("", "", "")
-    if scheme in SHARDED:
-        check_options(SHARDED[scheme], scheme, options)
+    if scheme in SOURCES:
+        check_options(SOURCES[scheme].load, scheme, options)
         if form is not None or partial:
             raise ValueError(f"form and partial say nothing of {source!r}; leave them out")
         request = Request(channels, classes, cache_dir, seed, progress, verify, settings)
-        return SHARDED[scheme](rest, request, **options)
+        return SOURCES[scheme].load(rest, request, **options)
     if options:
         raise TypeError(
             f"{', '.join(options)} {'is' if len(options) == 1 else 'are'} no option of load_dataset, or only of "
-            f"{' and '.join(f'{name}:...' for name in SHARDED)}"
+            f"{' and '.join(f'{name}:...' for name in SOURCES)}"
         )
     name = split_name(source) if isinstance(source, str) else None
     if name is not None:

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.assemble import assemble
-from anychannel.data.build import Template
+from anychannel.data.build import Scalings, Template
 from anychannel.data.cache import open_or_build, resolve_cache_dir
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
 from anychannel.data.decode import ReadSettings
@@ -26,7 +27,7 @@ from anychannel.data.samples import Fields, Reader, placed, read_unnamed
 from anychannel.data.shards import SCHEME, Shards, find_tar_shards
 from anychannel.data.statistics import Statistics
 from anychannel.data.stream import Counted, Stream
-from anychannel.data.survey import GrowingArray, Survey, count_all, find_leaks, keep_all, survey_all, survey_some
+from anychannel.data.survey import GrowingArray, Seen, Survey, count_all, find_leaks, keep_all, survey_all, survey_some
 from anychannel.processes import share
 
 FORMAT = 1
@@ -172,11 +173,7 @@ def load_shards(
         counted = Counted(
             tuple(dict(zip(patterns, row, strict=True)) for row in index["train"]["images"]), index["train"]["lacking"]
         )
-    scalings = {
-        int(position): (place, whole and tuple(map(tuple, whole)), own and tuple(own))
-        for position, (place, whole, own) in index["scalings"].items()
-    }
-    template = Template(tuple(shape[2:]), cached.images["train"].dtype, index["first"], scalings)
+    template = Template(tuple(shape[2:]), cached.images["train"].dtype, index["first"], read_scalings(index))
     splits: dict[str, Split | Stream] = {
         "train": Stream(
             shards["train"], reader, label_of, template, counted, epoch_images=epoch_images, buffer=buffer, lanes=lanes
@@ -206,7 +203,7 @@ def look(
     Returns:
         What else is to be remembered, and the statistics, None where there is no image.
     """
-    train, problems = shards["train"], survey.problems
+    train, problems, channels = shards["train"], survey.problems, len(survey.reader.channels)
     digests: list[int] = []
     tally = None
     if sampled is None:
@@ -217,7 +214,8 @@ def look(
         tally = count_all(survey, train) if counted else None
     index: dict[str, Any] = {"train": None if tally is None else tally.to_dict()}
     for split in SPLITS[1:]:
-        kept, found = keep_all(survey, shards[split], folder / f"{split}.npy")
+        with GrowingArray(folder / f"{split}.npy") as array:
+            kept, found = keep_all(survey, shards[split], partial(append, array, channels))
         if not kept["labels"]:
             problems.add(split, "this split has no image", "train, val and test all need some")
         find_leaks(digests, split, kept["places"], found, problems)
@@ -226,8 +224,7 @@ def look(
     template = survey.template
     if template is None:
         return index, None
-    shape = (len(survey.reader.channels), *template.size)
-    with GrowingArray(folder / "train.npy", (shape, template.dtype)):
+    with GrowingArray(folder / "train.npy", ((channels, *template.size), template.dtype)):
         pass
     digest = hashlib.blake2b(np.array(digests, np.uint64).tobytes(), digest_size=16)
     digest.update(json.dumps([stamp for split in SPLITS for stamp in shards[split].stamps()]).encode())
@@ -238,6 +235,19 @@ def look(
         "scalings": template.scalings,
         "digest": digest.hexdigest(),
     }, statistics
+
+
+def append(array: GrowingArray, channels: int, seen: Seen) -> None:
+    """Write an image, each plane in its channel's place."""
+    array.append(seen.image.spread(channels))
+
+
+def read_scalings(index: Mapping[str, Any]) -> Scalings:
+    """A template's scalings, from JSON."""
+    return {
+        int(position): (place, whole and tuple(map(tuple, whole)), own and tuple(own))
+        for position, (place, whole, own) in index["scalings"].items()
+    }
 
 
 def name_channels(name: str, train: Shards, request: Request, fields: Fields) -> ChannelSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -118,6 +118,12 @@ class Seen:
     label: int | str
     image: Image
 
+    def ascending(self) -> tuple[np.ndarray, Subset]:
+        """The planes in their channels' order, and these channels' positions."""
+        pixels, positions = self.image.found.pixels, self.image.positions
+        held = tuple(sorted(positions))
+        return pixels if held == positions else pixels[np.argsort(positions)], held
+
     def digest(self, channels: int) -> int:
         """64 bits that stand for the pixels and for what their planes are."""
         planes = np.ascontiguousarray(self.image.found.pixels)
@@ -173,13 +179,12 @@ def survey_all(survey: Survey, shards: Shards) -> tuple[Tally, Statistics | None
     count = len(survey.reader.channels)
     tally, moments = Tally(len(shards.names)), None
     for seen in survey.images(shards, survey.samples(shards, range(len(shards.names))), "measuring"):
-        pixels, positions = seen.image.found.pixels, seen.image.positions
+        planes, held = seen.ascending()
         if moments is None:
-            moments = RunningMoments((count, *pixels.shape[1:]))
-        tally.count(seen.shard, positions, seen.place, count)
+            moments = RunningMoments((count, *planes.shape[1:]))
+        tally.count(seen.shard, held, seen.place, count)
         tally.digests.append(seen.digest(count))
-        ascending = tuple(sorted(positions))
-        moments.add(pixels if ascending == positions else pixels[np.argsort(positions)], ascending)
+        moments.add(planes, held)
     return tally, None if moments is None else moments.statistics()
 
 
@@ -202,15 +207,22 @@ def survey_some(survey: Survey, shards: Shards, images: int, seed: int, most_sha
     moments = None
     samples = survey.samples(shards, which, -(-images // len(which)))
     for seen in islice(survey.images(shards, samples, "measuring"), images):
-        pixels, positions = seen.image.found.pixels, seen.image.positions
+        planes, held = seen.ascending()
         if moments is None:
-            moments = RunningMoments((len(survey.reader.channels), *pixels.shape[1:]))
-        moments.add(pixels[np.argsort(positions)], tuple(sorted(positions)))
+            moments = RunningMoments((len(survey.reader.channels), *planes.shape[1:]))
+        moments.add(planes, held)
     return None if moments is None else moments.statistics()
 
 
-def keep_all(survey: Survey, shards: Shards, file: Path) -> tuple[dict[str, list[Any]], list[int]]:
-    """Decode a split into a ``.npy`` file, for validation and test.
+def keep_all(
+    survey: Survey, shards: Shards, take: Callable[[Seen], None] | None = None
+) -> tuple[dict[str, list[Any]], list[int]]:
+    """Decode every image of a split, and remember what each is.
+
+    Args:
+        survey: notes what is wrong.
+        shards: the split's.
+        take: gets each image.
 
     Returns:
         Labels as written, places and channels of the images in their order; and their digests.
@@ -218,13 +230,13 @@ def keep_all(survey: Survey, shards: Shards, file: Path) -> tuple[dict[str, list
     count = len(survey.reader.channels)
     kept: dict[str, list[Any]] = {"labels": [], "places": [], "positions": []}
     digests: list[int] = []
-    with GrowingArray(file) as array:
-        for seen in survey.images(shards, survey.samples(shards, range(len(shards.names))), f"decoding {file.stem}"):
-            array.append(seen.image.spread(count))
-            digests.append(seen.digest(count))
-            kept["labels"].append(seen.label)
-            kept["places"].append(seen.place)
-            kept["positions"].append(sorted(seen.image.positions))
+    for seen in survey.images(shards, survey.samples(shards, range(len(shards.names))), "decoding"):
+        if take is not None:
+            take(seen)
+        digests.append(seen.digest(count))
+        kept["labels"].append(seen.label)
+        kept["places"].append(seen.place)
+        kept["positions"].append(sorted(seen.image.positions))
     return kept, digests
 
 
