@@ -230,6 +230,7 @@ def main() -> None:
         "Made by `python benchmarks/page.py` from the JSON files in [benchmarks/results](../benchmarks/results), which "
         "hold every figure with its configuration, versions, processor and commit. To make them anew (it resumes where "
         "it stopped and skips what is finished):",
+        "<!-- no-run: hours -->\n"
         "```sh\npython benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs\n"
         "python benchmarks/page.py\n```",
         *(text for study in PROTOCOLS if (text := section(study))),

@@ -1,28 +1,51 @@
-"""Every Python block of the documentation runs, and every link leads somewhere."""
+"""Every Python and shell block of the documentation runs, and every link leads somewhere.
+
+The blocks of a page run from top to bottom, in one folder of their own that is empty at first. In a shell block stand
+``anychannel`` commands alone; the program runs in this process. Where a block cannot run, the line before it says why:
+``<!-- no-run: reason -->``.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from anychannel.cli import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-BLOCK = re.compile(r"(<!-- no-run: [^>]+ -->\n)?```python\n(.*?)```", re.DOTALL)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"(<!-- no-run: [^>]+ -->\n)?^```(python|sh|bash|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)[^)]*\)")
 
 
-def blocks(page: Path) -> list[str]:
-    return [code for skipped, code in BLOCK.findall(page.read_text(encoding="utf-8")) if not skipped]
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of the blocks that run."""
+    return [(kind, code) for skipped, kind, code in BLOCK.findall(page.read_text(encoding="utf-8")) if not skipped]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+def run_shell(code: str) -> None:
+    for line in code.replace("\\\n", " ").splitlines():
+        program, *arguments = shlex.split(line, comments=True) or [None]
+        if program is None:
+            continue
+        assert program == "anychannel", f"a block that runs holds anychannel commands alone; say why not: {line}"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "page"}
-    for code in blocks(page):
-        exec(compile(code, str(page), "exec"), namespace)
+    for kind, code in blocks(page):
+        if kind == "python":
+            exec(compile(code, str(page), "exec"), namespace)
+        else:
+            run_shell(code)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
