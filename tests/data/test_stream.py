@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,15 @@ def test_epochs_of_a_given_length_draw_from_shards_that_nobody_counted(shards):
     assert set(found) == {f"train{i:04d}" for i in range(37)}
     with pytest.raises(ValueError, match="were not counted; leave epoch_images out"):
         data.train.counts()
+
+
+def test_an_epoch_of_images_that_no_shard_holds_ends_in_an_error(shards):
+    names = ["top_left", "top_right", "bottom_left", "bottom_right", "nowhere"]
+    options = {"epoch_images": 20, "lanes": 2, "class_names": names}
+    stream = ac.load_dataset(f"wds:{shards[0]}", **options).train
+    nothing = replace(stream, label_of={"nowhere": 0})
+    with pytest.raises(DataError, match=r"none of the 4 shards that were read last \(.*\) holds an image"):
+        epoch_keys(nothing)
 
 
 def test_statistics_may_rest_on_some_of_the_images(shards):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -167,7 +168,7 @@ def load_tables(
     def build(folder: Path) -> Statistics:
         survey = Survey(reader, labels, Problems(), request.progress)
         moments: list[RunningMoments] = []
-        digests: list[int] = []
+        digests = array("Q")
         index: dict[str, Any] = {}
         for split in SPLITS:
             take = add_to(moments, len(named)) if split == "train" else None
@@ -184,7 +185,7 @@ def load_tables(
         for split in SPLITS:
             with GrowingArray(folder / f"{split}.npy", ((len(named), *template.size), template.dtype)):
                 pass
-        digest = hashlib.blake2b(np.array(digests, np.uint64).tobytes(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest()
         index |= {"labels": sorted(labels.seen, key=str), "first": template.path, "digest": digest}
         (folder / INDEX).write_text(json.dumps(index | {"scalings": template.scalings}), encoding="utf-8")
         return moments[0].statistics()

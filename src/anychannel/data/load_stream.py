@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -204,7 +205,7 @@ def look(
         What else is to be remembered, and the statistics, None where there is no image.
     """
     train, problems, channels = shards["train"], survey.problems, len(survey.reader.channels)
-    digests: list[int] = []
+    digests = array("Q")
     tally = None
     if sampled is None:
         tally, statistics = survey_all(survey, train)
@@ -214,8 +215,8 @@ def look(
         tally = count_all(survey, train) if counted else None
     index: dict[str, Any] = {"train": None if tally is None else tally.to_dict()}
     for split in SPLITS[1:]:
-        with GrowingArray(folder / f"{split}.npy") as array:
-            kept, found = keep_all(survey, shards[split], partial(append, array, channels))
+        with GrowingArray(folder / f"{split}.npy") as images:
+            kept, found = keep_all(survey, shards[split], partial(append, images, channels))
         if not kept["labels"]:
             problems.add(split, "this split has no image", "train, val and test all need some")
         find_leaks(digests, split, kept["places"], found, problems)
@@ -226,7 +227,7 @@ def look(
         return index, None
     with GrowingArray(folder / "train.npy", ((channels, *template.size), template.dtype)):
         pass
-    digest = hashlib.blake2b(np.array(digests, np.uint64).tobytes(), digest_size=16)
+    digest = hashlib.blake2b(digests.tobytes(), digest_size=16)
     digest.update(json.dumps([stamp for split in SPLITS for stamp in shards[split].stamps()]).encode())
     seen = sorted(survey.labels.seen, key=str)
     return index | {
@@ -237,9 +238,9 @@ def look(
     }, statistics
 
 
-def append(array: GrowingArray, channels: int, seen: Seen) -> None:
+def append(images: GrowingArray, channels: int, seen: Seen) -> None:
     """Write an image, each plane in its channel's place."""
-    array.append(seen.image.spread(channels))
+    images.append(seen.image.spread(channels))
 
 
 def read_scalings(index: Mapping[str, Any]) -> Scalings:

@@ -178,8 +178,9 @@ class Stream:
         """The samples of some stretches that are shown.
 
         Raises:
-            DataError: a shard holds fewer of them than were counted.
+            DataError: a shard holds fewer of them than were counted, or no shard holds any.
         """
+        shards_without = 0
         for shard, start, stop in stretches:
             count = 0
             samples = self.shards.read(shard)
@@ -193,6 +194,12 @@ class Stream:
                 raise DataError(
                     f"{self.shards.names[shard]}: it holds fewer images than when it was counted; load the data again "
                     "with verify=True"
+                )
+            shards_without = 0 if count else shards_without + 1
+            if stop is None and shards_without == len(self.shards.names):
+                raise DataError(
+                    f"none of the {shards_without:,} shards that were read last ({self.shards.names[shard]}, say) "
+                    "holds an image of the classes and channels asked for"
                 )
 
     def is_shown(self, sample: Sample) -> bool:
@@ -222,7 +229,8 @@ class Stream:
             note_scalings(self.template.scalings, sample.place, image.found, image.positions)
             self.template.check(image.found, image.positions, scaled=self.reader.settings.scaled)
         planes = image.spread(len(self.reader.channels))
-        present = np.isin(np.arange(len(planes)), image.positions)
+        present = np.zeros(len(planes), dtype=bool)
+        present[list(image.positions)] = True
         if self.chosen is not None:
             planes, present = planes[list(self.chosen)], present[list(self.chosen)]
         return Shown(planes, label, present, sample.place)

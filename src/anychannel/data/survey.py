@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,8 +72,8 @@ class Survey:
             self.problems.add(sample.place, error.what, error.fix)
             return False
 
-    def images(self, shards: Shards, samples: Iterable[tuple[int, Sample]], title: str) -> Iterator[Seen]:
-        """Decode samples, several at a time; those that cannot be used are noted and left out."""
+    def images(self, samples: Iterable[tuple[int, Sample]], shards: int, title: str) -> Iterator[Seen]:
+        """Decode samples of so many shards, several at a time; those that cannot be used are noted and left out."""
 
         def decode(item: tuple[int, Sample]) -> Seen | tuple[Sample, ImageError]:
             shard, sample = item
@@ -82,7 +83,7 @@ class Survey:
                 return sample, error
 
         with (
-            progress_bar(title, len(shards.names), show=self.progress) as advance,
+            progress_bar(title, shards, show=self.progress) as advance,
             ThreadPoolExecutor(count_workers()) as pool,
             quiet(),
         ):
@@ -155,7 +156,7 @@ class Tally:
     shards: int
     patterns: list[Counter[Subset]] = field(init=False)
     lacking: str = ""
-    digests: list[int] = field(default_factory=list)
+    digests: array[int] = field(default_factory=lambda: array("Q"))
 
     def __post_init__(self) -> None:
         self.patterns = [Counter() for _ in range(self.shards)]
@@ -178,7 +179,7 @@ def survey_all(survey: Survey, shards: Shards) -> tuple[Tally, Statistics | None
     """Decode every image of a split: counts, and statistics bitwise as ``measure`` takes them in this order."""
     count = len(survey.reader.channels)
     tally, moments = Tally(len(shards.names)), None
-    for seen in survey.images(shards, survey.samples(shards, range(len(shards.names))), "measuring"):
+    for seen in survey.images(survey.samples(shards, range(len(shards.names))), len(shards.names), "measuring"):
         planes, held = seen.ascending()
         if moments is None:
             moments = RunningMoments((count, *planes.shape[1:]))
@@ -206,7 +207,7 @@ def survey_some(survey: Survey, shards: Shards, images: int, seed: int, most_sha
     which = np.sort(rng.permutation(len(shards.names))[:most_shards]).tolist()
     moments = None
     samples = survey.samples(shards, which, -(-images // len(which)))
-    for seen in islice(survey.images(shards, samples, "measuring"), images):
+    for seen in islice(survey.images(samples, len(which), "measuring"), images):
         planes, held = seen.ascending()
         if moments is None:
             moments = RunningMoments((len(survey.reader.channels), *planes.shape[1:]))
@@ -216,7 +217,7 @@ def survey_some(survey: Survey, shards: Shards, images: int, seed: int, most_sha
 
 def keep_all(
     survey: Survey, shards: Shards, take: Callable[[Seen], None] | None = None
-) -> tuple[dict[str, list[Any]], list[int]]:
+) -> tuple[dict[str, list[Any]], array[int]]:
     """Decode every image of a split, and remember what each is.
 
     Args:
@@ -229,8 +230,8 @@ def keep_all(
     """
     count = len(survey.reader.channels)
     kept: dict[str, list[Any]] = {"labels": [], "places": [], "positions": []}
-    digests: list[int] = []
-    for seen in survey.images(shards, survey.samples(shards, range(len(shards.names))), "decoding"):
+    digests = array("Q")
+    for seen in survey.images(survey.samples(shards, range(len(shards.names))), len(shards.names), "decoding"):
         if take is not None:
             take(seen)
         digests.append(seen.digest(count))
@@ -283,11 +284,9 @@ class GrowingArray:
         self.count += 1
 
 
-def find_leaks(
-    known: Sequence[int], split: str, places: Sequence[str], digests: Sequence[int], problems: Problems
-) -> None:
+def find_leaks(known: array[int], split: str, places: Sequence[str], digests: array[int], problems: Problems) -> None:
     """Note images of a split that are also among those with the digests ``known``, of splits before it."""
-    leaked = np.isin(np.array(digests, np.uint64), np.array(known, np.uint64))
+    leaked = np.isin(np.asarray(digests, np.uint64), np.asarray(known, np.uint64))
     for row in np.flatnonzero(leaked).tolist():
         what = f"its image is in two splits (leakage): {split}, and one before it"
         problems.add(places[row], what, "keep one of them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,3 +35,16 @@ def map_ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], ah
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made by a thread while the one before it is used."""
+    end = object()
+    pool = ThreadPoolExecutor(1)
+    try:
+        waiting: Future[T | object] = pool.submit(next, items, end)
+        while (item := waiting.result()) is not end:
+            waiting = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]  # not the end, so one of the items
+    finally:
+        pool.shutdown(cancel_futures=True)

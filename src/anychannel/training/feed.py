@@ -8,6 +8,7 @@ import numpy as np
 
 from anychannel.data import Split, Stream, iterate_batches
 from anychannel.data.batches import Batch
+from anychannel.data.workers import one_ahead
 from anychannel.processes import Share, gather_rows
 from anychannel.training.randomness import epoch_order
 
@@ -39,6 +40,8 @@ def feed(
     order = epoch_order(seed, epoch, len(train))[: steps * batch_size].reshape(steps, batch_size)[first_step:]
     mine = order[:, share.rows(batch_size)]
     batches = iterate_batches(train, mine.shape[1], order=mine.reshape(-1))
+    if not isinstance(train.images, np.ndarray):  # they are decoded as they are read
+        batches = one_ahead(batches)
     for rows, (images, labels) in zip(order, batches, strict=True):
         present = None if train.present is None else train.present[rows]
         yield Batch(images, labels, present, [train.paths[row] for row in np.asarray(rows)])
