@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import datasets
 import numpy as np
 import pytest
@@ -94,6 +96,7 @@ def test_every_kind_of_column_gives_the_images_their_labels_and_statistics(kind,
     assert again.fingerprint == data.fingerprint
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine's cores
 @pytest.mark.parametrize("kind", KINDS)
 def test_streamed_rows_are_the_same_images(kind, tmp_path):
     make, options = KINDS[kind]
@@ -113,6 +116,8 @@ def test_streamed_rows_are_the_same_images(kind, tmp_path):
         np.testing.assert_array_equal(batch.labels, expected.train.labels[rows])
         seen += rows
     assert sorted(seen) == list(range(50))
+    in_processes = replace(data.train, workers=2).batches(seed=0, epoch=0, batch_size=10, share=ONE)
+    assert [int(place.rpartition(" ")[2]) for batch in in_processes for place in batch.places] == seen
     whole = ac.load_dataset(source, channels="R,G,B", **files, **options)
     assert_same(whole, expected)
 

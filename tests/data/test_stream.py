@@ -69,6 +69,31 @@ def test_an_epoch_visits_each_image_once_in_an_order_of_its_own(shards):
     assert epochs[1] != [key for step in epoch_keys(stream, epoch=1, batch_size=1, seed=1) for key in step]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine's cores
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_reading_in_processes_gives_the_same_batches(workers, shards):
+    stream = ac.load_dataset(f"wds:{shards[0]}", lanes=6).train
+    for share in (WHOLE, Share(1, 2)):
+        options = {"seed": 0, "epoch": 0, "batch_size": 9, "share": share, "first_step": 1}
+        mine = list(stream.batches(**options))
+        theirs = list(replace(stream, workers=workers).batches(**options))
+        assert len(mine) == len(theirs) == 3
+        for one, other in zip(mine, theirs, strict=True):
+            assert keys(one) == keys(other)
+            assert one.images.equal(other.images)
+            assert one.labels.equal(other.labels)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_an_error_in_a_reading_process_arrives_as_it_is(shards):
+    stream = ac.load_dataset(f"wds:{shards[0]}", workers=2).train
+    path = shards[0] / "train-001.tar"
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(DataError) as caught:
+        epoch_keys(stream)
+    assert str(caught.value).startswith(f"{path}: its end is missing")
+
+
 @pytest.mark.parametrize("processes", [2, 3, 4])
 @pytest.mark.parametrize("batch_size", [8, 7, 12])
 def test_processes_see_together_what_one_sees(processes, batch_size, shards):
@@ -348,6 +373,7 @@ def test_classes_may_be_named_and_chosen(shards):
         ({"epoch_images": 0}, "epoch_images is a number of images, at least 1, or left out, got 0"),
         ({"statistics_images": -1}, "statistics_images is a number of images, at least 1"),
         ({"buffer": -1}, "buffer is a number of samples, 0 or more, got -1"),
+        ({"workers": -1}, "workers is a number of processes, 0 or more, got -1"),
         ({"lanes": 0}, "lanes is a number, at least 1, or left out, got 0"),
         ({"val": "val-000.tar"}, "is a folder, whose files' names tell the splits"),
         ({"form": "lists"}, "form and partial say nothing of 'wds:"),

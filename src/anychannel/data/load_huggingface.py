@@ -60,6 +60,7 @@ def load_hf(
     statistics_images: int | None = None,
     buffer: int = 4096,
     lanes: int | None = None,
+    workers: int = 0,
 ) -> ImageDataset:
     """A Hugging Face data set on disk or on the hub.
 
@@ -72,7 +73,7 @@ def load_hf(
         class_names: in the labels' order; None takes those that the label column declares, else what the labels say.
         streaming: read training rows in the order of the files, as they are asked for: ``dataset.train`` is a
             ``Stream``, and nothing is fetched or converted beforehand but val and test.
-        epoch_images, statistics_images, buffer, lanes: as ``load_wds``, with ``streaming`` alone.
+        epoch_images, statistics_images, buffer, lanes, workers: as ``load_wds``, with ``streaming`` alone.
 
     Raises:
         DataError: lists the rows that cannot be used.
@@ -97,7 +98,7 @@ def load_hf(
     files = {"train": stamp_local(spec)} | {s: stamp_local(told) for s, told in (("val", val), ("test", test)) if told}
     shards = {split: RowShards(rows[split], fields, f"hf:{spec}", split, files.get(split, ())) for split in SPLITS}
     options = {"epoch_images": epoch_images, "statistics_images": statistics_images, "lanes": lanes}
-    return load_shards(name, shards, request, fields, names, buffer=buffer, **options)
+    return load_shards(name, shards, request, fields, names, buffer=buffer, workers=workers, **options)
 
 
 def as_rows(found: Any) -> Any:

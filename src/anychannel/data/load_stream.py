@@ -70,6 +70,7 @@ def load_wds(
     statistics_images: int | None = None,
     buffer: int = 4096,
     lanes: int | None = None,
+    workers: int = 0,
 ) -> ImageDataset:
     """Images in webdataset shards; ``dataset.train`` is a ``Stream``.
 
@@ -85,6 +86,7 @@ def load_wds(
             ``SAMPLED``.
         buffer: samples among which the order is shuffled.
         lanes: shards that are read side by side; see ``data.lanes``.
+        workers: processes that read and decode training images; 0 has threads do it.
 
     Raises:
         DataError: lists the shards and samples that cannot be used.
@@ -104,6 +106,7 @@ def load_wds(
         statistics_images=statistics_images,
         buffer=buffer,
         lanes=lanes,
+        workers=workers,
     )
 
 
@@ -133,6 +136,7 @@ def load_shards(
     statistics_images: int | None = None,
     buffer: int = 4096,
     lanes: int | None = None,
+    workers: int = 0,
 ) -> ImageDataset:
     """A data set of shards of any kind; see ``load_wds``."""
     for argument, value in (("epoch_images", epoch_images), ("statistics_images", statistics_images)):
@@ -175,11 +179,8 @@ def load_shards(
             tuple(dict(zip(patterns, row, strict=True)) for row in index["train"]["images"]), index["train"]["lacking"]
         )
     template = Template(tuple(shape[2:]), cached.images["train"].dtype, index["first"], read_scalings(index))
-    splits: dict[str, Split | Stream] = {
-        "train": Stream(
-            shards["train"], reader, label_of, template, counted, epoch_images=epoch_images, buffer=buffer, lanes=lanes
-        )
-    }
+    stream = Stream(shards["train"], reader, label_of, template, counted, epoch_images, buffer, lanes, workers)
+    splits: dict[str, Split | Stream] = {"train": stream}
     for split in SPLITS[1:]:
         kept = index[split]
         present = np.array([np.isin(np.arange(len(named)), held) for held in kept["positions"]], dtype=bool)

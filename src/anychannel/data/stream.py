@@ -1,13 +1,13 @@
 """A training split that is read from shards as training goes on, and never held: neither in memory nor on disk.
 
 What is in memory at a time are ``buffer`` images as they are stored (a JPEG's bytes, not its pixels) and the decoded
-images of ``AHEAD`` + 1 batches. Each lane is read and decoded by a thread of its own.
+images of ``AHEAD`` + 1 batches. The lanes are shared by threads, one a core, or by processes that do nothing else.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,18 +15,30 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from anychannel.channels import Subset
-from anychannel.data.batches import Batch, to_tensor
+from anychannel.data.batches import Batch, pass_through, to_tensor
 from anychannel.data.build import Template, note_scalings
 from anychannel.data.lanes import Stretch, count_lanes, cut_row, endless, shard_order, shuffled
 from anychannel.data.problems import DataError
 from anychannel.data.samples import Reader, Sample, placed
 from anychannel.data.shards import Shards
+from anychannel.data.workers import count_workers
 from anychannel.processes import Share
 
 AHEAD = 2
 """Batches that are decoded while one is trained on."""
+
+
+class EpochOrder(NamedTuple):
+    """What decides which images an epoch's batches hold, and the step to begin at."""
+
+    seed: int
+    epoch: int
+    batch_size: int
+    lanes: int
+    first_step: int = 0
 
 
 class Counted(NamedTuple):
@@ -54,6 +66,7 @@ class Stream:
         epoch_images: images that an epoch visits; None visits each once, where they are counted.
         buffer: samples among which the order is shuffled, of all lanes together.
         lanes: see ``count_lanes``.
+        workers: processes that read and decode; 0 has threads of this one do it. The batches are the same.
         chosen: positions of the channels to show, in this order, and of images that have all of them; None shows all.
     """
 
@@ -65,6 +78,7 @@ class Stream:
     epoch_images: int | None = None
     buffer: int = 4096
     lanes: int | None = None
+    workers: int = 0
     chosen: Subset | None = None
 
     def __post_init__(self) -> None:
@@ -74,8 +88,9 @@ class Stream:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is a number, at least 1, or left out, got {value}")
-        if self.buffer < 0:
-            raise ValueError(f"buffer is a number of samples, 0 or more, got {self.buffer}")
+        for name, what in (("buffer", "samples"), ("workers", "processes")):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is a number of {what}, 0 or more, got {getattr(self, name)}")
 
     def __len__(self) -> int:
         """Images that an epoch visits."""
@@ -138,40 +153,53 @@ class Stream:
             ValueError: see ``count_lanes`` and ``endless``.
         """
         lanes = count_lanes(self.lanes, len(self.shards.names), share.count)
+        epoch_of = EpochOrder(seed, epoch, batch_size, lanes, first_step)
         rows = share.rows(batch_size)
-        mine = range(share.index, lanes, share.count)
+        active = [lane for lane in range(share.index, lanes, share.count) if lane < batch_size]
+        if not self.workers:
+            return self.read(epoch_of, rows, active, threads=min(count_workers(), len(active)))
+        return read_in_processes(self, epoch_of, rows, active, min(self.workers, len(active)))
+
+    def read(self, order: EpochOrder, rows: np.ndarray, mine: Sequence[int], *, threads: int) -> Iterator[Batch]:
+        """Some images of each of an epoch's batches.
+
+        Args:
+            order: of the epoch.
+            rows: which images of each batch to yield.
+            mine: the lanes that these come from.
+            threads: that share the lanes.
+        """
+        lanes, steps = order.lanes, len(self) // order.batch_size
         amounts = {lane: int((rows % lanes == lane).sum()) for lane in mine}
-        steps = len(self) // batch_size
         samples = {}
-        for lane, stretches in self.plan(seed, epoch, batch_size, steps, lanes, list(mine)).items():
-            rng = np.random.default_rng([seed, 2, epoch, lane])
+        for lane, stretches in self.plan(order, steps, mine).items():
+            rng = np.random.default_rng([order.seed, 2, order.epoch, lane])
             found = shuffled(islice(self.visit(stretches), steps * amounts[lane]), self.buffer // lanes, rng)
-            samples[lane] = islice(found, first_step * amounts[lane], None)
-        pools = {lane: ThreadPoolExecutor(1, f"lane-{lane}") for lane in mine if amounts[lane]}
+            samples[lane] = islice(found, order.first_step * amounts[lane], None)
+        executors = [ThreadPoolExecutor(1, f"lanes-{i}") for i in range(threads)]
+        pools = {lane: executors[i % threads] for i, lane in enumerate(mine)}
 
         def submit() -> dict[int, Future[list[Shown]]]:
             return {lane: pool.submit(self.take, samples[lane], amounts[lane]) for lane, pool in pools.items()}
 
         waiting: deque[dict[int, Future[list[Shown]]]] = deque()
         try:
-            for step in range(first_step, steps):
+            for step in range(order.first_step, steps):
                 while len(waiting) <= min(AHEAD, steps - 1 - step):
                     waiting.append(submit())
                 pieces = {lane: iter(future.result()) for lane, future in waiting.popleft().items()}
                 yield join([next(pieces[row % lanes]) for row in rows.tolist()], lacking=self.may_lack)
         finally:
-            for pool in pools.values():
-                pool.shutdown(cancel_futures=True)
+            for executor in executors:
+                executor.shutdown(cancel_futures=True)
 
-    def plan(
-        self, seed: int, epoch: int, batch_size: int, steps: int, lanes: int, mine: list[int]
-    ) -> dict[int, Iterator[Stretch]]:
-        """What each of the lanes ``mine`` reads in an epoch."""
+    def plan(self, order: EpochOrder, steps: int, mine: Sequence[int]) -> dict[int, Iterator[Stretch]]:
+        """What each of the lanes ``mine`` reads in an epoch of so many steps."""
         total = len(self.shards.names)
         if self.epoch_images is not None:
-            return {lane: endless(seed, epoch, total, lane, lanes) for lane in mine}
-        lengths = [steps * len(range(lane, batch_size, lanes)) for lane in range(lanes)]
-        pieces = cut_row(self.counts(), shard_order(seed, epoch, total), lengths)
+            return {lane: endless(order.seed, order.epoch, total, lane, order.lanes) for lane in mine}
+        lengths = [steps * len(range(lane, order.batch_size, order.lanes)) for lane in range(order.lanes)]
+        pieces = cut_row(self.counts(), shard_order(order.seed, order.epoch, total), lengths)
         return {lane: iter(pieces[lane]) for lane in mine}
 
     def visit(self, stretches: Iterator[Stretch]) -> Iterator[Sample]:
@@ -251,3 +279,63 @@ def join(images: list[Shown], *, lacking: bool) -> Batch:
     labels = torch.tensor([image.label for image in images], dtype=torch.int64)
     present = np.stack([image.present for image in images]) if lacking else None
     return Batch(to_tensor(pixels), labels, present, [image.place for image in images])
+
+
+class LaneReader(IterableDataset[Batch | DataError]):
+    """What one of several reading processes yields: its part of each batch, or the error that ended it.
+
+    Args:
+        stream: what to read from.
+        order: of the epoch.
+        rows: which images of each batch all of these processes read.
+        mine: the lanes that these come from.
+    """
+
+    def __init__(self, stream: Stream, order: EpochOrder, rows: np.ndarray, mine: Sequence[int]) -> None:
+        self.stream = stream
+        self.order = order
+        self.rows = rows
+        self.mine = mine
+
+    def part(self, worker: int, workers: int) -> tuple[np.ndarray, Sequence[int]]:
+        """Positions in ``rows`` of what a process reads, and its lanes."""
+        lanes = self.mine[worker::workers]
+        return np.flatnonzero(np.isin(self.rows % self.order.lanes, lanes)), lanes
+
+    def __iter__(self) -> Iterator[Batch | DataError]:
+        info = get_worker_info()
+        places, lanes = self.part(0, 1) if info is None else self.part(info.id, info.num_workers)
+        try:
+            yield from self.stream.read(self.order, self.rows[places], lanes, threads=1)
+        except DataError as error:  # as it is: a data loader would put a traceback before its message
+            yield DataError(str(error))
+
+
+def read_in_processes(
+    stream: Stream, order: EpochOrder, rows: np.ndarray, mine: Sequence[int], workers: int
+) -> Iterator[Batch]:
+    """As ``Stream.read``, by processes that share the lanes."""
+    reader = LaneReader(stream, order, rows, mine)
+    loader = DataLoader(
+        reader,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=pass_through,
+        prefetch_factor=AHEAD,
+        generator=torch.Generator(),
+    )
+    places = np.concatenate([reader.part(worker, workers)[0] for worker in range(workers)])
+    back = torch.from_numpy(np.argsort(places))
+    parts = iter(loader)  # one of the first process, one of the second ... and again
+    while found := tuple(islice(parts, workers)):
+        for part in found:
+            if isinstance(part, DataError):
+                raise part
+        listed = [place for part in found for place in part.places]
+        present = [part.present for part in found if part.present is not None]
+        yield Batch(
+            torch.cat([part.images for part in found])[back],
+            torch.cat([part.labels for part in found])[back],
+            np.concatenate(present)[back.numpy()] if present else None,
+            [listed[i] for i in back.tolist()],
+        )

@@ -210,8 +210,11 @@ class RowShards:
         """As ``Shards.read``."""
         row, name = 0, self.names[shard]
         try:
-            for row, found in enumerate(self.rows.shard(self.count, shard), start=1):
-                yield Sample(f"{name} row {row - 1}", Unread(found, self.kinds))
+            # by iter(1), as the library would divide what it yields otherwise once more in a data loader's process
+            for row, found in enumerate(self.rows.shard(self.count, shard).iter(1), start=1):
+                yield Sample(
+                    f"{name} row {row - 1}", Unread({key: value[0] for key, value in found.items()}, self.kinds)
+                )
         except (OSError, ValueError, RuntimeError) as error:
             if isinstance(error, DataError):
                 raise
