@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import os
@@ -101,6 +102,16 @@ def test_the_arguments_that_a_docstring_describes_are_in_the_signature(name):
 def test_no_link_to_a_file_outside_the_documentation_is_left(site):
     assert 'href="../recipes' not in (site / "benchmarks.html").read_text(encoding="utf-8")
     assert 'href="add-a-stem.html"' in (site / "CONTRIBUTING.html").read_text(encoding="utf-8")
+
+
+def test_the_robustness_page_holds_what_the_results_say(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("robustness")
+    for name in ("robustness", "page"):
+        monkeypatch.delitem(sys.modules, name)
+    module.main(tmp_path / "robustness.md")
+    made = (tmp_path / "robustness.md").read_text(encoding="utf-8")
+    assert made == (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8"), "run python benchmarks/robustness.py"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,157 @@
+"""What happens when channels go missing: docs/robustness.md, from the studies' results.
+
+    python benchmarks/robustness.py
+
+Reads ``results/report_quick``, ``results/any_subset_*`` and ``results/zero_shot``; no figure of the page is typed.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from page import HERE, NAMES, WAYS, accuracy, mean, table
+
+PAGE = HERE.parent / "docs" / "robustness.md"
+STUDIES = {
+    "report_quick": (
+        "Photographs",
+        "Red, green and blue predict each other well. {n_train:,} photographs of 25 classes at 42 x 42 pixels, "
+        "{epochs} epochs; the report's networks ([how](benchmarks.md#quick-protocol)).",
+    ),
+    "any_subset_quick": (
+        "Photographs, trained for every subset",
+        "The same photographs and protocol; `ours` is `completion` with `split`, `3x` three times as long.",
+    ),
+    "any_subset_jurkat": (
+        "Stained cells",
+        "Brightfield, PI (a DNA stain) and darkfield hardly predict each other. {n_train:,} Jurkat cells of "
+        "four phases at 40 x 40 pixels, ResNet18, {epochs} epochs; `ours` is `completion` with `split`, `3x` three "
+        "times as long. A dedicated network was trained on the one subset that it is listed with.",
+    ),
+}
+ORDER = (*NAMES, "plain", "plain_3x", "ours", "ours_3x")
+"""Networks that a table lists first; others follow by name."""
+SHORT = {"brightfield": "BF", "darkfield": "DF"}
+
+
+def short(key: str) -> str:
+    """A subset's column title."""
+    return " ".join(SHORT.get(name, name) for name in key.split(","))
+
+
+def read(study: str) -> dict[str, list[dict[str, Any]]]:
+    """A study's results by network, one for each seed; networks dedicated to a subset count as one network."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((HERE / "results" / study).glob("*.json")):
+        name = path.stem.rpartition("-s")[0]
+        found.setdefault("dedicated" if name.startswith("dedicated") else name, []).append(
+            json.loads(path.read_text(encoding="utf-8"))
+        )
+    return dict(sorted(found.items(), key=lambda item: (rank(*item), item[0])))
+
+
+def rank(name: str, results: list[dict[str, Any]]) -> int:
+    """A network's place in a table."""
+    known = results[0]["config"].get("report_name") or name
+    return ORDER.index(known) if known in ORDER else len(ORDER)
+
+
+def label(name: str, results: list[dict[str, Any]]) -> str:
+    """What the tables call a network."""
+    return NAMES.get(results[0]["config"].get("report_name") or "", f"`{name}`")
+
+
+def cell(results: list[dict[str, Any]], key: str) -> str:
+    """Accuracy on a subset, over the seeds that have it."""
+    known = [result for result in results if key in result["test"]["subsets"]]
+    return accuracy(known, key) if known else "-"
+
+
+def average(results: list[dict[str, Any]], keys: list[str]) -> str:
+    """Accuracy averaged over subsets; nothing where a network does not answer all of them."""
+    values = []
+    for result in results:
+        figures = [result["test"]["subsets"].get(key, {}) for key in keys]
+        if not all("accuracy" in figure for figure in figures):
+            return "-"
+        values.append(100 * statistics.mean(figure["accuracy"] for figure in figures))
+    return mean(values)
+
+
+def section(study: str) -> str:
+    """A study's two tables: by the number of missing channels, and each subset."""
+    found = read(study)
+    if not found:
+        return ""
+    sample = next(results[0] for name, results in found.items() if name != "dedicated")
+    keys = sorted(sample["test"]["subsets"], key=lambda key: -key.count(","))
+    sizes = sorted({key.count(",") + 1 for key in keys}, reverse=True)
+    groups = [[key for key in keys if key.count(",") + 1 == size] for size in sizes]
+    heads = ["all channels", *(f"{sizes[0] - size} missing" for size in sizes[1:])]
+    title, about = STUDIES[study]
+    seeds = {name: len({result["run"]["seed"] for result in results}) for name, results in found.items()}
+    tested, error = sample["test"]["n"], 50 / sample["test"]["n"] ** 0.5
+    several = "one seed each" if max(seeds.values()) == 1 else f"up to {max(seeds.values())} seeds (mean ± deviation)"
+    facts = {"n_train": sample["run"]["num_train"], "epochs": sample["config"]["training"]["epochs"]}
+    whole = {name: results for name, results in found.items() if name != "dedicated"}
+    return "\n\n".join(
+        [
+            f"## {title}",
+            about.format(**facts),
+            f"Test accuracy (%) on {tested:,} images, {several}; one standard error is at most {error:.1f} points. "
+            "By the number of channels that are missing, averaged over the subsets:",
+            table(
+                ["network", *heads],
+                [[label(n, r), *(average(r, group) for group in groups)] for n, r in whole.items()],
+            ),
+            "Each subset:",
+            table(
+                ["network", *(short(key) for key in keys)],
+                [[label(n, r), *(cell(r, key) for key in keys)] for n, r in found.items()],
+            ),
+        ]
+    )
+
+
+def adapted(name: str, title: str) -> str:
+    """A plain network mended without training, on one data set."""
+    path = HERE / "results" / "zero_shot" / f"{name}-s0.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    keys = list(result["zero_fill"])
+    rows = [[words, *(f"{result[way][key]:.1f}" for key in keys)] for way, words in WAYS.items()]
+    about = f"{title}; {result['n']:,} test images, one seed; made by `{result['command']}`."
+    return f"{about}\n\n{table(['', *(short(key) for key in keys)], rows)}"
+
+
+def main(page: Path = PAGE) -> None:
+    """Write the page."""
+    commands = "\n".join(
+        f"python benchmarks/study.py benchmarks/studies/{study}.toml --data {data} --runs runs"
+        for study, data in (("report_quick", "mini-imagenet-50"), ("any_subset_jurkat", "jurkat-cell-cycle"))
+    )
+    parts = [
+        "# Robustness",
+        "What happens to a network when channels go missing. Made by `python benchmarks/robustness.py` from the JSON "
+        "files in [benchmarks/results](../benchmarks/results), which hold every figure with its configuration, "
+        "versions, processor and commit. To make these anew:",
+        f"<!-- no-run: hours -->\n```sh\n{commands}\npython benchmarks/robustness.py\n```",
+        "A missing channel is not given; for a plain network that is the same as its mean. A network that refuses a "
+        'subset is listed as such, and "-" stands where one was not measured.',
+        *(text for study in STUDIES if (text := section(study))),
+        "## Mended without training",
+        "A plain network, given another stem or other batch norm statistics. Whether it helps depends on how far the "
+        "channels predict each other: on photographs it helps every subset, on the stained cells it helps some and "
+        "harms others.",
+        adapted("quick", "Photographs"),
+        adapted("jurkat", "Stained cells, of four phases"),
+        "What networks do with bands that training never showed is on the "
+        "[benchmark page](benchmarks.md#bands-that-training-never-showed).",
+    ]
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
