@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import datasets
@@ -241,6 +242,14 @@ def test_options_that_cannot_be_used_are_refused(options, message, tmp_path):
 def test_a_name_that_leads_nowhere_is_refused():
     with pytest.raises(DataError, match=r"hf:no/such cannot be opened \(.*\); give a folder that save_to_disk wrote"):
         ac.load_dataset("hf:no/such")
+
+
+def test_without_datasets_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(
+        ImportError, match=r"a Hugging Face data set needs .*datasets.*; pip install 'anychannel\[hf\]'"
+    ):
+        ac.load_dataset("hf:saved")
 
 
 def test_streaming_needs_every_split(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import weakref
 from dataclasses import replace
 
@@ -405,6 +406,12 @@ def test_shards_that_are_not_there_are_named(spec, message, shards):
     )
     with pytest.raises(DataError, match=message):
         ac.load_dataset("wds:" + spec.format(root=shards[0]), **options)
+
+
+def test_without_webdataset_the_extra_is_named(shards, monkeypatch):
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(ImportError, match=r"a list of shards needs .*webdataset.*; pip install 'anychannel\[wds\]'"):
+        ac.load_dataset(f"wds:{shards[0]}/train-000.tar", val="val-000.tar", test="test-000.tar")
 
 
 def test_a_stream_is_not_evaluated(shards):

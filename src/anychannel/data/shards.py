@@ -131,7 +131,7 @@ def check_end(url: str) -> None:
         size = file.seek(0, 2)
         file.seek(max(0, size - len(END)))
         if file.read() != END:
-            raise ShardError(url, "its end is missing", "it was not written to its end; replace the shard")
+            raise ShardError(url, "its end is missing, so it was not written or copied whole", "replace the shard")
 
 
 def find_tar_shards(spec: str, val: str | None, test: str | None) -> dict[str, TarShards]:
