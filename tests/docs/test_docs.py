@@ -48,6 +48,16 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch
             run_shell(code)
 
 
+def test_a_shell_block_with_another_program_has_to_say_why_it_does_not_run():
+    with pytest.raises(AssertionError, match="say why not: pip install"):
+        run_shell("pip install '.[docs]'  # the site\n")
+
+
+def test_a_shell_block_fails_with_its_command():
+    with pytest.raises(AssertionError, match="list nonsense"):
+        run_shell("anychannel list \\\n  models\nanychannel list nonsense\n")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_leads_to_a_file(page):
     missing = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]

@@ -18,7 +18,7 @@ from threading import Thread
 import pytest
 
 import anychannel
-from tests.report.test_browser import CHROMIUM, FLAGS
+from tests.report.test_browser import CHROMIUM, browser  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 DRAWINGS = sorted((ROOT / "docs" / "diagrams").glob("*.svg"))
@@ -152,24 +152,33 @@ def served(site):
         server.shutdown()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_a_reader_finds_a_name_by_search_on_a_phone_in_the_dark(served):
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, headless=True)
-        page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
-        asked, problems = [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"{served}/index.html")
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        ink = page.evaluate("getComputedStyle(document.querySelector('.diagram text')).fill")
-        assert ink == "rgb(234, 232, 228)"
-        page.locator(".md-header label[for=__search]").first.click()
-        page.get_by_placeholder("Search").press_sequentially("calibrate")
-        page.locator(".md-search-result__link").first.wait_for()
-        found = page.locator(".md-search-result__link").evaluate_all("links => links.map(link => link.href)")
-        browser.close()
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+
+@needs_chromium
+def test_no_page_is_wider_than_a_phone(site, served, browser):  # noqa: F811
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    for path in sorted(site.rglob("*.html")):
+        page.goto(f"{served}/{path.relative_to(site).as_posix()}", wait_until="domcontentloaded")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, path.name
+    page.close()
+
+
+@needs_chromium
+def test_a_reader_finds_a_name_by_search_on_a_phone_in_the_dark(served, browser):  # noqa: F811
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    asked, problems = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{served}/index.html")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    ink = page.evaluate("getComputedStyle(document.querySelector('.diagram text')).fill")
+    assert ink == "rgb(234, 232, 228)"
+    page.locator(".md-header label[for=__search]").first.click()
+    page.get_by_placeholder("Search").press_sequentially("calibrate")
+    page.locator(".md-search-result__link").first.wait_for()
+    found = page.locator(".md-search-result__link").evaluate_all("links => links.map(link => link.href)")
+    page.close()
     assert any(link.startswith(f"{served}/reference.html") for link in found)
     assert not problems
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {served.removeprefix("http://")}
