@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import sys
 import weakref
 from dataclasses import replace
@@ -71,6 +72,7 @@ def test_an_epoch_visits_each_image_once_in_an_order_of_its_own(shards):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine's cores
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12: forked beside threads
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_reading_in_processes_gives_the_same_batches(workers, shards):
     stream = ac.load_dataset(f"wds:{shards[0]}", lanes=6).train
@@ -85,7 +87,12 @@ def test_reading_in_processes_gives_the_same_batches(workers, shards):
             assert one.labels.equal(other.labels)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_a_stream_can_be_sent_to_a_process_that_is_started_afresh(shards):
+    stream = ac.load_dataset(f"wds:{shards[0]}").train
+    assert epoch_keys(pickle.loads(pickle.dumps(stream))) == epoch_keys(stream)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:This process:DeprecationWarning")
 def test_an_error_in_a_reading_process_arrives_as_it_is(shards):
     stream = ac.load_dataset(f"wds:{shards[0]}", workers=2).train
     path = shards[0] / "train-001.tar"
