@@ -2,14 +2,14 @@
 
     python benchmarks/robustness.py
 
-Reads ``results/report_quick``, ``results/any_subset_*`` and ``results/zero_shot``; no figure of the page is typed.
+Reads ``results/report_quick``, ``results/any_subset_*`` and ``results/zero_shot``; no figure of the page is typed. The site composes the page anew each time
+it is built, so that it holds what the results say even where the file lags behind.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-from pathlib import Path
 from typing import Any
 
 from page import HERE, NAMES, WAYS, accuracy, mean, table
@@ -134,8 +134,8 @@ def adapted(name: str, title: str) -> str:
     return f"{about}\n\n{table(['', *(short(key) for key in keys)], rows)}"
 
 
-def main(page: Path = PAGE) -> None:
-    """Write the page."""
+def compose() -> str:
+    """The page's text."""
     commands = "\n".join(
         f"python benchmarks/study.py benchmarks/studies/{study}.toml --data {data} --runs runs"
         for study, data in (("report_quick", "mini-imagenet-50"), ("any_subset_jurkat", "jurkat-cell-cycle"))
@@ -158,8 +158,8 @@ def main(page: Path = PAGE) -> None:
         "What networks do with bands that training never showed is on the "
         "[benchmark page](benchmarks.md#bands-that-training-never-showed).",
     ]
-    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(compose(), encoding="utf-8")

@@ -1,6 +1,7 @@
 """What MkDocs does not know by itself; mkdocs.yml lists this file under ``hooks``.
 
 - CHANGELOG.md and CONTRIBUTING.md, which stand beside docs/, are pages of the site too.
+- The page on robustness is composed of the results as they are when the site is built.
 - A link to a file of the repository that is no page (a recipe, a result) becomes its text: on the site it would lead
   nowhere.
 - A picture from docs/diagrams is put into the page itself, where it follows the site's light and dark colours and its
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links and diagrams of one page, as the site needs them."""
     name = page.file.src_uri
+    if name == "robustness.md":
+        markdown = robustness()
     source = (ROOT if name in BESIDE else DOCS) / name
 
     def link(match: re.Match[str]) -> str:
@@ -49,6 +54,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"[{text}]({Path(os.path.relpath(path, (DOCS / name).parent)).as_posix()}{anchor or ''})"
 
     return DIAGRAM.sub(lambda match: inline(DOCS / match[2], match[1]), LINK.sub(link, markdown))
+
+
+def robustness() -> str:
+    """The page on robustness, by its script, which finds the modules beside it only where it is told to look."""
+    folder = str(ROOT / "benchmarks")
+    sys.path.insert(0, folder)
+    try:
+        return str(runpy.run_path(f"{folder}/robustness.py")["compose"]())
+    finally:
+        sys.path.remove(folder)
 
 
 def inline(path: Path, description: str) -> str:
