@@ -2,8 +2,8 @@
 
     python benchmarks/robustness.py
 
-Reads ``results/report_quick``, ``results/any_subset_*`` and ``results/zero_shot``; no figure of the page is typed. The site composes the page anew each time
-it is built, so that it holds what the results say even where the file lags behind.
+Reads ``results/report_quick``, ``results/any_subset_*`` and ``results/zero_shot``; no figure of the page is typed. The
+site composes the page anew each time it is built, so that it holds what the results say even where the file lags.
 """
 
 from __future__ import annotations
