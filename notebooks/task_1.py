@@ -20,12 +20,12 @@
 # folder, with images of your own:
 #
 # ```sh
-# anychannel train --config recipes/full.toml --data IMAGES --out runs/task_1/resnet18
-# anychannel train --config recipes/full.toml --data IMAGES --stem masked \
-#     --set model_options.max_pool=false --out runs/task_1/v1
-# anychannel train --config recipes/full.toml --data IMAGES --stem per_size --out runs/task_1/v2
-# anychannel train --config recipes/full.toml --data IMAGES --stem kernel_attention --out runs/task_1/v3
-# anychannel train --config recipes/full.toml --data IMAGES --stem per_size --sampler dropout --out runs/task_1/v4
+# common="--config recipes/full.toml --data IMAGES"
+# anychannel train $common --stem static --sampler full --out runs/task_1/resnet18
+# anychannel train $common --stem masked --sampler full --set model_options.max_pool=false --out runs/task_1/v1
+# anychannel train $common --stem per_size --sampler full --out runs/task_1/v2
+# anychannel train $common --stem kernel_attention --sampler full --out runs/task_1/v3
+# anychannel train $common --stem per_size --sampler dropout --out runs/task_1/v4
 # ```
 
 # %%
@@ -72,6 +72,7 @@ for name, (_, stem, changes) in NETWORKS.items():
                 "flip": False,
                 "device": "cpu",
                 "precision": "fp32",
+                "sampler": "full",
                 **changes,
             },
         }

@@ -17,9 +17,10 @@
 # To see those, train them first, from the repository's folder, with images of your own:
 #
 # ```sh
-# anychannel train --config recipes/full.toml --data IMAGES --model resnet34 --batch-size 16 --out runs/task_2/resnet34
-# anychannel train --config recipes/full.toml --data IMAGES --model compact_k3 --batch-size 16 --out runs/task_2/v1
-# anychannel train --config recipes/full.toml --data IMAGES --model compact_k7 --batch-size 16 --out runs/task_2/v2
+# common="--config recipes/full.toml --data IMAGES --stem static --sampler full --batch-size 16"
+# anychannel train $common --model resnet34 --out runs/task_2/resnet34
+# anychannel train $common --model compact_k3 --out runs/task_2/v1
+# anychannel train $common --model compact_k7 --out runs/task_2/v2
 # ```
 
 # %%
@@ -56,6 +57,7 @@ for name, (_, model, options) in NETWORKS.items():
             "size": 16,
             "model": model,
             "model_options": options,
+            "stem": "static",
             "training": {
                 "epochs": 6,
                 "batch_size": 64,
@@ -63,6 +65,7 @@ for name, (_, model, options) in NETWORKS.items():
                 "flip": False,
                 "device": "cpu",
                 "precision": "fp32",
+                "sampler": "full",
             },
         }
         train_demo(demo, RUNS / name)
