@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -96,7 +98,7 @@ def test_a_network_without_batch_norm_says_so():
 class TestCalibration:
     def test_it_gives_the_subset_the_statistics_of_its_own_images(self):
         model, images = make().eval(), pixels(64, 1)
-        calibrate(model, images, "G", batch_size=16)
+        calibrate(model, images.split(16), "G")
         bank = model.backbone.bn1
         with torch.no_grad():
             features = model.stem(model.normalise(images, (1,)), (1,))
@@ -107,12 +109,24 @@ class TestCalibration:
     def test_every_batch_norm_gets_the_literal_twins_statistics(self):
         model, images = make(model="resnet18").eval(), pixels(24, 2)
         expected = calibrated_statistics(model, list(images.split(8)), "B,R")
-        calibrate(model, images, "B,R", batch_size=8)
+        calibrate(model, images.split(8), "B,R")
         entries = [module.entries["0_2"] for module in model.modules() if isinstance(module, NormBank)]
         assert len(entries) == len(expected) == 20
         for entry, (mean, variance) in zip(entries, expected, strict=True):
             torch.testing.assert_close(entry.running_mean, mean, rtol=1e-3, atol=1e-3)
             torch.testing.assert_close(entry.running_var, variance, rtol=1e-3, atol=1e-3)
+
+    def test_images_sorted_by_class_give_what_mixed_ones_give(self):
+        brightness = torch.linspace(0.2, 1, 4).repeat_interleave(64)[:, None, None, None]
+        ordered = pixels(256, 1) * brightness
+        model = make().eval()
+        whole, batches, in_turn = (
+            calibrate(copy.deepcopy(model), images, "G", batch_size=size).backbone.bn1.entries["1"]
+            for images, size in ((ordered, 256), (ordered, 64), (ordered.split(64), 64))
+        )
+        torch.testing.assert_close(batches.running_var, whole.running_var, rtol=0.1, atol=0)
+        assert (in_turn.running_var < 0.8 * whole.running_var).any()
+        assert not torch.allclose(in_turn.running_var, whole.running_var, rtol=0.2)
 
     def test_other_subsets_and_the_weights_stay_as_they_are(self):
         model = make().eval()

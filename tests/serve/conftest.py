@@ -65,7 +65,7 @@ def run(photos):
 @pytest.fixture(scope="session")
 def refusing(photos):
     """A run whose stem takes only the channel set that it was trained on."""
-    return train(photos, photos.parent / "refusing", stem="masked")
+    return train(photos, photos.parent / "refusing", stem="masked", training={"sampler": "full"})
 
 
 @contextmanager

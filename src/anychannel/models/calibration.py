@@ -29,7 +29,8 @@ def calibrate(
     Args:
         model: a trained classifier with ``norm="shared"`` or an earlier calibration.
         images: unlabelled images that hold just ``channels``, in that order: one tensor (N, k, H, W), or batches.
-            Statistics are averages over batches, so some hundred images are enough.
+            Some hundred are enough. A tensor may be sorted by class; batches of your own are to be random mixtures, for
+            the statistics are averages over batches.
         channels: names of the subset's channels.
         batch_size: images a forward pass where one tensor is given.
 
@@ -43,7 +44,7 @@ def calibrate(
     if model.spec.norm != "shared":
         raise ValueError(f"calibrate needs a model with norm='shared', this one has norm={model.spec.norm!r}")
     name = by_subset(model.channels.subset(channels))
-    batches = list(torch.split(images, batch_size)) if isinstance(images, Tensor) else list(images)
+    batches = mixed(images, batch_size) if isinstance(images, Tensor) else list(images)
     if not batches:
         raise ValueError("calibrate needs images of the subset, got none")
     add_entries(model, [name])
@@ -65,6 +66,12 @@ def calibrate(
             entry.momentum = momentum  # type: ignore[assignment]
         model.train(training)
     return model
+
+
+def mixed(images: Tensor, batch_size: int) -> list[Tensor]:
+    """Batches in an order of chance, the same at every call, so that images sorted by class make no difference."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return [images[chosen] for chosen in order.split(batch_size)] if len(images) else []
 
 
 def add_entries(model: Classifier, names: Sequence[str]) -> None:
