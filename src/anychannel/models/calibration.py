@@ -71,7 +71,7 @@ def calibrate(
 def mixed(images: Tensor, batch_size: int) -> list[Tensor]:
     """Batches in an order of chance, the same at every call, so that images sorted by class make no difference."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return [images[chosen] for chosen in order.split(batch_size)] if len(images) else []
+    return [images[chosen] for chosen in torch.split(order, batch_size)] if len(images) else []
 
 
 def add_entries(model: Classifier, names: Sequence[str]) -> None:
