@@ -11,7 +11,16 @@ from torch import nn
 from anychannel.channels import ChannelSet
 from anychannel.models import calibrate, create_model, load_model, save_model
 from anychannel.models.saving import describe_model, rebuild_model
-from anychannel.norms import NORMS, NormBank, by_size, by_subset, install_norms, size_entries, subset_entries
+from anychannel.norms import (
+    ENTRY_MOMENTUM,
+    NORMS,
+    NormBank,
+    by_size,
+    by_subset,
+    install_norms,
+    size_entries,
+    subset_entries,
+)
 from anychannel.samplers import Part
 from anychannel.shown import showing
 from tests.reference.models import calibrated_statistics
@@ -29,7 +38,7 @@ def pixels(batch: int, channels: int = 3) -> torch.Tensor:
 
 def test_a_bank_normalises_each_part_with_its_own_norm():
     bank = NormBank(nn.BatchNorm2d(4), by_subset, ["0", "1"])
-    twins = {name: nn.BatchNorm2d(4) for name in ("shared", "0", "1")}
+    twins = {"shared": nn.BatchNorm2d(4)} | {name: nn.BatchNorm2d(4, momentum=1.0) for name in ("0", "1")}
     x = torch.randn(10, 4, 3, 3) * torch.arange(1, 11).view(-1, 1, 1, 1)
     parts = [Part((0,), 0, 3), Part((0, 1), 3, 6), Part((1,), 6, 8), Part((0,), 8, 10)]
     with showing(parts):
@@ -39,6 +48,49 @@ def test_a_bank_normalises_each_part_with_its_own_norm():
     torch.testing.assert_close(got, expected)
     torch.testing.assert_close(bank.entries["0"].running_mean, twins["0"].running_mean)
     torch.testing.assert_close(bank.shared.running_var, twins["shared"].running_var)
+
+
+def test_an_entrys_running_statistics_are_a_plain_average_that_then_follows_slowly(tmp_path):
+    bank, averaged = NormBank(nn.BatchNorm2d(2), by_subset, ["0"]), nn.BatchNorm2d(2, momentum=None)
+    parts = [Part((0,), 0, 3), Part((0, 1), 3, 6)]
+
+    def step(bank, twin):
+        x = torch.randn(6, 2, 5, 5) + 1
+        with showing(parts):
+            bank(x)
+        twin(x[:3])
+
+    for _ in range(20):
+        step(bank, averaged)
+    again = NormBank(nn.BatchNorm2d(2), by_subset, ["0"])
+    with showing(parts):
+        again(torch.zeros(6, 2, 5, 5))
+    again.load_state_dict(bank.state_dict())
+    for _ in range(20):
+        step(again, averaged)
+    torch.testing.assert_close(again.entries["0"].running_mean, averaged.running_mean)
+    torch.testing.assert_close(again.entries["0"].running_var, averaged.running_var)
+    slow = nn.BatchNorm2d(2, momentum=ENTRY_MOMENTUM)
+    slow.load_state_dict({name: tensor.clone() for name, tensor in again.entries["0"].state_dict().items()})
+    slow.num_batches_tracked.fill_(1000)
+    again.load_state_dict(again.state_dict() | {"entries.0.num_batches_tracked": torch.tensor(1000)})
+    step(again, slow)
+    torch.testing.assert_close(again.entries["0"].running_mean, slow.running_mean)
+    before = again.entries["0"].running_mean.clone()
+    again.eval()
+    step(again, slow)
+    assert torch.equal(again.entries["0"].running_mean, before)
+
+
+def test_an_image_alone_with_one_value_a_feature_takes_the_running_statistics():
+    bank = NormBank(nn.BatchNorm2d(3), by_subset, ["0"])
+    bank.entries["0"].running_mean.fill_(2)
+    x = torch.randn(5, 3, 1, 1)
+    with showing([Part((0,), 0, 1), Part((0, 1), 1, 5)]):
+        got = bank(x)
+    torch.testing.assert_close(got[:1], (x[:1] - 2) / (1 + 1e-5) ** 0.5)
+    assert bank.entries["0"].training
+    assert (bank.entries["0"].running_mean == 2).all()
 
 
 def test_one_norm_for_all_parts_sees_them_joined():

@@ -16,9 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import ChannelSet, Subset
 from anychannel.names import unknown_name
+from anychannel.processes import share
 from anychannel.shown import shown_parts
 
 MOST_CHANNELS = 6
+ENTRY_MOMENTUM = 0.025
+"""A bank's entry sees about a quarter of a step's images, so that its running statistics average over as many of them
+as a batch norm of the whole batch does with torch's 0.1."""
 
 
 def by_subset(subset: Subset) -> str:
@@ -45,26 +49,55 @@ class NormBank(nn.Module):
         self.shared = shared
         self.key = key
         self.entries = nn.ModuleDict({name: copy.deepcopy(shared) for name in entries})
+        self.seen: dict[str, int] = {}
+        self.register_load_state_dict_post_hook(forget_counts)  # type: ignore[no-untyped-call]
 
     def choose(self, subset: Subset) -> nn.Module:
         """The batch norm that a subset uses."""
         name = self.key(subset)
         return self.entries[name] if name in self.entries else self.shared  # noqa: SIM401 - ModuleDict has no get
 
+    def pace(self, names: set[str]) -> None:
+        """Let the entries' running statistics be plain averages at first, and from then on follow slowly."""
+        for name in names & self.entries.keys():
+            entry = self.entries[name]
+            if isinstance(entry, _BatchNorm) and entry.training and entry.momentum is not None:
+                if name not in self.seen:  # once, since reading a counter waits for the device
+                    self.seen[name] = int(entry.num_batches_tracked or 0)
+                self.seen[name] += 1
+                entry.momentum = max(ENTRY_MOMENTUM, 1 / self.seen[name])
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each part of the batch with its own batch norm; parts that use the same one are joined."""
         parts = shown_parts()
         norms = [self.choose(part.subset) for part in parts]
+        if self.training:
+            self.pace({self.key(part.subset) for part in parts})
         if all(norm is norms[0] for norm in norms):
             whole: Tensor = norms[0](x)
             return whole
         pieces = list(torch.split(x, [len(part) for part in parts]))
         for norm in dict.fromkeys(norms):
             places = [i for i, other in enumerate(norms) if other is norm]
-            joined = norm(torch.cat([pieces[i] for i in places]))
+            joined = normalise(norm, torch.cat([pieces[i] for i in places]))
             for i, piece in zip(places, torch.split(joined, [len(parts[i]) for i in places]), strict=True):
                 pieces[i] = piece
         return torch.cat(pieces)
+
+
+def normalise(norm: nn.Module, x: Tensor) -> Tensor:
+    """One part's batch norm; one image of one value a feature has no variance and takes the running statistics."""
+    alone = norm.training and x.numel() == x.shape[1] and share().count == 1
+    try:
+        joined: Tensor = norm.train(norm.training and not alone)(x)
+    finally:
+        norm.train(norm.training or alone)
+    return joined
+
+
+def forget_counts(bank: NormBank, keys: object) -> None:  # noqa: ARG001
+    """Read the counters anew: other statistics have been loaded."""
+    bank.seen.clear()
 
 
 def subset_entries(channels: ChannelSet) -> list[str]:
