@@ -12,7 +12,6 @@ from anychannel.channels import ChannelSet
 from anychannel.models import calibrate, create_model, load_model, save_model
 from anychannel.models.saving import describe_model, rebuild_model
 from anychannel.norms import (
-    ENTRY_MOMENTUM,
     NORMS,
     NormBank,
     by_size,
@@ -38,7 +37,7 @@ def pixels(batch: int, channels: int = 3) -> torch.Tensor:
 
 def test_a_bank_normalises_each_part_with_its_own_norm():
     bank = NormBank(nn.BatchNorm2d(4), by_subset, ["0", "1"])
-    twins = {"shared": nn.BatchNorm2d(4)} | {name: nn.BatchNorm2d(4, momentum=1.0) for name in ("0", "1")}
+    twins = {name: nn.BatchNorm2d(4) for name in ("shared", "0", "1")}
     x = torch.randn(10, 4, 3, 3) * torch.arange(1, 11).view(-1, 1, 1, 1)
     parts = [Part((0,), 0, 3), Part((0, 1), 3, 6), Part((1,), 6, 8), Part((0,), 8, 10)]
     with showing(parts):
@@ -48,38 +47,6 @@ def test_a_bank_normalises_each_part_with_its_own_norm():
     torch.testing.assert_close(got, expected)
     torch.testing.assert_close(bank.entries["0"].running_mean, twins["0"].running_mean)
     torch.testing.assert_close(bank.shared.running_var, twins["shared"].running_var)
-
-
-def test_an_entrys_running_statistics_are_a_plain_average_that_then_follows_slowly(tmp_path):
-    bank, averaged = NormBank(nn.BatchNorm2d(2), by_subset, ["0"]), nn.BatchNorm2d(2, momentum=None)
-    parts = [Part((0,), 0, 3), Part((0, 1), 3, 6)]
-
-    def step(bank, twin):
-        x = torch.randn(6, 2, 5, 5) + 1
-        with showing(parts):
-            bank(x)
-        twin(x[:3])
-
-    for _ in range(20):
-        step(bank, averaged)
-    again = NormBank(nn.BatchNorm2d(2), by_subset, ["0"])
-    with showing(parts):
-        again(torch.zeros(6, 2, 5, 5))
-    again.load_state_dict(bank.state_dict())
-    for _ in range(20):
-        step(again, averaged)
-    torch.testing.assert_close(again.entries["0"].running_mean, averaged.running_mean)
-    torch.testing.assert_close(again.entries["0"].running_var, averaged.running_var)
-    slow = nn.BatchNorm2d(2, momentum=ENTRY_MOMENTUM)
-    slow.load_state_dict({name: tensor.clone() for name, tensor in again.entries["0"].state_dict().items()})
-    slow.num_batches_tracked.fill_(1000)
-    again.load_state_dict(again.state_dict() | {"entries.0.num_batches_tracked": torch.tensor(1000)})
-    step(again, slow)
-    torch.testing.assert_close(again.entries["0"].running_mean, slow.running_mean)
-    before = again.entries["0"].running_mean.clone()
-    again.eval()
-    step(again, slow)
-    assert torch.equal(again.entries["0"].running_mean, before)
 
 
 def test_an_image_alone_with_one_value_a_feature_takes_the_running_statistics():
@@ -123,17 +90,39 @@ def test_a_described_model_is_rebuilt_with_its_banks(norm):
     assert rebuilt.state_dict().keys() == model.state_dict().keys()
 
 
+def test_tied_entries_share_scale_and_shift_wherever_the_model_goes(tmp_path):
+    model = make("statistics")
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in make().parameters())
+    assert not [name for name in model.state_dict() if "entries" in name and name.endswith(("weight", "bias"))]
+    save_model(model, tmp_path)
+    for other in (model, copy.deepcopy(model), load_model(tmp_path), model.double()):
+        for bank in (module for module in other.modules() if isinstance(module, NormBank)):
+            assert len(bank.entries) == 6
+            assert all(entry.weight is bank.shared.weight for entry in bank.entries.values())
+    bank = NormBank(nn.BatchNorm2d(2), by_subset, ["0"], tied=True)
+    x = torch.randn(6, 2, 5, 5)
+    with showing([Part((0,), 0, 3), Part((0, 1), 3, 6)]):
+        bank(x).sum().backward()
+    torch.testing.assert_close(bank.shared.bias.grad, torch.full((2,), 150.0))
+    torch.testing.assert_close(bank.entries["0"].running_mean, 0.1 * x[:3].mean((0, 2, 3)))
+
+
 def test_banks_hold_what_their_kind_says():
     assert subset_entries(RGB) == ["0_1", "0_2", "1_2", "0", "1", "2"]
     assert size_entries(RGB) == ["size_1", "size_2"]
     counts = {norm: sum(isinstance(m, NormBank) for m in make(norm).modules()) for norm in NORMS}
-    assert counts == {"shared": 0, "subset": 2, "size": 2, "stem": 1}
+    assert counts == {"shared": 0, "statistics": 2, "subset": 2, "size": 2, "stem": 1}
 
 
 @pytest.mark.parametrize(
     ("norm", "channels", "message"),
     [
-        ("sized", 3, r"unknown norm 'sized' \(did you mean 'size'\?\); the norms are shared, subset, size, stem"),
+        (
+            "sized",
+            3,
+            r"unknown norm 'sized' \(did you mean 'size'\?\); the norms are shared, statistics, subset, size, stem",
+        ),
+        ("statistics", 7, "takes at most 6 channels, got 7; use norm='shared' or norm='size'"),
         ("subset", 7, "takes at most 6 channels, got 7; use norm='shared' or norm='size'"),
     ],
 )

@@ -2,13 +2,15 @@
 
 One batch norm for all subsets is right as long as training shows it the mixture that evaluation draws from: the parts
 of a batch are joined right after the stem, so that it meets them together. A bank holds batch norms of its own for
-each subset or each subset size instead, and ``calibrate`` adds one for a single subset to a trained network.
+each subset or each subset size instead, or just statistics of its own for each subset; ``calibrate`` adds those of one
+subset to a trained network.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +22,6 @@ from anychannel.processes import share
 from anychannel.shown import shown_parts
 
 MOST_CHANNELS = 6
-ENTRY_MOMENTUM = 0.025
-"""A bank's entry sees about a quarter of a step's images, so that its running statistics average over as many of them
-as a batch norm of the whole batch does with torch's 0.1."""
 
 
 def by_subset(subset: Subset) -> str:
@@ -42,37 +41,46 @@ class NormBank(nn.Module):
         shared: the batch norm that stood here.
         key: names the entry that a subset uses.
         entries: names to start with; each starts as a copy of ``shared``.
+        tied: entries have only their statistics for themselves, and scale and shift are those of ``shared``.
     """
 
-    def __init__(self, shared: nn.Module, key: Callable[[Subset], str], entries: Iterable[str] = ()) -> None:
+    def __init__(
+        self, shared: nn.Module, key: Callable[[Subset], str], entries: Iterable[str] = (), *, tied: bool = False
+    ) -> None:
         super().__init__()
         self.shared = shared
         self.key = key
-        self.entries = nn.ModuleDict({name: copy.deepcopy(shared) for name in entries})
-        self.seen: dict[str, int] = {}
-        self.register_load_state_dict_post_hook(forget_counts)  # type: ignore[no-untyped-call]
+        self.tied = tied
+        self.entries = nn.ModuleDict()
+        for name in entries:
+            self.add(name)
+        self.register_state_dict_post_hook(leave_out_tied)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(fill_in_tied)  # type: ignore[no-untyped-call]
+
+    def add(self, name: str) -> None:
+        """Give a name an entry, if it has none."""
+        if name in self.entries:
+            return
+        entry = copy.deepcopy(self.shared)
+        if self.tied:
+            for parameter in dict(entry.named_parameters()):
+                setattr(entry, parameter, getattr(self.shared, parameter))
+        self.entries[name] = entry
+
+    def tied_names(self, prefix: str) -> dict[str, str]:
+        """For each parameter of an entry that is the shared one's, both names in a state dict."""
+        names = [name for name, _ in self.shared.named_parameters()] if self.tied else []
+        return {f"{prefix}entries.{entry}.{n}": f"{prefix}shared.{n}" for entry in self.entries for n in names}
 
     def choose(self, subset: Subset) -> nn.Module:
         """The batch norm that a subset uses."""
         name = self.key(subset)
         return self.entries[name] if name in self.entries else self.shared  # noqa: SIM401 - ModuleDict has no get
 
-    def pace(self, names: set[str]) -> None:
-        """Let the entries' running statistics be plain averages at first, and from then on follow slowly."""
-        for name in names & self.entries.keys():
-            entry = self.entries[name]
-            if isinstance(entry, _BatchNorm) and entry.training and entry.momentum is not None:
-                if name not in self.seen:  # once, since reading a counter waits for the device
-                    self.seen[name] = int(entry.num_batches_tracked or 0)
-                self.seen[name] += 1
-                entry.momentum = max(ENTRY_MOMENTUM, 1 / self.seen[name])
-
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each part of the batch with its own batch norm; parts that use the same one are joined."""
         parts = shown_parts()
         norms = [self.choose(part.subset) for part in parts]
-        if self.training:
-            self.pace({self.key(part.subset) for part in parts})
         if all(norm is norms[0] for norm in norms):
             whole: Tensor = norms[0](x)
             return whole
@@ -95,9 +103,15 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     return joined
 
 
-def forget_counts(bank: NormBank, keys: object) -> None:  # noqa: ARG001
-    """Read the counters anew: other statistics have been loaded."""
-    bank.seen.clear()
+def leave_out_tied(bank: NormBank, state: dict[str, Tensor], prefix: str, metadata: object) -> None:  # noqa: ARG001
+    """A state dict holds a tied parameter once."""
+    for name in bank.tied_names(prefix):
+        del state[name]
+
+
+def fill_in_tied(bank: NormBank, state: dict[str, Tensor], prefix: str, *rest: object) -> None:  # noqa: ARG001
+    """Undo ``leave_out_tied`` in a state dict that is loaded."""
+    state.update({name: state[source] for name, source in bank.tied_names(prefix).items() if source in state})
 
 
 def subset_entries(channels: ChannelSet) -> list[str]:
@@ -124,13 +138,30 @@ def no_entries(channels: ChannelSet) -> list[str]:  # noqa: ARG001
     return []
 
 
-NORMS: dict[str, tuple[Callable[[Subset], str], Callable[[ChannelSet], list[str]], bool]] = {
-    "shared": (by_subset, no_entries, False),
-    "subset": (by_subset, subset_entries, False),
-    "size": (by_size, size_entries, False),
-    "stem": (by_subset, subset_entries, True),
+@dataclass(frozen=True)
+class NormKind:
+    """Which batch norms a network has.
+
+    Args:
+        key: names the entry that a subset uses.
+        entries: their names for a channel set.
+        first_only: only the first batch norm, right after the stem, has them.
+        tied: see ``NormBank``.
+    """
+
+    key: Callable[[Subset], str] = by_subset
+    entries: Callable[[ChannelSet], list[str]] = no_entries
+    first_only: bool = False
+    tied: bool = False
+
+
+NORMS: dict[str, NormKind] = {
+    "shared": NormKind(),
+    "statistics": NormKind(entries=subset_entries, tied=True),
+    "subset": NormKind(entries=subset_entries),
+    "size": NormKind(by_size, size_entries),
+    "stem": NormKind(entries=subset_entries, first_only=True),
 }
-"""For each kind: which entry a subset uses, the entries, and whether only the first norm has them."""
 
 
 def list_norms() -> list[str]:
@@ -146,10 +177,12 @@ def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
     """
     if kind not in NORMS:
         raise ValueError(unknown_name("norm", kind, NORMS))
-    key, entries, first_only = NORMS[kind]
-    names = entries(channels)
+    chosen = NORMS[kind]
+    names = chosen.entries(channels)
     if kind != "shared":
-        replace_norms(network, lambda norm: NormBank(norm, key, names), first_only=first_only)
+        replace_norms(
+            network, lambda norm: NormBank(norm, chosen.key, names, tied=chosen.tied), first_only=chosen.first_only
+        )
 
 
 def replace_norms(network: nn.Module, wrap: Callable[[nn.Module], nn.Module], *, first_only: bool = False) -> int:

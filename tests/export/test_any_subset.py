@@ -44,7 +44,7 @@ def test_it_carries_the_constant_of_completion_where_a_pretrained_networks_own_n
     assert_equal_on_every_subset(model)
 
 
-@pytest.mark.parametrize("norm", ["size", "subset", "stem"])
+@pytest.mark.parametrize("norm", ["size", "statistics", "subset", "stem"])
 def test_norm_banks_are_chosen_by_the_presence_vector(norm):
     model = tiny(norm=norm)
     for name, value in model.named_buffers():

@@ -50,7 +50,7 @@ def test_the_plain_module_equals_the_model(stem, names):
     assert difference(make(stem=stem), names) < 1e-5
 
 
-@pytest.mark.parametrize("norm", ["shared", "subset"])
+@pytest.mark.parametrize("norm", ["shared", "statistics", "subset"])
 @pytest.mark.parametrize("names", ["G", "B,R", "R,G,B"])
 def test_the_plain_module_equals_its_literal_twin_in_outputs_and_gradients(norm, names):
     model = make("resnet18", norm=norm)

@@ -8,7 +8,6 @@ NeurIPS 2020, https://arxiv.org/abs/2006.16971).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -76,9 +75,10 @@ def mixed(images: Tensor, batch_size: int) -> list[Tensor]:
 
 def add_entries(model: Classifier, names: Sequence[str]) -> None:
     """Make sure that every batch norm has an entry of each name, starting as a copy of the shared one."""
-    replace_norms(model.backbone, lambda norm: NormBank(norm, by_subset))
+    replace_norms(model.backbone, lambda norm: NormBank(norm, by_subset, tied=True))
     for bank in model.modules():
         if isinstance(bank, NormBank):
-            bank.entries.update({name: copy.deepcopy(bank.shared) for name in names})
+            for name in names:
+                bank.add(name)
     known = dict.fromkeys([*model.spec.calibrated, *names])
     model.spec = replace(model.spec, calibrated=tuple(known))
