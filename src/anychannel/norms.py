@@ -154,6 +154,11 @@ class NormKind:
     first_only: bool = False
     tied: bool = False
 
+    @property
+    def own_statistics(self) -> bool:
+        """Whether every batch norm has statistics for each subset."""
+        return self.entries is subset_entries and not self.first_only
+
 
 NORMS: dict[str, NormKind] = {
     "shared": NormKind(),

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.models.classifier import Classifier
-from anychannel.norms import NormBank, by_subset, replace_norms
+from anychannel.norms import NORMS, NormBank, by_subset, replace_norms
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def calibrate(
     """Give a subset batch norm statistics of its own, in place; other subsets keep theirs.
 
     Args:
-        model: a trained classifier with ``norm="shared"`` or an earlier calibration.
+        model: a trained classifier; its norm is ``shared``, or one that gives each subset statistics of its own.
         images: unlabelled images that hold just ``channels``, in that order: one tensor (N, k, H, W), or batches.
             Some hundred are enough. A tensor may be sorted by class; batches of your own are to be random mixtures, for
             the statistics are averages over batches.
@@ -40,8 +40,12 @@ def calibrate(
         ChannelError: a name is unknown, or the images hold another number of channels.
         ValueError: there are no images, or the network has norm banks of another kind or no batch norm.
     """
-    if model.spec.norm != "shared":
-        raise ValueError(f"calibrate needs a model with norm='shared', this one has norm={model.spec.norm!r}")
+    kind = NORMS[model.spec.norm]
+    if model.spec.norm != "shared" and not kind.own_statistics:
+        able = " or ".join(name for name in NORMS if name == "shared" or NORMS[name].own_statistics)
+        raise ValueError(
+            f"a model with norm={model.spec.norm!r} has no statistics of one subset; calibrate takes norm {able}"
+        )
     name = by_subset(model.channels.subset(channels))
     batches = mixed(images, batch_size) if isinstance(images, Tensor) else list(images)
     if not batches:
@@ -70,7 +74,8 @@ def calibrate(
 def mixed(images: Tensor, batch_size: int) -> list[Tensor]:
     """Batches in an order of chance, the same at every call, so that images sorted by class make no difference."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return [images[chosen] for chosen in torch.split(order, batch_size)] if len(images) else []
+    count = -(-len(images) // batch_size)
+    return [images[chosen] for chosen in torch.tensor_split(order, count)] if count else []
 
 
 def add_entries(model: Classifier, names: Sequence[str]) -> None:
@@ -80,5 +85,6 @@ def add_entries(model: Classifier, names: Sequence[str]) -> None:
         if isinstance(bank, NormBank):
             for name in names:
                 bank.add(name)
-    known = dict.fromkeys([*model.spec.calibrated, *names])
+    kind = NORMS[model.spec.norm]
+    known = dict.fromkeys(name for name in [*model.spec.calibrated, *names] if name not in kind.entries(model.channels))
     model.spec = replace(model.spec, calibrated=tuple(known))

@@ -2,10 +2,11 @@
 
     result = fit(model, dataset.train, dataset.val, TrainingSettings(epochs=15), folder="run")
 
-It trains ``model`` in place and leaves it with the weights of the best validation epoch. With a folder it writes
-metrics (one row an epoch), the best and the last weights and checkpoints, and can go on where it was killed: it ends
-with bitwise the same weights on the same machine and settings. Of several processes (``anychannel.processes``), each
-takes its share of every batch, and all of them end with the weights that one process would end with.
+It trains ``model`` in place and leaves it with the weights of the best validation epoch, and with settled statistics
+where subsets have their own (``anychannel.training.settling``). With a folder it writes metrics (one row an epoch), the
+best and the last weights and checkpoints, and can go on where it was killed: it ends with bitwise the same weights on
+the same machine and settings. Of several processes (``anychannel.processes``), each takes its share of every batch, and
+all of them end with the weights that one process would end with.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from anychannel.training.optim import clip_gradients, create_optimizer, create_s
 from anychannel.training.patterns import Step, check_patterns, plan_step
 from anychannel.training.randomness import seeded, step_generator
 from anychannel.training.settings import TrainingSettings
+from anychannel.training.settling import settle
 from anychannel.training.validation import COUNTED, count_answers, mean_figures, validate
 
 LAST = "weights/last.safetensors"
@@ -241,6 +243,10 @@ def fit(
 
     model.load_state_dict(best_state)
     model.eval()
+    with accelerator.autocast():
+        settled = settle(model, train, seed=options.seed, batch_size=batch_size)
+    if settled and home is not None and own.is_main:
+        save_model(model, home, weights=BEST)
     stopped = stopping.should_stop and len(rows) < options.epochs
     return FitResult(rows, stopping.best_epoch, stopped, time.monotonic() - started)
 
