@@ -114,13 +114,36 @@ def test_banks_hold_what_their_kind_says():
     assert counts == {"shared": 0, "statistics": 2, "subset": 2, "size": 2, "stem": 1}
 
 
+def correlated(count, value):
+    rows = [[1.0 if i == j else value for j in range(count)] for i in range(count)]
+    names = tuple("abcdefg"[:count])
+    return ChannelSet(names, mean=(1.0,) * count, std=(1.0,) * count, correlation=rows)
+
+
+@pytest.mark.parametrize(
+    ("channels", "model", "stem", "norm"),
+    [
+        (correlated(3, 0.4), "compact_k7", "completion", "statistics"),
+        (correlated(6, 0.1), "compact_k7", "sliced", "statistics"),
+        (correlated(3, 0.6), "compact_k7", "completion", "shared"),
+        (correlated(7, 0.1), "compact_k7", "completion", "shared"),
+        (correlated(1, 0.1), "compact_k7", "completion", "shared"),
+        (correlated(3, 0.1), "compact_k7", "static", "shared"),
+        (correlated(3, 0.1), "timm/test_vit", "completion", "shared"),
+        (RGB, "compact_k7", "completion", "shared"),
+    ],
+)
+def test_auto_gives_subsets_their_own_statistics_where_channels_tell_little_of_each_other(channels, model, stem, norm):
+    assert create_model(model, channels=channels, num_classes=2, stem=stem).spec.norm == norm
+
+
 @pytest.mark.parametrize(
     ("norm", "channels", "message"),
     [
         (
             "sized",
             3,
-            r"unknown norm 'sized' \(did you mean 'size'\?\); the norms are shared, statistics, subset, size, stem",
+            r"unknown norm 'sized' \(did you mean 'size'\?\); the norms are auto, shared, statistics, subset,",
         ),
         ("statistics", 7, "takes at most 6 channels, got 7; use norm='shared' or norm='size'"),
         ("subset", 7, "takes at most 6 channels, got 7; use norm='shared' or norm='size'"),

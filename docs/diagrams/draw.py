@@ -167,11 +167,12 @@ def split() -> tuple[int, str, list[str]]:
 
 
 def norms() -> tuple[int, str, list[str]]:
-    """Which batch norm a subset meets, for the four kinds."""
+    """Which batch norm a subset meets, for the five kinds."""
     subsets = ("RGB", "RG", "RB", "GB", "R", "G", "B")
     groups = {
         "shared": ((7, "one for all"),),
         "size": ((1, "3"), (3, "2 channels"), (3, "1 channel")),
+        "statistics": tuple((1, "μ, σ") for _ in subsets),
         "subset": tuple((1, name) for name in subsets),
         "stem": tuple((1, name) for name in subsets),
     }
@@ -182,11 +183,12 @@ def norms() -> tuple[int, str, list[str]]:
         for span, words in banks:
             parts.append(box(x, top, 47 * span - 5, 34, words, "there", 13))
             x += 47 * span
-    parts.append(arrow(249, 212, 249, 230))
-    parts.append(box(87, 232, 324, 34, "every later batch norm: one for all", "there", 13))
+    parts.append(arrow(249, 260, 249, 278))
+    parts.append(box(87, 280, 324, 34, "every later batch norm: one for all", "there", 13))
     return (
-        276,
-        "Which batch norm a subset meets; stem has banks right after the stem, and one for all further on.",
+        324,
+        "Which batch norm a subset meets; statistics has a mean and a variance for each and the rest for all; stem has "
+        "banks right after the stem, and one for all further on.",
         parts,
     )
 

@@ -169,9 +169,30 @@ NORMS: dict[str, NormKind] = {
 }
 
 
+LITTLE_SHARED = 0.25
+"""Mean squared correlation of the channels below which ``auto`` gives subsets statistics of their own. Photographs have
+0.75, stained cells 0.08 (docs/method.md); between 0.1 and 0.7 nothing has been measured."""
+
+
 def list_norms() -> list[str]:
-    """Names that ``create_model(..., norm=name)`` takes."""
+    """Names that ``create_model(..., norm=name)`` takes, besides ``auto``."""
     return list(NORMS)
+
+
+def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
+    """What ``auto`` stands for: ``statistics`` where channels tell little of each other, else ``shared``.
+
+    Where channels predict each other, all subsets of an image look alike behind the stem, and one batch norm learns
+    from all of them; where they do not, their statistics are too different for one. It is ``shared`` too where
+    correlations are not known, there are more than ``MOST_CHANNELS`` channels, the network has no batch norm, or the
+    stem is of a plain network.
+    """
+    count = len(channels)
+    plain = stem in ("static", "masked") or not any(isinstance(module, _BatchNorm) for module in network.modules())
+    if plain or channels.correlation is None or not 1 < count <= MOST_CHANNELS:
+        return "shared"
+    squares = [channels.correlation[i][j] ** 2 for i in range(count) for j in range(i)]
+    return "statistics" if sum(squares) / len(squares) < LITTLE_SHARED else "shared"
 
 
 def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
@@ -181,7 +202,7 @@ def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
         ValueError: the kind is unknown, or the network has no batch norm.
     """
     if kind not in NORMS:
-        raise ValueError(unknown_name("norm", kind, NORMS))
+        raise ValueError(unknown_name("norm", kind, ["auto", *NORMS]))
     chosen = NORMS[kind]
     names = chosen.entries(channels)
     if kind != "shared":

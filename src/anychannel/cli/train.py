@@ -56,7 +56,7 @@ def train(
         str | None, typer.Option(help="Which channels training shows; `anychannel list samplers`.")
     ] = None,
     sampler_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the sampler; repeatable.")] = None,
-    norm: Annotated[str | None, typer.Option(help="Batch norms: shared, subset, size or stem.")] = None,
+    norm: Annotated[str | None, typer.Option(help="auto, shared, statistics, subset, size or stem.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,

@@ -35,7 +35,7 @@ def card_facts(run: str | Path) -> dict[str, Any]:
     record = json.loads(record_file.read_text(encoding="utf-8"))
     settings = {key: getattr(config.training, key) for key in TRAINING}
     settings["sampler options"] = ", ".join(f"{key}={value}" for key, value in config.training.sampler_options.items())
-    settings |= {"norm": config.norm, "epochs run": record.get("epochs_run"), "best epoch": record.get("best_epoch")}
+    settings |= {"norm": record["norm"], "epochs run": record.get("epochs_run"), "best epoch": record.get("best_epoch")}
     return {
         "name": record["name"],
         "dataset": Path(record["dataset"]).name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ from anychannel.models.first_conv import find_first_conv
 from anychannel.models.normalisation import input_covariance, input_offset
 from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
-from anychannel.norms import install_norms
+from anychannel.norms import choose_norm, install_norms
 from anychannel.stems import ConvGeometry, build_stem, geometry_of, kernel_of
 
 
@@ -74,5 +74,7 @@ def assemble(
     )
     parent, _, attribute = before.path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, StemSlot(stem))
+    if spec.norm == "auto":
+        spec = replace(spec, norm=choose_norm(channels, spec.stem, network))
     install_norms(network, spec.norm, channels)
     return Classifier(network, channels, spec)

@@ -59,7 +59,7 @@ class RunConfig:
     adapt_options: dict[str, Any] = field(default_factory=dict)
     stem: str = "completion"
     stem_options: dict[str, Any] = field(default_factory=dict)
-    norm: str = "shared"
+    norm: str = "auto"
     teacher: str | None = None
     subsets: tuple[str, ...] | None = None
     report_name: str | None = None

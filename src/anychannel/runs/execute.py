@@ -63,13 +63,14 @@ def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
     Raises:
         ConfigError: options of ``adapt`` are unknown, or are given where no trained weights are.
     """
+    full = config.norm == "auto" and config.training.sampler == "full"  # no subset will have statistics to keep
     common: dict[str, Any] = {
         "channels": dataset.channels,
         "num_classes": len(dataset.classes),
         "stem": config.stem,
         "stem_options": config.stem_options,
         "model_options": config.model_options,
-        "norm": config.norm,
+        "norm": "shared" if full else config.norm,
         "classes": dataset.classes,
     }
     with seeded(config.training.seed, 0):
@@ -211,7 +212,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "report_name": config.report_name,
         "model": model.spec.model,
         "stem": config.stem,
-        "norm": config.norm,
+        "norm": model.spec.norm,
         "sampler": training.sampler,
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
