@@ -1,7 +1,8 @@
 """What MkDocs does not know by itself; mkdocs.yml lists this file under ``hooks``.
 
 - CHANGELOG.md and CONTRIBUTING.md, which stand beside docs/, are pages of the site too.
-- The page on robustness is composed of the results as they are when the site is built.
+- The page on robustness, and the tables of the page on the method, are composed of the results as they are when the
+  site is built.
 - A link to a file of the repository that is no page (a recipe, a result) becomes its text: on the site it would lead
   nowhere.
 - A picture from docs/diagrams is put into the page itself, where it follows the site's light and dark colours and its
@@ -39,7 +40,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links and diagrams of one page, as the site needs them."""
     name = page.file.src_uri
     if name == "robustness.md":
-        markdown = robustness()
+        markdown = from_results("robustness", "compose")
+    elif name == "method.md":
+        markdown = from_results("method", "insert", markdown)
     source = (ROOT if name in BESIDE else DOCS) / name
 
     def link(match: re.Match[str]) -> str:
@@ -56,12 +59,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return DIAGRAM.sub(lambda match: inline(DOCS / match[2], match[1]), LINK.sub(link, markdown))
 
 
-def robustness() -> str:
-    """The page on robustness, by its script, which finds the modules beside it only where it is told to look."""
+def from_results(script: str, function: str, *arguments: str) -> str:
+    """What a script in benchmarks/ makes of the results; it finds the modules beside it only where told to look."""
     folder = str(ROOT / "benchmarks")
     sys.path.insert(0, folder)
     try:
-        return str(runpy.run_path(f"{folder}/robustness.py")["compose"]())
+        return str(runpy.run_path(f"{folder}/{script}.py")[function](*arguments))
     finally:
         sys.path.remove(folder)
 

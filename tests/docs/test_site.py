@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from functools import partial
@@ -112,6 +113,16 @@ def test_the_robustness_page_holds_what_the_results_say(site):
         subsets = json.loads(path.read_text(encoding="utf-8"))["test"]["subsets"].values()
         cells = [f"{100 * found['accuracy']:.1f}" if "accuracy" in found else "refused" for found in subsets]
         assert re.search(r"</td>\s*".join(rf"<td[^>]*>{cell}" for cell in cells), page), path.name
+
+
+@pytest.mark.parametrize(("study", "name"), [("report_quick", "resnet18"), ("any_subset_quick", "ours_3x")])
+def test_the_gap_tables_hold_what_the_results_say(study, name, site):
+    page = (site / "method.html").read_text(encoding="utf-8")
+    paths = list((ROOT / "benchmarks" / "results" / study).glob(f"{name}-s*.json"))
+    found = [json.loads(path.read_text(encoding="utf-8"))["test"]["subsets"] for path in paths]
+    assert found
+    for key in ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B"):
+        assert f"{statistics.mean(100 * subsets[key]['accuracy'] for subsets in found):.1f}" in page
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,132 @@
+"""The gap tables of docs/method.md, from the studies' results.
+
+    python benchmarks/method.py
+
+Reads ``results/report_quick`` and ``results/any_subset_*`` and writes what stands between the page's two marks; no
+figure there is typed. The site composes it anew each time it is built.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+from page import HERE, mean, table
+from robustness import short
+
+PAGE = HERE.parent / "docs" / "method.md"
+BEGIN, END = "<!-- tables: made by benchmarks/method.py -->", "<!-- end of tables -->"
+DATA = {
+    "quick": ("Photographs", "R,G,B", "report_quick/resnet18"),
+    "jurkat": ("Stained cells", "brightfield,PI,darkfield", "any_subset_jurkat/plain"),
+}
+"""Each study's title, full set, and where its plain network is."""
+ROWS = {
+    "plain": "plain, missing channels left out",
+    "dedicated": "dedicated: a network for each column",
+    "ours": "one network for all, 1x",
+    "ours_3x": "one network for all, 3x",
+    "plain_3x": "plain, 3x",
+    "ours_norm_shared": "one network for all, 1x, norm `shared`",
+    "ours_norm_shared_3x": "one network for all, 3x, norm `shared`",
+    "ours_norm_subset": "one network for all, 1x, norm `subset`",
+    "ours_distilled": "one network for all, 1x, distilled from its own full-set answer",
+}
+Accuracies = dict[str, dict[int, float]]
+"""Test accuracy in percent by subset and seed."""
+
+
+def read(pattern: str) -> Accuracies:
+    """A network's accuracies; ``pattern`` is study/network."""
+    found: Accuracies = {}
+    for path in sorted((HERE / "results").glob(f"{pattern}-s*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for key, figures in result["test"]["subsets"].items():
+            if "accuracy" in figures:
+                found.setdefault(key, {})[result["run"]["seed"]] = 100 * figures["accuracy"]
+    return found
+
+
+def gather(kind: str) -> dict[str, Accuracies]:
+    """Every network of a study; a plain one is the one dedicated to the full set."""
+    _, full, plain = DATA[kind]
+    found = {name: read(f"any_subset_{kind}/{name}") for name in ROWS}
+    found["plain"] = read(plain)
+    found["dedicated"] = {full: found["plain"].get(full, {})}
+    for path in (HERE / "results" / f"any_subset_{kind}").glob("dedicated_*-s*.json"):
+        key = path.stem.removeprefix("dedicated_").rpartition("-s")[0]
+        if not key.startswith("3x_"):
+            found["dedicated"] |= read(f"any_subset_{kind}/dedicated_{key}")
+    return {name: figures for name, figures in found.items() if figures}
+
+
+def gaps(ours: Accuracies, dedicated: Accuracies) -> dict[str, float]:
+    """Ours minus dedicated, in points, averaged over the seeds that both have, for each subset that both have."""
+    found = {}
+    for key, seeds in ours.items():
+        common = seeds.keys() & dedicated.get(key, {}).keys()
+        if common:
+            found[key] = statistics.mean(seeds[seed] - dedicated[key][seed] for seed in common)
+    return found
+
+
+def section(kind: str) -> str:
+    """One data set's table, and its gaps in words."""
+    title, full, _ = DATA[kind]
+    found = gather(kind)
+    names = full.split(",")
+    known = {key for figures in found.values() for key in figures}
+    keys = sorted(known, key=lambda key: (-key.count(","), [names.index(name) for name in key.split(",")]))
+    rows = [
+        [ROWS[name], *(mean(list(figures[key].values())) if figures.get(key) else "-" for key in keys)]
+        for name, figures in found.items()
+    ]
+    rows += [
+        [f"gap at {budget}: ours minus dedicated", *(f"{gap[key]:+.1f}" if key in gap else "-" for key in keys)]
+        for budget, gap in budgets(found, full)
+    ]
+    words = [say(budget, gap, [key for key in keys if key != full]) for budget, gap in budgets(found, full)]
+    seeds = sorted({len(values) for figures in found.values() for values in figures.values()})
+    several = "one seed" if seeds == [1] else f"{seeds[0]} to {seeds[-1]} seeds (mean ± deviation)"
+    about = f"Test accuracy (%), {several}; 1x is as many image passes as one dedicated network has."
+    return "\n\n".join([f"### {title}", about, table(["", *map(short, keys)], rows), *words])
+
+
+def budgets(found: dict[str, Accuracies], full: str) -> list[tuple[str, dict[str, float]]]:
+    """The gaps at each budget that was run; on all channels, to the plain network of the same budget."""
+    pairs = (("1x", "ours", "plain"), ("3x", "ours_3x", "plain_3x"))
+    return [
+        (budget, gaps(found[ours], found["dedicated"] | {full: found.get(plain, {}).get(full, {})}))
+        for budget, ours, plain in pairs
+        if ours in found
+    ]
+
+
+def say(budget: str, gap: dict[str, float], subsets: list[str]) -> str:
+    """Mean and worst of the subsets with channels missing."""
+    known = {key: gap[key] for key in subsets if key in gap}
+    if not known:
+        return f"At {budget} no dedicated network has been compared with yet."
+    worst = min(known, key=lambda key: known[key])
+    return (
+        f"At {budget}, over {len(known)} of {len(subsets)} subsets with channels missing: mean gap "
+        f"{statistics.mean(known.values()):+.1f} points, worst {known[worst]:+.1f} ({short(worst)})."
+    )
+
+
+def compose() -> str:
+    """What stands between the marks."""
+    return "\n\n".join(section(kind) for kind in DATA)
+
+
+def insert(page: str) -> str:
+    """The page with its tables as the results say."""
+    before, _, rest = page.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise SystemExit(f"{PAGE} has lost its marks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{compose()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(insert(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
