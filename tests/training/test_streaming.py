@@ -14,6 +14,7 @@ from anychannel.models import load_model
 from anychannel.processes import Share
 from anychannel.training import feed as feeding
 from anychannel.training import fit
+from anychannel.training.settling import settle
 from tests.data.files import write_image, write_lists
 from tests.data.shard_files import write_shards
 from tests.training.test_loop import SETTINGS, Killed, states_equal
@@ -39,9 +40,9 @@ def both(tmp_path_factory):
     )
 
 
-def make(data, seed=0):
+def make(data, seed=0, norm="auto"):
     torch.manual_seed(seed)
-    options = {"stem": "completion", "model_options": {"width": 16}, "classes": data.classes}
+    options = {"stem": "completion", "model_options": {"width": 16}, "classes": data.classes, "norm": norm}
     return ac.create_model("compact_k7", channels=data.channels, num_classes=4, **options)
 
 
@@ -62,6 +63,20 @@ def test_shards_give_bitwise_the_weights_that_files_in_their_order_give(both, mo
     assert states_equal(streamed.state_dict(), filed.state_dict())
     assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in expected]
     assert [row["val_accuracy"] for row in rows] == [row["val_accuracy"] for row in expected]
+
+
+def test_settled_statistics_are_those_of_the_streams_own_images(both):
+    shards, files = both
+    count = len(files.train)
+    models = [make(shards, norm="statistics"), make(shards, norm="statistics")]
+    assert [settle(m, data.train, seed=0, batch_size=count) for m, data in zip(models, both, strict=True)] == [
+        True,
+        True,
+    ]
+    streamed, filed = (model.state_dict() for model in models)
+    assert any(".entries." in name for name in filed)
+    for name, expected in filed.items():
+        torch.testing.assert_close(streamed[name], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps_before", [0, 6, 10])
