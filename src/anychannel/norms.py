@@ -182,8 +182,8 @@ def list_norms() -> list[str]:
 def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
     """What ``auto`` stands for: ``statistics`` where channels tell little of each other, else ``shared``.
 
-    Where channels predict each other, all subsets of an image look alike behind the stem, and one batch norm learns
-    from all of them; where they do not, their statistics are too different for one. It is ``shared`` too where
+    Where channels predict each other, all subsets of an image look alike behind the stem, and one batch norm comes
+    close to many; where they do not, their statistics are too different for one. It is ``shared`` too where
     correlations are not known, there are more than ``MOST_CHANNELS`` channels, the network has no batch norm, or the
     stem is of a plain network.
     """
