@@ -129,6 +129,7 @@ def correlated(count, value):
         (correlated(7, 0.1), "compact_k7", "completion", "shared"),
         (correlated(1, 0.1), "compact_k7", "completion", "shared"),
         (correlated(3, 0.1), "compact_k7", "static", "shared"),
+        (correlated(3, 0.1), "compact_k7", "per_size", "shared"),
         (correlated(3, 0.1), "timm/test_vit", "completion", "shared"),
         (RGB, "compact_k7", "completion", "shared"),
     ],

@@ -174,6 +174,9 @@ LITTLE_SHARED = 0.25
 0.75, stained cells 0.08 (docs/method.md); between 0.1 and 0.7 nothing has been measured."""
 
 
+REPORTED = ("static", "masked", "per_size", "kernel_attention")
+
+
 def list_norms() -> list[str]:
     """Names that ``create_model(..., norm=name)`` takes, besides ``auto``."""
     return list(NORMS)
@@ -185,11 +188,11 @@ def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
     Where channels predict each other, all subsets of an image look alike behind the stem, and one batch norm comes
     close to many; where they do not, their statistics are too different for one. It is ``shared`` too where
     correlations are not known, there are more than ``MOST_CHANNELS`` channels, the network has no batch norm, or the
-    stem is of a plain network.
+    stem is a plain network's or the report's, whose networks stay as they are there.
     """
     count = len(channels)
-    plain = stem in ("static", "masked") or not any(isinstance(module, _BatchNorm) for module in network.modules())
-    if plain or channels.correlation is None or not 1 < count <= MOST_CHANNELS:
+    without = stem in REPORTED or not any(isinstance(module, _BatchNorm) for module in network.modules())
+    if without or channels.correlation is None or not 1 < count <= MOST_CHANNELS:
         return "shared"
     squares = [channels.correlation[i][j] ** 2 for i in range(count) for j in range(i)]
     return "statistics" if sum(squares) / len(squares) < LITTLE_SHARED else "shared"
