@@ -150,9 +150,9 @@ def compose() -> str:
         'subset is listed as such, and "-" stands where one was not measured.',
         *(text for study in STUDIES if (text := section(study))),
         "## Mended without training",
-        "A plain network, given another stem or other batch norm statistics. How far that helps depends on how well the "
-        "channels predict each other: on photographs it helps every subset; on the stained cells completion alone harms "
-        "some, with statistics of the subset it helps most, and without the DNA stain nothing helps much.",
+        "A plain network, given another stem or other batch norm statistics. How far that helps depends on how well "
+        "the channels predict each other: on photographs it helps every subset; on the stained cells completion alone "
+        "harms some, with statistics of the subset it helps most, and without the DNA stain nothing helps much.",
         adapted("quick", "Photographs"),
         adapted("jurkat", "Stained cells, of four phases"),
         "What networks do with bands that training never showed is on the "
