@@ -133,6 +133,45 @@ def test_a_data_set_takes_its_names_from_its_files_and_checks_each(tmp_path: Pat
             load_dataset(root, channels=channels)
 
 
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ("sentinel2:B03,B02,B04,B08", "another order: the file says B02, B03, B04, B08; given was B03, B02, B04, B08"),
+        ("R,G,B,NIR", "it names its channels otherwise: the file says B02, B03, B04, B08; given was R, G, B, NIR"),
+    ],
+)
+@pytest.mark.parametrize("kept", [True, False], ids=["names kept", "names lost"])
+def test_images_in_the_cache_do_not_let_other_names_pass(tmp_path: Path, cache_dir: Path, channels, message, kept):
+    root = make_tiles(tmp_path / "tiles")
+    load_dataset(root, channels=channels, check_names=False)
+    (names,) = cache_dir.glob("images/*/names.json")
+    if not kept:
+        names.unlink()
+    for _ in range(2):
+        with pytest.raises(DataError, match=rf"8 problems .*\n  - train_0\.tif \(train\.txt line 1\): .*{message}"):
+            load_dataset(root, channels=channels)
+    assert load_dataset(root, channels=SENTINEL).channels.names == NAMES
+    assert load_dataset(root, channels="w,x,y,z", check_names=False).channels.names == ("w", "x", "y", "z")
+    assert list(cache_dir.glob("images/*/names.json")) == [names], "names shape no pixel"
+
+
+def test_of_files_that_lack_channels_the_names_are_kept_too(tmp_path: Path):
+    root = make_tiles(tmp_path / "tiles")
+    for path in root.glob("*.tif"):
+        write_geotiff(path, random_pixels())
+    write_geotiff(root / "train_3.tif", random_pixels(2), ("B08", "B04"))
+    lines = (root / "train.txt").read_text()
+    (root / "train.txt").write_text(lines.replace("train_3.tif 1", "train_3.tif 1 B08,B04"))
+    pixels = load_dataset(root, channels="x,y,B04,B08").train.images
+    (root / "train.txt").write_text(lines.replace("train_3.tif 1", "train_3.tif 1 B04,B08"))
+    with pytest.raises(
+        DataError, match=r"1 problem .*\n  - train_3\.tif .*: the file says B08, B04; given was B04, B08"
+    ):
+        load_dataset(root, channels="x,y,B08,B04")
+    again = load_dataset(root, channels="x,y,B08,B04", check_names=False).train
+    assert again.images.filename == pixels.filename
+
+
 def test_values_come_as_stored_or_scaled_and_files_of_another_scale_are_refused(tmp_path: Path):
     root = make_tiles(tmp_path / "tiles", scaling=(0.0001, 0.0))
     stored = load_dataset(root).train.images

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from anychannel.data.content import digest_content
 from anychannel.data.dataset import SPLITS
 from anychannel.data.decode import read
 from anychannel.data.decoded import Decoded, Scaling
+from anychannel.data.kept_names import OwnNames
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.partial import Holdings
 from anychannel.data.problems import ImageError, Problems
@@ -23,6 +25,15 @@ from anychannel.progress import progress_bar
 
 Scalings = dict[int, tuple[str, Scaling | None, tuple[float, float] | None]]
 """By a channel's position: an image that has it, this image's scaling, and the channel's own scale and offset."""
+
+
+class Built(NamedTuple):
+    """(N, C, H, W) writable memory maps by split, none where no file could be used, and what the files call their
+    channels.
+    """
+
+    arrays: Arrays
+    own_names: OwnNames
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ def decode_all(
     problems: Problems,
     *,
     progress: bool = False,
-) -> Arrays:
+) -> Built:
     """Decode all splits into ``<split>.npy`` files, a few images in memory at a time.
 
     The planes of channels that a file does not hold are not written to.
@@ -130,12 +141,10 @@ def decode_all(
         folder: where the arrays go; None keeps nothing and only looks for problems.
         problems: gets every file that cannot be used. Its row is left zero, so do not use the arrays then.
         progress: show a bar on standard error.
-
-    Returns:
-        (N, C, H, W) writable memory maps by split; none where no file could be used.
     """
     template = find_template(listing, digests, holdings)
     arrays: Arrays = {}
+    own_names: OwnNames = set()
     if template is not None and folder is not None:
         count = len(holdings[None].positions)
         shapes = {split: (len(listing.splits[split]), count, *template.size) for split in SPLITS}
@@ -155,6 +164,7 @@ def decode_all(
                 image = read(data, holding.settings)
                 if template is not None:
                     template.check(image, holding.positions, scaled=holding.settings.scaled)
+                own_names.add((tuple(holding.positions), image.names))
                 if arrays:
                     arrays[split][row][list(holding.positions)] = image.pixels
             except ImageError as error:
@@ -181,4 +191,4 @@ def decode_all(
             advance(len(chunk))
     for array in arrays.values():
         array.flush()  # type: ignore[attr-defined]  # a memmap, seen as an array
-    return arrays
+    return Built(arrays, own_names)

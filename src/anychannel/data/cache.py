@@ -1,6 +1,6 @@
 """Decoded images on disk: one memory-mapped ``.npy`` a split, whole or not there at all.
 
-    <cache_dir>/images/<key>/        train.npy  val.npy  test.npy  statistics.json
+    <cache_dir>/images/<key>/        train.npy  val.npy  test.npy  statistics.json  names.json
     <cache_dir>/images/.partial-*    being written; renamed to <key> when whole, removed when left over
     <cache_dir>/locks/<key>.lock     held while <key> is written
     <cache_dir>/files/<folder>.json  content digests of a folder's files

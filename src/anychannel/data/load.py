@@ -20,6 +20,7 @@ from anychannel.data.cache import make_key, memory_path, open_or_build, resolve_
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
 from anychannel.data.decode import ReadSettings, decode
 from anychannel.data.digests import digest_files
+from anychannel.data.kept_names import names_agree, write_names
 from anychannel.data.listing import (
     Listing,
     check_contents,
@@ -154,14 +155,19 @@ def load_dataset(
     present = find_present(listing, holdings, len(named))
 
     def build(folder: Path) -> Statistics:
-        arrays = decode_all(listing, digests, holdings, folder, problems, progress=progress)
+        built = decode_all(listing, digests, holdings, folder, problems, progress=progress)
         problems.raise_if_any(root)
-        return measure(arrays["train"], present["train"])
+        write_names(folder, built.own_names)
+        return measure(built.arrays["train"], present["train"])
 
     contents = {split: [digests[entry.path] for entry in listing.splits[split]] for split in SPLITS}
     shaping = settings.beyond_size() | describe_planes(listing, holdings)
     key = make_key(contents, channels=len(named), size=size, layout=layout, **shaping)
     cached = open_or_build(cache, key, {split: len(contents[split]) for split in SPLITS}, build)
+    if check_names and not names_agree(cached.folder, named):
+        built = decode_all(listing, digests, holdings, None, problems, progress=progress)
+        problems.raise_if_any(root)
+        write_names(cached.folder, built.own_names)
     splits = {
         split: Split(
             cached.images[split],
