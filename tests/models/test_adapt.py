@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from anychannel.channels import ChannelSet
-from anychannel.models import PretrainedError, adapt, create_model, load_model, replace_stem, save_model
+from anychannel.models import PretrainedError, adapt, calibrate, create_model, load_model, replace_stem, save_model
 
 SMALL = {
     "resnet10t": (32, {}),
@@ -184,6 +184,17 @@ class TestThirteenBands:
             other = adapt(saved, channels="x,y", classes=["a", "b"])
             assert other(pixels).shape == (2, 2)
 
+    @pytest.mark.parametrize("norm", ["statistics", "subset", "size", "stem", "shared"])
+    def test_the_norms_of_the_channels_that_stay_stay_too(self, norm):
+        model = create_model("resnet18", channels=self.source.select(THIRTEEN[:3]), num_classes=3, norm=norm)
+        unsettle(model)
+        if norm == "shared":
+            calibrate(model, images(2), THIRTEEN[:2])
+        names = f"{THIRTEEN[1]},{THIRTEEN[0]}"
+        fewer = adapt(model, channels=names)
+        with torch.no_grad():
+            assert_close(fewer(images(2)), model(images(2), channels=names))
+
     def test_new_names_of_as_many_classes_get_a_new_head(self):
         saved = create_model("compact_k7", channels="R,G,B", num_classes=2, classes=["cat", "dog"])
         kept, new = (adapt(saved, channels="R,G", classes=names) for names in (["cat", "dog"], ["oak", "elm"]))
@@ -308,7 +319,11 @@ class TestWeights:
         with pytest.raises(PretrainedError, match=r"bad\.pth' cannot be read"):
             adapt("timm/resnet10t", channels="R,G,B", checkpoint=tmp_path / "bad.pth")
         state = timm.create_model("resnet10t", in_chans=4).state_dict()
-        with pytest.raises(PretrainedError, match=r"no weights that fit resnet10t of 3 channels: .*conv1.0.weight"):
+        message = (
+            r"no weights that fit resnet10t of 3 channels: .*conv1\.0\.weight.*; its first convolution takes 4 "
+            r"channels, but source_channels names 3 \(R, G, B\): name those that it was trained on, in their order"
+        )
+        with pytest.raises(PretrainedError, match=message):
             adapt("timm/resnet10t", channels="R,G,B", checkpoint=state)
         with pytest.raises(PretrainedError, match="take 3 channels, source_channels names 4; give the file"):
             adapt("timm/resnet10t", channels="R,G,B", source_channels="R,G,B,NIR")

@@ -95,10 +95,12 @@ def timm_source(
     except ValueError:
         raise
     except Exception as error:  # timm, torch and the hub each have their own
-        source = "the checkpoint" if checkpoint is not None else "the hub"
+        if checkpoint is None:
+            source, fix = "the hub", "; give a local file as checkpoint, or pretrained=False"
+        else:
+            source, fix = "the checkpoint", name_all(values["pretrained_cfg_overlay"]["state_dict"], known, channels)
         raise PretrainedError(
-            f"{source} gave no weights that fit {bare} of {len(channels)} channels: {shorten(error)}"
-            + ("" if checkpoint is not None else "; give a local file as checkpoint, or pretrained=False")
+            f"{source} gave no weights that fit {bare} of {len(channels)} channels: {shorten(error)}{fix}"
         ) from error
     config = dict(getattr(network, "pretrained_cfg", None) or {})
     if checkpoint is not None:  # the weights need not stay in memory twice
@@ -136,6 +138,18 @@ def overlay(name: str, checkpoint: Weights, in_chans: int) -> dict[str, Any]:
     head = known.classifier if known else None
     rows = [state[f"{part}.weight"] for part in as_tuple(head) if f"{part}.weight" in state]
     return result | ({"num_classes": len(rows[0]), "label_offset": 0} if rows else {})
+
+
+def name_all(state: Mapping[str, Any], known: Any, channels: ChannelSet) -> str:
+    """What to do where a checkpoint's first convolution takes another number of channels than were named."""
+    for part in as_tuple(known and known.first_conv):
+        weight = state.get(f"{part}.weight")
+        if weight is not None and weight.ndim == 4 and weight.shape[1] != len(channels):
+            return (
+                f"; its first convolution takes {weight.shape[1]} channels, but source_channels names {len(channels)} "
+                f"({', '.join(channels.names)}): name those that it was trained on, in their order"
+            )
+    return ""
 
 
 def as_tuple(names: Any) -> tuple[str, ...]:
@@ -192,8 +206,8 @@ def module_source(
 def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Source:
     """A trained classifier, or the folder of one, seen through the channels that it shares with ``target``.
 
-    Its stem's kernel for just these is the kernel to start from, so that what the stem knows about missing channels
-    is kept; where none is shared, its kernel for all.
+    Its stem's kernel for just these is the kernel to start from, and its norms for just these its norms, so that what
+    it knows about missing channels is kept; where none is shared, those for all.
 
     Raises:
         ValueError: the stem makes a kernel for every image, or several; it has none to start from.
@@ -212,7 +226,7 @@ def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Sou
     for place, module in list(network.named_modules()):
         if isinstance(module, NormBank):  # banks are of the old channels' subsets
             parent, _, attribute = place.rpartition(".")
-            setattr(network.get_submodule(parent), attribute, module.shared)
+            setattr(network.get_submodule(parent), attribute, module.choose(shared))
     kernel: Tensor = stem.kernel(shared)  # type: ignore[operator]
     front = Front(path, kernel.detach(), None if bias is None else bias.detach(), stem.geometry)
     used = old.spec.normalisation or Normalisation.of(old.channels)
