@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set, parse_names
@@ -48,6 +49,9 @@ def test_a_near_miss_is_suggested():
         ({"names": ("R",), "std": (0.0,)}, "std of channel 'R' must be finite and positive, got 0.0"),
         ({"names": ("R",), "mean": (float("nan"),)}, "mean of channel 'R' must be finite"),
         ({"names": ("R",), "wavelengths_nm": (0.49,)}, "0.49 micrometres is 490 nm"),
+        ({"names": ("R",), "wavelengths_nm": (float("nan"),)}, "wavelength of channel 'R' is nan nm, outside"),
+        ({"names": ("R",), "wavelengths_nm": ("red",)}, "a wavelength is a number of nanometres, or None, got 'red'"),
+        ({"names": ("R",), "wavelengths_nm": (("R", 665),)}, r"nanometres, or None, got \('R', 665\)"),
         ({"names": ("R", "G"), "kinds": ("red",)}, "kinds needs one value for each of the 2 channels, got 1"),
         ({"names": ("R",), "kinds": (" ",)}, "kind of channel 'R' must be text or None, got ' '"),
         ({"names": ("R", "G"), "correlation": ((1.0,),)}, "correlation must be 2 x 2"),
@@ -109,3 +113,17 @@ def test_a_name_may_carry_its_wavelength():
 
 def test_spaces_around_names_do_not_matter():
     assert parse_names(" R, G ,B") == ("R", "G", "B")
+
+
+@pytest.mark.parametrize("name", ["red @ 665 um", "red @ 665", "red @", "@ 665 nm", "red @ -665 nm"])
+def test_a_wavelength_that_is_not_understood_is_not_taken_for_a_part_of_the_name(name):
+    with pytest.raises(
+        ChannelError, match=rf"'{name}' does not tell a wavelength in nanometres; write it as 'B04 @ 665"
+    ):
+        as_channel_set(f"green @ 560 nm,{name}")
+    assert ChannelSet((name,)).names == (name,)
+
+
+def test_wavelengths_of_numpy_become_plain_numbers():
+    known = ChannelSet(("R", "G"), wavelengths_nm=np.array([665, 560], dtype=np.float32))
+    assert json.loads(json.dumps(known.to_dict()))["wavelengths_nm"] == [665.0, 560.0]

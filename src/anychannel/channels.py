@@ -43,6 +43,18 @@ def parse_names(text: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def as_wavelength(value: Any) -> float | None:
+    """A wavelength in nanometres as a plain number; None, where it is not known, passes through.
+
+    Raises:
+        ChannelError: it is no number.
+    """
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise ChannelError(f"a wavelength is a number of nanometres, or None, got {value!r}") from None
+
+
 @dataclass(frozen=True)
 class ChannelSet:
     """Named channels in a fixed order, with their statistics.
@@ -80,7 +92,7 @@ class ChannelSet:
             "names": names,
             "mean": tuple(float(value) for value in self.mean) or (0.0,) * count,
             "std": tuple(float(value) for value in self.std) or (1.0,) * count,
-            "wavelengths_nm": tuple(self.wavelengths_nm) or (None,) * count,
+            "wavelengths_nm": tuple(map(as_wavelength, self.wavelengths_nm)) or (None,) * count,
             "kinds": tuple(self.kinds) or (None,) * count,
             "_positions": {name: position for position, name in enumerate(names)},
         }
@@ -228,7 +240,8 @@ def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:
             (``"sentinel2:B04,B03,B02"``).
 
     Raises:
-        ChannelError: a name cannot be used, is none of the sensor's, or is nearly a sensor's name.
+        ChannelError: a name cannot be used, is none of the sensor's, is nearly a sensor's name, or has an ``@`` without
+            a wavelength in nanometres.
     """
     if isinstance(channels, ChannelSet):
         return channels
@@ -248,6 +261,12 @@ def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:
             f"if it is a channel's own name, give ChannelSet(({names[0]!r},))"
         )
     located = [AT_WAVELENGTH.fullmatch(name) for name in names]
+    for name, match in zip(names, located, strict=True):
+        if match is None and "@" in name:
+            raise ChannelError(
+                f"{name!r} does not tell a wavelength in nanometres; write it as 'B04 @ 665 nm', or, if it is a "
+                f"channel's own name, give ChannelSet(({name!r},))"
+            )
     return ChannelSet(
         tuple(name if match is None else match[1] for name, match in zip(names, located, strict=True)),
         wavelengths_nm=tuple(None if match is None else float(match[2]) for match in located),

@@ -15,7 +15,10 @@ class CompactNet(nn.Module):
         in_chans: channels of the images.
         num_classes: number of classes.
         kernel_size, stride, padding: of the first convolution; the report's v1 has 3, 1, 1 and its v2 has 7, 2, 3.
-        width: features of the first convolution.
+        width: features of the first convolution, at least 16.
+
+    Raises:
+        ValueError: ``width`` is smaller, so that squeeze-and-excitation would have nothing between its layers.
     """
 
     def __init__(
@@ -29,6 +32,8 @@ class CompactNet(nn.Module):
         width: int = 64,
     ) -> None:
         super().__init__()
+        if width < 16:
+            raise ValueError(f"width is the number of features of the first convolution, at least 16, got {width}")
         self.conv1 = nn.Conv2d(in_chans, width, kernel_size, stride, padding)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
