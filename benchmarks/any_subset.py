@@ -12,6 +12,7 @@ for each subset; ``ours_1x`` as long as one of them.
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from anychannel.evaluation import gap_table
 from anychannel.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
+STUDIES = Path(__file__).parent / "studies"
 PROTOCOLS = {
     "quick": "mini-imagenet-50, first 25 classes, 42 x 42 pixels, recipes/quick.toml; 1x is 10 epochs",
     "jurkat": "jurkat-cell-cycle, 40 x 40 pixels, recipes/stains.toml; 1x is 15 epochs",
@@ -51,6 +53,12 @@ def percents(runs: Runs, seeds: list[int]) -> dict[str, list[float]]:
     return {key: [round(100 * runs[s]["test"]["subsets"][key]["accuracy"], 2) for s in seeds] for key in keys}
 
 
+def dedicated_subsets(kind: str) -> list[str]:
+    """The subsets for which a study trains dedicated networks."""
+    study = tomllib.loads((STUDIES / f"any_subset_{kind}.toml").read_text(encoding="utf-8"))
+    return [str(key) for key in study["dedicated"]]
+
+
 def correct(runs: Runs, key: str, seeds: list[int]) -> list[np.ndarray]:
     """Which test images were classified correctly, one record a seed."""
     return [unpack(runs[seed]["test"]["subsets"][key]["correct"], runs[seed]["test"]["n"]) for seed in seeds]
@@ -61,11 +69,10 @@ def gather(kind: str) -> dict[str, Any] | None:
     study = f"any_subset_{kind}"
     plain = read(*PLAIN.get(kind, (study, "plain")))
     found = {name: read(study, name) for name in names_of(study)}
-    dedicated = {name.removeprefix("dedicated_"): runs for name, runs in found.items() if name.startswith("dedicated_")}
-    triple = {key.removeprefix("3x_"): dedicated.pop(key) for key in list(dedicated) if key.startswith("3x_")}
+    dedicated = {key: found.get(f"dedicated_{key}", {}) for key in dedicated_subsets(kind)}
     needed = [plain, found.get("ours", {}), found.get("ours_3x", {}), *dedicated.values()]
     seeds = sorted(set.intersection(*(set(runs) for runs in needed)))
-    if not seeds or not dedicated:
+    if not seeds:
         return None
     full = plain[seeds[0]]["test"]["full"]
     result: dict[str, Any] = {
@@ -80,8 +87,8 @@ def gather(kind: str) -> dict[str, Any] | None:
         "zero_fill": percents(plain, seeds),
         "ours_1x": percents(found["ours"], seeds),
     }
-    for name, runs in [("plain_3x", found.get("plain_3x", {})), *((f"dedicated_3x_{k}", r) for k, r in triple.items())]:
-        if set(seeds) <= set(runs):
+    for name, runs in found.items():
+        if (name == "plain_3x" or name.startswith("dedicated_3x_")) and set(seeds) <= set(runs):
             result[name] = percents(runs, seeds)
     rivals = {full: plain} | dedicated
     result["gap"] = {

@@ -2,10 +2,11 @@
 
     python benchmarks/study.py benchmarks/studies/report_quick.toml --data DATA/mini-imagenet-50 --runs runs
 
-Each run is one ``anychannel train`` in a process of its own. Kill the study at any time and start it again: finished
-runs are skipped, an unfinished one goes on from its checkpoint. Several studies, or the same one twice, can work side
-by side; a run is locked while it is worked on. What stays is ``benchmarks/results/STUDY/RUN-sSEED.json``, a few
-kilobytes with the figures and where they come from; ``benchmarks/page.py`` turns them into the documentation's tables.
+Each run is one ``anychannel train`` in a process of its own, which ``small_maps.py`` makes faster on a CPU. Kill the
+study at any time and start it again: finished runs are skipped, an unfinished one goes on from its checkpoint. Several
+studies, or the same one twice, can work side by side; a run is locked while it is worked on. What stays is
+``benchmarks/results/STUDY/RUN-sSEED.json``, a few kilobytes with the figures and where they come from;
+``benchmarks/page.py`` turns them into the documentation's tables.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def small_result(study: Path, home: Path, data: Path) -> dict[str, Any]:
     test = json.loads((home / "evaluation" / "test.json").read_text())
     config = tomllib.loads((home / "config.toml").read_text())
     config["data"] = data.name
+    if "teacher" in config:
+        config["teacher"] = "/".join(Path(config["teacher"]).parts[-2:])
     run = {key: value for key, value in read["run"].items() if key not in ("classes",)}
     rows = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
     evaluation = load_evaluation(home)
@@ -93,10 +96,21 @@ def small_result(study: Path, home: Path, data: Path) -> dict[str, Any]:
 
 
 def work(name: str, config: dict[str, Any], study: Path, cost: bool, options: argparse.Namespace) -> bool:
-    """Do one run unless it is done or under way elsewhere; False if it failed."""
+    """Do one run unless it is done, under way elsewhere or its teacher is not done; False if it failed.
+
+    A run's ``teacher`` is the name of another run, whose network of the same seed it learns from: ``resnet34`` of this
+    study, or ``report_quick/resnet18`` of another.
+    """
     result = RESULTS / study.stem / f"{name}.json"
     if result.is_file():
         return True
+    if "teacher" in config:
+        teacher = config["teacher"] if "/" in config["teacher"] else f"{study.stem}/{config['teacher']}"
+        teacher += f"-s{config['training']['seed']}"
+        if not (RESULTS / f"{teacher}.json").is_file():
+            print(f"--- {name} waits for its teacher, {teacher}", flush=True)
+            return True
+        config = config | {"teacher": str(options.runs / teacher)}
     home = options.runs / study.stem / name
     home.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -106,7 +120,7 @@ def work(name: str, config: dict[str, Any], study: Path, cost: bool, options: ar
             recipe = home.with_suffix(".toml")
             write_text(recipe, tomli_w.dumps(merge(config, {"data": str(options.data)})))
             print(f"--- {study.stem}: {name}", flush=True)
-            command = [sys.executable, "-m", "anychannel", "train"]
+            command = [sys.executable, str(Path(__file__).with_name("small_maps.py")), "train"]
             command += ["--config", str(recipe), "--out", str(home), "--resume", *([] if cost else ["--no-cost"])]
             threads = str(options.threads)
             environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

@@ -19,7 +19,8 @@ from anychannel.evaluation import evaluate
 from anychannel.files import write_json
 from anychannel.models import calibrate, load_model, replace_stem
 from anychannel.runs.environment import describe_environment
-from anychannel.runs.execute import load_data, read_config
+from anychannel.runs.execute import load_data
+from anychannel.runs.folder import read_config
 
 
 def main() -> None:

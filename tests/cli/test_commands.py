@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "export", "list", "demo")
@@ -81,9 +83,47 @@ def test_predict_takes_files_with_any_of_the_channels(run, photos, tmp_path):
     Image.open(photos / "test" / "right" / "0.png").getchannel("G").save(single)
     result = json.loads(anychannel("predict", run, single, "--channels", "G", "--json").stdout)
     assert result[0]["channels"] == ["G"]
+    assert result[0]["notes"] == []
     wrong = anychannel("predict", run, single, "--channels", "R,G", check=False)
     assert wrong.returncode == 2
     assert "green.png" in wrong.stderr
+
+
+def test_predict_remarks_on_an_image_unlike_the_training_images(run, photos, tmp_path):
+    pixels = np.moveaxis(np.asarray(Image.open(photos / "test" / "left" / "0.png")), -1, 0)
+    deep = tmp_path / "deep.npy"
+    np.save(deep, pixels.astype(np.uint16) * 256)
+    done = anychannel("predict", run, deep, "--json")
+    notes = json.loads(done.stdout)[0]["notes"]
+    assert notes[0] == "It holds uint16 values, the training images held uint8: do equal numbers mean the same?"
+    assert notes[1].startswith("R averages ")
+    assert "and 2 more channels likewise" in notes[1]
+    assert [line.split(": ", 1)[1] for line in done.stderr.splitlines()] == notes
+
+
+def test_predict_brings_images_to_the_training_images_size_and_takes_no_data_as_told(photos, tmp_path):
+    anychannel(
+        *("train", "--data", photos, "--channels", "R,G,B", "--model", "compact_k7", "--epochs", 1, "--batch-size", 16),
+        *("--set", "model_options.width=16", "--no-cost", "--out", tmp_path / "run", "--quiet"),
+    )
+    large = tmp_path / "large.png"
+    Image.open(photos / "test" / "left" / "0.png").resize((48, 32)).save(large)
+    result = json.loads(anychannel("predict", tmp_path / "run", large, "--json").stdout)[0]
+    assert result["notes"] == ["It is 32 x 48 pixels and was brought to 16 x 16, as in training."]
+    lacking = tmp_path / "lacking.tif"
+    pixels = np.full((3, 16, 16), 100, np.uint8)
+    pixels[:, :4] = 255
+    profile = {"driver": "GTiff", "width": 16, "height": 16, "count": 3, "dtype": "uint8", "nodata": 255}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(lacking, "w", **profile) as file:
+            file.write(pixels)
+    refused = anychannel("predict", tmp_path / "run", lacking, check=False)
+    assert refused.returncode == 2
+    assert "--nodata" in refused.stderr or "nodata=" in refused.stderr
+    anychannel("predict", tmp_path / "run", lacking, "--nodata", "0")
+    wrong = anychannel("predict", tmp_path / "run", lacking, "--nodata", "drop", check=False)
+    assert "nodata is 'keep', a number, or None" in wrong.stderr
 
 
 def test_report_writes_one_page(run, tmp_path):

@@ -77,7 +77,7 @@ def test_a_layer_that_is_applied_twice_is_folded_into_the_batch_norm_of_each_tim
     model = make("compact_rrdb", model_options={"repeats": 3, "depths": (1, 1, 1), "widths": (8, 8, 16, 16)})
     assert difference(model, "R,G,B") < 1e-5
     norms = [module for module in model.specialize("R").modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) == 2, "the images' normalisation, and the norm behind the blocks"
+    assert len(norms) == 1, "the norm behind the blocks"
 
 
 def test_norm_banks_and_calibration_become_the_subsets_own_norm():
@@ -94,9 +94,20 @@ def test_nothing_of_ours_is_left_and_batch_norms_are_folded():
         type(module).__module__.split(".")[0] for module in plain.modules() if not isinstance(module, fx.GraphModule)
     }
     assert kinds == {"torch"}
-    norms = [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) == 1, "only the images' normalisation is left"
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
     assert all(getattr(node.target, "__module__", "torch").split(".")[0] != "anychannel" for node in plain.graph.nodes)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int64, torch.float32], ids=str)
+@pytest.mark.parametrize("model", ["compact_k7", "tf_efficientnet_lite0"], ids=["traced", "not traced"])
+@pytest.mark.filterwarnings("ignore:EfficientNet cannot be traced")
+def test_it_takes_what_files_hold(model, dtype):
+    whole = make(model)
+    images = pixels(2).to(dtype)
+    plain = whole.specialize("B,R")
+    torch.testing.assert_close(plain(images), whole(images, channels="B,R"), rtol=1e-4, atol=1e-5)
+    assert torch.equal(plain(images), plain(images.float()))
+    assert plain.to(torch.bfloat16)(images if dtype != torch.float32 else images.bfloat16()).dtype == torch.bfloat16
 
 
 def test_it_runs_where_anychannel_is_not_installed(tmp_path):

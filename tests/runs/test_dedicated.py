@@ -19,7 +19,7 @@ from anychannel.runs.dedicated import (
     folder_name,
     load_adaptive,
 )
-from anychannel.runs.execute import RunError, read_config
+from anychannel.runs.folder import RunError, read_config
 
 VALUES = {
     "data": "bands:3",

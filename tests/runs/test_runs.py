@@ -14,7 +14,7 @@ from anychannel.runs import RunConfig, evaluate_run, load_recipe, train_run
 from anychannel.runs.config import ConfigError, merge, nest
 from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
-from anychannel.runs.execute import RunError
+from anychannel.runs.folder import RunError
 
 VALUES = {
     "data": "bands:3",

@@ -128,9 +128,11 @@ def test_an_image_unlike_the_training_images_is_remarked_upon(http, photo):
     bright = tiff(planes(photo).astype(np.uint16) * 200, photometric="minisblack", metadata={"axes": "CYX"})
     opened = send(http, "/api/images", bright, "bright.tif").json()
     notes = opened["notes"]
-    assert len(notes) == 1
-    assert notes[0].startswith("R averages ")
-    assert "in training, and 2 more channels likewise: is this the same sensor, depth and order of" in notes[0]
+    assert len(notes) == 2
+    assert notes[0] == "It holds uint16 values, the training images held uint8: do equal numbers mean the same?"
+    assert notes[1].startswith("R averages ")
+    assert "in training, and 2 more channels likewise: is this the same sensor, depth and order of" in notes[1]
+    assert http.post("/api/predict", data={"image": opened["id"]}).json()["notes"] == notes
     usual = send(http, "/api/images", photo.read_bytes()).json()
     for channel, normal in zip(opened["channels"], usual["channels"], strict=True):
         assert normal["white"] <= 255

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import plain_errors, print_json
+from anychannel.cli.common import parse_options, plain_errors, print_json
 
 
 def predict(
@@ -18,6 +18,9 @@ def predict(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 3,
     layout: Annotated[str | None, typer.Option(help="planar or interleaved, where a TIFF does not say.")] = None,
+    nodata: Annotated[
+        str | None, typer.Option(help="keep, or a number, for files that mark values as no data. Default: the run's.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
     """Classify image files with a trained network, whichever of its channels they hold.
@@ -31,7 +34,11 @@ def predict(
     with plain_errors():
         from anychannel.runs.predict import predict_files
 
-        results = predict_files(run, images, channels=channels, top=top, layout=layout)
+        missing = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
+        results = predict_files(run, images, channels=channels, top=top, layout=layout, nodata=missing)
+    for result in results:
+        for note in result["notes"]:
+            typer.secho(f"{result['path']}: {note}", fg="yellow", err=True)
     if as_json:
         print_json(results)
         return

@@ -27,6 +27,7 @@ from anychannel.data.orientation import ORIENTATION_TAG, orient
 from anychannel.data.problems import DataError, ImageError
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.tiff import TIFF_SIGNATURES, check_layout, damaged, decode_tiff
+from anychannel.words import counted
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".npy", ".zarr")
 """Names of files, and of OME-Zarr folders, that are images. How one is read, its content decides."""
@@ -104,7 +105,7 @@ def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
     if names is not None and len(pixels) != len(names):
         kind = f" ({found.meaning})" if found.meaning else ""
         raise ImageError(
-            f"it has {count_channels(len(pixels))}{kind}, but {len(names)} expected ({', '.join(names)})",
+            f"it has {counted(len(pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
             channel_fix(found.meaning),
         )
     if names is not None and settings.check_names and len(found.names) == len(names):
@@ -136,11 +137,6 @@ def find_pixels(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
     if data[:8] == PNG_SIGNATURE and data[24:25] == b"\x10":
         return Decoded(*decode_png16(data))
     return Decoded(*decode_with_pillow(data))
-
-
-def count_channels(count: int) -> str:
-    """The count in words: 1 channel, 5 channels."""
-    return f"{count} channel{'s' * (count != 1)}"
 
 
 def channel_fix(meaning: str) -> str:

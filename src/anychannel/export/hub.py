@@ -8,7 +8,7 @@ from typing import Any
 
 from anychannel.export.export import ExportError
 from anychannel.models import load_model
-from anychannel.runs.execute import RunError, read_config
+from anychannel.runs.folder import read_config, read_record
 
 TRAINING = ("epochs", "batch_size", "sampler", "optimizer", "lr", "weight_decay", "schedule", "label_smoothing", "seed")
 
@@ -29,10 +29,7 @@ def card_facts(run: str | Path) -> dict[str, Any]:
     """
     run = Path(run)
     config = read_config(run)
-    record_file, test_file = run / "run.json", run / "evaluation" / "test.json"
-    if not record_file.is_file():
-        raise RunError(f"{run} is not a run: it has no run.json; give the folder that `anychannel train` wrote")
-    record = json.loads(record_file.read_text(encoding="utf-8"))
+    record, test_file = read_record(run), run / "evaluation" / "test.json"
     settings = {key: getattr(config.training, key) for key in TRAINING}
     settings["sampler options"] = ", ".join(f"{key}={value}" for key, value in config.training.sampler_options.items())
     settings |= {"norm": record["norm"], "epochs run": record.get("epochs_run"), "best epoch": record.get("best_epoch")}
@@ -52,10 +49,9 @@ def run_image_size(run: str | Path) -> int:
     Raises:
         ExportError: the folder does not say.
     """
-    record = Path(run) / "run.json"
-    if not record.is_file():
+    if not (Path(run) / "run.json").is_file():
         raise ExportError(f"{run} has no run.json that says how large its images are; give the size (--size 84)")
-    size: int = json.loads(record.read_text(encoding="utf-8"))["image_size"]
+    size: int = read_record(run)["image_size"]
     return size
 
 

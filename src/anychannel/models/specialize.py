@@ -2,7 +2,7 @@
 
 The stem becomes an ordinary convolution with the subset's kernel (for a stem with a kernel for every image: with all
 kernels that it mixes, whose features are then mixed instead), norm banks become the batch norm that the subset uses,
-normalisation becomes a batch norm with fixed statistics, and batch norms that follow a convolution are folded into it.
+normalisation becomes a subtraction and a division, and batch norms that follow a convolution are folded into it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def specialize(model: Classifier, channels: str | Sequence[str]) -> nn.Module:
         channels: names of the subset's channels; the module takes images that hold just these, in this order.
 
     Returns:
-        A module in evaluation mode, on the model's device: float images (B, k, H, W) in the files' own units ->
-        logits. Its output equals the model's to rounding. Where the network can be traced, it is an
-        ``fx.GraphModule`` of PyTorch's own operations with batch norms folded into convolutions; where it cannot,
-        only stem and norms are replaced, and a warning says so.
+        A module in evaluation mode, on the model's device: images (B, k, H, W), integers or floats of the weights'
+        type, in the files' own units -> logits. Its output equals the model's to rounding. Where the network can be
+        traced, it is an ``fx.GraphModule`` of PyTorch's own operations with batch norms folded into convolutions; where
+        it cannot, only stem and norms are replaced, and a warning says so.
 
     Raises:
         ChannelError: a name is unknown or repeats.
@@ -159,11 +159,27 @@ def convolution(stem: Stem, kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return conv
 
 
-def fixed_normalisation(model: Classifier, order: Sequence[int]) -> nn.BatchNorm2d:
-    """(x - mean) / std as a batch norm without learned parts."""
-    norm = nn.BatchNorm2d(len(order), eps=0.0, affine=False)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    norm.running_mean.copy_(model.mean.flatten()[list(order)])
-    norm.running_var.copy_(model.std.flatten()[list(order)] ** 2)
-    return norm.to(model.mean.device).eval()
+class FixedNormalisation(nn.Module):
+    """(x - mean) / std, which makes floats of integers.
+
+    Args:
+        mean, std: (1, k, 1, 1).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, k, H, W) -> (B, k, H, W)."""
+        return (images - self.mean) / self.std
+
+
+def fixed_normalisation(model: Classifier, order: Sequence[int]) -> nn.Module:
+    """How the model normalises these channels, as operations of PyTorch alone."""
+    chosen = list(order)
+    return fx.symbolic_trace(FixedNormalisation(model.mean[:, chosen], model.std[:, chosen]))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from anychannel.report.records import Run, SubsetResult, TestResult
+from anychannel.words import counted
 
 SEPARATE = 2.0
 """Standard errors beyond which two accuracies are called different."""
@@ -82,11 +83,6 @@ def listed(items: Iterable[str]) -> str:
     """``a, b and c``."""
     words = list(items)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def apart(difference: float, *errors: float) -> bool:

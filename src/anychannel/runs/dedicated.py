@@ -27,7 +27,8 @@ from anychannel.evaluation import Evaluation, GapTable, compare_with_dedicated, 
 from anychannel.files import write_json
 from anychannel.names import unknown_name
 from anychannel.runs.config import RunConfig, flatten
-from anychannel.runs.execute import RunError, read_config, train_run
+from anychannel.runs.execute import train_run
+from anychannel.runs.folder import RunError, read_config
 from anychannel.samplers import create_sampler
 
 BUDGETS = ("passes", "total")

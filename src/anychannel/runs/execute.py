@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from anychannel.cost import profile
 from anychannel.data import ImageDataset, load_dataset
@@ -19,21 +17,15 @@ from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
 from anychannel.processes import join, lost_processes_named, main_first, on_main, share
 from anychannel.runs.config import ConfigError, RunConfig, flatten
-from anychannel.runs.environment import command_line, describe_environment
+from anychannel.runs.environment import describe_environment
 from anychannel.runs.examples import collect_examples
+from anychannel.runs.folder import LOCK, RunError, append_command, prepare_folder, read_config, take
 from anychannel.samplers import create_sampler
 from anychannel.stems import MaskedStem
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.patterns import check_patterns
 from anychannel.training.randomness import seeded
-
-LOCK = ".lock"
-"""In a run's folder; held by the process that trains there, and free again however it ends."""
-
-
-class RunError(ValueError):
-    """A run's folder cannot be used as asked; the message names it and what to do."""
 
 
 class RunStopped(Exception):  # noqa: N818  # no error: who is told of the epochs wants no more of them
@@ -223,6 +215,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "num_test": len(dataset.test),
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
         "image_size": dataset.image_size,
+        "image_type": dataset.val.images.dtype.name,
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "epochs_planned": training.epochs,
         "batch_size": training.batch_size,
@@ -254,52 +247,6 @@ def close_folder(
     )
     if cost:
         write_json(home / "cost.json", measure_cost(config, home, dataset))
-
-
-def take(lock: FileLock, home: Path) -> None:
-    """Hold a run's folder against other processes.
-
-    Raises:
-        RunError: one of them holds it.
-    """
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise RunError(
-            f"another process is training in {home}; wait until it has finished, or choose another --out"
-        ) from error
-
-
-def prepare_folder(config: RunConfig, home: Path, resume: bool, *, held: bool = False) -> bool:
-    """Whether there is anything to do in the folder; ``held`` says that its lock is this process's."""
-    if home.exists() and not home.is_dir():
-        raise RunError(f"{home} is a file; give --out a folder")
-    if (home / LOCK).is_file() and not held:
-        lock = FileLock(home / LOCK)
-        take(lock, home)
-        lock.release()
-    record = home / "run.json"
-    if not record.is_file():
-        if home.is_dir() and any(path.name != LOCK for path in home.iterdir()):
-            raise RunError(f"{home} is not empty and not a run; choose a new folder for --out")
-        return True
-    if not resume:
-        raise RunError(f"{home} already holds a run; add --resume to go on with it, or choose another --out")
-    before = RunConfig.from_dict(tomllib.loads((home / "config.toml").read_text(encoding="utf-8")))
-    changed = before.differences(config)
-    if changed:
-        raise RunError(
-            f"{home} holds a run with other settings ({'; '.join(changed)}); resume it with its own "
-            f"(--config {home / 'config.toml'}), or choose another --out"
-        )
-    return bool(json.loads(record.read_text(encoding="utf-8"))["status"] != "finished")
-
-
-def append_command(home: Path) -> None:
-    """Keep the command, one line for each time the run was started."""
-    path = home / "command.txt"
-    earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
-    write_text(path, earlier + command_line() + "\n")
 
 
 def summarise(result: FitResult) -> dict[str, Any]:
@@ -339,21 +286,6 @@ def measure_cost(config: RunConfig, home: Path, dataset: ImageDataset) -> dict[s
         image_size=dataset.image_size,
         device=config.training.device,
     )
-
-
-def read_config(folder: str | Path) -> RunConfig:
-    """The configuration of a run.
-
-    Raises:
-        RunError: the folder is not a run.
-    """
-    path = Path(folder) / "config.toml"
-    if not path.is_file():
-        raise RunError(f"{folder} is not a run: it has no config.toml; give the folder that `anychannel train` wrote")
-    try:
-        return RunConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ConfigError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error
 
 
 def evaluate_run(

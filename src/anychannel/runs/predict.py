@@ -10,8 +10,10 @@ import torch
 
 from anychannel.channels import parse_names
 from anychannel.data import read_image, to_tensor
+from anychannel.data.resize import resize_and_crop
 from anychannel.models import load_model
-from anychannel.runs.execute import read_config
+from anychannel.runs.folder import read_config, read_record
+from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
 
 READING = ("layout", "nodata", "scaled", "check_names")
 """Options under which a run read its data, that hold for new files too."""
@@ -25,6 +27,7 @@ def predict_files(
     channels: str | Sequence[str] | None = None,
     top: int = 3,
     layout: str | None = None,
+    nodata: float | str | None = None,
 ) -> list[dict[str, Any]]:
     """Most probable classes of image files.
 
@@ -34,9 +37,11 @@ def predict_files(
         channels: names in the files' order; None means the run's full set.
         top: classes to return for each image.
         layout: ``planar`` or ``interleaved``, where a TIFF does not say; None takes the run's own.
+        nodata: for files that mark values as no data: ``"keep"`` or a number, see ``load_dataset``; None: as the run.
 
     Returns:
-        For each file ``{"path", "channels", "top": [{"class", "probability"}]}``, best class first.
+        For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first; the notes
+        are sentences about what sets it apart from the training images.
 
     Raises:
         ChannelError: a channel is unknown.
@@ -48,12 +53,18 @@ def predict_files(
     known = model.channels
     known.positions(names)
     reading = {key: value for key, value in config.data_options.items() if key in READING}
-    if layout is not None:
-        reading["layout"] = layout
+    reading |= {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
+    record = read_record(folder)
+    size = config.size or record["image_size"]
     classes = model.classes or tuple(str(index) for index in range(model.spec.num_classes))
     results = []
     for path in images:
-        pixels = read_image(path, channels=known.select(names), size=config.size, **reading)
+        found = read_image(path, channels=known.select(names), **reading)
+        pixels = resize_and_crop(found, size)
+        notes = remark_on_type(found.dtype, record) + remark_on_values(find_far(pixels, names, known).values())
+        if config.size is None and found.shape[1:] != (size, size):
+            height, width = found.shape[1:]
+            notes.append(f"It is {height} x {width} pixels and was brought to {size} x {size}, as in training.")
         logits = model(to_tensor(pixels)[None], channels=names)
         probabilities = torch.softmax(logits.float(), dim=1)[0]
         best = probabilities.topk(min(top, len(classes)))
@@ -63,6 +74,7 @@ def predict_files(
                 "path": str(path),
                 "channels": list(names),
                 "top": [{"class": classes[index], "probability": round(value, 4)} for value, index in ranked],
+                "notes": notes,
             }
         )
     return results

@@ -18,16 +18,13 @@ from anychannel.data.content import Content, digest_content
 from anychannel.data.decode import ReadSettings, decode
 from anychannel.data.problems import ImageError
 from anychannel.data.resize import resize_and_crop
-from anychannel.report.verdict import counted
 from anychannel.runs.examples import channel_png
+from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
 from anychannel.serve.extent import check_extent
 
 UNUSED = "-"
 """Stands in a list of a file's channels for one that the network does not know."""
 PICTURE_SIDE, SMALL_SIDE, MANY_CHANNELS = 256, 96, 16
-FAR = 3.0
-"""An image whose channel lies this many training standard deviations off the training mean is remarked upon, and
-drawn from its own least value to its own greatest."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,7 @@ def open_image(
     channels: str | Sequence[str] | None = None,
     reading: Mapping[str, Any] | None = None,
     label: str | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> OpenedImage:
     """Decode a file as training does.
 
@@ -94,6 +92,7 @@ def open_image(
             that it holds just the network's channels.
         reading: further options of ``read_image``.
         label: the true class, where it is known.
+        record: the run's ``run.json``, which tells the training images' type.
 
     Raises:
         ChannelError: a name is unknown or repeats, or all are ``-``.
@@ -120,7 +119,7 @@ def open_image(
         raise DataError(f"{name}: {error}") from error
     identity = repr((digest_content(data), name, names, size, sorted((reading or {}).items())))
     key = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
-    return prepare(found.pixels[kept], used, name, known, size=size, key=key, label=label)
+    return prepare(found.pixels[kept], used, name, known, size=size, key=key, label=label, record=record)
 
 
 def prepare(
@@ -132,21 +131,23 @@ def prepare(
     size: int,
     key: str,
     label: str | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> OpenedImage:
-    """Bring (k, H, W) pixels to the network's size and draw each channel."""
+    """Bring (k, H, W) pixels to the network's size and draw each channel; one whose values lie far off the training
+    images' is drawn from its own least value to its own greatest.
+    """
     height, width = pixels.shape[1:]
     fitted = pixels if (height, width) == (size, size) else resize_and_crop(pixels, size)
     side = min(height, width, PICTURE_SIDE if len(channels) <= MANY_CHANNELS else SMALL_SIDE)
     shown = fitted if side <= size else resize_and_crop(pixels, side)
     planes, scaled = [], {}
-    far = []
+    far = find_far(fitted, channels, known)
     for plane, drawn, channel in zip(fitted, shown, channels, strict=True):
         position = known.names.index(channel)
         mean, std = known.mean[position], known.std[position]
         average, low, high = float(plane.mean(dtype=np.float64)), float(plane.min()), float(plane.max())
         black, white = shown_range(pixels.dtype, mean, std)
-        if abs(average - mean) > FAR * std:
-            far.append(f"{channel} averages {plain(average)} here, but {plain(mean)} ± {plain(std)} in training")
+        if channel in far:
             own = float(drawn.min()), float(drawn.max())
             black, white = own if own[0] < own[1] else (black, white)
         scaled[channel] = np.clip((drawn.astype(np.float64) - black) / (white - black), 0, 1)
@@ -162,27 +163,15 @@ def prepare(
         width=width,
         height=height,
         dtype=pixels.dtype.name,
-        notes=remarks(far),
+        notes=(*remark_on_type(pixels.dtype, record or {}), *stretched(far)),
         label=label,
     )
 
 
-def remarks(far: Sequence[str]) -> tuple[str, ...]:
-    """One sentence about channels whose values lie far off the training images'."""
-    if not far:
-        return ()
-    more = "" if len(far) == 1 else f", and {counted(len(far) - 1, 'more channel')} likewise"
-    own = (
-        "Its picture is stretched to its own values."
-        if len(far) == 1
-        else "Pictures are stretched to their own values."
-    )
-    return (f"{far[0]}{more}: is this the same sensor, depth and order of channels? {own}",)
-
-
-def plain(value: float) -> str:
-    """Four digits, or a whole number with separators."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def stretched(far: Mapping[str, str]) -> list[str]:
+    """What to say of channels whose values lie far off the training images', and of how they are drawn."""
+    drawn = "Its picture is stretched to its" if len(far) == 1 else "Pictures are stretched to their"
+    return [f"{remark} {drawn} own values." for remark in remark_on_values(far.values())]
 
 
 def draw_overview(scaled: Mapping[str, np.ndarray]) -> str:

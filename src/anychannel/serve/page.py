@@ -11,8 +11,9 @@ import anychannel
 from anychannel.data.content import FOLDER_SUFFIXES
 from anychannel.data.decode import SUFFIXES
 from anychannel.report import theme
-from anychannel.report.verdict import counted, listed
+from anychannel.report.verdict import listed
 from anychannel.serve.service import Service
+from anychannel.words import counted
 
 
 @cache

@@ -167,6 +167,7 @@ class Prediction(BaseModel):
     missing: list[str] = Field(description="The others.")
     top: list[Guess] = Field(description="Most probable first.")
     expected: Expected | None = Field(description="Accuracy on test images with these channels; null: not evaluated.")
+    notes: list[str] = Field(description="What is odd about the image, in sentences; see /api/images.")
     label: str | None = Field(description="The true class, where it is known.")
 
     @classmethod
@@ -178,5 +179,6 @@ class Prediction(BaseModel):
             missing=list(answer.missing),
             top=[Guess.model_validate({"class": name, "probability": probability}) for name, probability in answer.top],
             expected=None if expected is None else Expected.of(expected),
+            notes=list(image.notes),
             label=image.label,
         )

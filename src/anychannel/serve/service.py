@@ -14,7 +14,7 @@ from anychannel.data import to_tensor
 from anychannel.models import load_model
 from anychannel.report.load import load_runs
 from anychannel.report.records import SubsetResult
-from anychannel.runs.execute import read_config
+from anychannel.runs.folder import read_config
 from anychannel.runs.predict import READING
 from anychannel.serve.examples import find_examples
 from anychannel.serve.images import UNUSED, ImageStore, OpenedImage, open_image
@@ -78,6 +78,7 @@ class Service:
             size=self.size,
             channels=channels or self.file_channels,
             reading=self.reading | ({"layout": layout} if layout else {}),
+            record=self.run.record,
         )
         self.images.add(image)
         return image

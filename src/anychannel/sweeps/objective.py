@@ -10,6 +10,7 @@ from statistics import mean
 from typing import Any
 
 from anychannel.evaluation import load_evaluation
+from anychannel.runs.folder import read_record
 from anychannel.sweeps.space import SweepError
 from anychannel.training.early_stopping import MONITORS
 
@@ -46,7 +47,7 @@ def value_of(metric: str, folder: Path) -> float:
         if refused:
             raise SweepError(f"the network refuses {' / '.join(refused)}, so its {metric} is not known")
         return float(mean(figures["accuracy"] for figures in subsets.values() if "accuracy" in figures))
-    best = json.loads((folder / "run.json").read_text(encoding="utf-8"))["best_epoch"]
+    best = read_record(folder)["best_epoch"]
     value = curve_of(metric, next(row for row in read_rows(folder) if row["epoch"] == best))
     if value is None or not math.isfinite(value):
         raise SweepError(
