@@ -52,6 +52,18 @@ def test_every_epoch_the_settings_and_each_subsets_accuracy_are_in_the_store(tra
     assert figures["test/mean_accuracy"] == [(best, pytest.approx(mean))]
 
 
+def test_event_files_started_within_a_second_are_read_in_the_order_of_their_start(tmp_path, monkeypatch):
+    """The process's number is a part of a file's name, and a later one may sort first."""
+    for step in (1, 2):
+        tracker = TensorBoard(tmp_path, "twice")
+        tracker.configure({"a": 1})
+        tracker.log({"loss": 0.5}, step)
+        tracker.close(finished=True)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+    figures, _ = READERS["tensorboard"](tmp_path)
+    assert figures["loss"] == [(1, 0.5), (2, 0.5)]
+
+
 def test_a_killed_run_goes_on_in_the_same_track_without_a_step_twice(runs, run):
     """Killed for real, with half a record left behind; the second tracker joins on resumption."""
     out = runs / "killed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class TensorBoard:
         from accelerate.tracking import TensorBoardTracker
 
         self.folder = home / FOLDER
+        wait_for_a_later_name(self.folder)
         self.tracker = TensorBoardTracker(FOLDER, home)
         self.tracker.start()
 
@@ -47,3 +49,13 @@ class TensorBoard:
     def close(self, *, finished: bool) -> None:  # noqa: ARG002
         """Close the file."""
         self.tracker.finish()
+
+
+def wait_for_a_later_name(folder: Path) -> None:
+    """Wait, for a second at most, until a new event file sorts after those there.
+
+    TensorBoard reads event files by name, and the name holds the second in which the file was made, then the process:
+    two starts within a second could show the later steps first.
+    """
+    newest = max((int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")), default=0)
+    time.sleep(min(max(newest + 1 - time.time(), 0), 1))
