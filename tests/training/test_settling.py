@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,34 @@ def test_every_subset_ends_with_the_literal_twins_statistics(norm, tmp_path):
     saved = load_model(tmp_path)
     batch = torch.from_numpy(train.images[:4, [1]])
     assert torch.equal(saved(batch, channels="G"), model(batch, channels="G"))
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_new_statistics_are_kept_unless_validation_does_worse_with_them(worse, tmp_path, monkeypatch):
+    """One class to guess: new statistics that make every answer wrong, or the right ones."""
+
+    running = {}
+
+    def shift(model, train, **options):
+        running.update(copy.deepcopy(model.state_dict()))
+        settle(model, train, **options)
+        for module in model.modules():
+            if worse and isinstance(module, NormBank):
+                for entry in module.entries.values():
+                    entry.running_var.fill_(torch.nan)
+        return True
+
+    monkeypatch.setattr("anychannel.training.loop.settle", shift)
+    train, val = split(64), split(12)
+    train.labels[:], val.labels[:] = 2, 2
+    model = make("statistics")
+    result = fit(model, train, val, replace(SETTINGS, epochs=3), folder=tmp_path)
+    assert result.rows[-1]["val_reduced_accuracy"] == 1
+    assert result.settled is not worse
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    saved = load_model(tmp_path)
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, running[name]) for name, value in model.state_dict().items()) is worse
 
 
 def test_only_norms_with_statistics_for_each_subset_are_settled():

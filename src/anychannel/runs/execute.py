@@ -257,6 +257,7 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "epochs_run": len(result.rows),
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
+        "settled": result.settled,
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "best": None if best is None else {key: best[key] for key in keys},
     }

@@ -2,11 +2,12 @@
 
     result = fit(model, dataset.train, dataset.val, TrainingSettings(epochs=15), folder="run")
 
-It trains ``model`` in place and leaves it with the weights of the best validation epoch, and with settled statistics
-where subsets have their own (``anychannel.training.settling``). With a folder it writes metrics (one row an epoch), the
-best and the last weights and checkpoints, and can go on where it was killed: it ends with bitwise the same weights on
-the same machine and settings. Of several processes (``anychannel.processes``), each takes its share of every batch, and
-all of them end with the weights that one process would end with.
+It trains ``model`` in place and leaves it with the weights of the best validation epoch. Where subsets have statistics
+of their own, these are computed anew (``anychannel.training.settling``) and kept unless validation does worse with
+them. With a folder it writes metrics (one row an epoch), the best and the last weights and checkpoints, and can go on
+where it was killed: it ends with bitwise the same weights on the same machine and settings. Of several processes
+(``anychannel.processes``), each takes its share of every batch, and all of them end with the weights that one process
+would end with.
 """
 
 from __future__ import annotations
@@ -53,11 +54,15 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training run did: one row an epoch, and the epoch whose weights were kept (counted from 1)."""
+    """What a training run did: one row an epoch, the epoch whose weights were kept (counted from 1), and more.
+
+    ``settled`` says whether subsets' statistics of their own were computed anew (``anychannel.training.settling``).
+    """
 
     rows: list[dict[str, Any]]
     best_epoch: int
     stopped_early: bool
+    settled: bool
     seconds: float
 
 
@@ -245,10 +250,15 @@ def fit(
     model.eval()
     with accelerator.autocast():
         settled = settle(model, train, seed=options.seed, batch_size=batch_size)
+        if settled and options.shows_subsets:
+            figures = validate(model, val, device, batch_size=options.batch_size, reduced=True)
+            if figures["val_reduced_accuracy"] < rows[stopping.best_epoch - 1]["val_reduced_accuracy"]:
+                model.load_state_dict(best_state)
+                settled = False
     if settled and home is not None and own.is_main:
         save_model(model, home, weights=BEST)
     stopped = stopping.should_stop and len(rows) < options.epochs
-    return FitResult(rows, stopping.best_epoch, stopped, time.monotonic() - started)
+    return FitResult(rows, stopping.best_epoch, stopped, settled, time.monotonic() - started)
 
 
 @torch.no_grad()
