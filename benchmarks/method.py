@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import statistics
 
-from page import HERE, mean, table
+from page import HERE, insert_tables, mean, table
 from robustness import short
 
 PAGE = HERE.parent / "docs" / "method.md"
-BEGIN, END = "<!-- tables: made from benchmarks/results -->", "<!-- end of tables -->"
 DATA = {
     "quick": ("Photographs", "R,G,B", "report_quick/resnet18"),
     "jurkat": ("Stained cells", "brightfield,PI,darkfield", "any_subset_jurkat/plain"),
@@ -123,11 +122,7 @@ def compose() -> str:
 
 def insert(page: str) -> str:
     """The page with its tables as the results say."""
-    before, _, rest = page.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        raise SystemExit(f"{PAGE} has lost its marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{compose()}\n\n{END}{after}"
+    return insert_tables(page, compose(), PAGE)
 
 
 if __name__ == "__main__":

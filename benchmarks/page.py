@@ -72,6 +72,22 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+BEGIN, END = "<!-- tables: made from benchmarks/results -->", "<!-- end of tables -->"
+
+
+def insert_tables(page: str, tables: str, path: Path) -> str:
+    """A page with new tables between its two marks.
+
+    Raises:
+        SystemExit: the page, which ``path`` names, has lost them.
+    """
+    before, _, rest = page.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise SystemExit(f"{path} has lost its marks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+
+
 def section(study: str) -> str:
     """One protocol's tables."""
     found = read(study)

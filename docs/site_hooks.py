@@ -1,8 +1,8 @@
 """What MkDocs does not know by itself; mkdocs.yml lists this file under ``hooks``.
 
 - CHANGELOG.md and CONTRIBUTING.md, which stand beside docs/, are pages of the site too.
-- The page on robustness, and the tables of the page on the method, are composed of the results as they are when the
-  site is built.
+- The page on robustness, and the tables of some other pages, are composed of the results as they are when the site is
+  built.
 - A link to a file of the repository that is no page (a recipe, a result) becomes its text: on the site it would lead
   nowhere.
 - A picture from docs/diagrams is put into the page itself, where it follows the site's light and dark colours and its
@@ -22,6 +22,7 @@ from mkdocs.structure.files import File, Files
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
+WITH_TABLES = ("ablation.md", "compact.md", "method.md")
 BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md")
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 DIAGRAM = re.compile(r"^!\[([^\]]+)\]\((?:\.\./)?(diagrams/[\w-]+\.svg)\)$", re.MULTILINE)
@@ -41,8 +42,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     name = page.file.src_uri
     if name == "robustness.md":
         markdown = from_results("robustness", "compose")
-    elif name == "method.md":
-        markdown = from_results("method", "insert", markdown)
+    elif name in WITH_TABLES:
+        markdown = from_results(name.removesuffix(".md"), "insert", markdown)
     source = (ROOT if name in BESIDE else DOCS) / name
 
     def link(match: re.Match[str]) -> str:

@@ -1,0 +1,106 @@
+"""The tables of docs/ablation.md, from the results of the ablation's study.
+
+    python benchmarks/ablation.py
+
+Reads ``results/ablation_quick`` and, for the network that it changes one thing of at a time, ``any_subset_quick``'s
+``ours``; writes what stands between the page's two marks. The site composes it anew each time it is built.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tomllib
+from typing import Any
+
+from method import Accuracies, read
+from page import HERE, insert_tables, mean, table
+
+from anychannel.runs.config import RunConfig, load_recipe, merge
+
+PAGE = HERE.parent / "docs" / "ablation.md"
+STUDY = HERE / "studies" / "ablation_quick.toml"
+BASE = "any_subset_quick/ours"
+TITLES = {
+    "stem": "Stem",
+    "sampler": "Sampler",
+    "norm": "Normalisation",
+    "distilled": "Distillation",
+    "several": "More than one thing changed",
+}
+GROUPS = {"RGB": ["R,G,B"], "pairs": ["R,G", "R,B", "G,B"], "singles": ["R", "G", "B"]}
+SIX = GROUPS["pairs"] + GROUPS["singles"]
+
+
+def changes_of(name: str, values: dict[str, Any]) -> tuple[str, str]:
+    """Which table a run belongs to, and its row's label, from what its file changes."""
+    training = values.get("training", {})
+    words = [f"`{values[kind]}`" for kind in ("stem", "norm") if kind in values]
+    words += [f"`{training['sampler']}`"] if "sampler" in training else []
+    options = values.get("stem_options", {}) | training.get("sampler_options", {})
+    if "distill" in training:
+        teacher = values.get("teacher")
+        words.append(f"{training['distill']:g} of the loss from " + (f"`{teacher}`" if teacher else "its own answer"))
+    words += [f"{option} = {value}".replace("True", "true") for option, value in options.items()]
+    several = len({"stem", "norm"} & values.keys()) + ("sampler" in training) > 1
+    kind = "several" if several else name.partition("_")[0]
+    return kind, ", ".join(words)
+
+
+def six(found: Accuracies, seeds: list[int]) -> float:
+    """Mean accuracy over the subsets with channels missing."""
+    return statistics.mean(found[key][seed] for key in SIX for seed in seeds)
+
+
+def seeds_of(found: Accuracies) -> list[int]:
+    """Seeds that have every subset."""
+    return sorted(set.intersection(*(set(found[key]) for key in SIX)))
+
+
+def row(label: str, found: Accuracies, base: Accuracies) -> list[str]:
+    """Means of each group's subsets over the seeds, and the distance to the base on the six, over common seeds."""
+    seeds = seeds_of(found)
+    cells = [mean([statistics.mean(found[key][seed] for key in keys) for seed in seeds]) for keys in GROUPS.values()]
+    common = [seed for seed in seeds if seed in seeds_of(base)]
+    distance = f"{six(found, common) - six(base, common):+.1f}" if common else "-"
+    return [label, *cells, distance, str(len(seeds))]
+
+
+def label_of_base() -> str:
+    """What the network that the study starts from consists of."""
+    study = tomllib.loads(STUDY.read_text(encoding="utf-8"))
+    recipe = load_recipe(STUDY.parent / study["recipe"])
+    config = RunConfig.from_dict({"data": "photos"} | merge(recipe, study["base"]))
+    return f"**`{config.stem}`, `{config.training.sampler}`, `{config.norm}`, nothing distilled**"
+
+
+def compose() -> str:
+    """What stands between the marks: a table for each part of the method, the best row first."""
+    base = read(BASE)
+    tables: dict[str, list[tuple[str, Accuracies]]] = {kind: [] for kind in TITLES}
+    missing = []
+    for name, values in tomllib.loads(STUDY.read_text(encoding="utf-8"))["runs"].items():
+        kind, label = changes_of(name, values)
+        found = read(f"{STUDY.stem}/{name}")
+        if found:
+            tables[kind].append((label, found))
+        else:
+            missing.append(label)
+    head = ["", *GROUPS, "six, against the first row", "seeds"]
+    parts = []
+    for kind, runs in tables.items():
+        if runs:
+            runs.sort(key=lambda run: -six(run[1], seeds_of(run[1])))
+            rows = [row(label, found, base) for label, found in [(label_of_base(), base), *runs]]
+            parts.append(f"## {TITLES[kind]}\n\n{table(head, rows)}")
+    if missing:
+        parts.append(f"Not run yet: {'; '.join(missing)}.")
+    return "\n\n".join(parts)
+
+
+def insert(page: str) -> str:
+    """The page with its tables as the results say."""
+    return insert_tables(page, compose(), PAGE)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(insert(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
