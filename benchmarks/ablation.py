@@ -3,7 +3,8 @@
     python benchmarks/ablation.py
 
 Reads ``results/ablation_quick`` and, for the network that it changes one thing of at a time, ``any_subset_quick``'s
-``ours``; writes what stands between the page's two marks. The site composes it anew each time it is built.
+``ours`` (and ``ours_norm_shared``); writes what stands between the page's two marks. The site composes it anew each
+time it is built.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from anychannel.runs.config import RunConfig, load_recipe, merge
 PAGE = HERE.parent / "docs" / "ablation.md"
 STUDY = HERE / "studies" / "ablation_quick.toml"
 BASE = "any_subset_quick/ours"
+SHARED = "any_subset_quick/ours_norm_shared"
 TITLES = {
     "stem": "Stem",
     "sampler": "Sampler",
@@ -53,7 +55,7 @@ def six(found: Accuracies, seeds: list[int]) -> float:
 
 def seeds_of(found: Accuracies) -> list[int]:
     """Seeds that have every subset."""
-    return sorted(set.intersection(*(set(found[key]) for key in SIX)))
+    return sorted(set.intersection(*(set(found.get(key, {})) for key in SIX)))
 
 
 def row(label: str, found: Accuracies, base: Accuracies) -> list[str]:
@@ -70,13 +72,15 @@ def label_of_base() -> str:
     study = tomllib.loads(STUDY.read_text(encoding="utf-8"))
     recipe = load_recipe(STUDY.parent / study["recipe"])
     config = RunConfig.from_dict({"data": "photos"} | merge(recipe, study["base"]))
-    return f"**`{config.stem}`, `{config.training.sampler}`, `{config.norm}`, nothing distilled**"
+    return f"**`{config.stem}`, `{config.training.sampler}`, `{config.norm}`**"
 
 
 def compose() -> str:
     """What stands between the marks: a table for each part of the method, the best row first."""
     base = read(BASE)
     tables: dict[str, list[tuple[str, Accuracies]]] = {kind: [] for kind in TITLES}
+    if shared := read(SHARED):
+        tables["norm"].append(("`shared`", shared))
     missing = []
     for name, values in tomllib.loads(STUDY.read_text(encoding="utf-8"))["runs"].items():
         kind, label = changes_of(name, values)
@@ -90,7 +94,8 @@ def compose() -> str:
     for kind, runs in tables.items():
         if runs:
             runs.sort(key=lambda run: -six(run[1], seeds_of(run[1])))
-            rows = [row(label, found, base) for label, found in [(label_of_base(), base), *runs]]
+            first = [(label_of_base(), base)] if base else []
+            rows = [row(label, found, base) for label, found in [*first, *runs]]
             parts.append(f"## {TITLES[kind]}\n\n{table(head, rows)}")
     if missing:
         parts.append(f"Not run yet: {'; '.join(missing)}.")

@@ -4,9 +4,10 @@
 
 Reads ``benchmarks/results/any_subset_{quick,jurkat,bands}/``, the plain networks of ``report_quick`` and
 ``zero_shot/``, and writes ``benchmarks/results/any_subset.json``: for the photographs at the top, and under ``jurkat``
-and ``bands``, test accuracy in percent for each subset, one entry a seed, in ``seeds``' order. Only seeds of which
-all runs are finished are taken. ``ours`` is trained three times as long as a dedicated network, of which there is one
-for each subset; ``ours_1x`` as long as one of them.
+and ``bands``, test accuracy in percent for each subset, one entry a seed, in ``seeds``' order. Only seeds are taken of
+which the plain network, ``ours`` and every dedicated network are finished; other networks are there if all of these
+seeds have them. ``ours`` is trained three times as long as a dedicated network, of which there is one for each subset;
+``ours_1x`` as long as one of them.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def gather(kind: str) -> dict[str, Any] | None:
     plain = read(*PLAIN.get(kind, (study, "plain")))
     found = {name: read(study, name) for name in names_of(study)}
     dedicated = {key: found.get(f"dedicated_{key}", {}) for key in dedicated_subsets(kind)}
-    needed = [plain, found.get("ours", {}), found.get("ours_3x", {}), *dedicated.values()]
+    needed = [plain, found.get("ours_3x", {}), *dedicated.values()]
     seeds = sorted(set.intersection(*(set(runs) for runs in needed)))
     if not seeds:
         return None
@@ -85,10 +86,12 @@ def gather(kind: str) -> dict[str, Any] | None:
         "dedicated": {key: percents(runs, seeds)[key] for key, runs in dedicated.items()},
         "zero_shot": zero_shot(kind, seeds),
         "zero_fill": percents(plain, seeds),
-        "ours_1x": percents(found["ours"], seeds),
     }
-    for name, runs in found.items():
-        if (name == "plain_3x" or name.startswith("dedicated_3x_")) and set(seeds) <= set(runs):
+    whole = {name: runs for name, runs in found.items() if set(seeds) <= set(runs)}
+    if "ours" in whole:
+        result["ours_1x"] = percents(whole["ours"], seeds)
+    for name, runs in whole.items():
+        if name == "plain_3x" or name.startswith("dedicated_3x_"):
             result[name] = percents(runs, seeds)
     rivals = {full: plain} | dedicated
     result["gap"] = {
@@ -99,6 +102,7 @@ def gather(kind: str) -> dict[str, Any] | None:
             }
         ).to_dict()
         for name, run in (("ours", "ours_3x"), ("ours_1x", "ours"))
+        if run in whole
     }
     others = [name for name in found if not name.startswith(("dedicated", "ours_3x", "plain")) and name != "ours"]
     result["variants"] = {name: percents(found[name], sorted(found[name])) for name in others}

@@ -3,9 +3,9 @@
     python benchmarks/compact.py
 
 Reads ``benchmarks/results/compact_quick/`` and writes ``benchmarks/results/compact.json``: test accuracy in percent of
-each network, one entry a seed in ``seeds``' order, and what share of ResNet34's each compact one reaches. Only seeds are
-taken of which the networks of both comparisons are finished. The site composes the page's tables anew each time it is
-built, of all that is there.
+each network, one entry a seed in ``seeds``' order, and what share of ResNet34's each compact one reaches. Only seeds
+are taken of which the networks of both comparisons are finished. The site composes the page's tables anew each time it
+is built, of all that is there.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ ROWS = {
     "plain_3x": "plain, 3x",
     "ours_norm_shared": "one network for all, 1x, norm `shared`",
     "ours_norm_shared_3x": "one network for all, 3x, norm `shared`",
-    "ours_norm_statistics_3x": "one network for all, 3x, norm `statistics`",
     "ours_quarter_3x": "one network for all, 3x, a quarter of the batch on all channels",
     "ours_norm_subset": "one network for all, 1x, norm `subset`",
     "ours_distilled": "one network for all, 1x, distilled from its own full-set answer",

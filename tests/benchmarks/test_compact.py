@@ -1,0 +1,91 @@
+"""What is gathered from Task II's study, and the ablation's tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import ablation  # noqa: E402
+import any_subset  # noqa: E402
+import compact  # noqa: E402
+import method  # noqa: E402
+
+
+def keep(folder: Path, name: str, seed: int, accuracy: dict[str, float], **training: object) -> None:
+    """A finished run's result, as far as the pages read it."""
+    model = "resnet34" if "resnet34" in name else "compact_rrdb"
+    result = {
+        "config": {"model": model, "stem": "static", "training": {"sampler": "full"} | training},
+        "run": {"seed": seed, "params": 21_290_000 if model == "resnet34" else 209_050, "epochs_run": 30},
+        "test": {"n": 100, "full": "R,G,B", "subsets": {key: {"accuracy": value} for key, value in accuracy.items()}},
+        "cost": {"batch_size": 10, "subsets": {"R,G,B": {"gflops_with_attention": 1.0}}},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}-s{seed}.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Two finished seeds of both comparisons, and a third of one."""
+    folder = tmp_path / "results" / "compact_quick"
+    for seed in (0, 1, 2):
+        keep(folder, "best_resnet34", seed, {"R,G,B": 0.6})
+        keep(folder, "best_compact", seed, {"R,G,B": 0.63})
+        if seed < 2:
+            keep(folder, "report_resnet34", seed, {"R,G,B": 0.5})
+            keep(folder, "report_compact_k7", seed, {"R,G,B": 0.4 + 0.1 * seed})
+    monkeypatch.setattr(any_subset, "RESULTS", tmp_path / "results")
+    return tmp_path
+
+
+def test_seeds_of_both_comparisons_are_gathered_with_their_shares(results):
+    gathered = compact.gather()
+    assert gathered["seeds"] == [0, 1]
+    assert gathered["best_compact"] == {"R,G,B": [63.0, 63.0]}
+    assert gathered["share_of_resnet34"] == {"report": [0.8, 1.0], "best": [1.05, 1.05]}
+    assert gathered["params"]["best_compact"] == 209_050
+
+
+def test_the_pages_table_says_size_cost_and_share(results):
+    rows = [line for line in compact.compose().splitlines() if line.startswith("| `compact_rrdb`")]
+    assert "| `compact_rrdb` | 0.209 | 100 | 30 ± 0 | 63.0 ± 0.0 | 105.0 ± 0.0 | 3 |" in rows
+
+
+def test_nothing_is_gathered_without_a_seed_of_both(results, capsys, monkeypatch):
+    for path in (results / "results" / "compact_quick").glob("report_compact*"):
+        path.unlink()
+    page = results / "compact.md"
+    page.write_text((BENCHMARKS.parent / "docs" / "compact.md").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(compact, "PAGE", page)
+    compact.main()
+    assert "no seed has both comparisons" in capsys.readouterr().out
+    assert "105.0 ± 0.0" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_lost_its_marks_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"compact\.md has lost its marks"):
+        compact.insert("nothing here")
+
+
+def test_the_ablation_orders_its_rows_and_compares_over_common_seeds(tmp_path, monkeypatch):
+    six = dict.fromkeys(ablation.SIX, 0.5)
+    for seed in (0, 1):
+        keep(tmp_path / "results" / "any_subset_quick", "ours", seed, six | {"R,G,B": 0.6})
+    folder = tmp_path / "results" / "ablation_quick"
+    keep(folder, "stem_static", 0, dict.fromkeys(ablation.SIX, 0.3) | {"R,G,B": 0.6})
+    keep(folder, "stem_sliced", 1, dict.fromkeys(ablation.SIX, 0.45) | {"R,G,B": 0.5})
+    monkeypatch.setattr(method, "HERE", tmp_path)
+    text = ablation.compose()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[2:5] == [
+        "| **`completion`, `split`, `statistics`** | 60.0 ± 0.0 | 50.0 ± 0.0 | 50.0 ± 0.0 | +0.0 | 2 |",
+        "| `sliced` | 50.0 | 45.0 | 45.0 | -5.0 | 1 |",
+        "| `static` | 60.0 | 30.0 | 30.0 | -20.0 | 1 |",
+    ]
+    assert "`static`, `dropout`" in text.partition("Not run yet: ")[2]
