@@ -69,7 +69,7 @@ def main() -> None:
     def train(stem: str, names: tuple[str, ...], seed: int) -> Classifier:
         chosen = data.select(names)
         with seeded(seed, 0):
-            model = create_model(options.model, channels=chosen.channels, num_classes=10, stem=stem)
+            model = create_model(options.model, channels=chosen.channels, num_classes=10, stem=stem, norm="shared")
         fit(model, chosen.train, chosen.val, TrainingSettings(**settings, seed=seed))
         return model
 

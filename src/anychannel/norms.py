@@ -169,11 +169,6 @@ NORMS: dict[str, NormKind] = {
 }
 
 
-LITTLE_SHARED = 0.25
-"""Mean squared correlation of the channels below which ``auto`` gives subsets statistics of their own. Photographs have
-0.75, stained cells 0.08 (docs/method.md); between 0.1 and 0.7 nothing has been measured."""
-
-
 REPORTED = ("static", "masked", "per_size", "kernel_attention")
 
 
@@ -183,19 +178,15 @@ def list_norms() -> list[str]:
 
 
 def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
-    """What ``auto`` stands for: ``statistics`` where channels tell little of each other, else ``shared``.
+    """What ``auto`` stands for: ``statistics`` for two to ``MOST_CHANNELS`` channels, else ``shared``.
 
-    Where channels predict each other, all subsets of an image look alike behind the stem, and one batch norm comes
-    close to many; where they do not, their statistics are too different for one. It is ``shared`` too where
-    correlations are not known, there are more than ``MOST_CHANNELS`` channels, the network has no batch norm, or the
-    stem is a plain network's or the report's, whose networks stay as they are there.
+    Channels that hardly predict each other give subsets too different means and variances for one batch norm; where
+    they do predict each other, statistics of its own bring the full set level with a plain network (docs/method.md). It
+    is ``shared`` too where the network has no batch norm, or the stem is a plain network's or the report's, whose
+    networks stay as they are there.
     """
-    count = len(channels)
     without = stem in REPORTED or not any(isinstance(module, _BatchNorm) for module in network.modules())
-    if without or channels.correlation is None or not 1 < count <= MOST_CHANNELS:
-        return "shared"
-    squares = [channels.correlation[i][j] ** 2 for i in range(count) for j in range(i)]
-    return "statistics" if sum(squares) / len(squares) < LITTLE_SHARED else "shared"
+    return "shared" if without or not 1 < len(channels) <= MOST_CHANNELS else "statistics"
 
 
 def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.models import create_model, load_model, save_model, with_channels
+from anychannel.models import calibrate, create_model, load_model, save_model, with_channels
+from anychannel.norms import NormBank
 
 MATRIX = ((1.0, 0.6), (0.6, 1.0))
 OWN = ChannelSet(("B", "R"), (100.0, 90.0), (40.0, 50.0), MATRIX, wavelengths_nm=(490.0, 665.0))
@@ -26,11 +27,11 @@ WAYS = [
 ]
 
 
-def train(stem: str, channels: ChannelSet = OWN, **options):
+def train(stem: str, channels: ChannelSet = OWN, norm: str = "auto", **options):
     torch.manual_seed(0)
     small = {"width": 16}
     model = create_model(
-        "compact_k7", channels=channels, num_classes=3, stem=stem, stem_options=options, model_options=small
+        "compact_k7", channels=channels, num_classes=3, stem=stem, stem_options=options, model_options=small, norm=norm
     )
     with torch.no_grad():
         for parameter in model.parameters():
@@ -131,9 +132,57 @@ def test_what_cannot_be_done_is_said(stem, channels, options, message):
         with_channels(train(stem), channels, **options)
 
 
+def shift_statistics(model):
+    """Statistics that differ from one subset to the next."""
+    generator = torch.Generator().manual_seed(3)
+    for bank in model.modules():
+        if isinstance(bank, NormBank):
+            for norm in (bank.shared, *bank.entries.values()):
+                norm.running_mean.add_(0.1 * torch.randn(norm.running_mean.shape, generator=generator))
+    return model
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_subsets_keep_their_own_statistics(calibrated):
+    model = train("descriptor", norm="shared" if calibrated else "auto")
+    if calibrated:
+        calibrate(model, pixels(1), "B")
+    shift_statistics(model)
+    assert model.spec.norm == ("shared" if calibrated else "statistics")
+    wider = with_channels(model, MORE)
+    assert wider.spec.norm == model.spec.norm
+    with torch.no_grad():
+        for names in ("B", "R", "B,R"):
+            images = pixels(names.count(",") + 1)
+            expected = model(images, channels=names)
+            torch.testing.assert_close(wider(images, channels=names), expected, rtol=1e-4, atol=1e-5)
+    if not calibrated:
+        mine, old = (next(m for m in one.modules() if isinstance(m, NormBank)) for one in (wider, model))
+        for new, source in (("3", old.entries["0"]), ("0_3", old.entries["0"]), ("0_1", old.entries["1"])):
+            assert torch.equal(mine.entries[new].running_mean, source.running_mean)
+        for new in ("0", "0_2", "1_3", "1_2_3"):
+            assert torch.equal(mine.entries[new].running_mean, old.shared.running_mean)
+
+
+def test_statistics_of_the_old_subsets_go_along_to_more_channels_than_can_have_their_own(tmp_path):
+    names = (*OWN.names, *"abcde")
+    waves = (490.0, 665.0, 560.0, 700.0, 740.0, 780.0, 842.0)
+    many = ChannelSet(names, mean=(100.0,) * 7, std=(50.0,) * 7, wavelengths_nm=waves)
+    model = shift_statistics(train("descriptor"))
+    wider = with_channels(model, many)
+    assert wider.spec.norm == "shared"
+    save_model(wider, tmp_path)
+    with torch.no_grad():
+        for names in ("B", "R", "B,R"):
+            images = pixels(names.count(",") + 1)
+            expected = model(images, channels=names)
+            torch.testing.assert_close(wider(images, channels=names), expected, rtol=1e-4, atol=1e-5)
+            assert torch.equal(load_model(tmp_path)(images, channels=names), wider(images, channels=names))
+
+
 def test_banks_and_half_known_wavelengths_are_refused():
     banked = create_model("compact_k7", channels=OWN, num_classes=3, norm="subset")
-    with pytest.raises(ValueError, match="norm banks and calibration are of the old channels"):
+    with pytest.raises(ValueError, match="batch norms for the old channels' subsets"):
         with_channels(banked, MORE)
     with pytest.raises(ChannelError, match="channels must hold"):
         with_channels(train("static"), OWN.select("R"))

@@ -13,6 +13,7 @@ from torch import nn
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import assemble
+from anychannel.models.carry import carry_norms
 from anychannel.models.classifier import Classifier
 from anychannel.models.normalisation import Normalisation, input_covariance
 from anychannel.models.pretrained import Source, Weights, classifier_source, module_source, timm_source
@@ -29,7 +30,7 @@ def adapt(
     source_channels: ChannelSet | str | Sequence[str] = ("R", "G", "B"),
     stem: str = "completion",
     stem_options: dict[str, Any] | None = None,
-    norm: str = "shared",
+    norm: str = "auto",
     num_classes: int | None = None,
     classes: Sequence[str] | None = None,
     pretrained: bool = True,
@@ -112,7 +113,10 @@ def adapt(
     def transfer(weight: Any) -> Any:
         return transfer_kernel(weight, source.channels, target, fill)
 
-    return assemble(source.network, target, spec, transfer=transfer, front=source.front).eval()
+    adapted = assemble(source.network, target, spec, transfer=transfer, front=source.front).eval()
+    if source.classifier is not None and adapted.spec.norm == "statistics":
+        carry_norms(source.classifier, adapted, match_names(source.classifier.channels, target))
+    return adapted
 
 
 def is_saved(model: str | Path) -> bool:

@@ -9,11 +9,13 @@ from dataclasses import replace
 import torch
 
 from anychannel.channels import ChannelError, ChannelSet
+from anychannel.models.carry import carry_norms
 from anychannel.models.classifier import Classifier
 from anychannel.models.normalisation import Normalisation, input_covariance, input_offset
 from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
 from anychannel.names import unknown_name
+from anychannel.norms import MOST_CHANNELS, NormBank, install_norms
 from anychannel.stems import Stem, build_stem
 from anychannel.stems.descriptor import DescribedStem
 from anychannel.stems.static import StaticStem
@@ -34,7 +36,8 @@ def with_channels(
     correlations from ``channels``.
 
     Args:
-        model: a classifier with ``norm="shared"``.
+        model: a classifier with norm ``shared`` or ``statistics``; the latter becomes ``shared``, with the old subsets'
+            statistics, where there are then too many channels for it. ``calibrate`` gives new subsets theirs.
         channels: its own channels and the new ones, in any order. The new ones need a mean and standard deviation,
             measured on unlabelled images; the known ones keep the model's.
         new: how a new channel gets a kernel. ``generated``: from its descriptor, by the stems ``descriptor`` and
@@ -45,10 +48,14 @@ def with_channels(
 
     Raises:
         ChannelError: a channel of the model is missing, or statistics or wavelengths are.
-        ValueError: ``new`` is unknown or not for this stem, or the model has norm banks.
+        ValueError: ``new`` is unknown or not for this stem, or the model has whole batch norms for
+            subsets.
     """
-    if model.spec.norm != "shared" or model.spec.calibrated:
-        raise ValueError("norm banks and calibration are of the old channels; add channels to a norm='shared' model")
+    if model.spec.norm not in ("shared", "statistics"):
+        raise ValueError(
+            f"a model with norm={model.spec.norm!r} has batch norms for the old channels' subsets; "
+            "add channels to one with norm shared or statistics"
+        )
     absent = [name for name in model.channels.names if name not in channels.names]
     if absent:
         raise ChannelError(f"channels must hold the model's own too; {', '.join(absent)} is missing")
@@ -76,11 +83,19 @@ def with_channels(
     else:
         stem = copied_stem(model, merged, known, how, used)
     wider = copy.deepcopy(model)
-    for module in wider.modules():
+    for path, module in list(wider.backbone.named_modules()):
         if isinstance(module, StemSlot):
             module.stem = stem.train(model.training)
-    wider.spec = replace(model.spec, normalisation=used, in_chans=model.spec.in_chans or old.in_chans)
+        if isinstance(module, NormBank):
+            parent, _, attribute = path.rpartition(".")
+            setattr(wider.backbone.get_submodule(parent), attribute, module.shared)
+    norm = model.spec.norm if len(merged) <= MOST_CHANNELS else "shared"
+    wider.spec = replace(
+        model.spec, normalisation=used, in_chans=model.spec.in_chans or old.in_chans, norm=norm, calibrated=()
+    )
     wider.set_channels(merged)
+    install_norms(wider.backbone, norm, merged)
+    carry_norms(model, wider, known)
     return wider
 
 

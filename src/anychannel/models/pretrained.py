@@ -39,6 +39,7 @@ class Source:
         channels: what the front's kernel takes.
         normalisation: how its images were normalised, in the files' units; None where nobody says.
         spec: what rebuilds it.
+        classifier: the classifier that it is of.
     """
 
     network: nn.Module
@@ -46,6 +47,7 @@ class Source:
     channels: ChannelSet
     normalisation: Normalisation | None
     spec: ModelSpec
+    classifier: Classifier | None = None
 
 
 def timm_source(
@@ -231,4 +233,4 @@ def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Sou
     front = Front(path, kernel.detach(), None if bias is None else bias.detach(), stem.geometry)
     used = old.spec.normalisation or Normalisation.of(old.channels)
     kept = Normalisation(tuple(used.mean[i] for i in shared), tuple(used.std[i] for i in shared))
-    return Source(network, front, old.channels.select([old.channels.names[i] for i in shared]), kept, old.spec)
+    return Source(network, front, old.channels.select([old.channels.names[i] for i in shared]), kept, old.spec, old)

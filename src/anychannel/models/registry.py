@@ -108,8 +108,8 @@ def create_model(
         stem: one of ``list_stems()``.
         stem_options: the stem's keyword options.
         model_options: the network's keyword options.
-        norm: one of ``anychannel.norms.list_norms()``: which batch norms the subsets share; ``auto`` decides by the
-            channels' correlations (see ``choose_norm``).
+        norm: one of ``anychannel.norms.list_norms()``: which batch norms the subsets share; ``auto`` decides (see
+            ``choose_norm``).
         classes: names of the classes, kept with the model.
         first_conv: path of the convolution that the stem replaces, as ``"patch_embed.proj"``, where the network does
             not tell.
