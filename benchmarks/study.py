@@ -1,12 +1,17 @@
-"""Work through a study: a queue of training runs that resumes, skips what is finished, and keeps small results.
+"""Work through studies: a queue of training runs that resumes, skips what is finished, and keeps small results.
 
     python benchmarks/study.py benchmarks/studies/report_quick.toml --data DATA/mini-imagenet-50 --runs runs
+    python benchmarks/study.py benchmarks/studies/*.toml --data DATA/mini-imagenet-50 --runs runs --workers 16
 
 Each run is one ``anychannel train`` in a process of its own, which ``small_maps.py`` makes faster on a CPU. Kill the
 study at any time and start it again: finished runs are skipped, an unfinished one goes on from its checkpoint. Several
 studies, or the same one twice, can work side by side; a run is locked while it is worked on. What stays is
 ``benchmarks/results/STUDY/RUN-sSEED.json``, a few kilobytes with the figures and where they come from;
 ``benchmarks/page.py`` turns them into the documentation's tables.
+
+With ``--workers`` so many processes share the queue, and each trains one network after the other without starting
+anew: networks of a few million parameters and small images leave a GPU idle most of the time, a dozen of them at once
+do not.
 """
 
 from __future__ import annotations
@@ -14,11 +19,15 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 import tomllib
+import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +44,37 @@ RESULTS = Path(__file__).parent / "results"
 KEPT_FIGURES = ("n", "accuracy", "top5", "loss", "ece", "refused")
 
 
-def queue(study: Path, values: dict[str, Any], seeds: list[int] | None) -> list[tuple[str, dict[str, Any]]]:
-    """Name and configuration of every run of a study's file, seed by seed."""
+@dataclass(frozen=True)
+class Job:
+    """One run of a study, and the data set that it trains on: a folder, or an embedded one's name."""
+
+    study: str
+    name: str
+    config: dict[str, Any] = field(hash=False)
+    data: str
+    cost: bool
+
+    @property
+    def result(self) -> Path:
+        """Where its figures are kept."""
+        return RESULTS / self.study / f"{self.name}.json"
+
+
+def queue(study: Path, data: str | Path | None, seeds: list[int] | None = None) -> list[Job]:
+    """Every run of a study's file, seed by seed; a file may name its embedded ``data`` itself."""
+    values = tomllib.loads(study.read_text(encoding="utf-8"))
     base = load_recipe(study.parent / values["recipe"]) if "recipe" in values else {}
     base = merge(base, values.get("base", {}))
     chosen = values["runs"] | {f"dedicated_{key}": dedicated(key) for key in values.get("dedicated", [])}
-    runs = []
+    source = values.get("data", data)
+    if source is None:
+        raise SystemExit(f"{study} needs --data, the folder of its images")
+    jobs = []
     for seed in seeds or values["seeds"]:
         for name, changes in chosen.items():
             config = merge(merge(base, changes), {"name": name, "training": {"seed": seed}})
-            runs.append((f"{name}-s{seed}", config))
-    return runs
+            jobs.append(Job(study.stem, f"{name}-s{seed}", config, str(source), values.get("cost", True)))
+    return jobs
 
 
 def dedicated(key: str) -> dict[str, Any]:
@@ -63,7 +92,7 @@ def unpack(text: str, n: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
 
 
-def small_result(study: Path, home: Path, data: Path) -> dict[str, Any]:
+def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of a finished run and where they come from, without paths of this machine."""
     read = {
         name: json.loads((home / f"{name}.json").read_text())
@@ -72,7 +101,7 @@ def small_result(study: Path, home: Path, data: Path) -> dict[str, Any]:
     }
     test = json.loads((home / "evaluation" / "test.json").read_text())
     config = tomllib.loads((home / "config.toml").read_text())
-    config["data"] = data.name
+    config["data"] = data = Path(job.data).name
     if "teacher" in config:
         config["teacher"] = "/".join(Path(config["teacher"]).parts[-2:])
     run = {key: value for key, value in read["run"].items() if key not in ("classes",)}
@@ -85,79 +114,154 @@ def small_result(study: Path, home: Path, data: Path) -> dict[str, Any]:
         for key, figures in test["subsets"].items()
     }
     return {
-        "command": f"python benchmarks/study.py benchmarks/studies/{study.name} --data {data.name} "
+        "command": f"python benchmarks/study.py benchmarks/studies/{job.study}.toml --data {data} "
         f"--only {config['name']} --seeds {config['training']['seed']} --threads {read['environment']['threads']}",
         "config": config,
-        "environment": read["environment"],
+        "environment": read["environment"] | ({"commit": options.commit} if options.commit else {}),
         "run": run,
         "metrics": rows,
         "test": {"n": test["n"], "full": test["full"], "subsets": subsets},
     } | ({"cost": read["cost"]} if "cost" in read else {})
 
 
-def work(name: str, config: dict[str, Any], study: Path, cost: bool, options: argparse.Namespace) -> bool:
-    """Do one run unless it is done, under way elsewhere or its teacher is not done; False if it failed.
+def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
+    """Do one run, in a process of its own or ``here``, in this one.
 
     A run's ``teacher`` is the name of another run, whose network of the same seed it learns from: ``resnet34`` of this
     study, or ``report_quick/resnet18`` of another.
+
+    Returns:
+        ``done``, ``failed``, or ``waits`` for its teacher or for another process that is at it.
     """
-    result = RESULTS / study.stem / f"{name}.json"
-    if result.is_file():
-        return True
+    config = job.config
+    home = options.runs / job.study / job.name
+    failure = home.with_suffix(".failed")
+    if job.result.is_file():
+        return "done"
+    if here and failure.is_file():
+        return "failed"
     if "teacher" in config:
-        teacher = config["teacher"] if "/" in config["teacher"] else f"{study.stem}/{config['teacher']}"
+        teacher = config["teacher"] if "/" in config["teacher"] else f"{job.study}/{config['teacher']}"
         teacher += f"-s{config['training']['seed']}"
         if not (RESULTS / f"{teacher}.json").is_file():
-            print(f"--- {name} waits for its teacher, {teacher}", flush=True)
-            return True
+            return "waits"
         config = config | {"teacher": str(options.runs / teacher)}
-    home = options.runs / study.stem / name
     home.parent.mkdir(parents=True, exist_ok=True)
+    config = merge(config, {"data": job.data})
     try:
         with FileLock(home.with_suffix(".lock"), timeout=0):
-            if result.is_file():
-                return True
-            recipe = home.with_suffix(".toml")
-            write_text(recipe, tomli_w.dumps(merge(config, {"data": str(options.data)})))
-            print(f"--- {study.stem}: {name}", flush=True)
-            command = [sys.executable, str(Path(__file__).with_name("small_maps.py")), "train"]
-            command += ["--config", str(recipe), "--out", str(home), "--resume", *([] if cost else ["--no-cost"])]
-            threads = str(options.threads)
-            environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-            if subprocess.run(command, env=environment, check=False).returncode:
-                print(f"--- {name} failed", flush=True)
-                return False
-            write_json(result, small_result(study, home, options.data))
+            if job.result.is_file():
+                return "done"
+            print(f"--- {job.study}: {job.name}", flush=True)
+            try:
+                if "teacher" in config and not Path(config["teacher"]).is_dir():
+                    raise FileNotFoundError(f"{config['teacher']} does not hold the teacher's weights; train it there")
+                (train_here if here else train_apart)(config, home, job.cost, options.threads)
+            except Exception:
+                failure.write_text(traceback.format_exc(), encoding="utf-8")
+                print(f"--- {job.name} failed: {traceback.format_exc()}", flush=True)
+                return "failed"
+            write_json(job.result, small_result(job, home, options))
+            return "done"
     except Timeout:
-        print(f"--- {name} is under way elsewhere", flush=True)
-    return True
+        return "waits"
+
+
+def train_apart(config: dict[str, Any], home: Path, cost: bool, threads: int) -> None:
+    """Train in a process of its own."""
+    recipe = home.with_suffix(".toml")
+    write_text(recipe, tomli_w.dumps(config))
+    command = [sys.executable, str(Path(__file__).with_name("small_maps.py")), "train"]
+    command += ["--config", str(recipe), "--out", str(home), "--resume", *([] if cost else ["--no-cost"])]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    subprocess.run(command, env=environment, check=True)
+
+
+def train_here(config: dict[str, Any], home: Path, cost: bool, threads: int) -> None:
+    """Train in this process."""
+    import small_maps
+    import torch
+
+    from anychannel.runs import RunConfig, train_run
+
+    torch.set_num_threads(threads)
+    small_maps.install()
+    train_run(RunConfig.from_dict(config), home, resume=True, cost=cost)
+
+
+def keep_working(jobs: list[Job], options: argparse.Namespace, number: int) -> None:
+    """One worker: do whatever nobody else is at, the first jobs first, until all are done or failed."""
+    with (options.runs / f"worker-{number}.log").open("a", encoding="utf-8", buffering=1) as log:
+        sys.stdout = sys.stderr = log
+        left = jobs
+        while left:
+            states = [work(job, options, here=True) for job in left]
+            if all(state == "waits" for state in states):
+                time.sleep(1)
+            left = [job for job, state in zip(left, states, strict=True) if state == "waits"]
+
+
+def side_by_side(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
+    """Share the jobs among workers until all are done or failed, or the time is up; returns those that are not done."""
+    options.runs.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        (options.runs / job.study / job.name).with_suffix(".failed").unlink(missing_ok=True)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=keep_working, args=(jobs, options, n)) for n in range(options.workers)]
+    end = time.monotonic() + (options.minutes * 60 if options.minutes else float("inf"))
+    for worker in workers:
+        worker.start()
+    try:
+        while any(worker.is_alive() for worker in workers) and time.monotonic() < end:
+            if all(job.result.is_file() for job in jobs):
+                break
+            time.sleep(0.5)
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+    return [job for job in jobs if not job.result.is_file()]
+
+
+def one_by_one(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
+    """Do the jobs in turn, each in a process of its own; returns those that failed."""
+    failed = []
+    for job in jobs:
+        state = work(job, options)
+        if state == "waits":
+            print(f"--- {job.name} waits for its teacher or is under way elsewhere", flush=True)
+        if state == "failed":
+            failed.append(job)
+    return failed
 
 
 def main() -> None:
-    """Work through the study named on the command line."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run under way is stopped too
+    """Work through the studies named on the command line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs under way are stopped too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a file of benchmarks/studies")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("studies", type=Path, nargs="+", help="files of benchmarks/studies")
+    parser.add_argument("--data", type=Path, help="folder of the data set, where the study does not name one")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs' folders go")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the study's own")
     parser.add_argument("--only", nargs="+", help="names of runs")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, help="threads a run; all cores, or one with --workers")
+    parser.add_argument("--workers", type=int, default=0, help="processes that share the queue")
+    parser.add_argument("--minutes", type=float, help="stop the workers after this time; the same command resumes")
+    parser.add_argument("--commit", help="commit of this tree, where it is a copy without its history")
     parser.add_argument("--list", action="store_true", help="print what is done and what is left")
     options = parser.parse_args()
-    values = tomllib.loads(options.study.read_text(encoding="utf-8"))
-    runs = queue(options.study, values, options.seeds)
+    options.threads = options.threads or (1 if options.workers else os.cpu_count() or 1)
+    jobs = [job for study in options.studies for job in queue(study, options.data, options.seeds)]
     if options.only:
-        runs = [run for run in runs if run[1]["name"] in options.only]
+        jobs = [job for job in jobs if job.config["name"] in options.only]
     if options.list:
-        for name, _ in runs:
-            done = (RESULTS / options.study.stem / f"{name}.json").is_file()
-            print(f"{'done' if done else 'left':<6}{name}")
+        for job in jobs:
+            print(f"{'done' if job.result.is_file() else 'left':<6}{job.name}")
         return
-    cost = values.get("cost", True)
-    failures = [name for name, config in runs if not work(name, config, options.study, cost, options)]
-    if failures:
-        sys.exit(f"failed: {', '.join(failures)}")
+    left = side_by_side(jobs, options) if options.workers else one_by_one(jobs, options)
+    if left:
+        sys.exit(f"failed or not finished: {', '.join(job.name for job in left)}")
 
 
 if __name__ == "__main__":

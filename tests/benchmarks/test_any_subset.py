@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -30,8 +32,7 @@ def test_correct_answers_survive_packing(n):
 
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "studies").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_run_of_every_study_is_a_valid_configuration(path):
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
-    runs = study.queue(path, values, None)
+    runs = [(job.name, job.config) for job in study.queue(path, "photos")]
     assert len({name for name, _ in runs}) == len(runs) >= 6
     earlier: list[str] = []
     for name, config in runs:
@@ -56,17 +57,58 @@ def test_a_run_waits_for_its_teacher_and_then_learns_from_its_folder(teacher, pl
 
     def train(command, **_):
         started.append(tomllib.loads(Path(command[command.index("--config") + 1]).read_text(encoding="utf-8")))
-        return argparse.Namespace(returncode=1)
+        raise subprocess.CalledProcessError(1, "anychannel")
 
     monkeypatch.setattr(study.subprocess, "run", train)
-    options = argparse.Namespace(runs=tmp_path / "runs", data=Path("photos"), threads=1)
+    options = argparse.Namespace(runs=tmp_path / "runs", threads=1)
     config = {"name": "small", "teacher": teacher, "training": {"seed": 3}}
-    assert study.work("small-s3", config, Path("some.toml"), False, options)
-    assert not started
-    assert f"small-s3 waits for its teacher, {place}" in capsys.readouterr().out
+    job = study.Job("some", "small-s3", config, "photos", cost=False)
+    assert study.work(job, options) == "waits"
     study.write_json(tmp_path / "results" / f"{place}.json", {})
-    assert not study.work("small-s3", config, Path("some.toml"), False, options)
-    assert started[0]["teacher"] == str(tmp_path / "runs" / place)
+    assert study.work(job, options) == "failed"
+    assert f"{place} does not hold the teacher's weights; train it there" in capsys.readouterr().out
+    (tmp_path / "runs" / place).mkdir(parents=True)
+    assert study.work(job, options) == "failed"
+    assert started == [{"data": "photos", **config, "teacher": str(tmp_path / "runs" / place)}]
+    assert "small-s3 failed" in capsys.readouterr().out
+
+
+def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_path):
+    study_file = tmp_path / "benchmarks" / "studies" / "tiny.toml"
+    study_file.parent.mkdir(parents=True)
+    for script in ("study.py", "small_maps.py"):
+        shutil.copy(BENCHMARKS / script, tmp_path / "benchmarks" / script)
+    study_file.write_text(
+        """
+        data = "bands:2"
+        seeds = [0]
+        cost = false
+        [base]
+        model = "compact_k7"
+        model_options = { width = 16 }
+        training = { epochs = 1, batch_size = 512, device = "cpu" }
+        [runs.teacher]
+        [runs.pupil]
+        teacher = "teacher"
+        training = { distill = 0.5 }
+        [runs.broken]
+        stem_options = { ridge = -1.0 }
+        """,
+        encoding="utf-8",
+    )
+    command = [sys.executable, "study.py", "studies/tiny.toml", "--runs", str(tmp_path / "runs")]
+    command += ["--workers", "2", "--commit", "abc"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path / "benchmarks", capture_output=True, text=True, check=False)
+        assert done.stderr.endswith("failed or not finished: broken-s0\n")
+    results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "benchmarks/results/tiny").iterdir()}
+    assert sorted(results) == ["pupil-s0", "teacher-s0"]
+    assert results["pupil-s0"]["config"]["teacher"] == "tiny/teacher-s0"
+    assert results["pupil-s0"]["environment"]["commit"] == "abc"
+    log = "".join(path.read_text() for path in (tmp_path / "runs").glob("worker-*.log"))
+    assert log.count("--- tiny: teacher-s0") == log.count("--- tiny: pupil-s0") == 1
+    assert log.count("--- tiny: broken-s0") == 2
+    assert "ridge must not be negative" in log
 
 
 def keep(folder: Path, name: str, seed: int, records: dict[str, np.ndarray], full: str = "R,G") -> None:
