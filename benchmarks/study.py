@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import tomli_w
+import torch
 from filelock import FileLock, Timeout
 
 from anychannel.channels import parse_names
@@ -41,6 +42,8 @@ from anychannel.files import write_json, write_text
 from anychannel.runs.config import load_recipe, merge
 
 RESULTS = Path(__file__).parent / "results"
+MOST_STARTS = 4
+"""Of one worker."""
 KEPT_FIGURES = ("n", "accuracy", "top5", "loss", "ece", "refused")
 
 
@@ -157,7 +160,11 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
                 if "teacher" in config and not Path(config["teacher"]).is_dir():
                     raise FileNotFoundError(f"{config['teacher']} does not hold the teacher's weights; train it there")
                 (train_here if here else train_apart)(config, home, job.cost, options.threads)
-            except Exception:
+            except Exception as error:
+                lost = isinstance(error, (torch.AcceleratorError, torch.OutOfMemoryError))
+                if here and lost and not failure.with_suffix(".suspect").is_file():
+                    failure.with_suffix(".suspect").touch()
+                    raise  # this process is of no more use to a GPU; another tries the run once more
                 failure.write_text(traceback.format_exc(), encoding="utf-8")
                 print(f"--- {job.name} failed: {traceback.format_exc()}", flush=True)
                 return "failed"
@@ -180,7 +187,6 @@ def train_apart(config: dict[str, Any], home: Path, cost: bool, threads: int) ->
 def train_here(config: dict[str, Any], home: Path, cost: bool, threads: int) -> None:
     """Train in this process."""
     import small_maps
-    import torch
 
     from anychannel.runs import RunConfig, train_run
 
@@ -202,24 +208,34 @@ def keep_working(jobs: list[Job], options: argparse.Namespace, number: int) -> N
 
 
 def side_by_side(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
-    """Share the jobs among workers until all are done or failed, or the time is up; returns those that are not done."""
+    """Share the jobs among workers until all are done or failed, or the time is up; returns those that are not done.
+
+    A worker that ends with an error, as when the GPU has no room for it at that moment, is replaced a few times.
+    """
     options.runs.mkdir(parents=True, exist_ok=True)
     for job in jobs:
-        (options.runs / job.study / job.name).with_suffix(".failed").unlink(missing_ok=True)
+        for mark in (".failed", ".suspect"):
+            (options.runs / job.study / job.name).with_suffix(mark).unlink(missing_ok=True)
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=keep_working, args=(jobs, options, n)) for n in range(options.workers)]
     end = time.monotonic() + (options.minutes * 60 if options.minutes else float("inf"))
-    for worker in workers:
-        worker.start()
+    workers: dict[int, Any] = {}
+    starts = dict.fromkeys(range(options.workers), 0)
     try:
-        while any(worker.is_alive() for worker in workers) and time.monotonic() < end:
-            if all(job.result.is_file() for job in jobs):
+        while time.monotonic() < end:
+            for number in starts:
+                ended = number not in workers or workers[number].exitcode not in (None, 0)
+                if ended and starts[number] < MOST_STARTS:
+                    starts[number] += 1
+                    workers[number] = context.Process(target=keep_working, args=(jobs, options, number))
+                    workers[number].start()
+                    time.sleep(0.3)
+            if not any(worker.is_alive() for worker in workers.values()):
                 break
             time.sleep(0.5)
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.terminate()
-        for worker in workers:
+        for worker in workers.values():
             worker.join()
     return [job for job in jobs if not job.result.is_file()]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from anychannel.runs import RunConfig
 
@@ -71,6 +72,20 @@ def test_a_run_waits_for_its_teacher_and_then_learns_from_its_folder(teacher, pl
     assert study.work(job, options) == "failed"
     assert started == [{"data": "photos", **config, "teacher": str(tmp_path / "runs" / place)}]
     assert "small-s3 failed" in capsys.readouterr().out
+
+
+def test_a_run_that_loses_the_gpu_is_tried_once_more_by_another_worker(tmp_path, monkeypatch):
+    def lose(*_):
+        raise torch.OutOfMemoryError("CUDA error: out of memory")
+
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "train_here", lose)
+    options = argparse.Namespace(runs=tmp_path / "runs", threads=1)
+    job = study.Job("some", "small-s0", {"name": "small", "training": {"seed": 0}}, "photos", cost=False)
+    with pytest.raises(torch.OutOfMemoryError):
+        study.work(job, options, here=True)
+    assert study.work(job, options, here=True) == "failed"
+    assert "out of memory" in (tmp_path / "runs" / "some" / "small-s0.failed").read_text()
 
 
 def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_path):
