@@ -2,9 +2,8 @@
 
     python benchmarks/ablation.py
 
-Reads ``results/ablation_quick`` and, for the network that it changes one thing of at a time, ``any_subset_quick``'s
-``ours`` (and ``ours_norm_shared``); writes what stands between the page's two marks. The site composes it anew each
-time it is built.
+Reads ``results/ablation_quick`` and writes what stands between the page's two marks. The site composes it anew each time
+it is built.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from anychannel.runs.config import RunConfig, load_recipe, merge
 
 PAGE = HERE.parent / "docs" / "ablation.md"
 STUDY = HERE / "studies" / "ablation_quick.toml"
-BASE = "any_subset_quick/ours"
-SHARED = "any_subset_quick/ours_norm_shared"
+BASE = "base"
+"""The network that the others change one thing of, and ``PLAIN`` one that knows nothing of subsets."""
+PLAIN = "plain"
 TITLES = {
     "stem": "Stem",
     "sampler": "Sampler",
@@ -41,7 +41,8 @@ def changes_of(name: str, values: dict[str, Any]) -> tuple[str, str]:
     options = values.get("stem_options", {}) | training.get("sampler_options", {})
     if "distill" in training:
         teacher = values.get("teacher")
-        words.append(f"{training['distill']:g} of the loss from " + (f"`{teacher}`" if teacher else "its own answer"))
+        source = f"a {teacher} network" if teacher else "its own answer"
+        words.append(f"{training['distill']:g} of the loss from {source}")
     words += [f"{option} = {value}".replace("True", "true") for option, value in options.items()]
     several = len({"stem", "norm"} & values.keys()) + ("sampler" in training) > 1
     kind = "several" if several else name.partition("_")[0]
@@ -77,25 +78,28 @@ def label_of_base() -> str:
 
 def compose() -> str:
     """What stands between the marks: a table for each part of the method, the best row first."""
-    base = read(BASE)
+    base, plain = (read(f"{STUDY.stem}/{name}") for name in (BASE, PLAIN))
     tables: dict[str, list[tuple[str, Accuracies]]] = {kind: [] for kind in TITLES}
-    if shared := read(SHARED):
-        tables["norm"].append(("`shared`", shared))
     missing = []
     for name, values in tomllib.loads(STUDY.read_text(encoding="utf-8"))["runs"].items():
+        if name in (BASE, PLAIN):
+            continue
         kind, label = changes_of(name, values)
         found = read(f"{STUDY.stem}/{name}")
         if found:
             tables[kind].append((label, found))
         else:
             missing.append(label)
-    head = ["", *GROUPS, "six, against the first row", "seeds"]
+    head = ["", *GROUPS, "six, against the method", "seeds"]
+    first = [(label_of_base(), base)] if base else []
     parts = []
+    if base and plain:
+        rows = [row(label, found, base) for label, found in [*first, ("plain", plain)]]
+        parts.append(f"## What it starts from\n\n{table(head, rows)}")
     for kind, runs in tables.items():
         if runs:
-            runs.sort(key=lambda run: -six(run[1], seeds_of(run[1])))
-            first = [(label_of_base(), base)] if base else []
             rows = [row(label, found, base) for label, found in [*first, *runs]]
+            rows[len(first) :] = sorted(rows[len(first) :], key=lambda cells: -float(cells[-2]))
             parts.append(f"## {TITLES[kind]}\n\n{table(head, rows)}")
     if missing:
         parts.append(f"Not run yet: {'; '.join(missing)}.")

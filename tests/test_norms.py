@@ -181,6 +181,21 @@ class TestCalibration:
             torch.testing.assert_close(entry.running_mean, mean, rtol=1e-3, atol=1e-3)
             torch.testing.assert_close(entry.running_var, variance, rtol=1e-3, atol=1e-3)
 
+    def test_images_of_all_channels_give_the_literal_twins_damped_statistics(self):
+        model, images = make(model="resnet18").eval(), pixels(24, 3)
+        before = model(images[:4])
+        alone = calibrate(copy.deepcopy(model), images[:, [2, 0]].split(8), "B,R")
+        expected = calibrated_statistics(model, list(images.split(8)), "B,R", whole=True)
+        calibrate(model, images.split(8), "B,R")
+        entries = [module.entries["0_2"] for module in model.modules() if isinstance(module, NormBank)]
+        assert all(isinstance(entry, nn.BatchNorm2d) for entry in entries)
+        for entry, (mean, variance) in zip(entries, expected, strict=True):
+            torch.testing.assert_close(entry.running_mean, mean, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(entry.running_var, variance, rtol=1e-2, atol=1e-3)
+        assert (entries[0].running_var > alone.backbone.bn1.entries["0_2"].running_var).all()
+        assert torch.equal(model(images[:4]), before)
+        assert not any(module._forward_pre_hooks for module in model.modules())
+
     def test_images_sorted_by_class_give_what_mixed_ones_give(self):
         brightness = torch.linspace(0.2, 1, 4).repeat_interleave(64)[:, None, None, None]
         ordered = pixels(256, 1) * brightness

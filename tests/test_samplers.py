@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from anychannel.samplers import SAMPLERS, DropoutSampler, create_sampler
+from anychannel.samplers import SAMPLERS, DropoutSampler, create_sampler, size_ranges
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -86,6 +86,38 @@ def test_the_split_of_three_channels_is_half_full_a_quarter_pair_a_quarter_singl
         seen[pair.subset] += 1
     assert set(seen) == {(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)}
     assert all(abs(count - 200) < 60 for count in seen.values())
+
+
+@pytest.mark.parametrize(
+    ("channels", "parts", "ranges"),
+    [
+        (1, 3, []),
+        (2, 1, [(1, 1)]),
+        (3, 2, [(1, 1), (2, 2)]),
+        (5, 3, [(1, 1), (2, 2), (3, 4)]),
+        (8, 3, [(1, 1), (2, 3), (4, 7)]),
+        (13, 4, [(1, 1), (2, 3), (4, 6), (7, 12)]),
+        (64, 6, [(1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63)]),
+        (8, 1, [(1, 7)]),
+        (8, 7, [(size, size) for size in range(1, 8)]),
+        (4, 9, [(1, 1), (2, 2), (3, 3)]),
+    ],
+)
+def test_ranges_of_sizes_double_and_leave_none_out(channels, parts, ranges):
+    assert size_ranges(channels, parts) == ranges
+
+
+@pytest.mark.parametrize(
+    ("channels", "lengths"), [(1, [96]), (2, [48, 48]), (4, [48, 24, 24]), (8, [32, 21, 22, 21]), (64, [16, *6 * [13]])]
+)
+def test_a_split_has_a_part_for_each_doubling_of_the_size(channels, lengths):
+    parts = create_sampler("split", channels)(96, generator())
+    assert [len(part) for part in parts] == pytest.approx(lengths, abs=1)
+    assert sum(map(len, parts)) == 96
+    sizes = [len(part.subset) for part in parts]
+    assert sizes[0] == channels
+    for size, (low, high) in zip(sizes[1:], size_ranges(channels, len(parts) - 1), strict=True):
+        assert low <= size <= high
 
 
 def test_a_paired_split_reduces_the_same_images_as_the_full_part():

@@ -6,6 +6,7 @@ stem stays one convolution a part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,10 @@ import torch
 from anychannel.channels import Subset
 from anychannel.names import unknown_name
 from anychannel.processes import Share
+
+
+MOST_DRAWS = 4
+"""Subsets that a range of sizes draws in a step unless told otherwise: each is a convolution of its own."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class DropoutSampler:
     def __post_init__(self) -> None:
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop is a probability in [0, 1), got {self.drop}")
-        check_parts(self.parts)
+        check_number("parts", self.parts)
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         """One subset a part."""
@@ -126,7 +131,7 @@ class UniformSizeSampler:
     parts: int = 1
 
     def __post_init__(self) -> None:
-        check_parts(self.parts)
+        check_number("parts", self.parts)
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         """One subset a part."""
@@ -161,40 +166,58 @@ class SandwichSampler:
 class SplitSampler:
     """A set share of the batch shows all channels, the rest is cut into parts of different sizes.
 
-    The sizes 1 .. C-1 are cut into as many strata as there are parts; each part draws a size from its stratum and a
-    subset of that size. With three channels and two parts that is one pair and one single channel a step.
+    Each part has a range of sizes, from which it draws one, and a subset of that size. The ranges double: 1, 2-3, 4-7
+    ... up to C-1, since a network that knows most channels knows what one channel more tells, but each single one has
+    to be learned. With three channels and two parts that is one pair and one single channel a step.
 
     Args:
         num_channels: number of channels C of the full set.
-        full: share of the batch's passes with all channels, in (0, 1].
-        parts: number of parts that share the rest.
+        full: share of the batch's passes with all channels, in (0, 1]; None is 1 / parts, at most 1/2.
+        parts: number of parts that share the rest; None is log2 C rounded up, one for each doubling.
+        draws: subsets that each of them draws, for as many pieces of it; None is C / parts rounded down, from 1 to 4.
         paired: the reduced parts show the same images as the full part, so that the full set's answer to each of them
             is there to learn from; a step then sees fewer different images at the same number of passes.
     """
 
     num_channels: int
-    full: float = 0.5
-    parts: int = 2
+    full: float | None = None
+    parts: int | None = None
+    draws: int | None = None
     paired: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.full <= 1:
+        if self.full is not None and not 0 < self.full <= 1:
             raise ValueError(f"full is the share of the batch that shows all channels, in (0, 1], got {self.full}")
-        check_parts(self.parts)
+        for name in ("parts", "draws"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name))
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         """The full part first."""
         count = self.num_channels
-        whole = batch_size if count == 1 else max(round(self.full * batch_size), 1)
+        sizes = size_ranges(count, self.parts or max((count - 1).bit_length(), 1))
+        full = 1 / max(len(sizes), 2) if self.full is None else self.full
+        whole = max(round(full * batch_size), 1) if sizes else batch_size
         result = [Part(tuple(range(count)), 0, whole)]
         offset = 0 if self.paired else whole
-        parts = min(self.parts, count - 1)
-        pieces = split_evenly(min(batch_size - whole, batch_size - offset), parts) if parts else []
-        for i, (start, stop) in enumerate(pieces):
-            low, high = 1 + i * (count - 1) // parts, (i + 1) * (count - 1) // parts
+        draws = self.draws or max(1, min(count // max(len(sizes), 1), MOST_DRAWS))
+        pieces = split_evenly(min(batch_size - whole, batch_size - offset), draws * len(sizes)) if sizes else []
+        for number, (start, stop) in enumerate(pieces):
+            low, high = sizes[number * len(sizes) // len(pieces)]
             subset = draw_subset(count, draw_integer(low, high, generator), generator)
             result.append(Part(subset, offset + start, offset + stop))
         return result
+
+
+def size_ranges(num_channels: int, parts: int) -> list[tuple[int, int]]:
+    """The sizes 1 .. C-1 in at most ``parts`` ranges, each about as many times wider than the one before; both ends
+    are included."""
+    parts = min(parts, num_channels - 1)
+    edges = [1]
+    for i in range(1, parts + 1):
+        wanted = math.ceil(round(num_channels ** (i / parts), 6))
+        edges.append(min(max(wanted, edges[-1] + 1), num_channels - parts + i))
+    return [(low, high - 1) for low, high in pairwise(edges)]
 
 
 def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
@@ -207,10 +230,10 @@ def draw_subset(num_channels: int, size: int, generator: torch.Generator) -> Sub
     return tuple(sorted(torch.randperm(num_channels, generator=generator)[:size].tolist()))
 
 
-def check_parts(parts: int) -> None:
-    """Refuse a number of parts below 1."""
-    if parts < 1:
-        raise ValueError(f"parts must be at least 1, got {parts}")
+def check_number(name: str, number: int) -> None:
+    """Refuse a number below 1."""
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
 
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {

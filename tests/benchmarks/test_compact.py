@@ -17,11 +17,14 @@ import compact  # noqa: E402
 import method  # noqa: E402
 
 
+OPTIMISER = {"sampler": "full", "optimizer": "sgd", "lr": 0.1, "schedule": "one_cycle"}
+
+
 def keep(folder: Path, name: str, seed: int, accuracy: dict[str, float], **training: object) -> None:
     """A finished run's result, as far as the pages read it."""
     model = "resnet34" if "resnet34" in name else "compact_rrdb"
     result = {
-        "config": {"model": model, "stem": "static", "training": {"sampler": "full"} | training},
+        "config": {"model": model, "stem": "static", "training": OPTIMISER | training},
         "run": {"seed": seed, "params": 21_290_000 if model == "resnet34" else 209_050, "epochs_run": 30},
         "test": {"n": 100, "full": "R,G,B", "subsets": {key: {"accuracy": value} for key, value in accuracy.items()}},
         "cost": {"batch_size": 10, "subsets": {"R,G,B": {"gflops_with_attention": 1.0}}},
@@ -54,7 +57,22 @@ def test_seeds_of_both_comparisons_are_gathered_with_their_shares(results):
 
 def test_the_pages_table_says_size_cost_and_share(results):
     rows = [line for line in compact.compose().splitlines() if line.startswith("| `compact_rrdb`")]
-    assert "| `compact_rrdb` | 0.209 | 100 | 30 ± 0 | 63.0 ± 0.0 | 105.0 ± 0.0 | 3 |" in rows
+    assert "| `compact_rrdb` | SGD, 0.1, one cycle | 0.209 | 100 | 30 ± 0 | 63.0 ± 0.0 | 105.0 ± 0.0 | 3 |" in rows
+
+
+def test_a_constant_rate_and_averaged_weights_are_told(results):
+    keep(
+        results / "results" / "compact_quick",
+        "best_compact_taught",
+        0,
+        {"R,G,B": 0.6},
+        distill=0.5,
+        optimizer="adamw",
+        lr=0.001,
+        schedule="constant",
+        ema=0.99,
+    )
+    assert "taught by best_resnet34 | AdamW, 0.001, averaged weights | 0.209 |" in compact.compose()
 
 
 def test_nothing_is_gathered_without_a_seed_of_both(results, capsys, monkeypatch):
@@ -76,15 +94,19 @@ def test_a_page_that_lost_its_marks_is_named(tmp_path):
 def test_the_ablation_orders_its_rows_and_compares_over_common_seeds(tmp_path, monkeypatch):
     six = dict.fromkeys(ablation.SIX, 0.5)
     for seed in (0, 1):
-        keep(tmp_path / "results" / "any_subset_quick", "ours", seed, six | {"R,G,B": 0.6})
+        keep(tmp_path / "results" / "ablation_quick", "base", seed, six | {"R,G,B": 0.6})
     folder = tmp_path / "results" / "ablation_quick"
+    keep(folder, "plain", 0, dict.fromkeys(ablation.SIX, 0.1) | {"R,G,B": 0.7})
     keep(folder, "stem_static", 0, dict.fromkeys(ablation.SIX, 0.3) | {"R,G,B": 0.6})
     keep(folder, "stem_sliced", 1, dict.fromkeys(ablation.SIX, 0.45) | {"R,G,B": 0.5})
     monkeypatch.setattr(method, "HERE", tmp_path)
     text = ablation.compose()
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert rows[2:5] == [
-        "| **`completion`, `split`, `statistics`** | 60.0 ± 0.0 | 50.0 ± 0.0 | 50.0 ± 0.0 | +0.0 | 2 |",
+    first = "| **`completion`, `split`, `statistics`** | 60.0 ± 0.0 | 50.0 ± 0.0 | 50.0 ± 0.0 | +0.0 | 2 |"
+    assert [row for row in rows if "---" not in row and "RGB" not in row] == [
+        first,
+        "| plain | 70.0 | 10.0 | 10.0 | -40.0 | 1 |",
+        first,
         "| `sliced` | 50.0 | 45.0 | 45.0 | -5.0 | 1 |",
         "| `static` | 60.0 | 30.0 | 30.0 | -20.0 | 1 |",
     ]

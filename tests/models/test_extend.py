@@ -57,6 +57,14 @@ def test_every_subset_of_old_and_new_channels_is_finite_saved_and_specialised(st
     torch.testing.assert_close(plain, wider(pixels(2), channels="G,NIR"), rtol=1e-4, atol=1e-4)
 
 
+def test_what_tells_that_channels_are_missing_goes_along():
+    model = train("completion", presence=True)
+    wider = with_channels(model, MORE, new="nearest")
+    for i, name in enumerate(MORE.names):
+        expected = model.stem.presence[OWN.names.index(name)] if name in OWN.names else torch.zeros(16)
+        assert torch.equal(wider.stem.presence[i], expected)
+
+
 @pytest.mark.parametrize(("stem", "new"), WAYS)
 def test_answers_to_the_channels_that_were_trained_stay(stem, new):
     model = train(stem)

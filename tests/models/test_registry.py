@@ -139,3 +139,27 @@ class TestLoading:
         (saved / "model.json").write_text(json.dumps(description | {"num_classes": 3, "classes": None}))
         with pytest.raises(ModelFileError, match="does not hold the weights"):
             load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "learns"),
+    [
+        (6, {}, False),
+        (7, {}, True),
+        (7, {"norm": "shared"}, False),
+        (7, {"stem_options": {"presence": False}}, False),
+        (7, {"stem": "sliced"}, False),
+        (6, {"norm": "shared", "stem_options": {"presence": True}}, True),
+    ],
+)
+def test_with_many_channels_completion_learns_to_tell_which_are_missing(count, options, learns, tmp_path):
+    names = [f"band_{i}" for i in range(count)]
+    model = create_model("compact_k7", channels=names, num_classes=3, model_options={"width": 16}, **options).eval()
+    assert (getattr(model.stem, "presence", None) is not None) is learns
+    if learns:
+        torch.nn.init.normal_(model.stem.presence)
+    save_model(model, tmp_path)
+    images = torch.rand(2, 3, 12, 12)
+    torch.testing.assert_close(load_model(tmp_path)(images, channels=names[:3]), model(images, channels=names[:3]))
+    plain = model.specialize(names[:3])
+    torch.testing.assert_close(plain(images), model(images, channels=names[:3]), rtol=1e-4, atol=1e-5)

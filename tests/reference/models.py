@@ -14,20 +14,32 @@ from tests.reference.stems import TWINS
 
 
 class LiteralNorm(nn.Module):
-    """A batch norm channel by channel: with the batch's own statistics, which it writes down, or with given ones."""
+    """A batch norm channel by channel: with the batch's own statistics, which it writes down, or with given ones.
+
+    With a partner, which met the same images with all channels just before, its own variance is divided by each channel's
+    correlation with the partner's.
+    """
 
     def __init__(self, norm: nn.BatchNorm2d, *, own: bool) -> None:
         super().__init__()
         self.norm, self.own = norm, own
         self.met: list[tuple[list[float], list[float]]] = []
+        self.seen: Tensor | None = None
+        self.partner: list[LiteralNorm] = []
 
     def forward(self, x: Tensor) -> Tensor:
+        self.seen = x
         planes, means, variances = [], [], []
         for channel in range(x.shape[1]):
             values = x[:, channel]
             if self.own:
                 mean = values.sum() / values.numel()
                 spread = ((values - mean) ** 2).sum()
+                for partner in self.partner:
+                    other = partner.seen[:, channel]
+                    together = ((values - mean) * (other - other.mean())).sum()
+                    correlation = together / torch.sqrt(spread * ((other - other.mean()) ** 2).sum())
+                    spread = spread / max(float(correlation), 0.05)
                 variance = spread / values.numel()
                 means.append(float(mean))
                 variances.append(float(spread / (values.numel() - 1)))  # running statistics are unbiased
@@ -37,6 +49,10 @@ class LiteralNorm(nn.Module):
             planes.append(standard * self.norm.weight[channel] + self.norm.bias[channel])
         self.met.append((means, variances))
         return torch.stack(planes, dim=1)
+
+
+def is_literal(module: nn.Module) -> bool:
+    return isinstance(module, LiteralNorm)
 
 
 def take_apart(model: Classifier, subset: tuple[int, ...], *, own: bool) -> nn.Module:
@@ -78,13 +94,26 @@ def normalise(model: Classifier, images: Tensor, channels: str) -> tuple[Tensor,
     return torch.stack(planes, dim=1), subset
 
 
-def calibrated_statistics(model: Classifier, batches: list[Tensor], channels: str) -> list[tuple[Tensor, Tensor]]:
-    """For each batch norm, in the network's order, the batches' mean statistics when each batch uses its own."""
-    _, subset = normalise(model, batches[0], channels)
+def calibrated_statistics(
+    model: Classifier, batches: list[Tensor], channels: str, *, whole: bool = False
+) -> list[tuple[Tensor, Tensor]]:
+    """For each batch norm, in the network's order, the batches' mean statistics when each batch uses its own.
+
+    ``whole``: the images hold all channels, and the statistics are those of norms with partners.
+    """
+    subset = tuple(i for i, name in enumerate(model.channels.names) if name in channels.split(","))
     backbone = take_apart(model, subset, own=True)
+    full = take_apart(model, model.channels.full, own=False)
+    if whole:
+        for norm, partner in zip(*(filter(is_literal, network.modules()) for network in (backbone, full)), strict=True):
+            norm.partner.append(partner)
     with torch.no_grad():
         for batch in batches:
-            backbone(normalise(model, batch, channels)[0])
+            shown = batch
+            if whole:
+                full(normalise(model, batch, ",".join(model.channels.names))[0])
+                shown = batch[:, [model.channels.names.index(name) for name in channels.split(",")]]
+            backbone(normalise(model, shown, channels)[0])
     found = []
     for module in backbone.modules():
         if isinstance(module, LiteralNorm):

@@ -79,7 +79,10 @@ def kernel_attention(stem: KernelAttentionStem, images: Tensor, subset: Subset) 
 
 
 def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
-    """Estimate each missing channel at every pixel by linear regression, then convolve the completed image."""
+    """Estimate each missing channel at every pixel by linear regression, then convolve the completed image.
+
+    Each missing channel adds its ``presence`` to every place of the features, where the stem has it.
+    """
     covariance = stem.covariance
     results = []
     for image in images:
@@ -92,7 +95,11 @@ def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
             block = block + strength * torch.eye(len(subset), dtype=block.dtype)
             coefficients = torch.inverse(block) @ torch.stack([covariance[position, j] for j in subset])
             full[position] = sum(c * plane for c, plane in zip(coefficients, image, strict=True))
-        results.append(convolve_one(full, stem.weight, stem.bias, stem.geometry))
+        features = convolve_one(full, stem.weight, stem.bias, stem.geometry)
+        for position in set(range(stem.in_chans)) - set(subset):
+            if stem.presence is not None:
+                features = features + stem.presence[position][:, None, None]
+        results.append(features)
     return torch.stack(results)
 
 

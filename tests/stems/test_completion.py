@@ -66,6 +66,18 @@ def test_a_learned_residual_starts_at_zero_and_learns():
     assert not gradient[[0, 2]].any()
 
 
+def test_presence_starts_at_zero_and_learns_from_the_missing_channels_alone():
+    conv = nn.Conv2d(3, 4, 3)
+    images = torch.randn(2, 2, 8, 8)
+    plain, telling = create_stem("completion", conv), create_stem("completion", conv, presence=True)
+    assert torch.equal(plain(images, (0, 2)), telling(images, (0, 2)))
+    telling(images, (0, 2)).square().sum().backward()
+    assert telling.presence.grad[1].abs().sum() > 0
+    assert not telling.presence.grad[[0, 2]].any()
+    assert telling.options()["presence"] is True
+    assert "presence" not in plain.options()
+
+
 def test_a_learned_covariance_starts_at_the_measured_one_and_learns():
     conv, images = nn.Conv2d(3, 4, 3), torch.randn(2, 1, 8, 8)
     correlation = ((1.0, 0.5, 0.2), (0.5, 1.0, 0.1), (0.2, 0.1, 1.0))

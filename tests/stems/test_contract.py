@@ -24,6 +24,9 @@ def make(name: str, convolution: str = "3x3", **options):
     return create_stem(name, nn.Conv2d(3, 8, **CONVOLUTIONS[convolution]), correlation=CORRELATION, **options)
 
 
+VARIANTS = {**{name: (name, {}) for name in STEMS}, "completion, presence": ("completion", {"presence": True})}
+
+
 def sharpen(stem: nn.Module) -> nn.Module:
     """Move every parameter away from its start, so that nothing is zero by accident."""
     with torch.no_grad():
@@ -38,11 +41,12 @@ def test_every_stem_has_a_literal_twin():
     assert set(TWINS) == set(STEMS)
 
 
-@pytest.mark.parametrize("name", STEMS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("subset", SUBSETS, ids=str)
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
-def test_a_stem_equals_its_literal_twin_in_outputs_and_gradients(name, subset, convolution):
-    stem = sharpen(make(name, convolution)).double()
+def test_a_stem_equals_its_literal_twin_in_outputs_and_gradients(variant, subset, convolution):
+    name, options = VARIANTS[variant]
+    stem = sharpen(make(name, convolution, **options)).double()
     images = torch.randn(3, len(subset), 12, 11, dtype=torch.float64)
     mine, twins = images.clone().requires_grad_(), images.clone().requires_grad_()
     fast, slow = stem(mine, subset), TWINS[name](stem, twins, subset)

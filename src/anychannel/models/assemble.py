@@ -13,8 +13,8 @@ from anychannel.models.first_conv import find_first_conv
 from anychannel.models.normalisation import input_covariance, input_offset
 from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
-from anychannel.norms import choose_norm, install_norms
-from anychannel.stems import ConvGeometry, build_stem, geometry_of, kernel_of
+from anychannel.norms import MOST_CHANNELS, choose_norm, install_norms
+from anychannel.stems import STEMS, CompletionStem, ConvGeometry, build_stem, geometry_of, kernel_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def assemble(
     Args:
         network: one whose first convolution takes ``spec.in_chans`` channels, or as many as ``channels`` has.
         channels: the full set.
-        spec: which stem, norms, normalisation; kept with the model.
+        spec: which stem, norms, normalisation; kept with the model. Where the norm is ``auto`` and comes to one batch
+            norm for all, as for many channels, ``completion`` learns which of them are missing (``presence``).
         transfer: makes the kernel (out, C, kh, kw) for ``channels`` from the network's own; None takes it as it is.
         front: what the network looks at images with, where that is known.
 
@@ -63,6 +64,11 @@ def assemble(
     """
     before = front or read_front(network, spec.in_chans or len(channels), spec.first_conv)
     weight = before.weight if transfer is None else transfer(before.weight)
+    if spec.norm == "auto":
+        norm = choose_norm(channels, spec.stem, network)
+        telling = norm == "shared" and len(channels) > MOST_CHANNELS and STEMS.get(spec.stem) is CompletionStem
+        presence = {"presence": True} if telling else {}
+        spec = replace(spec, norm=norm, stem_options=presence | spec.stem_options)
     stem = build_stem(
         spec.stem,
         weight,
@@ -74,7 +80,5 @@ def assemble(
     )
     parent, _, attribute = before.path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, StemSlot(stem))
-    if spec.norm == "auto":
-        spec = replace(spec, norm=choose_norm(channels, spec.stem, network))
     install_norms(network, spec.norm, channels)
     return Classifier(network, channels, spec)

@@ -16,7 +16,7 @@ from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
 from anychannel.names import unknown_name
 from anychannel.norms import MOST_CHANNELS, NormBank, install_norms
-from anychannel.stems import Stem, build_stem
+from anychannel.stems import CompletionStem, Stem, build_stem
 from anychannel.stems.descriptor import DescribedStem
 from anychannel.stems.static import StaticStem
 
@@ -140,7 +140,7 @@ def copied_stem(
             weight[:, i] = old.weight[:, j]
         elif how == "nearest":
             weight[:, i] = old.weight[:, nearest(channels, i, model.channels)]
-    return build_stem(
+    stem = build_stem(
         model.spec.stem,
         weight,
         old.bias,
@@ -148,6 +148,12 @@ def copied_stem(
         correlation=input_covariance(channels, used),
         **{**options, "offset": input_offset(channels, used)},
     )
+    if isinstance(stem, CompletionStem) and isinstance(old, CompletionStem) and old.presence is not None:
+        assert stem.presence is not None
+        for i, j in enumerate(known):
+            if j is not None:
+                stem.presence[i] = old.presence[j]
+    return stem
 
 
 def nearest(channels: ChannelSet, position: int, own: ChannelSet) -> int:

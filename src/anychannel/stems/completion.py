@@ -15,6 +15,7 @@ Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 201
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -73,6 +74,12 @@ def swept_matrix(covariance: Tensor, present: Tensor, ridge: float) -> Tensor:
     return torch.where(present[:, None] > 0, units, swept) * present
 
 
+def total(bias: Tensor | None, added: Sequence[Tensor]) -> Tensor | None:
+    """A bias and what is added to it; None where there is nothing."""
+    terms = [*([] if bias is None else [bias]), *added]
+    return functools.reduce(torch.add, terms) if terms else None
+
+
 class CompletionStem(StaticStem):
     """A plain convolution whose kernel for a subset is W M_S; on the full set exactly ``nn.Conv2d``.
 
@@ -87,6 +94,9 @@ class CompletionStem(StaticStem):
             square root.
         residual: ``none``, or ``missing``: a learned correction that starts at zero, one kernel for each pair of a
             missing and a present channel, summed over the missing ones; (C, C) pairs whatever the subsets.
+        presence: learn a bias for each channel, zero at the start, that is added where the channel is missing, so that
+            the network can tell which channels it is given. A batch norm with statistics for each subset takes it away
+            again.
 
     Raises:
         ValueError: the correlation is not a symmetric (C, C) matrix, or an option is out of range.
@@ -106,6 +116,7 @@ class CompletionStem(StaticStem):
         ridge: float = 1e-4,
         learn_covariance: bool = False,
         residual: str = "none",
+        presence: bool = False,
     ) -> None:
         super().__init__(in_chans, out_chans, geometry, bias)
         if residual not in RESIDUALS:
@@ -123,6 +134,7 @@ class CompletionStem(StaticStem):
         else:
             self.register_buffer("covariance", measured)
         self.residual = nn.Parameter(torch.zeros(in_chans, *self.weight.shape)) if residual == "missing" else None
+        self.presence = nn.Parameter(torch.zeros(in_chans, out_chans)) if presence else None
         if offset is not None and len(offset) != in_chans:
             raise ValueError(f"offset needs one value for each of the {in_chans} channels, got {len(offset)}")
         self.offset: Tensor | None
@@ -159,13 +171,18 @@ class CompletionStem(StaticStem):
         return kernel
 
     def bias_for(self, subset: Subset) -> Tensor | None:
-        """The bias plus the constant part of the estimates of the missing channels."""
-        if self.offset is None or len(subset) == self.in_chans:
+        """The bias, the constant part of the estimates of the missing channels, and what tells that they are missing."""
+        if len(subset) == self.in_chans:
             return self.bias
+        added = []
         with torch.autocast(self.weight.device.type, enabled=False):
-            constant = self.offset - self.matrix(subset) @ self.offset[list(subset)]
-            added = self.weight.sum((2, 3)) @ constant
-        return added if self.bias is None else self.bias + added
+            if self.offset is not None:
+                constant = self.offset - self.matrix(subset) @ self.offset[list(subset)]
+                added.append(self.weight.sum((2, 3)) @ constant)
+            if self.presence is not None:
+                missing = [position for position in range(self.in_chans) if position not in subset]
+                added.append(self.presence[missing].sum(0))
+        return total(self.bias, added)
 
     def matrix_where(self, present: Tensor) -> Tensor:
         """M_S with zero columns for the missing channels, (C, C)."""
@@ -174,10 +191,12 @@ class CompletionStem(StaticStem):
 
     def bias_where(self, present: Tensor) -> Tensor | None:
         """As ``bias_for``."""
-        if self.offset is None:
-            return self.bias
-        added = self.weight.sum((2, 3)) @ (self.offset - self.matrix_where(present) @ self.offset)
-        return added if self.bias is None else self.bias + added
+        added = []
+        if self.offset is not None:
+            added.append(self.weight.sum((2, 3)) @ (self.offset - self.matrix_where(present) @ self.offset))
+        if self.presence is not None:
+            added.append((1 - present) @ self.presence)
+        return total(self.bias, added)
 
     def kernel_where(self, present: Tensor) -> Tensor:
         """W_S with zeros for the missing channels."""
@@ -193,4 +212,5 @@ class CompletionStem(StaticStem):
             **({} if self.offset is None else {"offset": self.offset.tolist()}),
             "learn_covariance": self.learn_covariance,
             "residual": "none" if self.residual is None else "missing",
+            **({} if self.presence is None else {"presence": True}),
         }
