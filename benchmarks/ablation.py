@@ -2,8 +2,8 @@
 
     python benchmarks/ablation.py
 
-Reads ``results/ablation_quick`` and writes what stands between the page's two marks. The site composes it anew each time
-it is built.
+Reads ``results/ablation_quick`` and writes what stands between the page's two marks. The site composes it anew each
+time it is built.
 """
 
 from __future__ import annotations

@@ -113,8 +113,9 @@ def zero_shot(kind: str, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
     """The plain network adapted without retraining, in each way, for the seeds that were measured."""
     paths = [RESULTS / "zero_shot" / f"{kind}-s{seed}.json" for seed in seeds]
     results = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-    ways = ("zero_fill_calibrated", "completion", "completion_calibrated")
-    return {way: {key: [one[way][key] for one in results] for key in results[0][way]} for way in ways if results}
+    ways = ("zero_fill_calibrated", "completion", "completion_calibrated", "completion_calibrated_whole")
+    whole = [way for way in ways if results and all(way in one for one in results)]
+    return {way: {key: [one[way][key] for one in results] for key in results[0][way]} for way in whole}
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ PAGE = HERE.parent / "docs" / "compact.md"
 STUDY = HERE / "studies" / "compact_quick.toml"
 PROTOCOL = (
     "mini-imagenet-50, first 25 classes, 42 x 42 pixels; report_*: one learning rate (AdamW, 0.001) until the "
-    "validation loss has not fallen for 8 epochs; best_compact: recipes/quick.toml with 30 epochs; best_resnet34: AdamW, "
-    "0.001 throughout, averaged weights, the best of 40 epochs"
+    "validation loss has not fallen for 8 epochs; best_compact: recipes/quick.toml with 30 epochs; best_resnet34: "
+    "AdamW, 0.001 throughout, averaged weights, the best of 40 epochs"
 )
 FULL = "R,G,B"
 PAIRS = {"report": ("report_compact_k7", "report_resnet34"), "best": ("best_compact", "best_resnet34")}

@@ -125,7 +125,9 @@ def many_channels() -> str:
     keys = {size: found for size, found in keys.items() if found}
 
     def cells(found: Accuracies) -> list[str]:
-        return [f"{statistics.mean(statistics.mean(found[key].values()) for key in some):.1f}" for some in keys.values()]
+        return [
+            f"{statistics.mean(statistics.mean(found[key].values()) for key in some):.1f}" for some in keys.values()
+        ]
 
     rows = [["plain, missing channels left out", *cells(read_one["plain"])]]
     rows += [["dedicated: a network for each subset", *cells(dedicated)]]
@@ -143,8 +145,8 @@ def many_channels() -> str:
     seeds = sorted({len(values) for values in dedicated.values()})
     head = ["channels given", *(f"{size} of 8" if size < 8 else "all 8" for size in keys)]
     about = (
-        f"Embedded bands, 8 channels, 255 subsets: dedicated networks for {len(gap)} of them, drawn by size. Test accuracy "
-        f"(%) averaged over the subsets of each size, {seeds[-1]} seeds."
+        f"Embedded bands, 8 channels, 255 subsets: dedicated networks for {len(gap)} of them, drawn by size. Test "
+        f"accuracy (%) averaged over the subsets of each size, {seeds[-1]} seeds."
     )
     return "\n\n".join(["### More channels than subsets can be listed for", about, table(head, rows), *words])
 

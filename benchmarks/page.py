@@ -172,6 +172,7 @@ WAYS = {
     "zero_fill_calibrated": "the same, batch norm statistics from 1,500 unlabelled images of the subset",
     "completion": "the same weights, completion",
     "completion_calibrated": "the same weights, completion and such statistics",
+    "completion_calibrated_whole": "the same weights, completion, statistics from 1,500 images of all channels",
 }
 
 
@@ -181,7 +182,9 @@ def zero_shot() -> str:
     if not results:
         return ""
     rows = [
-        [label, *(mean([result[way][key] for result in results]) for key in SUBSETS)] for way, label in WAYS.items()
+        [label, *(mean([result[way][key] for result in results]) for key in SUBSETS)]
+        for way, label in WAYS.items()
+        if all(way in result for result in results)
     ]
     seeds = "one seed" if len(results) == 1 else f"{len(results)} seeds"
     return "\n\n".join(

@@ -129,7 +129,7 @@ def adapted(name: str, title: str) -> str:
     path = HERE / "results" / "zero_shot" / f"{name}-s0.json"
     result = json.loads(path.read_text(encoding="utf-8"))
     keys = list(result["zero_fill"])
-    rows = [[words, *(f"{result[way][key]:.1f}" for key in keys)] for way, words in WAYS.items()]
+    rows = [[words, *(f"{result[way][key]:.1f}" for key in keys)] for way, words in WAYS.items() if way in result]
     about = f"{title}; {result['n']:,} test images, one seed; made by `{result['command']}`."
     return f"{about}\n\n{table(['', *(short(key) for key in keys)], rows)}"
 

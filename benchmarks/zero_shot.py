@@ -2,8 +2,9 @@
 
     python benchmarks/zero_shot.py runs/report_quick/resnet18-s0 --out benchmarks/results/zero_shot/quick-s0.json
 
-Four ways, on every subset of the test images: zero-fill (the plain network), completion (``replace_stem``), and both
-with batch norm statistics recomputed for the subset on unlabelled training images (``calibrate``).
+On every subset of the test images: zero-fill (the plain network), completion (``replace_stem``), both with batch norm
+statistics recomputed for the subset on unlabelled training images of that subset (``calibrate``), and completion with
+statistics from unlabelled training images of all channels.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ from anychannel.models import calibrate, load_model, replace_stem
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.execute import load_data
 from anychannel.runs.folder import read_config
+
+WAYS = {
+    "zero_fill": ("static", None),
+    "zero_fill_calibrated": ("static", "the subset"),
+    "completion": ("completion", None),
+    "completion_calibrated": ("completion", "the subset"),
+    "completion_calibrated_whole": ("completion", "all channels"),
+}
+"""Each way's stem, and which channels the images for calibration hold."""
 
 
 def main() -> None:
@@ -42,19 +52,15 @@ def main() -> None:
         "environment": describe_environment(),
         "n": len(data.test),
     }
-    for stem in ("static", "completion"):
-        for calibrated in (False, True):
-            model = replace_stem(load_model(options.run), stem)
-            if calibrated:
-                for subset in model.channels.subsets():
-                    if subset != model.channels.full:
-                        calibrate(model, images[:, list(subset)], [model.channels.names[i] for i in subset])
-            figures = evaluate(model, data.test, precision="auto").subsets
-            name = {"static": "zero_fill", "completion": "completion"}[stem] + ("_calibrated" if calibrated else "")
-            result[name] = {key: round(100 * row["accuracy"], 2) for key, row in figures.items()}
-            print(
-                f"{name:<24}" + "".join(f"{key.replace(',', '')}: {value:.1f}  " for key, value in result[name].items())
-            )
+    for name, (stem, calibrated_on) in WAYS.items():
+        model = replace_stem(load_model(options.run), stem)
+        for subset in model.channels.subsets():
+            if calibrated_on and subset != model.channels.full:
+                shown = images if calibrated_on == "all channels" else images[:, list(subset)]
+                calibrate(model, shown, [model.channels.names[i] for i in subset])
+        figures = evaluate(model, data.test, precision="auto").subsets
+        result[name] = {key: round(100 * row["accuracy"], 2) for key, row in figures.items()}
+        print(f"{name:<28}" + "".join(f"{key.replace(',', '')}: {value:.1f}  " for key, value in result[name].items()))
     write_json(options.out, result)
 
 

@@ -18,7 +18,6 @@ from anychannel.channels import Subset
 from anychannel.names import unknown_name
 from anychannel.processes import Share
 
-
 MOST_DRAWS = 4
 """Subsets that a range of sizes draws in a step unless told otherwise: each is a convolution of its own."""
 

@@ -16,7 +16,6 @@ import any_subset  # noqa: E402
 import compact  # noqa: E402
 import method  # noqa: E402
 
-
 OPTIMISER = {"sampler": "full", "optimizer": "sgd", "lr": 0.1, "schedule": "one_cycle"}
 
 

@@ -32,7 +32,9 @@ def test_one_module_answers_as_the_model_does_on_every_subset(stem):
     assert_equal_on_every_subset(tiny(stem))
 
 
-@pytest.mark.parametrize("options", [{"learn_covariance": True}, {"residual": "missing"}, {"ridge": 0.3}, {"presence": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"learn_covariance": True}, {"residual": "missing"}, {"ridge": 0.3}, {"presence": True}], ids=str
+)
 def test_it_knows_the_options_of_completion(options):
     model = tiny(stem_options=options)
     if model.stem.presence is not None:

@@ -16,8 +16,8 @@ from tests.reference.stems import TWINS
 class LiteralNorm(nn.Module):
     """A batch norm channel by channel: with the batch's own statistics, which it writes down, or with given ones.
 
-    With a partner, which met the same images with all channels just before, its own variance is divided by each channel's
-    correlation with the partner's.
+    With a partner, which met the same images with all channels just before, its own variance is divided by each
+    channel's correlation with the partner's.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, *, own: bool) -> None:

@@ -171,7 +171,7 @@ class CompletionStem(StaticStem):
         return kernel
 
     def bias_for(self, subset: Subset) -> Tensor | None:
-        """The bias, the constant part of the estimates of the missing channels, and what tells that they are missing."""
+        """The bias, the constant part of the missing channels' estimates, and what tells that they are missing."""
         if len(subset) == self.in_chans:
             return self.bias
         added = []
