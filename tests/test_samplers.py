@@ -89,7 +89,7 @@ def test_the_split_of_three_channels_is_half_full_a_quarter_pair_a_quarter_singl
 
 
 @pytest.mark.parametrize(
-    ("channels", "parts", "ranges"),
+    ("channels", "number", "ranges"),
     [
         (1, 3, []),
         (2, 1, [(1, 1)]),
@@ -103,21 +103,29 @@ def test_the_split_of_three_channels_is_half_full_a_quarter_pair_a_quarter_singl
         (4, 9, [(1, 1), (2, 2), (3, 3)]),
     ],
 )
-def test_ranges_of_sizes_double_and_leave_none_out(channels, parts, ranges):
-    assert size_ranges(channels, parts) == ranges
+def test_ranges_of_sizes_double_and_leave_none_out(channels, number, ranges):
+    assert size_ranges(channels, number) == ranges
 
 
 @pytest.mark.parametrize(
-    ("channels", "lengths"), [(1, [96]), (2, [48, 48]), (4, [48, 24, 24]), (8, [32, 21, 22, 21]), (64, [16, *6 * [13]])]
+    ("channels", "lengths", "sizes"),
+    [
+        (1, [96], [(1, 1)]),
+        (2, [48, 48], [(2, 2), (1, 1)]),
+        (4, [48, 24, 24], [(4, 4), (1, 1), (2, 3)]),
+        (8, [32, 16, 16, 16, 16], [(8, 8), (1, 1), (2, 3), (1, 1), (4, 7)]),
+        (13, [24, 12, 12, 12, 12, 12, 12], [(13, 13), (1, 1), (2, 3), (1, 1), (4, 6), (1, 1), (7, 12)]),
+    ],
 )
-def test_a_split_has_a_part_for_each_doubling_of_the_size(channels, lengths):
-    parts = create_sampler("split", channels)(96, generator())
-    assert [len(part) for part in parts] == pytest.approx(lengths, abs=1)
-    assert sum(map(len, parts)) == 96
-    sizes = [len(part.subset) for part in parts]
-    assert sizes[0] == channels
-    for size, (low, high) in zip(sizes[1:], size_ranges(channels, len(parts) - 1), strict=True):
-        assert low <= size <= high
+def test_half_of_what_a_split_reduces_shows_single_channels_the_rest_sizes_by_doublings(channels, lengths, sizes):
+    sampler, random = create_sampler("split", channels), generator()
+    seen = [set() for _ in sizes]
+    for _ in range(200):
+        parts = sampler(96, random)
+        assert [len(part) for part in parts] == lengths
+        for part, met in zip(parts, seen, strict=True):
+            met.add(len(part.subset))
+    assert [(min(met), max(met)) for met in seen] == sizes
 
 
 def test_a_paired_split_reduces_the_same_images_as_the_full_part():
@@ -126,7 +134,7 @@ def test_a_paired_split_reduces_the_same_images_as_the_full_part():
     assert [(part.start, part.stop) for part in reduced] == [(0, 32), (32, 64)]
 
 
-@pytest.mark.parametrize("options", [{"full": 0}, {"full": 1.5}, {"parts": 0}])
+@pytest.mark.parametrize("options", [{"full": 0}, {"full": 1.5}, {"ranges": 0}])
 def test_a_split_out_of_range_is_refused(options):
-    with pytest.raises(ValueError, match=r"in \(0, 1\], got|parts must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"in \(0, 1\], got|ranges must be at least 1, got 0"):
         create_sampler("split", 3, **options)

@@ -18,10 +18,6 @@ from anychannel.channels import Subset
 from anychannel.names import unknown_name
 from anychannel.processes import Share
 
-MOST_DRAWS = 4
-"""Subsets that a range of sizes draws in a step unless told otherwise: each is a convolution of its own."""
-
-
 @dataclass(frozen=True)
 class Part:
     """The images ``start`` to ``stop`` (exclusive) of a batch, and the channels that they show."""
@@ -163,59 +159,57 @@ class SandwichSampler:
 
 @dataclass(frozen=True)
 class SplitSampler:
-    """A set share of the batch shows all channels, the rest is cut into parts of different sizes.
+    """A set share of the batch shows all channels, half of the rest single ones, the other half sizes in between.
 
-    Each part has a range of sizes, from which it draws one, and a subset of that size. The ranges double: 1, 2-3, 4-7
-    ... up to C-1, since a network that knows most channels knows what one channel more tells, but each single one has
-    to be learned. With three channels and two parts that is one pair and one single channel a step.
+    A network that knows most channels knows what one more tells, but each single one has to be learned. So sizes
+    between come in ranges that double, 2-3, 4-7 ... up to C-1, and for each of these ranges there are two parts of the
+    batch: one that shows a single channel, and one that draws a size from the range and a subset of that size. With
+    three channels that is one pair and one single channel a step.
 
     Args:
         num_channels: number of channels C of the full set.
-        full: share of the batch's passes with all channels, in (0, 1]; None is 1 / parts, at most 1/2.
-        parts: number of parts that share the rest; None is log2 C rounded up, one for each doubling.
-        draws: subsets that each of them draws, for as many pieces of it; None is C / parts rounded down, from 1 to 4.
+        full: share of the batch's passes with all channels, in (0, 1]; None is half for up to four channels, a third up
+            to eight, a quarter up to sixteen ..., one over the number of doublings.
+        ranges: number of ranges, single channels counted as the first; None takes one for each doubling.
         paired: the reduced parts show the same images as the full part, so that the full set's answer to each of them
             is there to learn from; a step then sees fewer different images at the same number of passes.
     """
 
     num_channels: int
     full: float | None = None
-    parts: int | None = None
-    draws: int | None = None
+    ranges: int | None = None
     paired: bool = False
 
     def __post_init__(self) -> None:
         if self.full is not None and not 0 < self.full <= 1:
             raise ValueError(f"full is the share of the batch that shows all channels, in (0, 1], got {self.full}")
-        for name in ("parts", "draws"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name))
+        if self.ranges is not None:
+            check_number("ranges", self.ranges)
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         """The full part first."""
         count = self.num_channels
-        sizes = size_ranges(count, self.parts or max((count - 1).bit_length(), 1))
-        full = 1 / max(len(sizes), 2) if self.full is None else self.full
+        single, *larger = size_ranges(count, self.ranges or (count - 1).bit_length()) or [(0, 0)]
+        sizes = [size for others in larger for size in (single, others)] or [single] * (count > 1)
+        full = 1 / max(1 + len(larger), 2) if self.full is None else self.full
         whole = max(round(full * batch_size), 1) if sizes else batch_size
         result = [Part(tuple(range(count)), 0, whole)]
         offset = 0 if self.paired else whole
-        draws = self.draws or max(1, min(count // max(len(sizes), 1), MOST_DRAWS))
-        pieces = split_evenly(min(batch_size - whole, batch_size - offset), draws * len(sizes)) if sizes else []
-        for number, (start, stop) in enumerate(pieces):
-            low, high = sizes[number * len(sizes) // len(pieces)]
+        pieces = split_evenly(min(batch_size - whole, batch_size - offset), len(sizes)) if sizes else []
+        for (start, stop), (low, high) in zip(pieces, sizes, strict=False):
             subset = draw_subset(count, draw_integer(low, high, generator), generator)
             result.append(Part(subset, offset + start, offset + stop))
         return result
 
 
-def size_ranges(num_channels: int, parts: int) -> list[tuple[int, int]]:
-    """The sizes 1 .. C-1 in at most ``parts`` ranges, each about as many times wider than the one before; both ends
+def size_ranges(num_channels: int, number: int) -> list[tuple[int, int]]:
+    """The sizes 1 .. C-1 in at most ``number`` ranges, each about as many times wider than the one before; both ends
     are included."""
-    parts = min(parts, num_channels - 1)
+    number = min(number, num_channels - 1)
     edges = [1]
-    for i in range(1, parts + 1):
-        wanted = math.ceil(round(num_channels ** (i / parts), 6))
-        edges.append(min(max(wanted, edges[-1] + 1), num_channels - parts + i))
+    for i in range(1, number + 1):
+        wanted = math.ceil(round(num_channels ** (i / number), 6))
+        edges.append(min(max(wanted, edges[-1] + 1), num_channels - number + i))
     return [(low, high - 1) for low, high in pairwise(edges)]
 
 

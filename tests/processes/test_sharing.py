@@ -32,7 +32,7 @@ def test_a_share_of_nobody_is_refused():
 @pytest.mark.parametrize("sampler", ["full", "dropout", "uniform_size", "sandwich", "split"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_processes_parts_together_are_the_batchs_parts(sampler, count):
-    options = {"parts": 7} if sampler in ("dropout", "uniform_size", "split") else {}
+    options = {"dropout": {"parts": 7}, "uniform_size": {"parts": 7}, "split": {"ranges": 3}}.get(sampler, {})
     parts = create_sampler(sampler, 4, **options)(13, torch.Generator().manual_seed(3))
     shown = [[] for _ in parts]
     for own in (Share(index, count) for index in range(count)):

@@ -21,7 +21,7 @@ from tests.training.conftest import CHANNELS, make_model, make_split
 from tests.training.test_loop import SETTINGS, Killed, states_equal
 
 CHANGING = replace(SETTINGS, epochs=1, batch_size=15, crop_padding=2, flip=True, jitter=0.1)
-PARTS = {"dropout": {"parts": 3}, "uniform_size": {"parts": 4}, "split": {"parts": 2}}
+PARTS = {"dropout": {"parts": 3}, "uniform_size": {"parts": 4}, "split": {"ranges": 2}}
 
 
 def draw_present(count: int, seed: int, channels: int = 3) -> np.ndarray:
