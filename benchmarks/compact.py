@@ -94,8 +94,7 @@ def cells(name: str, runs: Runs, yardstick: Runs) -> list[str]:
     shares = [100 * accuracy[seed] / theirs[seed] for seed in sorted(accuracy.keys() & theirs.keys())]
     first = next(iter(runs.values()))
     return [
-        label(name, runs),
-        recipe(runs),
+        f"{label(name, runs)}: {recipe(runs)}",
         f"{first['run']['params'] / 1e6:.3f}",
         f"{mflops(first['config']['model']):.0f}",
         mean([run["run"]["epochs_run"] for run in runs.values()], 0),
@@ -124,12 +123,12 @@ def compose() -> str:
     found = {name: read_runs(STUDY.stem, name) for name in tomllib.loads(STUDY.read_text(encoding="utf-8"))["runs"]}
     found = {name: runs for name, runs in found.items() if runs}
     found |= {f"quick_{name}": runs for name in ("resnet34", "compact_k7") if (runs := read_runs("report_quick", name))}
-    head = ["", "trained with", "params (M)", "MFLOPs an image", "epochs", "test acc %", "% of ResNet34's", "seeds"]
+    head = ["", "params (M)", "MFLOPs", "epochs", "test acc %", "% of ResNet34's", "seeds"]
     parts = []
     for kind, title in TITLES.items():
         yardstick = found.get(f"{kind}_resnet34", {})
         rows = [cells(name, runs, yardstick) for name, runs in sorted(found.items()) if name.startswith(f"{kind}_")]
-        rows.sort(key=lambda row: (-float(row[2]), row[0]))
+        rows.sort(key=lambda row: (-float(row[1]), row[0]))
         parts.append(f"### {title}\n\n{table(head, rows)}")
     if "best_compact_any" in found:
         parts.append(f"### On every subset of the channels\n\n{subsets_table(found)}")

@@ -56,7 +56,7 @@ def test_seeds_of_both_comparisons_are_gathered_with_their_shares(results):
 
 def test_the_pages_table_says_size_cost_and_share(results):
     rows = [line for line in compact.compose().splitlines() if line.startswith("| `compact_rrdb`")]
-    assert "| `compact_rrdb` | SGD, 0.1, one cycle | 0.209 | 100 | 30 ± 0 | 63.0 ± 0.0 | 105.0 ± 0.0 | 3 |" in rows
+    assert "| `compact_rrdb`: SGD, 0.1, one cycle | 0.209 | 100 | 30 ± 0 | 63.0 ± 0.0 | 105.0 ± 0.0 | 3 |" in rows
 
 
 def test_a_constant_rate_and_averaged_weights_are_told(results):
@@ -71,7 +71,7 @@ def test_a_constant_rate_and_averaged_weights_are_told(results):
         schedule="constant",
         ema=0.99,
     )
-    assert "taught by best_resnet34 | AdamW, 0.001, averaged weights | 0.209 |" in compact.compose()
+    assert "taught by best_resnet34: AdamW, 0.001, averaged weights | 0.209 |" in compact.compose()
 
 
 def test_nothing_is_gathered_without_a_seed_of_both(results, capsys, monkeypatch):
