@@ -18,6 +18,7 @@ from anychannel.channels import Subset
 from anychannel.names import unknown_name
 from anychannel.processes import Share
 
+
 @dataclass(frozen=True)
 class Part:
     """The images ``start`` to ``stop`` (exclusive) of a batch, and the channels that they show."""
