@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from study import unpack
+from zero_shot import WAYS
 
 from anychannel.evaluation import gap_table
 from anychannel.files import write_json
@@ -113,8 +114,8 @@ def zero_shot(kind: str, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
     """The plain network adapted without retraining, in each way, for the seeds that were measured."""
     paths = [RESULTS / "zero_shot" / f"{kind}-s{seed}.json" for seed in seeds]
     results = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-    ways = ("zero_fill_calibrated", "completion", "completion_calibrated", "completion_calibrated_whole")
-    whole = [way for way in ways if results and all(way in one for one in results)]
+    adapted = [way for way in WAYS if way != "zero_fill"]
+    whole = [way for way in adapted if results and all(way in one for one in results)]
     return {way: {key: [one[way][key] for one in results] for key in results[0][way]} for way in whole}
 
 

@@ -47,16 +47,22 @@ def read(pattern: str) -> Accuracies:
     return found
 
 
+def read_dedicated(kind: str) -> Accuracies:
+    """The networks that a study trained for one subset each, as long as the others' 1x."""
+    paths = (HERE / "results" / f"any_subset_{kind}").glob("dedicated_*-s*.json")
+    names = {path.stem.rpartition("-s")[0] for path in paths}
+    found: Accuracies = {}
+    for name in sorted(name for name in names if not name.startswith("dedicated_3x_")):
+        found |= read(f"any_subset_{kind}/{name}")
+    return found
+
+
 def gather(kind: str) -> dict[str, Accuracies]:
     """Every network of a study; a plain one is the one dedicated to the full set."""
     _, full, plain = DATA[kind]
     found = {name: read(f"any_subset_{kind}/{name}") for name in ROWS}
     found["plain"] = read(plain)
-    found["dedicated"] = {full: found["plain"].get(full, {})}
-    for path in (HERE / "results" / f"any_subset_{kind}").glob("dedicated_*-s*.json"):
-        key = path.stem.removeprefix("dedicated_").rpartition("-s")[0]
-        if not key.startswith("3x_"):
-            found["dedicated"] |= read(f"any_subset_{kind}/dedicated_{key}")
+    found["dedicated"] = read_dedicated(kind) | {full: found["plain"].get(full, {})}
     return {name: figures for name, figures in found.items() if figures}
 
 
@@ -118,9 +124,7 @@ def many_channels() -> str:
     """The embedded bands' table: by size, since their subsets are too many to list."""
     full = ",".join(f"band_{number}" for number in range(1, 9))
     read_one = {name: read(f"any_subset_bands/{name}") for name in ("plain", "ours", "ours_3x")}
-    dedicated = {full: read_one["plain"].get(full, {})}
-    for path in (HERE / "results" / "any_subset_bands").glob("dedicated_*-s*.json"):
-        dedicated |= read(f"any_subset_bands/{path.stem.rpartition('-s')[0]}")
+    dedicated = read_dedicated("bands") | {full: read_one["plain"].get(full, {})}
     keys = {size: [key for key in dedicated if key.count(",") == size - 1] for size in range(8, 0, -1)}
     keys = {size: found for size, found in keys.items() if found}
 

@@ -1,7 +1,7 @@
 """Work through studies: a queue of training runs that resumes, skips what is finished, and keeps small results.
 
     python benchmarks/study.py benchmarks/studies/report_quick.toml --data DATA/mini-imagenet-50 --runs runs
-    python benchmarks/study.py benchmarks/studies/*.toml --data DATA/mini-imagenet-50 --runs runs --workers 16
+    python benchmarks/study.py benchmarks/studies/*.toml --data DATA/mini-imagenet-50 --runs runs --workers 14
 
 Each run is one ``anychannel train`` in a process of its own, which ``small_maps.py`` makes faster on a CPU. Kill the
 study at any time and start it again: finished runs are skipped, an unfinished one goes on from its checkpoint. Several

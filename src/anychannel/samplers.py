@@ -171,7 +171,8 @@ class SplitSampler:
         num_channels: number of channels C of the full set.
         full: share of the batch's passes with all channels, in (0, 1]; None is half for up to four channels, a third up
             to eight, a quarter up to sixteen ..., one over the number of doublings.
-        ranges: number of ranges, single channels counted as the first; None takes one for each doubling.
+        ranges: number of ranges; None takes one for each doubling, of which the first is single channels. With fewer,
+            the first holds more sizes and takes their place.
         paired: the reduced parts show the same images as the full part, so that the full set's answer to each of them
             is there to learn from; a step then sees fewer different images at the same number of passes.
     """
@@ -190,13 +191,15 @@ class SplitSampler:
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         """The full part first."""
         count = self.num_channels
-        single, *larger = size_ranges(count, self.ranges or (count - 1).bit_length()) or [(0, 0)]
-        sizes = [size for others in larger for size in (single, others)] or [single] * (count > 1)
+        if count == 1:
+            return [Part((0,), 0, batch_size)]
+        smallest, *larger = size_ranges(count, self.ranges or (count - 1).bit_length())
+        sizes = [size for others in larger for size in (smallest, others)] or [smallest]
         full = 1 / max(1 + len(larger), 2) if self.full is None else self.full
-        whole = max(round(full * batch_size), 1) if sizes else batch_size
+        whole = max(round(full * batch_size), 1)
         result = [Part(tuple(range(count)), 0, whole)]
         offset = 0 if self.paired else whole
-        pieces = split_evenly(min(batch_size - whole, batch_size - offset), len(sizes)) if sizes else []
+        pieces = split_evenly(min(batch_size - whole, batch_size - offset), len(sizes))
         for (start, stop), (low, high) in zip(pieces, sizes, strict=False):
             subset = draw_subset(count, draw_integer(low, high, generator), generator)
             result.append(Part(subset, offset + start, offset + stop))

@@ -51,8 +51,8 @@ def assert_close(several, one, tolerance=1e-8):
             torch.testing.assert_close(
                 weights[name], value, rtol=tolerance, atol=tolerance, msg=partial("{}: {}".format, name)
             )
-        if tolerance < 1e-6:  # in float32 a gradient that is zero but for rounding moves a weight or does not
-            assert untouched == own[2]
+        # in float32 a bias before a batch norm, whose gradient is zero but for rounding, is moved by that or is not
+        assert all(tolerance > 1e-6 and name.endswith(".bias") for name in set(untouched) ^ set(own[2]))
         for mine, theirs in zip(figures, own[1], strict=True):
             assert mine == pytest.approx(theirs, abs=1e-6)
 

@@ -132,21 +132,18 @@ class PairedNorm(nn.Module):
 @contextmanager
 def paired(banks: Sequence[NormBank], name: str) -> Iterator[None]:
     """Put a ``PairedNorm`` in the place of each bank's entry inside the block."""
-    hooks = []
+    placed = []
     try:
         for bank in banks:
             entry = bank.entries[name]
             assert isinstance(entry, _BatchNorm)
             bank.entries[name] = standing = PairedNorm(entry)
-            hooks.append(bank.shared.register_forward_pre_hook(standing.see_whole))
+            placed.append((bank, entry, bank.shared.register_forward_pre_hook(standing.see_whole)))
         yield
     finally:
-        for hook in hooks:
+        for bank, entry, hook in placed:
             hook.remove()
-        for bank in banks:
-            standing_in = bank.entries[name]
-            if isinstance(standing_in, PairedNorm):
-                bank.entries[name] = standing_in.entry
+            bank.entries[name] = entry
 
 
 def mixed(images: Tensor, batch_size: int) -> list[Tensor]:
