@@ -10,6 +10,7 @@ is built, of all that is there.
 
 from __future__ import annotations
 
+import functools
 import statistics
 import tomllib
 from typing import Any
@@ -66,6 +67,7 @@ def label(name: str, runs: Runs) -> str:
     return ", ".join(words)
 
 
+@functools.cache
 def mflops(model: str) -> float:
     """Cost of one image, from any run of the network that was profiled."""
     for study in (STUDY.stem, "report_quick"):

@@ -23,6 +23,7 @@ DATA = {
 ROWS = {
     "plain": "plain, missing channels left out",
     "dedicated": "dedicated: a network for each column",
+    "dedicated_3x_R": "dedicated to R, 3x",
     "ours": "one network for all, 1x",
     "ours_3x": "one network for all, 3x",
     "plain_3x": "plain, 3x",

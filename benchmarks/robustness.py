@@ -49,11 +49,15 @@ def short(key: str) -> str:
 
 
 def read(study: str) -> dict[str, list[dict[str, Any]]]:
-    """A study's results by network, one for each seed; networks dedicated to a subset count as one network."""
+    """A study's results by network, one for each seed.
+
+    Networks dedicated to a subset count as one network, unless they were trained longer.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted((HERE / "results" / study).glob("*.json")):
         name = path.stem.rpartition("-s")[0]
-        found.setdefault("dedicated" if name.startswith("dedicated") else name, []).append(
+        longer = name.startswith("dedicated_3x_")
+        found.setdefault("dedicated" if name.startswith("dedicated_") and not longer else name, []).append(
             json.loads(path.read_text(encoding="utf-8"))
         )
     return dict(sorted(found.items(), key=lambda item: (rank(*item), item[0])))
@@ -92,7 +96,7 @@ def section(study: str) -> str:
     found = read(study)
     if not found:
         return ""
-    sample = next(results[0] for name, results in found.items() if name != "dedicated")
+    sample = next(results[0] for name, results in found.items() if not name.startswith("dedicated"))
     keys = sorted(sample["test"]["subsets"], key=lambda key: -key.count(","))
     sizes = sorted({key.count(",") + 1 for key in keys}, reverse=True)
     groups = [[key for key in keys if key.count(",") + 1 == size] for size in sizes]
@@ -102,7 +106,7 @@ def section(study: str) -> str:
     tested, error = sample["test"]["n"], 50 / sample["test"]["n"] ** 0.5
     several = "one seed each" if max(seeds.values()) == 1 else f"up to {max(seeds.values())} seeds (mean ± deviation)"
     facts = {"n_train": sample["run"]["num_train"], "epochs": sample["config"]["training"]["epochs"]}
-    whole = {name: results for name, results in found.items() if name != "dedicated"}
+    whole = {name: results for name, results in found.items() if not name.startswith("dedicated")}
     return "\n\n".join(
         [
             f"## {title}",
@@ -125,13 +129,19 @@ def each_subset(found: dict[str, list[dict[str, Any]]], keys: list[str]) -> tupl
 
 
 def adapted(name: str, title: str) -> str:
-    """A plain network mended without training, on one data set."""
-    path = HERE / "results" / "zero_shot" / f"{name}-s0.json"
-    result = json.loads(path.read_text(encoding="utf-8"))
-    keys = list(result["zero_fill"])
-    rows = [[words, *(f"{result[way][key]:.1f}" for key in keys)] for way, words in WAYS.items() if way in result]
-    about = f"{title}; {result['n']:,} test images, one seed; made by `{result['command']}`."
-    return f"{about}\n\n{table(['', *(short(key) for key in keys)], rows)}"
+    """A plain network mended without training, on one data set, over the seeds that were measured."""
+    paths = sorted((HERE / "results" / "zero_shot").glob(f"{name}-s*.json"))
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    rows = [
+        [words, *(mean([result[way][key] for result in results]) for key in results[0]["zero_fill"])]
+        for way, words in WAYS.items()
+        if all(way in result for result in results)
+    ]
+    first, seeds = results[0], len(results)
+    several = "one seed" if seeds == 1 else f"{seeds} seeds (mean ± deviation)"
+    about = f"{title}; {first['n']:,} test images, {several}; made by `{first['command']}`"
+    about += "." if seeds == 1 else " and the like for each seed."
+    return f"{about}\n\n{table(['', *(short(key) for key in first['zero_fill'])], rows)}"
 
 
 def compose() -> str:
