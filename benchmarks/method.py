@@ -30,6 +30,7 @@ ROWS = {
     "ours_norm_shared": "one network for all, 1x, norm `shared`",
     "ours_norm_shared_3x": "one network for all, 3x, norm `shared`",
     "ours_quarter_3x": "one network for all, 3x, a quarter of the batch on all channels",
+    "ours_uniform_size_3x": "one network for all, 3x, sampler `uniform_size` with 4 parts",
     "ours_norm_subset": "one network for all, 1x, norm `subset`",
     "ours_distilled": "one network for all, 1x, distilled from its own full-set answer",
 }
