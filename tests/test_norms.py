@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from anychannel.channels import ChannelSet
+from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import calibrate, create_model, load_model, save_model
 from anychannel.models.saving import describe_model, rebuild_model
 from anychannel.norms import (
@@ -233,6 +233,57 @@ class TestCalibration:
         assert again.spec.calibrated == ("0_2", "2")
         assert torch.equal(again(images[:4], channels="B,R"), model(images[:4], channels="B,R"))
 
+    @pytest.mark.parametrize("name", ["timm/mobilenetv3_small_050", "timm/tf_efficientnet_lite0"])
+    def test_norms_that_hold_an_activation_keep_it(self, name):
+        """Three equal channels, so that a subset's features are those of the full set, in both forms of calibration."""
+        alike = [[1.0] * 3] * 3
+        channels = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3, correlation=alike)
+        model = create_model(name, channels=channels, num_classes=4, stem="completion", norm="shared").eval()
+        images = torch.randint(0, 256, (16, 1, 64, 64)).float().expand(-1, 3, -1, -1)
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.train().momentum = 1.0  # the full set's statistics become those of these images
+        with torch.no_grad():
+            model(images)
+        model.eval()
+        whole, subset = (calibrate(copy.deepcopy(model), shown, "R,G") for shown in (images, images[:, :2]))
+        expected = subset(images[:, :2], channels="R,G")
+        difference = whole(images[:, :2], channels="R,G") - expected
+        assert difference.abs().max() < 0.02 * expected.abs().max()
+
+    def test_the_full_set_can_have_been_calibrated_before(self):
+        model, images = make().eval(), pixels(32)
+        calibrate(model, images, "R,G,B")
+        calibrate(model, images, "R,G")
+        assert model.spec.calibrated == ("0_1_2", "0_1")
+
+    @pytest.mark.parametrize("norm", ["shared", "statistics"])
+    @pytest.mark.parametrize(
+        ("images", "error", "message"),
+        [
+            (pixels(8, 1), ChannelError, "2"),
+            (pixels(1, 2)[:, :, :1, :1], ValueError, "one value, which has no variance; give calibrate more images"),
+            (torch.full((8, 2, 16, 16), torch.nan), ValueError, "batch 1 of the images leads to values that are not"),
+            (object(), TypeError, "calibrate takes images as a tensor .*not object"),
+            ([], ValueError, "needs images of the subset, got none"),
+        ],
+    )
+    def test_what_is_refused_changes_nothing(self, norm, images, error, message):
+        model = make(norm).eval()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        with pytest.raises(error, match=message):
+            calibrate(model, images, "R,G")
+        assert model.state_dict().keys() == before.keys()
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert model.spec.calibrated == ()
+
+    def test_images_may_be_numpy_arrays(self):
+        model, images = make().eval(), pixels(16, 2)
+        theirs = calibrate(copy.deepcopy(model), images.numpy(), "R,G")
+        torch.testing.assert_close(
+            theirs(images, channels="R,G"), calibrate(model, images, "R,G")(images, channels="R,G")
+        )
+
     def test_it_needs_images_and_one_norm_for_all(self):
         with pytest.raises(ValueError, match="calibrate needs images of the subset, got none"):
             calibrate(make(), [], "G")
@@ -240,3 +291,10 @@ class TestCalibration:
             ValueError, match="norm='size' has no statistics of one subset; calibrate takes norm shared or"
         ):
             calibrate(make("size"), pixels(4, 1), "G")
+        with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+            calibrate(make(), pixels(4, 1), "G", batch_size=0)
+        vit = create_model(
+            "timm/vit_tiny_patch16_224", channels=RGB, num_classes=4, model_options={"img_size": 32, "depth": 1}
+        )
+        with pytest.raises(ValueError, match="VisionTransformer has no batch norm, so there is nothing to calibrate"):
+            calibrate(vit, pixels(4, 1), "G")

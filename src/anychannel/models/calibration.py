@@ -14,12 +14,12 @@ written into the statistics, the variance being divided by r, and costs nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -30,12 +30,16 @@ from anychannel.samplers import Part
 LEAST_CORRELATION = 0.05
 """A feature that goes along with the full set's less than this, or against it, counts as this."""
 
+Images = Tensor | np.ndarray
+
 
 @torch.no_grad()
 def calibrate(
-    model: Classifier, images: Tensor | Iterable[Tensor], channels: str | Sequence[str], *, batch_size: int = 256
+    model: Classifier, images: Images | Iterable[Images], channels: str | Sequence[str], *, batch_size: int = 256
 ) -> Classifier:
     """Give a subset batch norm statistics of its own, in place; other subsets keep theirs.
+
+    They are gathered on a copy, so that a model whose calibration fails is left as it was.
 
     Args:
         model: a trained classifier; its norm is ``shared``, or one that gives each subset statistics of its own.
@@ -51,7 +55,9 @@ def calibrate(
 
     Raises:
         ChannelError: a name is unknown, or the images hold another number of channels.
-        ValueError: there are no images, or the network has norm banks of another kind or no batch norm.
+        TypeError: the images are neither a tensor nor batches.
+        ValueError: there are no images, a batch is too small to have a variance or holds values that are not finite,
+            or the network has norm banks of another kind or no batch norm.
     """
     kind = NORMS[model.spec.norm]
     if model.spec.norm != "shared" and not kind.own_statistics:
@@ -59,91 +65,154 @@ def calibrate(
         raise ValueError(
             f"a model with norm={model.spec.norm!r} has no statistics of one subset; calibrate takes norm {able}"
         )
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise ValueError(f"{type(model.backbone).__name__} has no batch norm, so there is nothing to calibrate")
     subset = model.channels.subset(channels)
-    name = by_subset(subset)
-    batches = mixed(images, batch_size) if isinstance(images, Tensor) else list(images)
-    if not batches:
-        raise ValueError("calibrate needs images of the subset, got none")
-    add_entries(model, [name])
-    banks = [bank for bank in model.modules() if isinstance(bank, NormBank)]
-    entries = [bank.entries[name] for bank in banks]
-    momenta = [float(entry.momentum or 0.1) for entry in entries if isinstance(entry, _BatchNorm)]
-    training = model.training
-    model.eval()
-    for entry in entries:
-        assert isinstance(entry, _BatchNorm)
-        entry.reset_running_stats()
-        entry.momentum = None  # a plain average over all batches
-        entry.train()
-    device = next(model.parameters()).device
-    try:
-        for batch in batches:
-            if batch.shape[1] == len(model.channels) > len(subset):
-                with paired(banks, name):
-                    parts = [Part(shown, 0, len(batch)) for shown in (model.channels.full, subset)]
-                    model(batch.to(device), parts=parts)
-            else:
-                model(batch.to(device), channels=channels)
-    finally:
-        for entry, momentum in zip(entries, momenta, strict=True):
-            entry.momentum = momentum  # type: ignore[assignment]
-        model.train(training)
+    full = model.channels.full
+    batches = as_batches(images, batch_size)
+    trial = copy.deepcopy(model)
+    observers = observe(trial, by_subset(subset), full)
+    trial.eval()
+    device = next(trial.parameters()).device
+    for number, batch in enumerate(batches, start=1):
+        if batch.shape[1] == len(full) > len(subset):
+            parts = [Part(shown, 0, len(batch)) for shown in (full, subset)]
+            trial(batch.to(device), parts=parts)
+        else:
+            trial(batch.to(device), channels=channels)
+        if not all(observer.is_finite() for observer in observers):
+            raise ValueError(
+                f"batch {number} of the images leads to values that are not finite; look for NaN or infinity in them"
+            )
+    add_entries(model, [by_subset(subset)])
+    for bank, observer in zip(banks_of(model), observers, strict=True):
+        observer.write(bank.entries[by_subset(subset)])
     return model
 
 
-class PairedNorm(nn.Module):
-    """Stands in for a subset's batch norm while the same images pass with all channels and with the subset's.
+class ObservingNorm(nn.Module):
+    """Stands in for a subset's batch norm and gathers its statistics.
+
+    It normalises by the batch's own mean and variance. Where the same images pass with all channels in the same
+    forward pass, the variance is divided by each feature's correlation with the full set's.
 
     Args:
-        entry: the subset's batch norm; its running statistics become averages over the batches.
+        entry: the subset's batch norm; what else it does (a timm one may hold its activation) is left to it.
     """
 
     def __init__(self, entry: _BatchNorm) -> None:
         super().__init__()
         self.entry = entry
         self.whole: Tensor | None = None
+        self.batches = 0
+        self.mean: Tensor | None = None
+        self.variance: Tensor | None = None
 
     def see_whole(self, module: nn.Module, inputs: tuple[Tensor]) -> None:  # noqa: ARG002 - a hook's signature
         """Keep what the same images are with all channels."""
         self.whole = inputs[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, F, H, W): normalise by the batch's mean, and its variance divided by each feature's correlation."""
-        entry, whole = self.entry, self.whole
-        assert whole is not None
-        assert entry.running_mean is not None
-        assert entry.running_var is not None
-        assert entry.num_batches_tracked is not None
+        """(B, F, ...) -> (B, F, ...).
+
+        Raises:
+            ValueError: there is one value a feature.
+        """
+        count = x.numel() // x.shape[1]
+        if count < 2:
+            raise ValueError(
+                "a batch of one image leaves each feature of the network one value, which has no variance; give "
+                "calibrate more images, in batches of two or more"
+            )
         places = (0, *range(2, x.ndim))
-        own, other = x.float(), whole.float()
+        own = at_least_float32(x)
         variance, mean = torch.var_mean(own, places, correction=0)
-        other_variance, other_mean = torch.var_mean(other, places, correction=0)
-        shared = (own * other).mean(places) - mean * other_mean
-        correlation = shared / (variance * other_variance).clamp(min=torch.finfo(torch.float32).tiny).sqrt()
-        damped = variance / correlation.clamp(min=LEAST_CORRELATION, max=1)
-        entry.num_batches_tracked += 1
-        count = x.numel() / x.shape[1]
-        unbiased = damped * count / max(count - 1, 1)
-        for running, new in ((entry.running_mean, mean), (entry.running_var, unbiased)):
-            running += (new - running) / entry.num_batches_tracked
-        return F.batch_norm(x, mean, damped, entry.weight, entry.bias, False, 0.0, entry.eps)
+        if self.whole is not None:
+            variance = variance / correlation(own, at_least_float32(self.whole), places).clamp(LEAST_CORRELATION, 1)
+            self.whole = None
+        self.batches += 1
+        unbiased = variance * (count / (count - 1))
+        self.mean = mean if self.mean is None else self.mean + (mean - self.mean) / self.batches
+        self.variance = unbiased if self.variance is None else self.variance + (unbiased - self.variance) / self.batches
+        set_statistics(self.entry, mean, variance)
+        normalised: Tensor = self.entry(x)
+        return normalised
+
+    def is_finite(self) -> bool:
+        """Whether all of its figures are numbers so far."""
+        return all(figure is None or bool(figure.isfinite().all()) for figure in (self.mean, self.variance))
+
+    def write(self, norm: nn.Module) -> None:
+        """Give a batch norm the averages over the batches, if it met any."""
+        assert isinstance(norm, _BatchNorm)
+        if self.mean is not None and self.variance is not None:
+            set_statistics(norm, self.mean, self.variance)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.fill_(self.batches)
 
 
-@contextmanager
-def paired(banks: Sequence[NormBank], name: str) -> Iterator[None]:
-    """Put a ``PairedNorm`` in the place of each bank's entry inside the block."""
-    placed = []
-    try:
-        for bank in banks:
-            entry = bank.entries[name]
-            assert isinstance(entry, _BatchNorm)
-            bank.entries[name] = standing = PairedNorm(entry)
-            placed.append((bank, entry, bank.shared.register_forward_pre_hook(standing.see_whole)))
-        yield
-    finally:
-        for bank, entry, hook in placed:
-            hook.remove()
-            bank.entries[name] = entry
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32, others as they are."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def correlation(own: Tensor, other: Tensor, places: tuple[int, ...]) -> Tensor:
+    """Of each feature's values with those of another tensor of the same shape, over ``places``: (F,)."""
+    variance, mean = torch.var_mean(own, places, correction=0)
+    other_variance, other_mean = torch.var_mean(other, places, correction=0)
+    shared = (own * other).mean(places) - mean * other_mean
+    return shared / (variance * other_variance).clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+
+
+def set_statistics(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """What a batch norm normalises by in evaluation."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+
+
+def banks_of(model: Classifier) -> list[NormBank]:
+    """A model's norm banks, in an order that copies of it share."""
+    return [module for module in model.modules() if isinstance(module, NormBank)]
+
+
+def observe(model: Classifier, name: str, full: tuple[int, ...]) -> list[ObservingNorm]:
+    """Put an observing norm in the place of each bank's entry; returns them in the banks' order."""
+    add_entries(model, [name])
+    observers = []
+    for bank in banks_of(model):
+        entry, whole = bank.entries[name], bank.choose(full)
+        assert isinstance(entry, _BatchNorm)
+        observer = ObservingNorm(entry)
+        if whole is not entry:
+            whole.register_forward_pre_hook(observer.see_whole)
+        bank.entries[name] = observer
+        observers.append(observer)
+    return observers
+
+
+def as_batches(images: Images | Iterable[Images], batch_size: int) -> list[Tensor]:
+    """One tensor's images in random batches, or the batches that are given.
+
+    Raises:
+        TypeError: the images are neither.
+        ValueError: there are none, or ``batch_size`` is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if isinstance(images, Images):
+        batches = mixed(torch.as_tensor(images), batch_size)
+    elif isinstance(images, Iterable):
+        batches = [torch.as_tensor(batch) for batch in images]
+    else:
+        raise TypeError(
+            f"calibrate takes images as a tensor (N, k, H, W) or as batches of them, not {type(images).__name__}; of a "
+            "data set's part give its images: data.train.images"
+        )
+    if not batches:
+        raise ValueError("calibrate needs images of the subset, got none")
+    return batches
 
 
 def mixed(images: Tensor, batch_size: int) -> list[Tensor]:
