@@ -55,6 +55,11 @@ def test_a_near_miss_is_suggested():
         ({"names": ("R", "G"), "kinds": ("red",)}, "kinds needs one value for each of the 2 channels, got 1"),
         ({"names": ("R",), "kinds": (" ",)}, "kind of channel 'R' must be text or None, got ' '"),
         ({"names": ("R", "G"), "correlation": ((1.0,),)}, "correlation must be 2 x 2"),
+        (
+            {"names": ("R", "G"), "correlation": ((1, 5), (5, 1))},
+            "'R' and 'G' must be in .*, got 5",
+        ),
+        ({"names": ("R",), "correlation": ((float("nan"),),)}, "correlation of 'R' and 'R' must be in .*, got nan"),
     ],
 )
 def test_a_bad_statistic_names_its_channel(values, message):

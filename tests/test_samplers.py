@@ -134,6 +134,35 @@ def test_a_paired_split_reduces_the_same_images_as_the_full_part():
     assert [(part.start, part.stop) for part in reduced] == [(0, 32), (32, 64)]
 
 
+@pytest.mark.parametrize(
+    ("fractions", "paired", "expected"),
+    [
+        ((1 / 2, 1 / 3, 1 / 6), False, [(3, 0, 6), (2, 6, 10), (1, 10, 12)]),
+        ((1 / 2, 1 / 3, 1 / 6), True, [(3, 0, 6), (2, 0, 4), (1, 4, 6)]),
+        ((1 / 4, 0, 3 / 4), False, [(3, 0, 3), (1, 3, 12)]),
+        ((0.01, 0.99, 0), False, [(3, 0, 1), (2, 1, 12)]),
+        ((1, 0, 0), False, [(3, 0, 12)]),
+    ],
+)
+def test_fractions_say_what_each_size_gets(fractions, paired, expected):
+    parts = create_sampler("split", 3, fractions=fractions, paired=paired)(12, generator())
+    assert [(len(part.subset), part.start, part.stop) for part in parts] == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fractions": (0.5, 0.5)}, "fractions needs 3 numbers that sum to 1"),
+        ({"fractions": (0.5, 0.5, 0.5)}, r"got \[0.5, 0.5, 0.5\]"),
+        ({"fractions": (0, 0.5, 0.5)}, "of which the first is positive"),
+        ({"fractions": (0.5, 0.25, 0.25), "full": 0.5}, "leave full and ranges out"),
+    ],
+)
+def test_fractions_that_say_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        create_sampler("split", 3, **options)
+
+
 @pytest.mark.parametrize("options", [{"full": 0}, {"full": 1.5}, {"ranges": 0}])
 def test_a_split_out_of_range_is_refused(options):
     with pytest.raises(ValueError, match=r"in \(0, 1\], got|ranges must be at least 1, got 0"):

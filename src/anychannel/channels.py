@@ -117,6 +117,10 @@ class ChannelSet:
             shape = {len(row) for row in self.correlation} | {len(self.correlation)}
             if shape != {count}:
                 raise ChannelError(f"correlation must be {count} x {count} for {count} channels")
+            for name, row in zip(self.names, self.correlation, strict=True):
+                for other, value in zip(self.names, row, strict=True):
+                    if not -1.001 <= value <= 1.001:  # not so for NaN either; measured ones may round above 1
+                        raise ChannelError(f"correlation of {name!r} and {other!r} must be in [-1, 1], got {value}")
         low, high = WAVELENGTH_RANGE_NM
         for name, wavelength in zip(self.names, self.wavelengths_nm, strict=True):
             if wavelength is not None and not low <= wavelength <= high:

@@ -6,10 +6,10 @@ stem stays one convolution a part.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -66,7 +66,7 @@ def share_parts(parts: Sequence[Part], share: Share) -> list[Part]:
 def split_evenly(batch_size: int, parts: int) -> list[tuple[int, int]]:
     """Cut 0 .. batch_size into ``parts`` ranges whose lengths differ by one at most; empty ones are left out."""
     edges = [round(batch_size * i / parts) for i in range(parts + 1)]
-    return [(a, b) for a, b in pairwise(edges) if b > a]
+    return [(a, b) for a, b in itertools.pairwise(edges) if b > a]
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,8 @@ class SplitSampler:
             to eight, a quarter up to sixteen ..., one over the number of doublings.
         ranges: number of ranges; None takes one for each doubling, of which the first is single channels. With fewer,
             the first holds more sizes and takes their place.
+        fractions: in place of both, the share of the batch for each size, from all channels down to one; C numbers that
+            sum to 1. A step shows one subset of each size whose share comes to an image.
         paired: the reduced parts show the same images as the full part, so that the full set's answer to each of them
             is there to learn from; a step then sees fewer different images at the same number of passes.
     """
@@ -180,19 +182,35 @@ class SplitSampler:
     num_channels: int
     full: float | None = None
     ranges: int | None = None
+    fractions: Sequence[float] | None = None
     paired: bool = False
 
     def __post_init__(self) -> None:
+        if self.fractions is not None:
+            self.check_fractions(self.fractions)
         if self.full is not None and not 0 < self.full <= 1:
             raise ValueError(f"full is the share of the batch that shows all channels, in (0, 1], got {self.full}")
         if self.ranges is not None:
             check_number("ranges", self.ranges)
+
+    def check_fractions(self, fractions: Sequence[float]) -> None:
+        """Refuse fractions that do not say what each size gets."""
+        if self.full is not None or self.ranges is not None:
+            raise ValueError("fractions say what each size gets; leave full and ranges out")
+        wrong = len(fractions) != self.num_channels or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-3
+        if wrong or fractions[0] == 0:
+            raise ValueError(
+                f"fractions needs {self.num_channels} numbers that sum to 1, for {self.num_channels} channels down to "
+                f"one, of which the first is positive; got {list(fractions)}"
+            )
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         """The full part first."""
         count = self.num_channels
         if count == 1:
             return [Part((0,), 0, batch_size)]
+        if self.fractions is not None:
+            return self.by_fractions(self.fractions, batch_size, generator)
         smallest, *larger = size_ranges(count, self.ranges or (count - 1).bit_length())
         sizes = [size for others in larger for size in (smallest, others)] or [smallest]
         full = 1 / max(1 + len(larger), 2) if self.full is None else self.full
@@ -205,6 +223,19 @@ class SplitSampler:
             result.append(Part(subset, offset + start, offset + stop))
         return result
 
+    def by_fractions(self, fractions: Sequence[float], batch_size: int, generator: torch.Generator) -> list[Part]:
+        """A part for each size, all channels first."""
+        edges = [round(batch_size * share) for share in itertools.accumulate(fractions, initial=0.0)]
+        whole = max(edges[1], 1)
+        edges = [max(edge, whole) for edge in edges[1:-1]] + [batch_size]
+        result = [Part(tuple(range(self.num_channels)), 0, whole)]
+        for size, (start, stop) in zip(range(self.num_channels - 1, 0, -1), itertools.pairwise(edges), strict=True):
+            if self.paired:
+                start, stop = start - whole, min(stop - whole, whole)
+            if stop > start:
+                result.append(Part(draw_subset(self.num_channels, size, generator), start, stop))
+        return result
+
 
 def size_ranges(num_channels: int, number: int) -> list[tuple[int, int]]:
     """The sizes 1 .. C-1 in at most ``number`` ranges, each about as many times wider than the one before; both ends
@@ -214,7 +245,7 @@ def size_ranges(num_channels: int, number: int) -> list[tuple[int, int]]:
     for i in range(1, number + 1):
         wanted = math.ceil(round(num_channels ** (i / number), 6))
         edges.append(min(max(wanted, edges[-1] + 1), num_channels - number + i))
-    return [(low, high - 1) for low, high in pairwise(edges)]
+    return [(low, high - 1) for low, high in itertools.pairwise(edges)]
 
 
 def draw_integer(low: int, high: int, generator: torch.Generator) -> int:

@@ -147,6 +147,7 @@ def results(tmp_path, monkeypatch):
     for seed in (0, 1, 2):
         every = {"R,G": record(0.8), "R": record(0.4), "G": record(0.3)}
         keep(folder, "plain", seed, every)
+        keep(folder, "plain_3x", seed, {"R,G": record(0.85), "R": record(0.4), "G": record(0.3)})
         keep(folder, "ours", seed, every)
         keep(folder, "ours_3x", seed, {"R,G": record(0.8), "R": record(0.6), "G": record(0.7)})
         if seed < 2:
@@ -162,7 +163,8 @@ def test_only_whole_seeds_are_gathered_in_the_files_schema(results):
     assert part["ours"]["R"] == [60.0, 60.0]
     assert part["dedicated"] == {"G": [70.0, 70.0], "R": [70.0, 70.0]}
     assert part["zero_fill"]["R"] == [40.0, 40.0]
-    assert part["gap"]["ours"]["mean"] == pytest.approx(-0.1 / 3)
+    assert part["gap"]["ours"]["mean"] == pytest.approx((-0.05 - 0.1) / 3)  # all channels against plain_3x
+    assert part["gap"]["ours_1x"]["mean"] == pytest.approx((-0.3 - 0.4) / 3)
     assert part["gap"]["ours"]["worst"]["subset"] == "R"
     assert any_subset.gather("bands") is None
 

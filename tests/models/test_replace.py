@@ -43,3 +43,19 @@ def test_a_stem_without_a_kernel_is_refused():
     model = create_model("compact_k7", channels=RGB, num_classes=4, stem="per_size")
     with pytest.raises(ValueError, match="PerSizeStem has no single kernel to start from"):
         replace_stem(model)
+
+
+def test_completion_without_correlations_says_so_and_takes_given_ones(tmp_path):
+    model = create_model("compact_k7", channels="R,G,B", num_classes=4, stem="static").eval()
+    with pytest.warns(UserWarning, match="carry no correlations, so completion can estimate nothing"):
+        replace_stem(model)
+    adapted, images = replace_stem(model, correlation=RGB.correlation), torch.randn(2, 1, 20, 20)
+    assert not torch.allclose(adapted(images, channels="G"), model(images, channels="G"))
+    save_model(adapted, tmp_path)
+    assert torch.equal(load_model(tmp_path)(images, channels="G"), adapted(images, channels="G"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_new_stem_has_the_models_precision(dtype):
+    adapted, images = replace_stem(plain().to(dtype)), torch.randint(0, 256, (2, 2, 20, 20))
+    assert adapted(images, channels="R,B").dtype == dtype

@@ -10,6 +10,7 @@ from torch import fx, nn
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import MODELS, calibrate, create_model
 from anychannel.models.specialize import SpecializeError, specialize
+from anychannel.norms import NORMS
 from anychannel.stems import STEMS, Stem
 from tests.reference.models import specialised
 
@@ -50,7 +51,7 @@ def test_the_plain_module_equals_the_model(stem, names):
     assert difference(make(stem=stem), names) < 1e-5
 
 
-@pytest.mark.parametrize("norm", ["shared", "statistics", "subset"])
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("names", ["G", "B,R", "R,G,B"])
 def test_the_plain_module_equals_its_literal_twin_in_outputs_and_gradients(norm, names):
     model = make("resnet18", norm=norm)
@@ -96,6 +97,12 @@ def test_nothing_of_ours_is_left_and_batch_norms_are_folded():
     assert kinds == {"torch"}
     assert not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
     assert all(getattr(node.target, "__module__", "torch").split(".")[0] != "anychannel" for node in plain.graph.nodes)
+
+
+def test_a_model_in_double_precision_stays_so():
+    model, images = make().double(), pixels(2).double()
+    plain = model.specialize("B,R")
+    torch.testing.assert_close(plain(images), model(images, channels="B,R"), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int64, torch.float32], ids=str)

@@ -65,7 +65,7 @@ def test_two_processes_train_every_stem_as_one_does(stem, pair):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_two_processes_train_with_every_sampler_as_one_does(sampler, pair):
-    settings = replace(UNEVEN, sampler=sampler, distill=0.5)
+    settings = replace(UNEVEN, sampler=sampler, distill=0.5 if sampler == "sandwich" else 0.0)
     assert_close(pair.run(trained, settings), trained(settings))
 
 
@@ -113,7 +113,7 @@ def test_in_float32_the_weights_agree_to_rounding(pair):
 
 @pytest.mark.parametrize(("sampler", "norm"), [("full", "shared"), ("split", "statistics"), ("sandwich", "shared")])
 def test_two_processes_train_on_images_that_lack_channels_as_one_does(sampler, norm, pair):
-    settings = replace(UNEVEN, sampler=sampler, distill=0.5)
+    settings = replace(UNEVEN, sampler=sampler, distill=0.5 if sampler == "sandwich" else 0.0)
     assert_close(pair.run(trained_on_lacking, settings, norm), trained_on_lacking(settings, norm))
 
 

@@ -81,12 +81,14 @@ def kernel_attention(stem: KernelAttentionStem, images: Tensor, subset: Subset) 
 def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
     """Estimate each missing channel at every pixel by linear regression, then convolve the completed image.
 
-    Each missing channel adds its ``presence`` to every place of the features, where the stem has it.
+    Where the stem has them, each missing channel adds its ``presence`` to every place of the features, and what its
+    ``residual`` kernels make of the present channels. Where channels have means, deviations from them are regressed.
     """
-    covariance = stem.covariance
+    covariance = stem.covariance if stem.root is None else torch.mm(stem.root, stem.root.T)
     results = []
     for image in images:
         full = torch.stack([torch.zeros_like(image[0])] * stem.in_chans)
+        constants = {}
         for plane, position in zip(image, subset, strict=True):
             full[position] = plane
         for position in set(range(stem.in_chans)) - set(subset):
@@ -95,10 +97,17 @@ def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
             block = block + strength * torch.eye(len(subset), dtype=block.dtype)
             coefficients = torch.inverse(block) @ torch.stack([covariance[position, j] for j in subset])
             full[position] = sum(c * plane for c, plane in zip(coefficients, image, strict=True))
+            if stem.offset is not None:
+                expected = sum(c * stem.offset[i] for c, i in zip(coefficients, subset, strict=True))
+                constants[position] = stem.offset[position] - expected
         features = convolve_one(full, stem.weight, stem.bias, stem.geometry)
         for position in set(range(stem.in_chans)) - set(subset):
+            if position in constants:  # in the padding too
+                features = features + (constants[position] * stem.weight[:, position].sum((1, 2)))[:, None, None]
             if stem.presence is not None:
                 features = features + stem.presence[position][:, None, None]
+            if stem.residual is not None:
+                features = features + convolve_one(image, stem.residual[position][:, list(subset)], None, stem.geometry)
         results.append(features)
     return torch.stack(results)
 

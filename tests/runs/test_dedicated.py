@@ -27,7 +27,16 @@ VALUES = {
     "model": "timm/resnet10t",
     "stem": "completion",
     "norm": "size",
-    "training": {"epochs": 1, "batch_size": 128, "device": "cpu", "lr": 0.05, "sampler": "split", "distill": 0.3},
+    "training": {
+        "epochs": 1,
+        "batch_size": 128,
+        "device": "cpu",
+        "lr": 0.05,
+        "sampler": "split",
+        "sampler_options": {"paired": True},
+        "distill": 0.3,
+        "monitor": "val_mean_accuracy",
+    },
 }
 FULL = "band_1,band_2,band_3"
 CHOSEN = (FULL, "band_2")
@@ -65,7 +74,7 @@ def test_a_dedicated_network_is_plain_and_sees_just_its_channels(compared):
         "full",
         0.0,
     )
-    assert config.training.seed == 1
+    assert (config.training.seed, config.training.monitor) == (1, "auto")
     assert list(load_evaluation(compared[0] / folder_name("band_2", 1, 1)).subsets) == ["band_2"]
 
 
@@ -111,7 +120,7 @@ def test_a_sample_holds_every_size(adaptive):
 
 def test_passes_are_counted_as_the_sampler_makes_them():
     config = RunConfig.from_dict(merge(VALUES, {"training": {"epochs": 2}}))
-    sandwich = replace(config, training=replace(config.training, sampler="sandwich"))
+    sandwich = replace(config, training=replace(config.training, sampler="sandwich", sampler_options={}))
     assert epochs_of(config, 3, "passes", 7) == 2
     assert epochs_of(sandwich, 3, "passes", 7) == 6
     assert epochs_of(sandwich, 3, "total", 3) == 2

@@ -110,6 +110,12 @@ def test_a_wrong_option_is_refused(options, message):
         create_stem("completion", nn.Conv2d(2, 4, 3), **options)
 
 
+def test_channels_that_repeat_each_other_need_a_ridge():
+    stem = create_stem("completion", nn.Conv2d(3, 4, 3), correlation=((1.0,) * 3,) * 3, ridge=0)
+    with pytest.raises(ValueError, match=r"covariance of channels 0, 1 is singular.* give a ridge above 0"):
+        stem(torch.randn(1, 2, 8, 8), (0, 1))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -24,7 +24,14 @@ def make(name: str, convolution: str = "3x3", **options):
     return create_stem(name, nn.Conv2d(3, 8, **CONVOLUTIONS[convolution]), correlation=CORRELATION, **options)
 
 
-VARIANTS = {**{name: (name, {}) for name in STEMS}, "completion, presence": ("completion", {"presence": True})}
+VARIANTS = {
+    **{name: (name, {}) for name in STEMS},
+    "completion, presence": ("completion", {"presence": True}),
+    "completion, residual": ("completion", {"residual": "missing"}),
+    "completion, learned": ("completion", {"learn_covariance": True}),
+    "completion, means": ("completion", {"offset": (0.3, -0.7, 1.1)}),
+    "sliced, root": ("sliced", {"power": 0.5}),
+}
 
 
 def sharpen(stem: nn.Module) -> nn.Module:

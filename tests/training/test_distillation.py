@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from anychannel.models import create_model
 from anychannel.samplers import Part
 from anychannel.training import fit
-from anychannel.training.distillation import own_teacher_rows, training_loss
+from anychannel.training.distillation import find_teacher, own_teacher_rows, training_loss
+from anychannel.training.patterns import Step
 from tests.training.conftest import make_model
 from tests.training.test_loop import SETTINGS, states_equal
 
@@ -56,5 +57,52 @@ def test_distillation_changes_what_is_learned(with_teacher, train, val):
 
 def test_a_teacher_for_other_channels_is_refused(train, val):
     teacher = create_model("compact_k7", channels="X,Y,Z", num_classes=4, model_options={"width": 32})
-    with pytest.raises(ValueError, match=r"the teacher's channels are .'X', 'Y', 'Z'., the student's"):
+    with pytest.raises(ValueError, match=r"the teacher's channels are .'X', 'Y', 'Z'.*the student lacks X, Y, Z"):
         fit(make_model(), train, val, replace(SETTINGS, distill=0.5), teacher=teacher)
+
+
+@pytest.mark.parametrize("sampler", ["full", "dropout", "split"])
+def test_nothing_to_learn_from_is_refused(sampler, train, val):
+    with pytest.raises(ValueError, match=f"sampler '{sampler}' shows no image twice; use sampler 'sandwich'"):
+        fit(make_model(), train, val, replace(SETTINGS, sampler=sampler, distill=0.5))
+
+
+PARTS = [Part(FULL, 0, 4), Part((0, 2), 4, 6), Part((1,), 6, 8), Part((0, 2), 8, 9)]
+
+
+def dedicated(names, seed=5):
+    torch.manual_seed(seed)
+    return create_model("compact_k7", channels=names, num_classes=4, model_options={"width": 32}, stem="static").eval()
+
+
+def test_a_dedicated_teacher_teaches_what_is_shown_in_its_channels():
+    student, teacher, images = make_model(), dedicated("B,R"), torch.rand(9, 3, 16, 16)
+    logits = torch.randn(9, 4)
+    answers, taught = find_teacher(teacher, images, logits, Step(PARTS), student.channels, replace(SETTINGS, distill=1))
+    assert taught.tolist() == [False] * 4 + [True] * 2 + [False] * 2 + [True]
+    torch.testing.assert_close(answers[taught], teacher(images[[4, 5, 8]][:, [2, 0]]))
+    rows = torch.tensor([3, 7, 0, 2, 5, 1, 8, 6, 4])
+    step = Step(PARTS, rows, torch.tensor([True] * 5 + [False] * 4))
+    arranged = step.arrange(images)
+    answers, again = find_teacher(teacher, arranged, logits, step, student.channels, replace(SETTINGS, distill=1))
+    assert torch.equal(again, taught)
+    torch.testing.assert_close(answers[again], teacher(images[[5, 1, 4]][:, [2, 0]]))
+
+
+@pytest.mark.parametrize("complete", [None, torch.tensor([True] * 5 + [False] * 4)])
+def test_a_teacher_of_all_channels_may_have_them_in_another_order(complete):
+    student, teacher, images = make_model(), dedicated("B,R,G"), torch.rand(9, 3, 16, 16)
+    step = Step(PARTS, None if complete is None else torch.arange(9), complete)
+    answers, taught = find_teacher(
+        teacher, images, torch.randn(9, 4), step, student.channels, replace(SETTINGS, distill=1)
+    )
+    assert taught.tolist() == ([True] * 9 if complete is None else complete.tolist())
+    torch.testing.assert_close(answers[taught], teacher(images[:, [2, 0, 1]])[taught])
+
+
+def test_training_learns_from_a_dedicated_teacher(train, val):
+    settings = replace(SETTINGS, epochs=1, sampler="split")
+    plain, taught = make_model(), make_model()
+    fit(plain, train, val, settings)
+    fit(taught, train, val, replace(settings, distill=0.5), teacher=dedicated("G"))
+    assert not states_equal(plain.state_dict(), taught.state_dict())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from anychannel.channels import ChannelSet
 from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.first_conv import find_first_conv
-from anychannel.models.normalisation import input_covariance, input_offset
+from anychannel.models.normalisation import moments
 from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
 from anychannel.norms import MOST_CHANNELS, choose_norm, install_norms
@@ -74,9 +74,8 @@ def assemble(
         weight,
         before.bias,
         before.geometry,
-        correlation=input_covariance(channels, spec.normalisation),
         wavelengths_nm=[wavelength(channels, i) for i in range(len(channels))],
-        **{"offset": input_offset(channels, spec.normalisation), **spec.stem_options},
+        **moments(channels, spec.normalisation) | spec.stem_options,
     )
     parent, _, attribute = before.path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, StemSlot(stem))

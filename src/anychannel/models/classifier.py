@@ -95,10 +95,10 @@ class Classifier(nn.Module, HubClassifier):
         if len(channels) != self.stem.in_chans:
             raise ChannelError(f"the stem has {self.stem.in_chans} input channels, got {list(channels.names)}")
         self._channels = channels
-        device = next(self.backbone.parameters()).device
+        like = next(self.backbone.parameters())
         used = self.spec.normalisation or Normalisation.of(channels)
-        self.mean = torch.tensor(used.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
-        self.std = torch.tensor(used.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        self.mean = torch.tensor(used.mean, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+        self.std = torch.tensor(used.std, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
 
     def forward(
         self, images: Tensor, channels: str | Sequence[str] | None = None, *, parts: Sequence[Part] | None = None

@@ -11,7 +11,7 @@ import torch
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models.carry import carry_norms
 from anychannel.models.classifier import Classifier
-from anychannel.models.normalisation import Normalisation, input_covariance, input_offset
+from anychannel.models.normalisation import Normalisation, moments
 from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
 from anychannel.names import unknown_name
@@ -134,7 +134,9 @@ def copied_stem(
             f"{type(old).__name__} with {options} has parts that belong to its own channels; add channels to a static, "
             "sliced, grey or plain completion stem, or train with the stem descriptor"
         )
-    weight = torch.zeros(old.out_chans, len(channels), *old.geometry.kernel_size, device=old.weight.device)
+    weight = torch.zeros(
+        old.out_chans, len(channels), *old.geometry.kernel_size, device=old.weight.device, dtype=old.weight.dtype
+    )
     for i, j in enumerate(known):
         if j is not None:
             weight[:, i] = old.weight[:, j]
@@ -145,8 +147,7 @@ def copied_stem(
         weight,
         old.bias,
         old.geometry,
-        correlation=input_covariance(channels, used),
-        **{**options, "offset": input_offset(channels, used)},
+        **options | moments(channels, used),
     )
     if isinstance(stem, CompletionStem) and isinstance(old, CompletionStem) and old.presence is not None:
         assert stem.presence is not None

@@ -8,6 +8,7 @@ them for pixels between 0 and 1, images hold 0 to 255, so they are converted to 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from anychannel.channels import ChannelSet
 
@@ -51,3 +52,11 @@ def input_offset(channels: ChannelSet, normalisation: Normalisation | None) -> t
         return None
     rows = zip(channels.mean, normalisation.mean, normalisation.std, strict=True)
     return tuple((own - used) / std for own, used, std in rows)
+
+
+def moments(channels: ChannelSet, normalisation: Normalisation | None) -> dict[str, Any]:
+    """What a stem can be told of the normalised channels, as the options ``correlation`` and ``offset``."""
+    return {
+        "correlation": input_covariance(channels, normalisation),
+        "offset": input_offset(channels, normalisation),
+    }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 from typing import Any
 
 from anychannel.models.classifier import Classifier
-from anychannel.models.normalisation import input_covariance, input_offset
+from anychannel.models.normalisation import moments
 from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
 from anychannel.stems import StaticStem, build_stem
@@ -22,10 +23,13 @@ def replace_stem(model: Classifier, stem: str = "completion", **options: Any) ->
     Args:
         model: a classifier whose stem has one kernel of (out, C, kh, kw): ``static`` or built on it.
         stem: one of ``list_stems()``.
-        options: the stem's keyword options.
+        options: the stem's keyword options; ``correlation``, (C, C), stands in for the channels' own.
 
     Raises:
         ValueError: the model's stem has no such kernel, or a name or option is unknown.
+
+    Warns:
+        UserWarning: ``completion`` is asked for and no correlations are known.
     """
     old = model.stem
     if not isinstance(old, StaticStem):
@@ -33,14 +37,20 @@ def replace_stem(model: Classifier, stem: str = "completion", **options: Any) ->
             f"the model's {type(old).__name__} has no single kernel to start from; "
             "train a network with the static stem, or the new one from the start"
         )
+    given = moments(model.channels, model.spec.normalisation) | options
+    if stem == "completion" and given["correlation"] is None and len(model.channels) > 1:
+        warnings.warn(
+            "the model's channels carry no correlations, so completion can estimate nothing and leaves missing "
+            "channels out; give them as correlation=, or train on a data set from load_dataset, which measures them",
+            stacklevel=2,
+        )
     new = build_stem(
         stem,
         old.weight.detach(),
         None if old.bias is None else old.bias.detach(),
         old.geometry,
-        correlation=input_covariance(model.channels, model.spec.normalisation),
         wavelengths_nm=[wavelength(model.channels, i) for i in range(len(model.channels))],
-        **{"offset": input_offset(model.channels, model.spec.normalisation), **options},
+        **given,
     )
     adapted = copy.deepcopy(model)
     for module in adapted.modules():

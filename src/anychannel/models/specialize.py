@@ -152,6 +152,7 @@ def convolution(stem: Stem, kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
         geometry.dilation,
         bias=bias is not None,
         device=kernel.device,
+        dtype=kernel.dtype,
     )
     conv.weight.copy_(kernel)
     if conv.bias is not None and bias is not None:

@@ -32,6 +32,8 @@ from anychannel.runs.folder import RunError, read_config
 from anychannel.samplers import create_sampler
 
 BUDGETS = ("passes", "total")
+FULL_MONITORS = ("auto", "val_accuracy", "val_loss")
+"""Those that need no images with channels missing; a dedicated network has one set of channels."""
 LONGEST_NAME = 80
 
 
@@ -116,6 +118,7 @@ def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
             sampler="full",
             sampler_options={},
             distill=0.0,
+            monitor=config.training.monitor if config.training.monitor in FULL_MONITORS else "auto",
             epochs=epochs,
             warmup_epochs=min(config.training.warmup_epochs, epochs),
         ),

@@ -24,6 +24,7 @@ from anychannel.samplers import create_sampler
 from anychannel.stems import MaskedStem
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
+from anychannel.training.distillation import check_distillation
 from anychannel.training.patterns import check_patterns
 from anychannel.training.randomness import seeded
 
@@ -193,7 +194,9 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
     model = build_model(config, dataset)
     check_patterns(model, dataset.train, dataset.val)
-    return model, None if config.teacher is None else load_model(config.teacher)
+    teacher = None if config.teacher is None else load_model(config.teacher)
+    check_distillation(training, model, teacher)
+    return model, teacher
 
 
 def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Classifier) -> dict[str, Any]:

@@ -36,11 +36,22 @@ def completion_matrix(covariance: Tensor, subset: Subset, ridge: float) -> Tenso
         covariance: (C, C), symmetric, positive semi-definite, in normalised units.
         subset: the k present channels.
         ridge: share of the mean variance added to the diagonal, so that channels that repeat each other stay solvable.
+
+    Raises:
+        ValueError: the present channels' covariance is singular, and the ridge is 0.
     """
     present = list(subset)
+    if covariance.dtype.itemsize < 4:  # no solver takes half precision
+        covariance = covariance.float()
     block = covariance[present][:, present]
     diagonal = ridge * block.diagonal().mean() * torch.eye(len(present), dtype=block.dtype, device=block.device)
-    estimate = torch.linalg.solve(block + diagonal, covariance[present]).T
+    try:
+        estimate = torch.linalg.solve(block + diagonal, covariance[present]).T
+    except RuntimeError as error:
+        raise ValueError(
+            f"the covariance of channels {', '.join(map(str, present))} is singular, so that none of them can be "
+            f"estimated from with ridge={ridge:g}; give a ridge above 0 (1e-4 by default)"
+        ) from error
     exact = torch.zeros_like(estimate)
     exact[present, range(len(present))] = 1
     is_present = torch.zeros(len(covariance), 1, dtype=torch.bool, device=block.device)

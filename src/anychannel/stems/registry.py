@@ -109,7 +109,7 @@ def build_stem(
     wavelengths_nm: Sequence[float | None] | None = None,
     **options: Any,
 ) -> Stem:
-    """A stem that starts from a kernel, on the kernel's device.
+    """A stem that starts from a kernel, on its device and in its precision.
 
     Args:
         name: one of ``list_stems()``.
@@ -127,7 +127,7 @@ def build_stem(
     if name not in STEMS:
         raise ValueError(unknown_name("stem", name, STEMS))
     if STEMS[name].uses_correlation:
-        options |= {"correlation": correlation, "offset": offset}
+        options = {"correlation": correlation, "offset": offset, **options}
     if STEMS[name].uses_wavelengths:
         options["wavelengths_nm"] = wavelengths_nm
     try:
@@ -135,4 +135,4 @@ def build_stem(
     except TypeError as error:
         raise ValueError(f"stem {name!r} does not take these options: {error}") from error
     stem.initialise_from(weight, bias)
-    return stem.to(weight.device)
+    return stem.to(device=weight.device, dtype=weight.dtype)

@@ -13,8 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anychannel.channels import Subset
-from anychannel.samplers import Part
+from anychannel.channels import ChannelSet, Subset
+from anychannel.models.classifier import Classifier
+from anychannel.samplers import Part, create_sampler
+from anychannel.training.patterns import Step
+from anychannel.training.settings import TrainingSettings
 
 
 def own_teacher_rows(parts: Sequence[Part], full: Subset, images: Sequence[int] | None = None) -> Tensor:
@@ -63,3 +66,71 @@ def training_loss(
     learned = F.log_softmax(logits / temperature, dim=1)
     divergence = (known.exp() * (known - learned)).sum(1) * temperature**2
     return torch.where(taught, (1 - weight) * entropy + weight * divergence, entropy).mean()
+
+
+@torch.no_grad()
+def find_teacher(
+    teacher: Classifier | None,
+    images: Tensor,
+    logits: Tensor,
+    plan: Step,
+    channels: ChannelSet,
+    options: TrainingSettings,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Logits to learn from, (sum of parts, K), and which rows have them; None where nothing is distilled.
+
+    What is learned from is an answer to all of the teacher's channels, so an image that lacks some is learned from its
+    label alone.
+    """
+    if options.distill == 0:
+        return None, None
+    if teacher is None:
+        rows = own_teacher_rows(plan.parts, channels.full, plan.images).to(logits.device)
+        return logits[rows.clamp(min=0)], rows >= 0
+    known = [channels.names.index(name) for name in teacher.channels.names]
+    if len(known) == len(channels) and plan.complete is None:
+        answers = teacher(images[:, known]).float()
+        gathered = torch.cat([answers[part.start : part.stop] for part in plan.parts])
+        return gathered, torch.ones(len(gathered), dtype=torch.bool, device=logits.device)
+    places = torch.tensor([place for part in plan.parts for place in range(part.start, part.stop)], dtype=torch.long)
+    if len(known) == len(channels) and plan.complete is not None:
+        taught = plan.complete[places]
+    else:
+        own = tuple(sorted(known))
+        taught = torch.tensor([part.subset == own for part in plan.parts for _ in range(len(part))], dtype=torch.bool)
+    taught, places = taught.to(logits.device), places.to(logits.device)
+    gathered = logits.clone()
+    if taught.any():
+        gathered[taught] = teacher(images[places[taught]][:, known]).float()
+    return gathered, taught
+
+
+def check_distillation(options: TrainingSettings, model: Classifier, teacher: Classifier | None) -> None:
+    """Refuse a teacher that answers another question, and distillation that nothing would ever be learned by.
+
+    Raises:
+        ValueError: the teacher's number of classes or classes' names differ from the student's, it has channels that
+            the student lacks, or there is none and the sampler never shows an image both whole and reduced.
+    """
+    if teacher is None:
+        sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
+        parts = sampler(options.batch_size, torch.Generator().manual_seed(0))
+        if options.distill and sum(map(len, parts)) == len({i for part in parts for i in range(part.start, part.stop)}):
+            raise ValueError(
+                f"distill={options.distill:g} without a teacher learns from the network's own answers to all channels, "
+                f"but sampler {options.sampler!r} shows no image twice; use sampler 'sandwich', or 'split' with "
+                "sampler_options paired=true, or give a teacher"
+            )
+        return
+    foreign = [name for name in teacher.channels.names if name not in model.channels.names]
+    if foreign:
+        raise ValueError(
+            f"the teacher's channels are {teacher.channels.names}, the student's {model.channels.names}; the student "
+            f"lacks {', '.join(foreign)}"
+        )
+    for what, theirs, mine in (
+        ("number of classes", teacher.spec.num_classes, model.spec.num_classes),
+        ("classes", teacher.classes or model.classes, model.classes or teacher.classes),
+    ):
+        if theirs != mine:
+            raise ValueError(f"the teacher's {what} are {theirs}, the student's {mine}; they must agree")

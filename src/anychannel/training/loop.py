@@ -25,7 +25,6 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from anychannel.channels import Subset
 from anychannel.data import Split, Stream, augment
 from anychannel.models.classifier import Classifier
 from anychannel.models.saving import BEST, save_model, save_weights
@@ -34,12 +33,12 @@ from anychannel.processes import add_up, on_main, open_accelerator, prepared, sh
 from anychannel.progress import progress_bar
 from anychannel.samplers import Part, create_sampler
 from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
-from anychannel.training.distillation import own_teacher_rows, training_loss
+from anychannel.training.distillation import check_distillation, find_teacher, training_loss
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.feed import feed
 from anychannel.training.joint_norms import joint_norms
 from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
-from anychannel.training.patterns import Step, check_patterns, plan_step
+from anychannel.training.patterns import check_patterns, plan_step
 from anychannel.training.randomness import seeded, step_generator
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.settling import settle
@@ -87,8 +86,10 @@ def fit(
             shows each image's own channels and, where the sampler shows subsets, every image once more with channels
             missing.
         settings: see ``TrainingSettings``.
-        teacher: a trained network with the same channels and classes, whose answers to all channels are learned with
-            weight ``distill``; None learns from the network's own answers to images that a step shows in full.
+        teacher: a trained network with the same classes, whose answers are learned with weight ``distill``. One that
+            has all of the model's channels answers to all of them, and teaches every image that has them; one with
+            fewer, a network dedicated to a subset, teaches the images that are shown in just that subset. None learns
+            from the network's own answers to images that a step shows in full.
         folder: where metrics, weights and checkpoints go; None keeps everything in memory.
         resume: go on from the folder's checkpoint if it has one.
         progress: show a bar with the time left on standard error.
@@ -96,7 +97,8 @@ def fit(
 
     Raises:
         TrainingError: the loss stops being finite, or there are fewer training images than one step needs.
-        ValueError: a setting is out of range or a name unknown, or images lack channels and the stem knows one set.
+        ValueError: a setting is out of range or a name unknown, images lack channels and the stem knows one set, or
+            there is nothing that ``distill`` could learn from.
     """
     options = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
@@ -113,8 +115,8 @@ def fit(
         raise TrainingError(f"a batch of {batch_size} images is too small for {own.count} processes; raise batch_size")
 
     place(model, device)
+    check_distillation(options, model, teacher)
     if teacher is not None:
-        check_teacher(teacher, model)
         place(teacher.eval(), device)
     ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
     judged = model if ema is None else ema.module
@@ -194,7 +196,7 @@ def fit(
                 wrapped.train()
                 with seeded(options.seed, 3, epoch, step, own.index), accelerator.autocast(), norms:
                     logits = wrapped(shown, parts=plan.parts).float()
-                    answers, taught = find_teacher(teacher, shown, logits, plan, model.channels.full, options)
+                    answers, taught = find_teacher(teacher, shown, logits, plan, model.channels, options)
                 loss = training_loss(
                     logits,
                     targets,
@@ -259,50 +261,6 @@ def fit(
         save_model(model, home, weights=BEST)
     stopped = stopping.should_stop and len(rows) < options.epochs
     return FitResult(rows, stopping.best_epoch, stopped, settled, time.monotonic() - started)
-
-
-@torch.no_grad()
-def find_teacher(
-    teacher: Classifier | None,
-    images: Tensor,
-    logits: Tensor,
-    plan: Step,
-    full: Subset,
-    options: TrainingSettings,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Logits to learn from, (sum of parts, K), and which rows have them; None where nothing is distilled.
-
-    What is learned from is an answer to all channels, so an image that lacks some is learned from its label alone.
-    """
-    if options.distill == 0:
-        return None, None
-    if teacher is None:
-        rows = own_teacher_rows(plan.parts, full, plan.images).to(logits.device)
-        return logits[rows.clamp(min=0)], rows >= 0
-    if plan.complete is None:
-        answers = teacher(images).float()
-        gathered = torch.cat([answers[part.start : part.stop] for part in plan.parts])
-        return gathered, torch.ones(len(gathered), dtype=torch.bool, device=logits.device)
-    taught = plan.complete.to(logits.device)
-    gathered = logits.clone()
-    if taught.any():
-        gathered[taught] = teacher(images[taught]).float()
-    return gathered, taught
-
-
-def check_teacher(teacher: Classifier, model: Classifier) -> None:
-    """Refuse a teacher that answers another question.
-
-    Raises:
-        ValueError: its channels, number of classes or classes' names differ from the student's.
-    """
-    for what, theirs, mine in (
-        ("channels", teacher.channels.names, model.channels.names),
-        ("number of classes", teacher.spec.num_classes, model.spec.num_classes),
-        ("classes", teacher.classes or model.classes, model.classes or teacher.classes),
-    ):
-        if theirs != mine:
-            raise ValueError(f"the teacher's {what} are {theirs}, the student's {mine}; they must agree")
 
 
 def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:
