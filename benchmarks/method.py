@@ -125,7 +125,7 @@ def say(budget: str, gap: dict[str, float], subsets: list[str]) -> str:
 def many_channels() -> str:
     """The embedded bands' table: by size, since their subsets are too many to list."""
     full = ",".join(f"band_{number}" for number in range(1, 9))
-    read_one = {name: read(f"any_subset_bands/{name}") for name in ("plain", "ours", "ours_3x")}
+    read_one = {name: read(f"any_subset_bands/{name}") for name in ("plain", "plain_3x", "ours", "ours_3x")}
     dedicated = read_dedicated("bands") | {full: read_one["plain"].get(full, {})}
     keys = {size: [key for key in dedicated if key.count(",") == size - 1] for size in range(8, 0, -1)}
     keys = {size: found for size, found in keys.items() if found}
@@ -136,12 +136,14 @@ def many_channels() -> str:
         ]
 
     rows = [["plain, missing channels left out", *cells(read_one["plain"])]]
+    rows += [["plain, 3x", *cells(read_one["plain_3x"])]] if read_one["plain_3x"] else []
     rows += [["dedicated: a network for each subset", *cells(dedicated)]]
     words = []
-    for budget, name in (("1x", "ours"), ("3x", "ours_3x")):
+    for budget, name, plain in (("1x", "ours", "plain"), ("3x", "ours_3x", "plain_3x")):
         rows.append([f"one network for all, {budget}", *cells(read_one[name])])
-        gap = gaps(read_one[name], dedicated)
-        by_size = [f"{statistics.mean(gap[key] for key in some):+.1f}" for some in keys.values()]
+        gap = gaps(read_one[name], dedicated | {full: read_one[plain].get(full, {})})
+        known = {size: [gap[key] for key in some if key in gap] for size, some in keys.items()}
+        by_size = [f"{statistics.mean(found):+.1f}" if found else "-" for found in known.values()]
         rows.append([f"gap at {budget}: ours minus dedicated", *by_size])
         worst = min(gap, key=lambda key: gap[key])
         words.append(

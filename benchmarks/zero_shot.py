@@ -2,9 +2,9 @@
 
     python benchmarks/zero_shot.py runs/report_quick/resnet18-s0 --out benchmarks/results/zero_shot/quick-s0.json
 
-On every subset of the test images: zero-fill (the plain network), completion (``replace_stem``), both with batch norm
-statistics recomputed for the subset on unlabelled training images of that subset (``calibrate``), and completion with
-statistics from unlabelled training images of all channels.
+On every subset that the run was evaluated on, of the test images: zero-fill (the plain network), completion
+(``replace_stem``), both with batch norm statistics recomputed for the subset on unlabelled training images of that
+subset (``calibrate``), and completion with statistics from unlabelled training images of all channels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anychannel.evaluation import evaluate
+from anychannel.evaluation import evaluate, load_evaluation
 from anychannel.files import write_json
 from anychannel.models import calibrate, load_model, replace_stem
 from anychannel.runs.environment import describe_environment
@@ -45,6 +45,7 @@ def main() -> None:
     data = load_data(config)
     chosen = np.sort(np.random.default_rng(options.seed).permutation(len(data.train))[: options.images])
     images = torch.tensor(data.train.images[chosen])
+    keys = list(load_evaluation(options.run).subsets)
     result: dict[str, Any] = {
         "command": f"python benchmarks/zero_shot.py {options.run.name} --out {options.out.name} "
         f"--images {options.images} --seed {options.seed}",
@@ -54,11 +55,11 @@ def main() -> None:
     }
     for name, (stem, calibrated_on) in WAYS.items():
         model = replace_stem(load_model(options.run), stem)
-        for subset in model.channels.subsets():
+        for subset in map(model.channels.subset, keys):
             if calibrated_on and subset != model.channels.full:
                 shown = images if calibrated_on == "all channels" else images[:, list(subset)]
                 calibrate(model, shown, [model.channels.names[i] for i in subset])
-        figures = evaluate(model, data.test, precision="auto").subsets
+        figures = evaluate(model, data.test, subsets=keys, precision="auto").subsets
         result[name] = {key: round(100 * row["accuracy"], 2) for key, row in figures.items()}
         print(f"{name:<28}" + "".join(f"{key.replace(',', '')}: {value:.1f}  " for key, value in result[name].items()))
     write_json(options.out, result)
