@@ -88,13 +88,24 @@ def test_norm_banks_and_calibration_become_the_subsets_own_norm():
     assert difference(model, "G") < 1e-5
 
 
+def packages(plain: nn.Module) -> set[str]:
+    """Whose modules these are."""
+    return {
+        type(module).__module__.split(".")[0] for module in plain.modules() if not isinstance(module, fx.GraphModule)
+    }
+
+
+@pytest.mark.parametrize("stem", ABLE)
+@pytest.mark.filterwarnings("ignore:EfficientNet cannot be traced")
+def test_nothing_of_ours_is_left_of_any_stem_even_where_the_network_cannot_be_traced(stem):
+    assert packages(make("resnet18", stem=stem).specialize("R,B")) == {"torch"}
+    assert packages(make("tf_efficientnet_lite0", stem=stem).specialize("R,B")) == {"torch", "timm"}
+
+
 def test_nothing_of_ours_is_left_and_batch_norms_are_folded():
     plain = make("resnet18").specialize(["R", "B"])
     assert isinstance(plain, fx.GraphModule)
-    kinds = {
-        type(module).__module__.split(".")[0] for module in plain.modules() if not isinstance(module, fx.GraphModule)
-    }
-    assert kinds == {"torch"}
+    assert packages(plain) == {"torch"}
     assert not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
     assert all(getattr(node.target, "__module__", "torch").split(".")[0] != "anychannel" for node in plain.graph.nodes)
 

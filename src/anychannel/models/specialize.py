@@ -131,7 +131,8 @@ def plain_stem(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.Module:
             f"the {type(stem).__name__} makes a kernel for every image and names no bank of kernels that it mixes, "
             "so no static convolution equals it; use a stem such as completion"
         )
-    return MixedConvolution(stem, bank, subset, order)
+    mixed = MixedConvolution(stem, bank, subset, order).eval()
+    return fx.GraphModule(mixed, _Leaf().trace(mixed))
 
 
 def convolution(stem: Stem, kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
