@@ -33,12 +33,15 @@ def test_one_module_answers_as_the_model_does_on_every_subset(stem):
 
 
 @pytest.mark.parametrize(
-    "options", [{"learn_covariance": True}, {"residual": "missing"}, {"ridge": 0.3}, {"presence": True}], ids=str
+    "options",
+    [{"learn_covariance": True}, {"residual": "missing"}, {"residual": "subset"}, {"ridge": 0.3}, {"presence": True}],
+    ids=str,
 )
 def test_it_knows_the_options_of_completion(options):
     model = tiny(stem_options=options)
-    if model.stem.presence is not None:
-        torch.nn.init.normal_(model.stem.presence)
+    for name, parameter in model.stem.named_parameters():
+        if name.startswith(("presence", "residual")):
+            torch.nn.init.normal_(parameter, std=0.3)
     assert_equal_on_every_subset(model)
 
 

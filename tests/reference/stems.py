@@ -82,7 +82,8 @@ def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
     """Estimate each missing channel at every pixel by linear regression, then convolve the completed image.
 
     Where the stem has them, each missing channel adds its ``presence`` to every place of the features, and what its
-    ``residual`` kernels make of the present channels. Where channels have means, deviations from them are regressed.
+    ``residual`` kernels make of the present channels; so does a subset's own residual. Where channels have means,
+    deviations from them are regressed.
     """
     covariance = stem.covariance if stem.root is None else torch.mm(stem.root, stem.root.T)
     results = []
@@ -108,6 +109,9 @@ def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
                 features = features + stem.presence[position][:, None, None]
             if stem.residual is not None:
                 features = features + convolve_one(image, stem.residual[position][:, list(subset)], None, stem.geometry)
+        if stem.residuals is not None and len(subset) < stem.in_chans:
+            own = stem.residuals["_".join(str(position) for position in subset)]
+            features = features + convolve_one(image, own, None, stem.geometry)
         results.append(features)
     return torch.stack(results)
 

@@ -66,6 +66,17 @@ def test_a_learned_residual_starts_at_zero_and_learns():
     assert not gradient[[0, 2]].any()
 
 
+def test_a_subset_may_have_a_learned_residual_of_its_own():
+    conv, images = nn.Conv2d(3, 4, 3), torch.randn(2, 2, 8, 8)
+    plain, learning = create_stem("completion", conv), create_stem("completion", conv, residual="subset")
+    torch.testing.assert_close(plain(images, (0, 2)), learning(images, (0, 2)))
+    learning(images, (0, 2)).square().sum().backward()
+    assert {name for name, kernel in learning.residuals.items() if kernel.grad is not None} == {"0_2"}
+    assert learning.options()["residual"] == "subset"
+    with pytest.raises(ValueError, match="takes at most 8 channels, got 9; use residual 'missing'"):
+        create_stem("completion", nn.Conv2d(9, 4, 3), residual="subset")
+
+
 def test_presence_starts_at_zero_and_learns_from_the_missing_channels_alone():
     conv = nn.Conv2d(3, 4, 3)
     images = torch.randn(2, 2, 8, 8)
@@ -99,7 +110,7 @@ def test_the_covariance_is_saved_with_the_weights():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"residual": "all"}, "unknown residual 'all'; use one of none, missing"),
+        ({"residual": "all"}, "unknown residual 'all'; use one of none, missing, subset"),
         ({"ridge": -1}, "ridge must not be negative, got -1"),
         ({"correlation": ((1.0, 0.5), (0.4, 1.0))}, r"correlation must be a symmetric 2 x 2 matrix"),
         ({"correlation": ((1.0,),)}, r"symmetric 2 x 2 matrix, got shape \(1, 1\)"),

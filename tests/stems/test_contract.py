@@ -28,6 +28,7 @@ VARIANTS = {
     **{name: (name, {}) for name in STEMS},
     "completion, presence": ("completion", {"presence": True}),
     "completion, residual": ("completion", {"residual": "missing"}),
+    "completion, residual of a subset": ("completion", {"residual": "subset"}),
     "completion, learned": ("completion", {"learn_covariance": True}),
     "completion, means": ("completion", {"offset": (0.3, -0.7, 1.1)}),
     "sliced, root": ("sliced", {"power": 0.5}),

@@ -16,6 +16,7 @@ Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 201
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 from anychannel.channels import Subset
 from anychannel.stems.base import ConvGeometry
 from anychannel.stems.static import StaticStem
+from anychannel.stems.table import MOST_CHANNELS, label
 
-RESIDUALS = ("none", "missing")
+RESIDUALS = ("none", "missing", "subset")
 
 
 def completion_matrix(covariance: Tensor, subset: Subset, ridge: float) -> Tensor:
@@ -103,8 +105,9 @@ class CompletionStem(StaticStem):
         ridge: see ``completion_matrix``.
         learn_covariance: learn the covariance with the network, as L L^T with L a full matrix that starts at its
             square root.
-        residual: ``none``, or ``missing``: a learned correction that starts at zero, one kernel for each pair of a
-            missing and a present channel, summed over the missing ones; (C, C) pairs whatever the subsets.
+        residual: ``none``, or a learned correction of the kernel that starts at zero. ``missing``: one for each pair of
+            a missing and a present channel, summed over the missing ones; (C, C) pairs whatever the subsets.
+            ``subset``: one for each subset, at most ``MOST_CHANNELS`` channels.
         presence: learn a bias for each channel, zero at the start, that is added where the channel is missing, so that
             the network can tell which channels it is given. A batch norm with statistics for each subset takes it away
             again.
@@ -145,12 +148,29 @@ class CompletionStem(StaticStem):
         else:
             self.register_buffer("covariance", measured)
         self.residual = nn.Parameter(torch.zeros(in_chans, *self.weight.shape)) if residual == "missing" else None
+        self.residuals = self.zeros_by_subset() if residual == "subset" else None
         self.presence = nn.Parameter(torch.zeros(in_chans, out_chans)) if presence else None
         if offset is not None and len(offset) != in_chans:
             raise ValueError(f"offset needs one value for each of the {in_chans} channels, got {len(offset)}")
         self.offset: Tensor | None
         values = None if offset is None or not any(offset) else torch.tensor(offset, dtype=torch.float32)
         self.register_buffer("offset", values, persistent=False)
+
+    def zeros_by_subset(self) -> nn.ParameterDict:
+        """A kernel of zeros for each subset but the full set.
+
+        Raises:
+            ValueError: there are too many subsets.
+        """
+        if self.in_chans > MOST_CHANNELS:
+            raise ValueError(
+                f"residual 'subset' holds a kernel for each of 2^C subsets and takes at most {MOST_CHANNELS} channels, "
+                f"got {self.in_chans}; use residual 'missing'"
+            )
+        sizes = range(1, self.in_chans)
+        subsets = [subset for size in sizes for subset in itertools.combinations(range(self.in_chans), size)]
+        out, _, *edges = self.weight.shape
+        return nn.ParameterDict({label(subset): torch.zeros(out, len(subset), *edges) for subset in subsets})
 
     def check_correlation(self, correlation: Sequence[Sequence[float]] | None) -> Tensor:
         """The correlation as a float32 matrix."""
@@ -179,6 +199,8 @@ class CompletionStem(StaticStem):
             if self.residual is not None:
                 missing = [position for position in range(self.in_chans) if position not in subset]
                 kernel = kernel + self.residual[missing][:, :, present].sum(0)
+            if self.residuals is not None:
+                kernel = kernel + self.residuals[label(subset)]
         return kernel
 
     def bias_for(self, subset: Subset) -> Tensor | None:
@@ -214,6 +236,11 @@ class CompletionStem(StaticStem):
         kernel = torch.einsum("ocyx,ck->okyx", self.weight, self.matrix_where(present))
         if self.residual is not None:
             kernel = kernel + torch.einsum("mocyx,m->ocyx", self.residual, 1 - present) * present[:, None, None]
+        for name, residual in ({} if self.residuals is None else self.residuals).items():
+            subset = [int(position) for position in name.split("_")]
+            others = [position for position in range(self.in_chans) if position not in subset]
+            is_this = present[subset].prod() * (1 - present[others]).prod()
+            kernel = kernel.index_add(1, torch.tensor(subset, device=kernel.device), is_this * residual)
         return kernel
 
     def options(self) -> dict[str, Any]:
@@ -222,6 +249,6 @@ class CompletionStem(StaticStem):
             "ridge": self.ridge,
             **({} if self.offset is None else {"offset": self.offset.tolist()}),
             "learn_covariance": self.learn_covariance,
-            "residual": "none" if self.residual is None else "missing",
+            "residual": "missing" if self.residual is not None else "none" if self.residuals is None else "subset",
             **({} if self.presence is None else {"presence": True}),
         }
