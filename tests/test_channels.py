@@ -27,6 +27,7 @@ def test_names_resolve_in_the_order_given_and_subsets_in_the_sets_order():
         (["X"], "unknown channel 'X'; the channels are R, G, B"),
         (["R", "R"], "channel 'R' is given twice"),
         ([], "non-empty"),
+        ((0, 1), r"channels are given by name, not as 0 \(int\)"),
         ("R,,B", "non-empty"),
     ],
 )

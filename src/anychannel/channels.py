@@ -35,9 +35,12 @@ def parse_names(text: str | Sequence[str]) -> tuple[str, ...]:
     """Split ``"R,G,B"`` into names; a sequence of names passes through.
 
     Raises:
-        ChannelError: a name is empty.
+        ChannelError: a name is empty or not text.
     """
     names = tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else tuple(text)
+    foreign = [name for name in names if not isinstance(name, str)]
+    if foreign:
+        raise ChannelError(f"channels are given by name, not as {foreign[0]!r} ({type(foreign[0]).__name__})")
     if not names or any(not name for name in names):
         raise ChannelError(f"channel names must be non-empty and separated by commas, got {text!r}")
     return names
