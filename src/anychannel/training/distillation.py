@@ -88,8 +88,9 @@ def find_teacher(
         rows = own_teacher_rows(plan.parts, channels.full, plan.images).to(logits.device)
         return logits[rows.clamp(min=0)], rows >= 0
     known = [channels.names.index(name) for name in teacher.channels.names]
+    seen = images if known == list(channels.full) else images[:, known]
     if len(known) == len(channels) and plan.complete is None:
-        answers = teacher(images[:, known]).float()
+        answers = teacher(seen).float()
         gathered = torch.cat([answers[part.start : part.stop] for part in plan.parts])
         return gathered, torch.ones(len(gathered), dtype=torch.bool, device=logits.device)
     places = torch.tensor([place for part in plan.parts for place in range(part.start, part.stop)], dtype=torch.long)
@@ -101,7 +102,7 @@ def find_teacher(
     taught, places = taught.to(logits.device), places.to(logits.device)
     gathered = logits.clone()
     if taught.any():
-        gathered[taught] = teacher(images[places[taught]][:, known]).float()
+        gathered[taught] = teacher(seen[places[taught]]).float()
     return gathered, taught
 
 
