@@ -105,8 +105,8 @@ class ObservingNorm(nn.Module):
         self.entry = entry
         self.whole: Tensor | None = None
         self.batches = 0
-        self.mean: Tensor | None = None
-        self.variance: Tensor | None = None
+        self.mean = torch.zeros(())
+        self.variance = torch.zeros(())
 
     def see_whole(self, module: nn.Module, inputs: tuple[Tensor]) -> None:  # noqa: ARG002 - a hook's signature
         """Keep what the same images are with all channels."""
@@ -128,24 +128,24 @@ class ObservingNorm(nn.Module):
         own = at_least_float32(x)
         variance, mean = torch.var_mean(own, places, correction=0)
         if self.whole is not None:
-            variance = variance / correlation(own, at_least_float32(self.whole), places).clamp(LEAST_CORRELATION, 1)
+            together = correlation(own, mean, variance, at_least_float32(self.whole), places)
+            variance = variance / together.clamp(LEAST_CORRELATION, 1)
             self.whole = None
         self.batches += 1
-        unbiased = variance * (count / (count - 1))
-        self.mean = mean if self.mean is None else self.mean + (mean - self.mean) / self.batches
-        self.variance = unbiased if self.variance is None else self.variance + (unbiased - self.variance) / self.batches
+        self.mean = self.mean + (mean - self.mean) / self.batches
+        self.variance = self.variance + (variance * (count / (count - 1)) - self.variance) / self.batches
         set_statistics(self.entry, mean, variance)
         normalised: Tensor = self.entry(x)
         return normalised
 
     def is_finite(self) -> bool:
         """Whether all of its figures are numbers so far."""
-        return all(figure is None or bool(figure.isfinite().all()) for figure in (self.mean, self.variance))
+        return all(bool(figure.isfinite().all()) for figure in (self.mean, self.variance))
 
     def write(self, norm: nn.Module) -> None:
         """Give a batch norm the averages over the batches, if it met any."""
         assert isinstance(norm, _BatchNorm)
-        if self.mean is not None and self.variance is not None:
+        if self.batches:
             set_statistics(norm, self.mean, self.variance)
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.fill_(self.batches)
@@ -156,9 +156,8 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def correlation(own: Tensor, other: Tensor, places: tuple[int, ...]) -> Tensor:
-    """Of each feature's values with those of another tensor of the same shape, over ``places``: (F,)."""
-    variance, mean = torch.var_mean(own, places, correction=0)
+def correlation(own: Tensor, mean: Tensor, variance: Tensor, other: Tensor, places: tuple[int, ...]) -> Tensor:
+    """Of each feature's values, whose moments over ``places`` are given, with those of another tensor: (F,)."""
     other_variance, other_mean = torch.var_mean(other, places, correction=0)
     shared = (own * other).mean(places) - mean * other_mean
     return shared / (variance * other_variance).clamp(min=torch.finfo(torch.float32).tiny).sqrt()

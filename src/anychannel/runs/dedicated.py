@@ -30,10 +30,9 @@ from anychannel.runs.config import RunConfig, flatten
 from anychannel.runs.execute import train_run
 from anychannel.runs.folder import RunError, read_config
 from anychannel.samplers import create_sampler
+from anychannel.training.early_stopping import REDUCED_MONITORS
 
 BUDGETS = ("passes", "total")
-FULL_MONITORS = ("auto", "val_accuracy", "val_loss")
-"""Those that need no images with channels missing; a dedicated network has one set of channels."""
 LONGEST_NAME = 80
 
 
@@ -118,7 +117,7 @@ def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
             sampler="full",
             sampler_options={},
             distill=0.0,
-            monitor=config.training.monitor if config.training.monitor in FULL_MONITORS else "auto",
+            monitor="auto" if config.training.monitor in REDUCED_MONITORS else config.training.monitor,
             epochs=epochs,
             warmup_epochs=min(config.training.warmup_epochs, epochs),
         ),

@@ -16,7 +16,6 @@ Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 201
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from anychannel.channels import Subset
 from anychannel.stems.base import ConvGeometry
 from anychannel.stems.static import StaticStem
-from anychannel.stems.table import MOST_CHANNELS, label
+from anychannel.stems.table import every_subset, label
 
 RESIDUALS = ("none", "missing", "subset")
 
@@ -43,8 +42,7 @@ def completion_matrix(covariance: Tensor, subset: Subset, ridge: float) -> Tenso
         ValueError: the present channels' covariance is singular, and the ridge is 0.
     """
     present = list(subset)
-    if covariance.dtype.itemsize < 4:  # no solver takes half precision
-        covariance = covariance.float()
+    covariance = covariance.to(torch.promote_types(covariance.dtype, torch.float32))  # no solver takes half precision
     block = covariance[present][:, present]
     diagonal = ridge * block.diagonal().mean() * torch.eye(len(present), dtype=block.dtype, device=block.device)
     try:
@@ -107,7 +105,7 @@ class CompletionStem(StaticStem):
             square root.
         residual: ``none``, or a learned correction of the kernel that starts at zero. ``missing``: one for each pair of
             a missing and a present channel, summed over the missing ones; (C, C) pairs whatever the subsets.
-            ``subset``: one for each subset, at most ``MOST_CHANNELS`` channels.
+            ``subset``: one for each subset, of at most eight channels.
         presence: learn a bias for each channel, zero at the start, that is added where the channel is missing, so that
             the network can tell which channels it is given. A batch norm with statistics for each subset takes it away
             again.
@@ -162,13 +160,7 @@ class CompletionStem(StaticStem):
         Raises:
             ValueError: there are too many subsets.
         """
-        if self.in_chans > MOST_CHANNELS:
-            raise ValueError(
-                f"residual 'subset' holds a kernel for each of 2^C subsets and takes at most {MOST_CHANNELS} channels, "
-                f"got {self.in_chans}; use residual 'missing'"
-            )
-        sizes = range(1, self.in_chans)
-        subsets = [subset for size in sizes for subset in itertools.combinations(range(self.in_chans), size)]
+        _full, *subsets = every_subset(self.in_chans, "residual 'subset'", "residual 'missing'")
         out, _, *edges = self.weight.shape
         return nn.ParameterDict({label(subset): torch.zeros(out, len(subset), *edges) for subset in subsets})
 

@@ -127,7 +127,7 @@ def build_stem(
     if name not in STEMS:
         raise ValueError(unknown_name("stem", name, STEMS))
     if STEMS[name].uses_correlation:
-        options = {"correlation": correlation, "offset": offset, **options}
+        options |= {"correlation": correlation, "offset": offset}
     if STEMS[name].uses_wavelengths:
         options["wavelengths_nm"] = wavelengths_nm
     try:

@@ -20,12 +20,7 @@ class TableStem(Stem):
 
     def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
         super().__init__(in_chans, out_chans, geometry, bias)
-        if in_chans > MOST_CHANNELS:
-            raise ValueError(
-                f"the table stem holds a kernel for each of 2^C subsets and takes at most {MOST_CHANNELS} channels, "
-                f"got {in_chans}; use completion, which does not grow with the subsets"
-            )
-        self.subsets = ChannelSet(tuple(str(i) for i in range(in_chans))).subsets()
+        self.subsets = every_subset(in_chans, "the table stem", "completion, which does not grow with the subsets")
         self.kernels = nn.ParameterDict(
             {label(subset): torch.empty(out_chans, len(subset), *geometry.kernel_size) for subset in self.subsets}
         )
@@ -47,6 +42,20 @@ class TableStem(Stem):
         for subset in self.subsets:
             self.kernel(subset).copy_(weight[:, list(subset)] * (self.in_chans / len(subset)))
         self.copy_bias(bias)
+
+
+def every_subset(in_chans: int, holder: str, instead: str) -> list[Subset]:
+    """The subsets for each of which something holds a kernel.
+
+    Raises:
+        ValueError: there are more than ``MOST_CHANNELS`` channels; the message says what to use instead.
+    """
+    if in_chans > MOST_CHANNELS:
+        raise ValueError(
+            f"{holder} holds a kernel for each of 2^C subsets and takes at most {MOST_CHANNELS} channels, "
+            f"got {in_chans}; use {instead}"
+        )
+    return ChannelSet(tuple(str(i) for i in range(in_chans))).subsets()
 
 
 def label(subset: Subset) -> str:

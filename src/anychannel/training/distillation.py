@@ -116,7 +116,7 @@ def check_distillation(options: TrainingSettings, model: Classifier, teacher: Cl
     if teacher is None:
         sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
         parts = sampler(options.batch_size, torch.Generator().manual_seed(0))
-        if options.distill and sum(map(len, parts)) == len({i for part in parts for i in range(part.start, part.stop)}):
+        if options.distill and not (own_teacher_rows(parts, model.channels.full) >= 0).any():
             raise ValueError(
                 f"distill={options.distill:g} without a teacher learns from the network's own answers to all channels, "
                 f"but sampler {options.sampler!r} shows no image twice; use sampler 'sandwich', or 'split' with "

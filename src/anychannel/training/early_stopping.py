@@ -6,6 +6,8 @@ from typing import Any
 
 MONITORS = {"val_accuracy": 1.0, "val_loss": -1.0, "val_reduced_accuracy": 1.0, "val_mean_accuracy": 1.0}
 """Figures that can be watched, and the sign that makes larger better."""
+REDUCED_MONITORS = ("val_reduced_accuracy", "val_mean_accuracy")
+"""Those that need images with channels missing."""
 
 
 class EarlyStopping:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anychannel.hardware import PRECISIONS
-from anychannel.training.early_stopping import MONITORS
+from anychannel.training.early_stopping import MONITORS, REDUCED_MONITORS
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES
 
 
@@ -99,7 +99,7 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be positive or left out, got {value}")
         if self.ema is not None and self.ema >= 1:
             raise ValueError(f"ema is a decay below 1 (0.999, say), got {self.ema}")
-        if self.monitor.startswith(("val_reduced", "val_mean")) and not self.shows_subsets:
+        if self.monitor in REDUCED_MONITORS and not self.shows_subsets:
             raise ValueError(f"monitor {self.monitor!r} is about missing channels, which sampler 'full' never shows")
 
     @property
