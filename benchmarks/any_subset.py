@@ -6,8 +6,9 @@ Reads ``benchmarks/results/any_subset_{quick,jurkat,bands}/``, the plain network
 ``zero_shot/``, and writes ``benchmarks/results/any_subset.json``: for the photographs at the top, and under ``jurkat``
 and ``bands``, test accuracy in percent for each subset, one entry a seed, in ``seeds``' order. Only seeds are taken of
 which the plain network, ``ours`` and every dedicated network are finished; other networks are there if all of these
-seeds have them. ``ours`` is trained three times as long as a dedicated network, of which there is one for each subset;
-``ours_1x`` as long as one of them. On all channels the gap is to a plain network trained as long as the one network.
+seeds have them. ``zero_shot`` adapts the plain network, ``zero_shot_3x`` the one trained three times as long. ``ours``
+is trained three times as long as a dedicated network, of which there is one for each subset; ``ours_1x`` as long as one
+of them. On all channels the gap is to a plain network trained as long as the one network.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ def gather(kind: str) -> dict[str, Any] | None:
         "zero_shot": zero_shot(kind, seeds),
         "zero_fill": percents(plain, seeds),
     }
+    if longest := zero_shot(f"{kind}_3x", seeds):
+        result["zero_shot_3x"] = longest
     whole = {name: runs for name, runs in found.items() if set(seeds) <= set(runs)}
     if "ours" in whole:
         result["ours_1x"] = percents(whole["ours"], seeds)
@@ -111,11 +114,13 @@ def gather(kind: str) -> dict[str, Any] | None:
 
 
 def zero_shot(kind: str, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
-    """The plain network adapted without retraining, in each way, for the seeds that were measured."""
+    """The plain network adapted without retraining, in each way, one entry a seed; nothing until all are measured."""
     paths = [RESULTS / "zero_shot" / f"{kind}-s{seed}.json" for seed in seeds]
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    if not all(path.is_file() for path in paths):
+        return {}
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     adapted = [way for way in WAYS if way != "zero_fill"]
-    whole = [way for way in adapted if results and all(way in one for one in results)]
+    whole = [way for way in adapted if all(way in one for one in results)]
     return {way: {key: [one[way][key] for one in results] for key in results[0][way]} for way in whole}
 
 

@@ -169,10 +169,10 @@ def published() -> str:
 
 WAYS = {
     "zero_fill": "plain, missing channels zero",
-    "zero_fill_calibrated": "the same, batch norm statistics from 1,500 unlabelled images of the subset",
+    "zero_fill_calibrated": "the same, batch norm statistics from unlabelled images of the subset",
     "completion": "the same weights, completion",
     "completion_calibrated": "the same weights, completion and such statistics",
-    "completion_calibrated_whole": "the same weights, completion, statistics from 1,500 images of all channels",
+    "completion_calibrated_whole": "the same weights, completion, statistics from images of all channels",
 }
 
 

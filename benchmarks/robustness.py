@@ -37,6 +37,13 @@ STUDIES = {
         "times as long. A dedicated network was trained on the one subset that it is listed with.",
     ),
 }
+ADAPTED = {
+    "quick": "Photographs",
+    "quick_3x": "Photographs, the plain network trained three times as long",
+    "jurkat": "Stained cells, of four phases",
+    "bands": "Embedded bands, averaged over a sample of the subsets of each size",
+}
+"""Plain networks that were adapted without training, by the beginning of their files' names."""
 ORDER = (*NAMES, "plain", "plain_3x", "ours", "ours_3x")
 """Networks that a table lists first; others follow by name."""
 MOST_COLUMNS = 7
@@ -46,6 +53,11 @@ SHORT = {"brightfield": "BF", "darkfield": "DF"}
 def short(key: str) -> str:
     """A subset's column title."""
     return " ".join(SHORT.get(name, name) for name in key.split(","))
+
+
+def missing(number: int) -> str:
+    """The title of a column that averages over subsets."""
+    return f"{number} missing" if number else "all channels"
 
 
 def read(study: str) -> dict[str, list[dict[str, Any]]]:
@@ -100,7 +112,7 @@ def section(study: str) -> str:
     keys = sorted(sample["test"]["subsets"], key=lambda key: -key.count(","))
     sizes = sorted({key.count(",") + 1 for key in keys}, reverse=True)
     groups = [[key for key in keys if key.count(",") + 1 == size] for size in sizes]
-    heads = ["all channels", *(f"{sizes[0] - size} missing" for size in sizes[1:])]
+    heads = [missing(sizes[0] - size) for size in sizes]
     title, about = STUDIES[study]
     seeds = {name: len({result["run"]["seed"] for result in results}) for name, results in found.items()}
     tested, error = sample["test"]["n"], 50 / sample["test"]["n"] ** 0.5
@@ -129,11 +141,25 @@ def each_subset(found: dict[str, list[dict[str, Any]]], keys: list[str]) -> tupl
 
 
 def adapted(name: str, title: str) -> str:
-    """A plain network mended without training, on one data set, over the seeds that were measured."""
+    """A plain network mended without training, on one data set, over the seeds that were measured.
+
+    A column for each subset or, where there are many, for each number of missing channels.
+    """
     paths = sorted((HERE / "results" / "zero_shot").glob(f"{name}-s*.json"))
     results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    if not results:
+        return ""
+    keys = sorted(results[0]["zero_fill"], key=lambda key: -key.count(","))
+    columns = {short(key): [key] for key in keys}
+    if len(keys) > MOST_COLUMNS:
+        columns = {}
+        for key in keys:
+            columns.setdefault(missing(keys[0].count(",") - key.count(",")), []).append(key)
     rows = [
-        [words, *(mean([result[way][key] for result in results]) for key in results[0]["zero_fill"])]
+        [
+            words,
+            *(mean([statistics.mean(one[way][key] for key in group) for one in results]) for group in columns.values()),
+        ]
         for way, words in WAYS.items()
         if all(way in result for result in results)
     ]
@@ -141,7 +167,7 @@ def adapted(name: str, title: str) -> str:
     several = "one seed" if seeds == 1 else f"{seeds} seeds (mean ± deviation)"
     about = f"{title}; {first['n']:,} test images, {several}; made by `{first['command']}`"
     about += "." if seeds == 1 else " and the like for each seed."
-    return f"{about}\n\n{table(['', *(short(key) for key in first['zero_fill'])], rows)}"
+    return f"{about}\n\n{table(['', *columns], rows)}"
 
 
 def compose() -> str:
@@ -163,8 +189,7 @@ def compose() -> str:
         "A plain network, given another stem or other batch norm statistics. How far that helps depends on how well "
         "the channels predict each other: on photographs it helps every subset; on the stained cells completion alone "
         "harms some, with statistics of the subset it helps most, and without the DNA stain nothing helps much.",
-        adapted("quick", "Photographs"),
-        adapted("jurkat", "Stained cells, of four phases"),
+        *(text for name, title in ADAPTED.items() if (text := adapted(name, title))),
         "What networks do with bands that training never showed is on the "
         "[benchmark page](benchmarks.md#bands-that-training-never-showed).",
     ]

@@ -1,0 +1,53 @@
+"""Tables of networks that were adapted without training."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import robustness
+
+
+def keep(folder: Path, name: str, channels: str, accuracy: float) -> None:
+    """A result whose accuracy on a subset of k channels is ``accuracy`` + k."""
+    keys = [",".join(names) for k in range(1, len(channels) + 1) for names in itertools.combinations(channels, k)]
+    figures = {key: accuracy + len(key.split(",")) for key in keys}
+    result = {"command": "python measure.py", "n": 1000, "zero_fill": figures, "completion": figures}
+    (folder / "zero_shot").mkdir(parents=True, exist_ok=True)
+    (folder / "zero_shot" / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(robustness, "HERE", tmp_path)
+    return tmp_path / "results"
+
+
+def test_few_channels_have_a_column_for_each_subset(results):
+    keep(results, "photos-s0", "RGB", 40)
+    keep(results, "photos-s1", "RGB", 50)
+    keep(results, "photos_3x-s0", "RGB", 90)
+    text = robustness.adapted("photos", "Photographs")
+    assert "2 seeds (mean ± deviation); made by `python measure.py` and the like" in text
+    lines = text.splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[2:-1]] == ["R G B", "R G", "R B", "G B", "R", "G", "B"]
+    rows = [line.split("|")[1:-1] for line in lines[4:]]
+    assert [row[0].strip() for row in rows] == [robustness.WAYS["zero_fill"], robustness.WAYS["completion"]]
+    assert rows[0][1].strip() == "48.0 ± 7.1"
+
+
+def test_many_channels_have_a_column_for_each_number_of_missing_ones(results):
+    keep(results, "bands-s0", "abcd", 40)
+    lines = robustness.adapted("bands", "Bands").splitlines()
+    heads = ["all channels", "1 missing", "2 missing", "3 missing"]
+    assert [cell.strip() for cell in lines[2].split("|")[2:-1]] == heads
+    assert [cell.strip() for cell in lines[4].split("|")[2:-1]] == ["44.0", "43.0", "42.0", "41.0"]
+
+
+def test_nothing_where_nothing_was_measured(results):
+    assert robustness.adapted("photos", "Photographs") == ""
