@@ -1,16 +1,15 @@
-"""The ``anychannel`` command, faster on a CPU: convolutions and attention of small maps are matrix products.
+"""The ``anychannel`` command, faster on a CPU: convolutions of small maps are matrix products.
 
     python benchmarks/small_maps.py train --config recipes/quick.toml ...
 
 oneDNN's bfloat16 convolutions run at a sixth of a matrix product's speed where a map is a few pixels wide, which at
 42 x 42 pixels is the last stage of a ResNet. Here such a map is unfolded, (N, C, H, W) to (N H W, 9 C), and multiplied
-by the kernel. Both ways sum in float32 and round once, so results differ as those of two runs do. Attention over a few
-hundred positions is faster step by step than fused, as long as its matrix of weights is small. What is replaced is the
-forward pass of ``torch.nn.Conv2d`` and of the compact networks' attention, on the CPU under bfloat16 autocast.
+by the kernel. Both ways sum in float32 and round once, so results differ as those of two runs do. It replaces
+``torch.nn.Conv2d``'s forward pass on the CPU under bfloat16 autocast and nothing else.
 
     python benchmarks/small_maps.py --measure
 
-times one training step of ResNet18 and of compact_k7 both ways, alternating, and prints the medians.
+times one training step both ways, alternating, and prints the medians.
 """
 
 from __future__ import annotations
@@ -24,22 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anychannel.models.attention import SelfAttention
-
 LARGEST = 6
 """Edge of the largest map computed as a matrix product; above it oneDNN's own kernels are as fast."""
 
-MOST_POSITIONS = 600
-"""Positions of the largest map whose attention is computed step by step."""
-
 own_forward = nn.Conv2d._conv_forward
-own_attention = SelfAttention.forward
-
-
-def half_precision(maps: Tensor) -> bool:
-    """Whether the maps are on the CPU under bfloat16 autocast."""
-    cpu = maps.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    return cpu and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def unfold(maps: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
@@ -85,7 +72,9 @@ class MatrixConvolution(torch.autograd.Function):
 def small_forward(self: nn.Conv2d, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``torch.nn.Conv2d``'s forward pass, small maps as matrix products."""
     small = (
-        half_precision(maps)
+        maps.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and max(maps.shape[2:]) <= LARGEST
         and self.groups == 1
         and self.dilation == (1, 1)
@@ -100,53 +89,38 @@ def small_forward(self: nn.Conv2d, maps: Tensor, weight: Tensor, bias: Tensor | 
     return MatrixConvolution.apply(maps.to(half), weight.to(half), self.stride, self.padding)
 
 
-def small_attention(self: SelfAttention, maps: Tensor) -> Tensor:
-    """``SelfAttention``'s forward pass, small maps step by step; softmax sums in float32 and keeps bfloat16."""
-    if not half_precision(maps) or maps.shape[2] * maps.shape[3] > MOST_POSITIONS:
-        return own_attention(self, maps)
-    query, key, value = (layer(maps).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
-    with torch.autocast("cpu", enabled=False):
-        attended = torch.bmm(F.softmax(torch.bmm(query, key.transpose(1, 2)), dim=-1), value)
-    return self.gamma * attended.transpose(1, 2).reshape(maps.shape) + maps
-
-
 def install() -> None:
     """Use matrix products for small maps from here on."""
     nn.Conv2d._conv_forward = small_forward  # type: ignore[method-assign]
-    SelfAttention.forward = small_attention  # type: ignore[method-assign]
 
 
 def uninstall() -> None:
-    """Use torch's own convolutions and attention again."""
+    """Use torch's own convolutions again."""
     nn.Conv2d._conv_forward = own_forward  # type: ignore[method-assign]
-    SelfAttention.forward = own_attention  # type: ignore[method-assign]
 
 
 def measure(rounds: int = 7) -> None:
-    """Time a training step on 128 images of 42 x 42 pixels both ways."""
+    """Time a training step of ResNet18 on 128 images of 42 x 42 pixels both ways."""
     from anychannel import create_model
 
+    model = create_model("resnet18", channels=["R", "G", "B"], num_classes=25, stem="static")
+    model = model.train().to(memory_format=torch.channels_last)
     images = torch.rand(128, 3, 42, 42).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(25, (128,))
-    for network in ("resnet18", "compact_k7"):
-        model = create_model(network, channels=["R", "G", "B"], num_classes=25, stem="static")
-        model = model.train().to(memory_format=torch.channels_last)
-        seconds: dict[str, list[float]] = {"own": [], "matrix": []}
-        for turn in range(rounds + 1):
-            for name, choose in (("own", uninstall), ("matrix", install)):
-                choose()
-                start = time.perf_counter()
-                with torch.autocast("cpu", dtype=torch.bfloat16):
-                    loss = F.cross_entropy(model(images), labels)
-                model.zero_grad()
-                loss.backward()
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
-        own, matrix = (statistics.median(values) for values in seconds.values())
-        print(
-            f"{network}, {torch.get_num_threads()} threads: {own:.3f} s a step, as products {matrix:.3f} s: "
-            f"{own / matrix:.2f} x faster"
-        )
+    seconds: dict[str, list[float]] = {"own": [], "matrix": []}
+    for turn in range(rounds + 1):
+        for name, choose in (("own", uninstall), ("matrix", install)):
+            choose()
+            start = time.perf_counter()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = F.cross_entropy(model(images), labels)
+            model.zero_grad()
+            loss.backward()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    own, matrix = (statistics.median(values) for values in seconds.values())
+    ratio = own / matrix
+    print(f"{torch.get_num_threads()} threads: {own:.3f} s a step, as products {matrix:.3f} s: {ratio:.2f} x faster")
 
 
 if __name__ == "__main__":
