@@ -64,7 +64,7 @@ def row(label: str, found: Accuracies, base: Accuracies) -> list[str]:
     seeds = seeds_of(found)
     cells = [mean([statistics.mean(found[key][seed] for key in keys) for seed in seeds]) for keys in GROUPS.values()]
     common = [seed for seed in seeds if seed in seeds_of(base)]
-    distance = f"{six(found, common) - six(base, common):+.1f}" if common else "-"
+    distance = f"{six(found, common) - six(base, common):+z.1f}" if common else "-"
     return [label, *cells, distance, str(len(seeds))]
 
 

@@ -90,7 +90,7 @@ def section(kind: str) -> str:
         for name, figures in found.items()
     ]
     rows += [
-        [f"gap at {budget}: ours minus dedicated", *(f"{gap[key]:+.1f}" if key in gap else "-" for key in keys)]
+        [f"gap at {budget}: ours minus dedicated", *(f"{gap[key]:+z.1f}" if key in gap else "-" for key in keys)]
         for budget, gap in budgets(found, full)
     ]
     words = [say(budget, gap, [key for key in keys if key != full]) for budget, gap in budgets(found, full)]
@@ -118,7 +118,7 @@ def say(budget: str, gap: dict[str, float], subsets: list[str]) -> str:
     worst = min(known, key=lambda key: known[key])
     return (
         f"At {budget}, over {len(known)} of {len(subsets)} subsets with channels missing: mean gap "
-        f"{statistics.mean(known.values()):+.1f} points, worst {known[worst]:+.1f} ({short(worst)})."
+        f"{statistics.mean(known.values()):+z.1f} points, worst {known[worst]:+z.1f} ({short(worst)})."
     )
 
 
@@ -142,12 +142,12 @@ def many_channels() -> str:
     for budget, name, plain in (("1x", "ours", "plain"), ("3x", "ours_3x", "plain_3x")):
         rows.append([f"one network for all, {budget}", *cells(read_one[name])])
         gap = gaps(read_one[name], dedicated | {full: read_one[plain].get(full, {})})
-        by_size = [f"{statistics.mean(gap[key] for key in some):+.1f}" for some in keys.values()]
+        by_size = [f"{statistics.mean(gap[key] for key in some):+z.1f}" for some in keys.values()]
         rows.append([f"gap at {budget}: ours minus dedicated", *by_size])
         worst = min(gap, key=lambda key: gap[key])
         words.append(
-            f"At {budget}, over these {len(gap)} subsets: mean gap {statistics.mean(gap.values()):+.1f} points, worst "
-            f"{gap[worst]:+.1f} ({worst.replace('_', ' ').replace(',', ', ')})."
+            f"At {budget}, over these {len(gap)} subsets: mean gap {statistics.mean(gap.values()):+z.1f} points, worst "
+            f"{gap[worst]:+z.1f} ({worst.replace('_', ' ').replace(',', ', ')})."
         )
     seeds = sorted({len(values) for values in dedicated.values()})
     head = ["channels given", *(f"{size} of 8" if size < 8 else "all 8" for size in keys)]

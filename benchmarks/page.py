@@ -176,6 +176,12 @@ WAYS = {
 }
 
 
+def made_by(result: dict[str, Any]) -> str:
+    """What measured a network that was adapted without training."""
+    images = result["command"].partition("--images ")[2].split()[0]
+    return f"made by [zero_shot.py](../benchmarks/zero_shot.py), {int(images):,} images to calibrate with"
+
+
 def zero_shot() -> str:
     """What the plain network does when it is adapted without retraining."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ZERO_SHOT.glob("quick-s*.json"))]
@@ -192,7 +198,7 @@ def zero_shot() -> str:
             "## The plain ResNet18 adapted without retraining",
             '`replace_stem(model, "completion")` estimates the missing channels from the present ones inside the first '
             "convolution; `calibrate` recomputes the batch norm statistics of one subset. Test accuracy (%) of the "
-            f"quick protocol's ResNet18, {seeds}, {results[0]['n']:,} images; made by `{results[0]['command']}`.",
+            f"quick protocol's ResNet18, {seeds}, {results[0]['n']:,} test images; {made_by(results[0])}.",
             table(["", *(key.replace(",", "") for key in SUBSETS)], rows),
         ]
     )

@@ -12,7 +12,7 @@ import json
 import statistics
 from typing import Any
 
-from page import HERE, NAMES, WAYS, accuracy, mean, table
+from page import HERE, NAMES, WAYS, accuracy, made_by, mean, table
 
 PAGE = HERE.parent / "docs" / "robustness.md"
 STUDIES = {
@@ -28,7 +28,8 @@ STUDIES = {
     "any_subset_bands": (
         "Embedded bands",
         "Handwritten digits in eight made-up spectral bands, none of which suffices: half synthetic, and no evidence "
-        "about real sensors. {n_train:,} images, {epochs} epochs; a sample of the subsets of each size.",
+        "about real sensors. {n_train:,} images, {epochs} epochs; {subsets} of the 255 subsets, more than the "
+        "[method's page](method.md#more-channels-than-subsets-can-be-listed-for) compares, so its means differ.",
     ),
     "any_subset_jurkat": (
         "Stained cells",
@@ -117,7 +118,11 @@ def section(study: str) -> str:
     seeds = {name: len({result["run"]["seed"] for result in results}) for name, results in found.items()}
     tested, error = sample["test"]["n"], 50 / sample["test"]["n"] ** 0.5
     several = "one seed each" if max(seeds.values()) == 1 else f"up to {max(seeds.values())} seeds (mean ± deviation)"
-    facts = {"n_train": sample["run"]["num_train"], "epochs": sample["config"]["training"]["epochs"]}
+    facts = {
+        "n_train": sample["run"]["num_train"],
+        "epochs": sample["config"]["training"]["epochs"],
+        "subsets": len(keys),
+    }
     whole = {name: results for name, results in found.items() if not name.startswith("dedicated")}
     return "\n\n".join(
         [
@@ -165,8 +170,7 @@ def adapted(name: str, title: str) -> str:
     ]
     first, seeds = results[0], len(results)
     several = "one seed" if seeds == 1 else f"{seeds} seeds (mean ± deviation)"
-    about = f"{title}; {first['n']:,} test images, {several}; made by `{first['command']}`"
-    about += "." if seeds == 1 else " and the like for each seed."
+    about = f"{title}; {first['n']:,} test images, {several}; {made_by(first)}."
     return f"{about}\n\n{table(['', *columns], rows)}"
 
 
@@ -188,7 +192,7 @@ def compose() -> str:
         "## Mended without training",
         "A plain network, given another stem or other batch norm statistics. How far that helps depends on how well "
         "the channels predict each other: on photographs it helps every subset; on the stained cells completion alone "
-        "harms some, with statistics of the subset it helps most, and without the DNA stain nothing helps much.",
+        "harms some, with statistics of the subset it helps, and without the DNA stain most is lost all the same.",
         *(text for name, title in ADAPTED.items() if (text := adapted(name, title))),
         "What networks do with bands that training never showed is on the "
         "[benchmark page](benchmarks.md#bands-that-training-never-showed).",

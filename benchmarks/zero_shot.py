@@ -47,7 +47,8 @@ def main() -> None:
     images = torch.tensor(data.train.images[chosen])
     keys = list(load_evaluation(options.run).subsets)
     result: dict[str, Any] = {
-        "command": f"python benchmarks/zero_shot.py {options.run.name} --out {options.out.name} "
+        "command": f"python benchmarks/zero_shot.py runs/{options.run.parent.name}/{options.run.name} --out "
+        f"benchmarks/results/zero_shot/{options.out.name} "
         f"--images {options.images} --seed {options.seed}",
         "run": {"name": options.run.name, "model": config.model, "data": data.name, "fingerprint": data.fingerprint},
         "environment": describe_environment(),

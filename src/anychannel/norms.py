@@ -181,9 +181,9 @@ def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
     """What ``auto`` stands for: ``statistics`` for two to ``MOST_CHANNELS`` channels, else ``shared``.
 
     Channels that hardly predict each other give subsets too different means and variances for one batch norm; where
-    they do predict each other, statistics of its own bring the full set level with a plain network (docs/method.md). It
-    is ``shared`` too where the network has no batch norm, or the stem is a plain network's or the report's, whose
-    networks stay as they are there.
+    they do predict each other, statistics of its own still bring a point or two (docs/method.md). It is ``shared`` too
+    where the network has no batch norm, or the stem is a plain network's or the report's, whose networks stay as they
+    are there.
     """
     without = stem in REPORTED or not any(isinstance(module, _BatchNorm) for module in network.modules())
     return "shared" if without or not 1 < len(channels) <= MOST_CHANNELS else "statistics"
