@@ -182,16 +182,27 @@ def made_by(result: dict[str, Any]) -> str:
     return f"made by [zero_shot.py](../benchmarks/zero_shot.py), {int(images):,} images to calibrate with"
 
 
+def read_adapted(name: str) -> list[dict[str, Any]]:
+    """The seeds of a network that was adapted without training."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ZERO_SHOT.glob(f"{name}-s*.json"))]
+
+
+def adapted_table(results: list[dict[str, Any]], columns: dict[str, list[str]]) -> str:
+    """Ways of adapting against columns, each of which averages over its subsets."""
+
+    def cell(way: str, keys: list[str]) -> str:
+        return mean([statistics.mean(one[way][key] for key in keys) for one in results])
+
+    measured = {way: label for way, label in WAYS.items() if all(way in one for one in results)}
+    rows = [[label, *(cell(way, keys) for keys in columns.values())] for way, label in measured.items()]
+    return table(["", *columns], rows)
+
+
 def zero_shot() -> str:
     """What the plain network does when it is adapted without retraining."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ZERO_SHOT.glob("quick-s*.json"))]
+    results = read_adapted("quick")
     if not results:
         return ""
-    rows = [
-        [label, *(mean([result[way][key] for result in results]) for key in SUBSETS)]
-        for way, label in WAYS.items()
-        if all(way in result for result in results)
-    ]
     seeds = "one seed" if len(results) == 1 else f"{len(results)} seeds"
     return "\n\n".join(
         [
@@ -199,7 +210,7 @@ def zero_shot() -> str:
             '`replace_stem(model, "completion")` estimates the missing channels from the present ones inside the first '
             "convolution; `calibrate` recomputes the batch norm statistics of one subset. Test accuracy (%) of the "
             f"quick protocol's ResNet18, {seeds}, {results[0]['n']:,} test images; {made_by(results[0])}.",
-            table(["", *(key.replace(",", "") for key in SUBSETS)], rows),
+            adapted_table(results, {key.replace(",", ""): [key] for key in SUBSETS}),
         ]
     )
 

@@ -12,7 +12,7 @@ import json
 import statistics
 from typing import Any
 
-from page import HERE, NAMES, WAYS, accuracy, made_by, mean, table
+from page import HERE, NAMES, accuracy, adapted_table, made_by, mean, read_adapted, table
 
 PAGE = HERE.parent / "docs" / "robustness.md"
 STUDIES = {
@@ -56,9 +56,13 @@ def short(key: str) -> str:
     return " ".join(SHORT.get(name, name) for name in key.split(","))
 
 
-def missing(number: int) -> str:
-    """The title of a column that averages over subsets."""
-    return f"{number} missing" if number else "all channels"
+def by_missing(keys: list[str]) -> dict[str, list[str]]:
+    """Subsets by how many channels they miss, under the title of a column that averages over them."""
+    groups: dict[int, list[str]] = {}
+    for key in sorted(keys, key=lambda key: -key.count(",")):
+        groups.setdefault(key.count(","), []).append(key)
+    largest = max(groups)
+    return {f"{largest - size} missing" if size < largest else "all channels": some for size, some in groups.items()}
 
 
 def read(study: str) -> dict[str, list[dict[str, Any]]]:
@@ -110,10 +114,8 @@ def section(study: str) -> str:
     if not found:
         return ""
     sample = next(results[0] for name, results in found.items() if not name.startswith("dedicated"))
-    keys = sorted(sample["test"]["subsets"], key=lambda key: -key.count(","))
-    sizes = sorted({key.count(",") + 1 for key in keys}, reverse=True)
-    groups = [[key for key in keys if key.count(",") + 1 == size] for size in sizes]
-    heads = [missing(sizes[0] - size) for size in sizes]
+    groups = by_missing(list(sample["test"]["subsets"]))
+    keys = [key for group in groups.values() for key in group]
     title, about = STUDIES[study]
     seeds = {name: len({result["run"]["seed"] for result in results}) for name, results in found.items()}
     tested, error = sample["test"]["n"], 50 / sample["test"]["n"] ** 0.5
@@ -131,8 +133,8 @@ def section(study: str) -> str:
             f"Test accuracy (%) on {tested:,} images, {several}; one standard error is at most {error:.1f} points. "
             "By the number of channels that are missing, averaged over the subsets:",
             table(
-                ["network", *heads],
-                [[label(n, r), *(average(r, group) for group in groups)] for n, r in whole.items()],
+                ["network", *groups],
+                [[label(n, r), *(average(r, group) for group in groups.values())] for n, r in whole.items()],
             ),
             *(each_subset(found, keys) if len(keys) <= MOST_COLUMNS else ()),
         ]
@@ -150,28 +152,16 @@ def adapted(name: str, title: str) -> str:
 
     A column for each subset or, where there are many, for each number of missing channels.
     """
-    paths = sorted((HERE / "results" / "zero_shot").glob(f"{name}-s*.json"))
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    results = read_adapted(name)
     if not results:
         return ""
-    keys = sorted(results[0]["zero_fill"], key=lambda key: -key.count(","))
-    columns = {short(key): [key] for key in keys}
-    if len(keys) > MOST_COLUMNS:
-        columns = {}
-        for key in keys:
-            columns.setdefault(missing(keys[0].count(",") - key.count(",")), []).append(key)
-    rows = [
-        [
-            words,
-            *(mean([statistics.mean(one[way][key] for key in group) for one in results]) for group in columns.values()),
-        ]
-        for way, words in WAYS.items()
-        if all(way in result for result in results)
-    ]
+    columns = by_missing(list(results[0]["zero_fill"]))
+    if len(results[0]["zero_fill"]) <= MOST_COLUMNS:
+        columns = {short(key): [key] for keys in columns.values() for key in keys}
     first, seeds = results[0], len(results)
     several = "one seed" if seeds == 1 else f"{seeds} seeds (mean ± deviation)"
     about = f"{title}; {first['n']:,} test images, {several}; {made_by(first)}."
-    return f"{about}\n\n{table(['', *columns], rows)}"
+    return f"{about}\n\n{adapted_table(results, columns)}"
 
 
 def compose() -> str:

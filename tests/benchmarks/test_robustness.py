@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import page
 import robustness
 
 
@@ -29,7 +30,7 @@ def keep(folder: Path, name: str, channels: str, accuracy: float) -> None:
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    monkeypatch.setattr(robustness, "HERE", tmp_path)
+    monkeypatch.setattr(page, "ZERO_SHOT", tmp_path / "results" / "zero_shot")
     return tmp_path / "results"
 
 
@@ -42,7 +43,7 @@ def test_few_channels_have_a_column_for_each_subset(results):
     lines = text.splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[2:-1]] == ["R G B", "R G", "R B", "G B", "R", "G", "B"]
     rows = [line.split("|")[1:-1] for line in lines[4:]]
-    assert [row[0].strip() for row in rows] == [robustness.WAYS["zero_fill"], robustness.WAYS["completion"]]
+    assert [row[0].strip() for row in rows] == [page.WAYS["zero_fill"], page.WAYS["completion"]]
     assert rows[0][1].strip() == "48.0 ± 7.1"
 
 
