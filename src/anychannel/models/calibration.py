@@ -39,7 +39,9 @@ def calibrate(
 ) -> Classifier:
     """Give a subset batch norm statistics of its own, in place; other subsets keep theirs.
 
-    They are gathered on a copy, so that a model whose calibration fails is left as it was.
+    They are gathered on a copy, so that a model whose calibration fails is left as it was. It helps where training did
+    not show the subset. A network that training did show it, under one batch norm for all (``shared``), has learned
+    with the statistics of the mixture and loses by others: 14 points on single ones of eight bands (docs/LOG.md).
 
     Args:
         model: a trained classifier; its norm is ``shared``, or one that gives each subset statistics of its own.
