@@ -155,6 +155,25 @@ def test_a_wrong_kind_or_too_many_subsets_are_refused(norm, channels, message):
         install_norms(nn.Sequential(nn.BatchNorm2d(2)), norm, ChannelSet(tuple("abcdefg"[:channels])))
 
 
+def test_activation_checkpointing_is_refused_where_subsets_have_statistics_of_their_own():
+    model = create_model("timm/resnet10t", channels=correlated(3, 0.1), num_classes=2, norm="statistics").train()
+    model.backbone.set_grad_checkpointing(True)
+    logits = model(torch.rand(4, 3, 32, 32))
+    with pytest.raises(RuntimeError, match=r"without activation checkpointing .* or with norm='shared'"):
+        logits.sum().backward()
+
+
+@pytest.mark.parametrize("sizes", [(128, 2), (100, 30)])
+def test_batches_of_several_sizes_count_by_their_images(sizes):
+    model, images = create_model("compact_k7", channels=RGB, num_classes=2).eval(), pixels(sum(sizes), 1)
+    alone, cut = (
+        calibrate(copy.deepcopy(model), batches, "G").backbone.bn1.entries["1"]
+        for batches in ([images], images.split(sizes))
+    )
+    torch.testing.assert_close(cut.running_mean, alone.running_mean, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(cut.running_var, alone.running_var, rtol=0.02, atol=1e-4)
+
+
 def test_a_network_without_batch_norm_says_so():
     with pytest.raises(ValueError, match="Sequential has no batch norm; use norm='shared'"):
         install_norms(nn.Sequential(nn.Conv2d(3, 3, 1)), "size", RGB)

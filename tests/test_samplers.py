@@ -134,11 +134,29 @@ def test_a_paired_split_reduces_the_same_images_as_the_full_part():
     assert [(part.start, part.stop) for part in reduced] == [(0, 32), (32, 64)]
 
 
+@pytest.mark.parametrize("channels", [2, 4, 5, 8, 13, 64])
+def test_a_paired_split_reduces_only_images_that_it_shows_whole_and_as_many_as_unpaired(channels):
+    full, *reduced = create_sampler("split", channels, paired=True)(128, generator())
+    _, *unpaired = create_sampler("split", channels)(128, generator())
+    assert all(0 <= part.start < part.stop <= full.stop for part in reduced)
+    assert {image for part in reduced for image in range(part.start, part.stop)} == set(range(full.stop))
+    assert [len(part) for part in reduced] == [len(part) for part in unpaired]
+
+
+@pytest.mark.parametrize(("channels", "batch_size"), [(64, 8), (8, 4), (13, 4), (3, 2), (8, 2)])
+def test_a_split_of_few_images_shows_every_size_in_some_step(channels, batch_size):
+    sampler, random = create_sampler("split", channels), generator()
+    steps = [sampler(batch_size, random) for _ in range(1500)]
+    assert {len(part.subset) for parts in steps for part in parts} == set(range(1, channels + 1))
+    assert all(sum(map(len, parts)) == batch_size for parts in steps)
+
+
 @pytest.mark.parametrize(
     ("fractions", "paired", "expected"),
     [
         ((1 / 2, 1 / 3, 1 / 6), False, [(3, 0, 6), (2, 6, 10), (1, 10, 12)]),
         ((1 / 2, 1 / 3, 1 / 6), True, [(3, 0, 6), (2, 0, 4), (1, 4, 6)]),
+        ((1 / 4, 1 / 4, 1 / 2), True, [(3, 0, 3), (2, 0, 3), (1, 0, 3)]),
         ((1 / 4, 0, 3 / 4), False, [(3, 0, 3), (1, 3, 12)]),
         ((0.01, 0.99, 0), False, [(3, 0, 1), (2, 1, 12)]),
         ((1, 0, 0), False, [(3, 0, 12)]),

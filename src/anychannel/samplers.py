@@ -165,7 +165,8 @@ class SplitSampler:
     A network that knows most channels knows what one more tells, but each single one has to be learned. So sizes
     between come in ranges that double, 2-3, 4-7 ... up to C-1, and for each of these ranges there are two parts of the
     batch: one that shows a single channel, and one that draws a size from the range and a subset of that size. With
-    three channels that is one pair and one single channel a step.
+    three channels that is one pair and one single channel a step. Where a batch has fewer images than parts, each step
+    draws which of the parts it shows.
 
     Args:
         num_channels: number of channels C of the full set.
@@ -216,12 +217,26 @@ class SplitSampler:
         full = 1 / max(1 + len(larger), 2) if self.full is None else self.full
         whole = max(round(full * batch_size), 1)
         result = [Part(tuple(range(count)), 0, whole)]
-        offset = 0 if self.paired else whole
-        pieces = split_evenly(min(batch_size - whole, batch_size - offset), len(sizes))
-        for (start, stop), (low, high) in zip(pieces, sizes, strict=False):
+        pieces = split_evenly(batch_size - whole, len(sizes))
+        if len(pieces) < len(sizes):
+            shown = torch.randperm(len(sizes), generator=generator)[: len(pieces)].tolist()
+            sizes = [sizes[place] for place in sorted(shown)]
+        for (start, stop), (low, high) in zip(pieces, sizes, strict=True):
             subset = draw_subset(count, draw_integer(low, high, generator), generator)
-            result.append(Part(subset, offset + start, offset + stop))
+            result.append(Part(subset, *self.place(start, stop, whole)))
         return result
+
+    def place(self, start: int, stop: int, whole: int) -> tuple[int, int]:
+        """Which images a reduced part shows that would be the ``start``-th to ``stop``-th of those shown reduced.
+
+        They follow the images that are shown whole or, where the parts are paired, are among them: parts that do not
+        fit one after the other begin anew.
+        """
+        if not self.paired:
+            return whole + start, whole + stop
+        length = min(stop - start, whole)
+        first = min(start % whole, whole - length)
+        return first, first + length
 
     def by_fractions(self, fractions: Sequence[float], batch_size: int, generator: torch.Generator) -> list[Part]:
         """A part for each size, all channels first."""
@@ -230,10 +245,9 @@ class SplitSampler:
         edges = [max(edge, whole) for edge in edges[1:-1]] + [batch_size]
         result = [Part(tuple(range(self.num_channels)), 0, whole)]
         for size, (start, stop) in zip(range(self.num_channels - 1, 0, -1), itertools.pairwise(edges), strict=True):
-            if self.paired:
-                start, stop = start - whole, min(stop - whole, whole)
             if stop > start:
-                result.append(Part(draw_subset(self.num_channels, size, generator), start, stop))
+                shown = self.place(start - whole, stop - whole, whole)
+                result.append(Part(draw_subset(self.num_channels, size, generator), *shown))
         return result
 
 

@@ -35,5 +35,7 @@ def shown_parts() -> tuple[Part, ...]:
         return _parts.get()
     except LookupError:
         raise RuntimeError(
-            "the backbone does not know which channels it is given; call the classifier, not its backbone"
+            "the backbone does not know which channels it is given; call the classifier, not its backbone, and train "
+            "without activation checkpointing (set_grad_checkpointing) or with norm='shared', since what is computed "
+            "again for the gradients is computed outside the classifier's call"
         ) from None

@@ -66,6 +66,11 @@ def test_seeds_that_disagree_on_the_same_images_narrow_the_interval_over_images(
         ([make("R", {"R": 1})] * 2, {"R": [make("R", {"R": 1})]}, "2 seeds of the adaptive network, but 1 dedicated"),
         ([make("R", {"R": 1})], {"G": [make("G", {"G": 1})]}, "no predictions for the subset 'G'; this evaluation has"),
         ([make("R", {"R": 1})], {"R": [make("R", {"R": 1}, PATHS[::-1])]}, "not of the same images"),
+        (
+            [make("R", {"R": 1}), make("R", {"R": 1}, PATHS[::-1])],
+            {"R": [make("R", {"R": 1}), make("R", {"R": 1}, PATHS[::-1])]},
+            "not of the same images",
+        ),
     ],
 )
 def test_what_cannot_be_paired_is_refused(adaptive, dedicated, message):

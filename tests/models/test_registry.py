@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import (
     REFERENCE_NETWORKS,
     ModelFileError,
+    adapt,
     create_model,
     create_reference,
     list_models,
@@ -17,6 +20,8 @@ from anychannel.models import (
     save_model,
 )
 from anychannel.models.slot import StemSlot
+
+RG = ChannelSet(("R", "G"), mean=(0.5, 0.5), std=(0.2, 0.2))
 
 FAMILIES = {
     "resnet10t": 32,
@@ -139,6 +144,15 @@ class TestLoading:
         (saved / "model.json").write_text(json.dumps(description | {"num_classes": 3, "classes": None}))
         with pytest.raises(ModelFileError, match="does not hold the weights"):
             load_model(saved)
+
+    def test_a_module_under_two_names_and_an_array_among_the_options_are_saved(self, tmp_path):
+        network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+        network.append(network[3])
+        model = adapt(network, channels=RG, source_channels=RG, stem_options={"correlation": np.eye(2)}).eval()
+        save_model(model, tmp_path)
+        again = load_model(tmp_path, network=network)
+        images = torch.rand(2, 2, 8, 8)
+        assert torch.equal(again(images), model(images))
 
 
 @pytest.mark.parametrize(

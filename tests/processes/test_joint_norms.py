@@ -126,3 +126,25 @@ def test_large_values_lose_nothing_to_cancellation(pair):
         torch.testing.assert_close(running, torch.ones(2), rtol=0.05, atol=0)
         assert float(variance) == pytest.approx(1, rel=0.05)
         assert (batches, count) == (1, 2)
+
+
+def pass_single_values(images_of, synchronise):
+    """The first subset has one value a feature over all processes, the second more."""
+    norm = nn.BatchNorm2d(3).double()
+    norm.running_mean.fill_(0.5)
+    bank = NormBank(norm, by_subset, ["0", "1"])
+    first, second = images_of[share().index]
+    images = torch.arange(3.0 * (first + second), dtype=torch.float64).view(-1, 3, 1, 1)
+    with joint_norms(synchronise=synchronise) as norms:
+        result, gradient, _ = pass_through(bank, images, (first, second), norms)
+    return images[:first], result[:first], gradient[:first], bank.entries["0"].state_dict()
+
+
+@pytest.mark.parametrize("synchronise", [True, False])
+def test_one_value_a_feature_takes_the_running_statistics_as_in_one_process(synchronise, pair):
+    answers = pair.run(pass_single_values, [(1, 2), (0, 3)], synchronise)
+    for images, result, gradient, state in answers:
+        torch.testing.assert_close(result, (images - 0.5) / (1 + 1e-5) ** 0.5)
+        torch.testing.assert_close(gradient, target(images) / (1 + 1e-5) ** 0.5 if len(images) else images)
+        assert torch.equal(state["running_mean"], torch.full((3,), 0.5).double())
+        assert torch.equal(state["running_var"], torch.ones(3).double())

@@ -97,7 +97,7 @@ def normalise(model: Classifier, images: Tensor, channels: str) -> tuple[Tensor,
 def calibrated_statistics(
     model: Classifier, batches: list[Tensor], channels: str, *, whole: bool = False
 ) -> list[tuple[Tensor, Tensor]]:
-    """For each batch norm, in the network's order, the batches' mean statistics when each batch uses its own.
+    """For each batch norm, in the network's order, the mean over images of the statistics that their batches have.
 
     ``whole``: the images hold all channels, and the statistics are those of norms with partners.
     """
@@ -117,8 +117,14 @@ def calibrated_statistics(
     found = []
     for module in backbone.modules():
         if isinstance(module, LiteralNorm):
-            means = [sum(values) / len(batches) for values in zip(*(met[0] for met in module.met), strict=True)]
-            variances = [sum(values) / len(batches) for values in zip(*(met[1] for met in module.met), strict=True)]
+            shares = [len(batch) / sum(map(len, batches)) for batch in batches]
+            means, variances = (
+                [
+                    sum(share * value for share, value in zip(shares, values, strict=True))
+                    for values in zip(*met, strict=True)
+                ]
+                for met in zip(*module.met, strict=True)
+            )
             found.append((torch.tensor(means), torch.tensor(variances)))
     return found
 

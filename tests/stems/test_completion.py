@@ -161,3 +161,17 @@ def test_with_an_offset_a_missing_channel_is_estimated_about_its_mean():
     assert torch.equal(again(images, (0, 2)), stem(images, (0, 2)))
     with pytest.raises(ValueError, match="offset needs one value for each of the 3 channels, got 1"):
         create_stem("completion", conv, offset=[1.0])
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["measured", "learned"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_in_half_precision_the_covariance_keeps_its_digits(dtype, learned):
+    matrix = torch.full((8, 8), 0.997) + 0.003 * torch.eye(8)
+    conv = nn.Conv2d(8, 4, 3, bias=False)
+    stem = create_stem("completion", conv, correlation=matrix, learn_covariance=learned)
+    subset = tuple(range(1, 8))
+    exact = stem.kernel(subset).detach()
+    half = stem.to(dtype)
+    assert half.weight.dtype == half.kernel(subset).dtype == dtype
+    torch.testing.assert_close(half.kernel(subset).float(), exact, rtol=0.05, atol=0.02)
+    assert half.double().matrix(subset).dtype == torch.float64

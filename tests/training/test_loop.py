@@ -14,6 +14,7 @@ from anychannel.models import load_model
 from anychannel.samplers import SAMPLERS
 from anychannel.stems import STEMS
 from anychannel.training import TrainingError, TrainingSettings, fit
+from anychannel.training.loop import LAST
 from tests.training.conftest import make_model, make_split
 
 SETTINGS = TrainingSettings(
@@ -202,3 +203,13 @@ def test_each_training_of_a_program_has_its_own_number_format_and_gives_the_netw
         assert "forward" not in vars(model)
         assert all(value.dtype == torch.float32 for value in model.state_dict().values() if value.is_floating_point())
     watch.remove()
+
+
+def test_an_average_of_the_weights_knows_what_its_stem_was_trained_on(train, val, tmp_path):
+    settings = replace(SETTINGS, epochs=2, ema=0.9)
+    masked, attentive = make_model("masked"), make_model("kernel_attention")
+    attentive.stem.anneal_epochs = 1.0
+    for model in (masked, attentive):
+        fit(model, train, val, settings, folder=tmp_path / model.spec.stem)
+    assert load_model(tmp_path / "masked").stem.trained == (0, 1, 2)
+    assert float(load_model(tmp_path / "kernel_attention", weights=LAST).stem.temperature) == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anychannel.evaluation.compare import bootstrap_mean, mcnemar, pair_records
+from anychannel.evaluation.compare import bootstrap_mean, check_same_images, mcnemar, pair_records
 from anychannel.evaluation.result import Evaluation
 
 
@@ -89,12 +89,15 @@ def compare_with_dedicated(
         confidence, resamples, seed: of the bootstrap over images.
 
     Raises:
-        ValueError: there is nothing to compare, the numbers of seeds differ, the images are not the same, or an
-            adaptive evaluation lacks a subset.
+        ValueError: there is nothing to compare, the numbers of seeds differ, the images are not the same, of a pair
+            or from seed to seed, or an adaptive evaluation lacks a subset.
     """
     if not adaptive or not dedicated:
         raise ValueError("a gap table needs at least one adaptive evaluation and one dedicated to a subset")
     pairs = {}
+    for seeds in (adaptive, *dedicated.values()):
+        for other in seeds[1:]:
+            check_same_images(seeds[0], other)
     for key, alone in dedicated.items():
         if len(alone) != len(adaptive):
             raise ValueError(f"{len(adaptive)} seeds of the adaptive network, but {len(alone)} dedicated to {key}")

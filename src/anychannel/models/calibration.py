@@ -48,7 +48,7 @@ def calibrate(
         images: unlabelled images: one tensor (N, k, H, W), or batches, that hold just ``channels``, in that order; or
             all of the model's channels in the model's order, (N, C, H, W), which does better on channels that predict
             each other. Some hundred are enough. A tensor may be sorted by class; batches of your own are to be random
-            mixtures, for the statistics are averages over batches.
+            mixtures, for each is normalised by its own statistics; their averages are kept, weighted by images.
         channels: names of the subset's channels.
         batch_size: images a forward pass where one tensor is given.
 
@@ -95,8 +95,8 @@ def calibrate(
 class ObservingNorm(nn.Module):
     """Stands in for a subset's batch norm and gathers its statistics.
 
-    It normalises by the batch's own mean and variance. Where the same images pass with all channels in the same
-    forward pass, the variance is divided by each feature's correlation with the full set's.
+    It normalises by the batch's own mean and variance, and a batch counts by its images. Where the same images pass with
+    all channels in the same forward pass, the variance is divided by each feature's correlation with the full set's.
 
     Args:
         entry: the subset's batch norm; what else it does (a timm one may hold its activation) is left to it.
@@ -107,6 +107,7 @@ class ObservingNorm(nn.Module):
         self.entry = entry
         self.whole: Tensor | None = None
         self.batches = 0
+        self.values = 0
         self.mean = torch.zeros(())
         self.variance = torch.zeros(())
 
@@ -134,8 +135,10 @@ class ObservingNorm(nn.Module):
             variance = variance / together.clamp(LEAST_CORRELATION, 1)
             self.whole = None
         self.batches += 1
-        self.mean = self.mean + (mean - self.mean) / self.batches
-        self.variance = self.variance + (variance * (count / (count - 1)) - self.variance) / self.batches
+        self.values += count
+        own_share = count / self.values
+        self.mean = self.mean + (mean - self.mean) * own_share
+        self.variance = self.variance + (variance * (count / (count - 1)) - self.variance) * own_share
         set_statistics(self.entry, mean, variance)
         normalised: Tensor = self.entry(x)
         return normalised
@@ -145,7 +148,7 @@ class ObservingNorm(nn.Module):
         return all(bool(figure.isfinite().all()) for figure in (self.mean, self.variance))
 
     def write(self, norm: nn.Module) -> None:
-        """Give a batch norm the averages over the batches, if it met any."""
+        """Give a batch norm the averages over the batches' images, if it met any."""
         assert isinstance(norm, _BatchNorm)
         if self.batches:
             set_statistics(norm, self.mean, self.variance)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -35,13 +36,25 @@ class ModelFileError(ValueError):
 
 def describe_model(model: Classifier) -> dict[str, Any]:
     """What ``model.json`` holds."""
-    spec = replace(model.spec, stem_options={**model.spec.stem_options, **model.stem.options()})
+    options = {**model.spec.stem_options, **model.stem.options()}
+    spec = replace(model.spec, stem_options={name: plain(value) for name, value in options.items()})
     return {"format": FORMAT, **asdict(spec), "channels": model.channels.to_dict()}
+
+
+def plain(value: Any) -> Any:
+    """Tensors and arrays as lists, for JSON."""
+    return value.tolist() if isinstance(value, Tensor | np.ndarray) else value
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, whole or not at all."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    tensors: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if place in stored else tensor  # safetensors takes no two names for one tensor
+        stored.add(place)
     write_atomically(path, lambda temporary: save_file(tensors, temporary))
 
 

@@ -136,6 +136,9 @@ class Stem(nn.Module):
     def anneal(self, epoch: float) -> None:
         """Take note of how far training has come, in epochs from 0; most stems do not care."""
 
+    def follow(self, trained: Stem) -> None:
+        """Take over what training told another copy of this stem, of which this one averages the weights."""
+
     def copy_bias(self, bias: Tensor | None) -> None:
         """Take over a convolution's bias where both have one."""
         if self.bias is not None and bias is not None:

@@ -67,6 +67,11 @@ class KernelAttentionStem(Stem):
         done = 1.0 if self.anneal_epochs == 0 else min(epoch / self.anneal_epochs, 1.0)
         self.temperature.fill_(self.initial_temperature + done * (1.0 - self.initial_temperature))
 
+    def follow(self, trained: Stem) -> None:
+        """Take over T, which is no weight to average."""
+        assert isinstance(trained, KernelAttentionStem)
+        self.temperature.copy_(trained.temperature)
+
     def attention(self, images: Tensor, subset: Subset) -> Tensor:
         """Each image's weights over the K kernels, (B, K), rows sum to 1."""
         described = scatter(describe(images), subset, self.in_chans)

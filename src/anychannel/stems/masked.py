@@ -57,6 +57,11 @@ class MaskedStem(Stem):
         kernels = self.generator(masked).view(-1, self.out_chans, self.in_chans, *self.geometry.kernel_size)
         return per_image_conv2d(images, kernels[:, :, list(subset)], self.bias, self.geometry)
 
+    def follow(self, trained: Stem) -> None:
+        """Take over the channel set."""
+        assert isinstance(trained, MaskedStem)
+        self.trained = trained.trained
+
     def refuse_untrained(self, subset: Subset) -> None:
         """Raise the error that ``features`` documents."""
         if self.trained is not None and subset != self.trained and (self.training or not self.allow_untrained):

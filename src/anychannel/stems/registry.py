@@ -134,5 +134,5 @@ def build_stem(
         stem = STEMS[name](weight.shape[1], len(weight), geometry, bias is not None, **options)
     except TypeError as error:
         raise ValueError(f"stem {name!r} does not take these options: {error}") from error
-    stem.initialise_from(weight, bias)
+    stem.initialise_from(weight.cpu(), None if bias is None else bias.cpu())
     return stem.to(device=weight.device, dtype=weight.dtype)

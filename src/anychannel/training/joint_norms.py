@@ -104,6 +104,9 @@ class JointNorms(TorchFunctionMode):
             own = self.followed.setdefault(id(running_mean), fresh)
             own.shown += len(images)
             running_mean, running_var = own.mean, own.var
+            if images.numel() == images.shape[1]:  # one value a feature has no variance
+                own.shown -= len(images)
+                training = False
         if training and len(images) == 0:
             return images
         return F.batch_norm(images, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -120,11 +123,18 @@ class JointNorms(TorchFunctionMode):
     ) -> Tensor:
         """Normalise with the statistics of all processes' images, and let the running ones follow."""
         mean, squares, count = joint_moments(images, self.group)
+        variance = squares / count
         if running_mean is not None and running_var is not None:
+            alone = count == 1  # one value a feature has no variance, and is normalised by the running statistics
             unbiased = squares / (count - 1).clamp(min=1)
-            for running, new in ((running_mean, mean), (running_var, unbiased)):
-                running.mul_(1 - momentum).add_(new.to(running.dtype), alpha=momentum)
-        scale = (squares / count + eps).rsqrt()
+            followed = [
+                torch.where(alone, running, (1 - momentum) * running + momentum * new.to(running.dtype))
+                for running, new in ((running_mean, mean), (running_var, unbiased))
+            ]
+            mean, variance = torch.where(alone, running_mean, mean), torch.where(alone, running_var, variance)
+            running_mean.copy_(followed[0])
+            running_var.copy_(followed[1])
+        scale = (variance + eps).rsqrt()
         result: Tensor = Normalise.apply(images, weight, bias, mean, scale, count, self.group)
         return result
 
@@ -191,7 +201,7 @@ class Normalise(torch.autograd.Function):
         by_bias, by_weight = gradient.sum(over), (gradient * normal).sum(over)
         sums = torch.cat([by_bias, by_weight])
         dist.all_reduce(sums, group=ctx.group)
-        first, second = (sums / count).chunk(2)
+        first, second = (sums / count * (count > 1)).chunk(2)  # one value's statistics do not depend on it
         gain = scale if weight is None else scale * weight
         by_images = spread_over(gain, images) * (
             gradient - spread_over(first, images) - normal * spread_over(second, images)

@@ -226,6 +226,7 @@ def fit(
                     checkpoint(epoch, step + 1)
                     last_checkpoint = time.monotonic()
 
+            judged.stem.follow(model.stem)
             row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally, "train")}
             with accelerator.autocast():
                 row |= validate(judged, val, device, batch_size=options.batch_size, reduced=options.shows_subsets)
