@@ -114,6 +114,15 @@ def test_early_stopping_on_loss_takes_less_as_better_and_survives_a_restart():
     assert other.should_stop
 
 
+def test_a_figure_that_is_no_number_is_the_best_only_until_there_is_another():
+    stopping = EarlyStopping("val_loss", patience=2)
+    losses = [float("nan"), float("nan"), 3.0, float("nan"), 2.0]
+    assert [stopping.update(epoch, {"val_loss": loss}) for epoch, loss in enumerate(losses, 1)] == [
+        True, False, True, False, True,
+    ]  # fmt: skip
+    assert (stopping.best_epoch, stopping.waited) == (5, 0)
+
+
 @pytest.mark.parametrize("values", [{"monitor": "loss"}, {"patience": 0}, {"min_delta": -1}])
 def test_early_stopping_refuses_wrong_settings(values):
     with pytest.raises(ValueError, match=r"unknown monitor|patience must be at least 1"):

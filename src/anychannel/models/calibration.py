@@ -95,8 +95,9 @@ def calibrate(
 class ObservingNorm(nn.Module):
     """Stands in for a subset's batch norm and gathers its statistics.
 
-    It normalises by the batch's own mean and variance, and a batch counts by its images. Where the same images pass with
-    all channels in the same forward pass, the variance is divided by each feature's correlation with the full set's.
+    It normalises by the batch's own mean and variance, and a batch counts by its images. Where the same images pass
+    with all channels in the same forward pass, the variance is divided by each feature's correlation with the full
+    set's.
 
     Args:
         entry: the subset's batch norm; what else it does (a timm one may hold its activation) is left to it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 MONITORS = {"val_accuracy": 1.0, "val_loss": -1.0, "val_reduced_accuracy": 1.0, "val_mean_accuracy": 1.0}
@@ -37,13 +38,15 @@ class EarlyStopping:
         self.waited = 0
 
     def update(self, epoch: int, figures: dict[str, Any]) -> bool:
-        """Take an epoch's figures; True if it is the best so far."""
+        """Take an epoch's figures; True if it is the best so far. NaN is worse than any number."""
         score = MONITORS[self.monitor] * float(figures[self.monitor])
+        if math.isnan(score):
+            score = -math.inf
         if score > self.reference + self.min_delta:
             self.reference, self.waited = score, 0
         else:
             self.waited += 1
-        if score <= self.best_score:
+        if self.best_epoch and score <= self.best_score:
             return False
         self.best_epoch, self.best_score = epoch, score
         return True
