@@ -186,6 +186,10 @@ def test_help_has_examples(command):
         (("train", "--out", "x", "--data", "bands", "--sampler", "drop"), "unknown sampler 'drop'"),
         (("train", "--out", "x", "--data", "bands", "--set", "training.epoch=1"), "did you mean training.epochs"),
         (("train", "--out", "x", "--config", "none.toml"), "recipe none.toml does not exist"),
+        (
+            ("train", "--out", "x", "--data", "bands:3", "--channels", "R, G, B", "--only-channels", "G, r"),
+            "unknown channel 'r'",
+        ),
         (("evaluate", "nowhere"), "nowhere is not a run"),
     ],
 )
