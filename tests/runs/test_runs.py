@@ -144,6 +144,29 @@ def test_bad_data_leaves_no_folder_behind(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"subsets": ["band_1", "band_7"]}, "unknown channel 'band_7'"),
+        ({"subsets": "band_1,band_7"}, "unknown channel 'band_7'"),
+        ({"subsets": []}, "no subset is named; give some, such as 'band_1,band_2,band_3'"),
+        (
+            {"subsets": ["band_1"], "stem": "masked", "training": {"sampler": "full"}},
+            "the masked stem takes just the channels that it is trained on, band_1, band_2, band_3, but subsets names "
+            "band_1; leave subsets out",
+        ),
+    ],
+)
+def test_subsets_that_cannot_be_evaluated_are_refused_before_training(values, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train_run(RunConfig.from_dict(merge(VALUES, values)), tmp_path / "run", cost=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_subset_given_as_text_is_one():
+    assert RunConfig.from_dict(VALUES | {"subsets": "band_1,band_3"}).subsets == ("band_1,band_3",)
+
+
 def test_the_masked_network_refuses_other_sets_until_told_to_try(masked_run):
     kept = json.loads((masked_run / "evaluation" / "test.json").read_text())["subsets"]
     assert "accuracy" in kept["band_1,band_2,band_3"]
@@ -211,6 +234,7 @@ def test_two_processes_never_train_in_one_folder(tmp_path, monkeypatch):
             r"unknown setting training\.epoch \(did you mean training\.epochs",
         ),
         ({"data": "bands", "training": {"epochs": 0}}, "epochs must be between 1 and 100000, got 0"),
+        ({"data": "bands", "subsets": 3}, r"subsets is a list of channel subsets, such as \['R,G', 'B'\], got 3"),
     ],
 )
 def test_a_wrong_configuration_names_the_key(values, message):

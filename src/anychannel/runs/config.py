@@ -38,7 +38,8 @@ class RunConfig:
         stem, stem_options: see ``create_model``.
         norm: see ``create_model``.
         teacher: folder of a finished run whose network ``training.distill`` learns from.
-        subsets: channel subsets to evaluate ("R,G"); None takes all, or a sample where there are too many.
+        subsets: channel subsets to evaluate, as ``["R,G", "B"]``; text is one subset. None takes all, or a sample
+            where there are too many.
         report_name: which of the report's networks this is, as ``task_1/v2``; None if none.
         name: what to call the run; None takes the folder's name.
         track: experiment trackers to log to, see ``anychannel.tracking``; None logs to none.
@@ -85,7 +86,7 @@ class RunConfig:
             if flat.get(key) is not None:
                 flat[key] = parse_names(flat[key])
         if flat.get("subsets") is not None:
-            flat["subsets"] = tuple(flat["subsets"])
+            flat["subsets"] = as_subsets(flat["subsets"])
         try:
             return cls(**flat, training=TrainingSettings(**settings))
         except (TypeError, ValueError) as error:
@@ -109,6 +110,18 @@ class RunConfig:
             for key in keys
             if key != "track" and mine.get(key) != theirs.get(key)
         ]
+
+
+def as_subsets(value: Any) -> tuple[str, ...]:
+    """Subsets as a recipe or a flag gives them; text is one.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(subset, str) for subset in given):
+        raise ConfigError(f"subsets is a list of channel subsets, such as ['R,G', 'B'], got {value!r}")
+    return tuple(given)
 
 
 def check_keys(values: Mapping[str, Any], kind: type, prefix: str) -> None:

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from anychannel.cost import profile
 from anychannel.data import ImageDataset, load_dataset
-from anychannel.evaluation import Evaluation, evaluate
+from anychannel.evaluation import Evaluation, choose_subsets, evaluate
 from anychannel.files import write_json, write_text
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
@@ -194,9 +194,26 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
     model = build_model(config, dataset)
     check_patterns(model, dataset.train, dataset.val)
+    if config.subsets is not None:
+        check_subsets(model, config.subsets)
     teacher = None if config.teacher is None else load_model(config.teacher)
     check_distillation(training, model, teacher)
     return model, teacher
+
+
+def check_subsets(model: Classifier, subsets: Sequence[str]) -> None:
+    """Refuse subsets that the network could not be evaluated on once it is trained.
+
+    Raises:
+        ChannelError: none is named, or a channel is unknown or repeats within a subset.
+        ConfigError: the stem will take all channels alone.
+    """
+    chosen, _, _ = choose_subsets(model.channels, subsets)
+    if isinstance(model.stem, MaskedStem) and chosen != [model.channels.full]:
+        raise ConfigError(
+            f"the masked stem takes just the channels that it is trained on, {', '.join(model.channels.names)}, but "
+            f"subsets names {' / '.join(map(model.channels.key, chosen))}; leave subsets out, or choose another stem"
+        )
 
 
 def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Classifier) -> dict[str, Any]:
