@@ -11,7 +11,7 @@ import pytest
 
 from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, evaluate_run, load_recipe, train_run
-from anychannel.runs.config import ConfigError, merge, nest
+from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
 from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
 from anychannel.runs.folder import RunError
@@ -115,6 +115,25 @@ def test_a_finished_run_is_left_alone_on_resume_and_protected_without(run):
     changed = replace(config, training=replace(config.training, lr=0.5))
     with pytest.raises(RunError, match=r"other settings \(training\.lr: 0\.1 -> 0\.5\)"):
         train_run(changed, run, resume=True)
+
+
+def test_paths_are_the_same_however_they_are_written(run, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "first.pt").touch()
+    (tmp_path / "teacher").symlink_to(run)
+    values = {"data": "photos", "model": "teacher", "teacher": "./teacher", "checkpoint": "first.pt"}
+    monkeypatch.chdir(tmp_path)
+    resolved = absolute_paths(values)
+    assert resolved == {
+        "data": str(tmp_path / "photos"),
+        "model": str(run),
+        "teacher": str(run),
+        "checkpoint": str(tmp_path / "first.pt"),
+    }
+    mine, theirs = RunConfig.from_dict(values), RunConfig.from_dict(resolved)
+    assert mine.differences(theirs) == []
+    assert mine.differences(replace(theirs, data="bands")) == [f"data: {tmp_path / 'photos'} -> bands"]
+    assert absolute_paths({"data": "bands:3", "model": "resnet18"}) == {"data": "bands:3", "model": "resnet18"}
 
 
 @pytest.mark.parametrize(

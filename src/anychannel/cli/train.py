@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import absolute_paths, parse_options, plain_errors, say, why_no_figures
+from anychannel.cli.common import parse_options, plain_errors, say, why_no_figures
 
 
 def of_images(count: int, total: int) -> str:
@@ -138,7 +138,7 @@ def train(
         from anychannel.processes import leave
         from anychannel.report import write_report
         from anychannel.runs import RunConfig, load_recipe, train_run
-        from anychannel.runs.config import merge, nest, without_none
+        from anychannel.runs.config import absolute_paths, merge, nest, without_none
 
         values = merge(load_recipe(config) if config else {}, without_none(flags))
         values = absolute_paths(merge(values, nest(parse_options(option or []))))

@@ -12,6 +12,8 @@ from typing import Any
 import tomli_w
 
 from anychannel.channels import parse_names
+from anychannel.data.load import SOURCES
+from anychannel.models.adapt import is_saved
 from anychannel.training import TrainingSettings
 
 
@@ -102,8 +104,11 @@ class RunConfig:
         return tomli_w.dumps(self.to_dict())
 
     def differences(self, other: RunConfig) -> list[str]:
-        """Keys whose values differ, as ``training.lr: 0.1 -> 0.2``; who is told of the run decides nothing of it."""
-        mine, theirs = flatten(self.to_dict()), flatten(other.to_dict())
+        """Keys whose values differ, as ``training.lr: 0.1 -> 0.2``.
+
+        Two ways to write a path make no difference, nor does who is told of the run.
+        """
+        mine, theirs = (flatten(absolute_paths(config.to_dict())) for config in (self, other))
         keys = sorted(mine.keys() | theirs.keys())
         return [
             f"{key}: {mine.get(key, 'unset')} -> {theirs.get(key, 'unset')}"
@@ -122,6 +127,24 @@ def as_subsets(value: Any) -> tuple[str, ...]:
     if not isinstance(given, list | tuple) or not all(isinstance(subset, str) for subset in given):
         raise ConfigError(f"subsets is a list of channel subsets, such as ['R,G', 'B'], got {value!r}")
     return tuple(given)
+
+
+def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values whose folders and files are absolute, so that they mean the same from anywhere.
+
+    What is not there, the name of a network or of embedded data, say, stays as it is.
+    """
+    found = (("data", Path.is_dir), ("model", is_saved), ("teacher", is_saved), ("checkpoint", Path.is_file))
+    given = {key: (Path(values[key]).expanduser(), there) for key, there in found if values.get(key) is not None}
+    result = dict(values) | {key: str(path.resolve()) for key, (path, there) in given.items() if there(path)}
+    scheme, _, spec = result.get("data", "").partition(":")
+    if scheme not in SOURCES:
+        return result
+    make_absolute = SOURCES[scheme].make_absolute
+    options = dict(result.get("data_options", {}))
+    files = [split for split in ("val", "test") if set("./") & set(options.get(split, ""))]
+    options |= {split: make_absolute(options[split]) for split in files}
+    return result | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
 
 
 def check_keys(values: Mapping[str, Any], kind: type, prefix: str) -> None:
