@@ -19,7 +19,8 @@ from anychannel.processes import join, lost_processes_named, main_first, on_main
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.examples import collect_examples
-from anychannel.runs.folder import LOCK, RunError, append_command, prepare_folder, read_config, take
+from anychannel.runs.folder import LOCK, RunError, append_command, prepare_folder, read_config, read_record, take
+from anychannel.runs.own_data import describe_data, find_changes
 from anychannel.samplers import create_sampler
 from anychannel.stems import MaskedStem
 from anychannel.tracking import Track, check_trackers, open_track
@@ -114,7 +115,7 @@ def train_run(
 
     Raises:
         RunError: the folder holds another run, or one that ``resume`` was not asked for, or one that another process
-            is working on.
+            is working on; or its data are not those that it began with.
         RunStopped: ``on_epoch`` did; ``run.json`` says ``stopped``.
         DataError, ConfigError, ValueError: data or a setting cannot be used; nothing has been written then.
     """
@@ -124,6 +125,7 @@ def train_run(
     if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
     dataset = main_first(lambda: load_data(config, cache_dir=cache_dir, progress=progress and share().is_main))
+    on_main(lambda: check_data(config, home, dataset))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model)
     lock = FileLock(home / LOCK)
@@ -188,6 +190,20 @@ def tracked(config: RunConfig, home: Path, run: dict[str, Any]) -> Iterator[Trac
         opened[0].close(finished=finished)
 
 
+def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
+    """Refuse to go on with a run on other data than it began with.
+
+    Raises:
+        RunError: says what has changed.
+    """
+    changes = find_changes(read_record(home), dataset) if (home / "run.json").is_file() else []
+    if changes:
+        raise RunError(
+            f"the data in {config.data} are not those that the run in {home} began with ({'; '.join(changes)}); "
+            "restore them to go on with it, or train anew with another --out"
+        )
+
+
 def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifier, Classifier | None]:
     """The network to train and its teacher, once everything that is refused has been refused."""
     training = config.training
@@ -227,12 +243,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "norm": model.spec.norm,
         "sampler": training.sampler,
         "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "channels": list(dataset.channels.names),
-        "classes": list(dataset.classes),
-        "num_train": len(dataset.train),
-        "num_val": len(dataset.val),
-        "num_test": len(dataset.test),
+        **describe_data(dataset),
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
         "image_size": dataset.image_size,
         "image_type": dataset.val.images.dtype.name,
