@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from anychannel.data import load_dataset
-from anychannel.runs import RunConfig, execute, train_run
+from anychannel.evaluation import load_evaluation
+from anychannel.runs import RunConfig, evaluate_run, execute, train_run
 from anychannel.runs.folder import RunError
 from anychannel.runs.own_data import describe_data, find_changes
 from tests.data.files import write_image
@@ -85,3 +86,42 @@ def test_a_copy_of_streamed_shards_is_the_same_data_and_more_images_are_not(tmp_
     write_shards(tmp_path / "more", {"train": [6, 8], "val": [4], "test": [4]})
     more = load_dataset(f"wds:{tmp_path / 'more'}", channels="R,G,B")
     assert find_changes(describe_data(data), more) == ["12 -> 14 train images"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("own")
+    return train_run(configure(make_photos(root / "photos")), root / "run", cost=False)
+
+
+@pytest.mark.parametrize(
+    ("save", "message"),
+    [
+        (False, r"other classes than the model: a, c \(2\); the model has a, b, c \(3\)"),
+        (True, r"other are not the run's own \(classes a, b, c \(3\) -> a, c \(2\); .*evaluate them without --save"),
+    ],
+)
+def test_data_of_other_classes_are_neither_evaluated_nor_saved(save, message, run, tmp_path):
+    kept = (run / "evaluation" / "test.json").read_bytes()
+    with pytest.raises(ValueError, match=message):
+        evaluate_run(run, data=str(make_photos(tmp_path / "other", "ac")), save=save)
+    assert (run / "evaluation" / "test.json").read_bytes() == kept
+
+
+def test_other_data_are_evaluated_by_their_channels_names_and_not_saved_as_the_runs(run, tmp_path):
+    kept = (run / "evaluation" / "test.json").read_bytes()
+    other = str(make_photos(tmp_path / "other", seed=20))
+    assert set(evaluate_run(run, data=other).subsets) == set(load_evaluation(run).subsets)
+    with pytest.raises(RunError, match=r"other are not the run's own \(as many images, but other .*without --save"):
+        evaluate_run(run, data=other, save=True)
+    assert (run / "evaluation" / "test.json").read_bytes() == kept
+
+
+def test_a_copy_of_the_runs_data_may_replace_its_evaluation(run, tmp_path):
+    copied = shutil.copytree(run.parent / "photos", tmp_path / "copy")
+    before = load_evaluation(run)
+    evaluate_run(run, data=str(copied), save=True, subsets=["R,G,B"])
+    after = load_evaluation(run)
+    assert set(after.subsets) == {"R,G,B"}
+    assert after.paths == before.paths
+    before.save(run)

@@ -327,6 +327,7 @@ def evaluate_run(
     split: str = "test",
     data: str | None = None,
     allow_untrained: bool = False,
+    save: bool = False,
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
@@ -336,13 +337,16 @@ def evaluate_run(
         folder: the run's folder.
         subsets: channel subsets as ``"R,G"``; None takes the run's own choice.
         split: ``train``, ``val`` or ``test``.
-        data: another folder with images of the same channels and classes.
+        data: another folder with images of the same classes, whose channels are matched to the run's by name.
         allow_untrained: let a stem that knows one channel set try others.
+        save: replace the evaluation in the run's folder.
         cache_dir, progress: as ``train_run``.
 
     Raises:
-        RunError: the folder is not a run, or the split is unknown.
+        RunError: the folder is not a run, the split is unknown, or the evaluation of data that are not the run's own
+            was to be saved.
         ChannelError: a named subset has an unknown channel, or the stem refuses it.
+        ValueError: the data's classes are not the run's, in the same order.
     """
     if split not in ("train", "val", "test"):
         raise RunError(f"unknown split {split!r}; use train, val or test")
@@ -353,12 +357,21 @@ def evaluate_run(
         stem.allow_untrained = True
     values = config.to_dict() | ({"data": data} if data else {})
     dataset = load_data(RunConfig.from_dict(values), cache_dir=cache_dir, progress=progress)
-    return evaluate(
+    changes = find_changes(read_record(folder), dataset) if save else []
+    if changes:
+        raise RunError(
+            f"the data in {values['data']} are not the run's own ({'; '.join(changes)}), so their evaluation cannot "
+            f"replace the one in {folder}; evaluate them without --save"
+        )
+    evaluation = evaluate(
         model,
-        getattr(dataset, split),
+        dataset,
         subsets=config.subsets if subsets is None else subsets,
         device=config.training.device,
         precision=config.training.precision,
         progress=progress,
         split=split,
     )
+    if save:
+        evaluation.save(folder)
+    return evaluation
