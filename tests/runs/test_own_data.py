@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anychannel.data import load_dataset
-from anychannel.evaluation import load_evaluation
+from anychannel.evaluation import compare, load_evaluation
 from anychannel.runs import RunConfig, evaluate_run, execute, train_run
 from anychannel.runs.folder import RunError
 from anychannel.runs.own_data import describe_data, find_changes
@@ -125,3 +125,26 @@ def test_a_copy_of_the_runs_data_may_replace_its_evaluation(run, tmp_path):
     assert set(after.subsets) == {"R,G,B"}
     assert after.paths == before.paths
     before.save(run)
+
+
+def test_runs_are_compared_on_the_same_images_and_not_on_others_of_the_same_names(run, tmp_path):
+    whole = load_evaluation(run)
+    values = configure(run.parent / "photos").to_dict()
+    small = {"size": 8, "only_channels": ["G", "R"], "stem": "static", "training": values["training"]}
+    alone = train_run(RunConfig.from_dict(values | small), tmp_path / "alone", cost=False)
+    assert compare(whole, load_evaluation(alone), subset="G").n == len(whole.labels)
+    others = evaluate_run(run, data=str(make_photos(tmp_path / "other", seed=20)))
+    assert others.paths == whole.paths
+    with pytest.raises(ValueError, match=r"12 of 12 differ in content, the first being test/a/0\.png; evaluate"):
+        compare(whole, others)
+
+
+def test_what_an_image_was_read_from_does_not_depend_on_its_size_or_its_channels():
+    data = load_dataset("bands:3", classes=2)
+    lacking = load_dataset("bands:3", classes=2, size=12, partial=0.5)
+    assert list(data.test.digests) == list(lacking.test.digests)
+    assert len(set(data.test.digests)) == len(data.test)
+    names = dict(zip(lacking.test.paths, lacking.test.digests, strict=True))
+    chosen = lacking.select("band_2,band_1").test
+    assert 0 < len(chosen) < len(lacking.test)
+    assert list(chosen.digests) == [names[path] for path in chosen.paths]
