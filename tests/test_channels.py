@@ -118,7 +118,9 @@ def test_a_name_may_carry_its_wavelength():
 
 
 def test_spaces_around_names_do_not_matter():
-    assert parse_names(" R, G ,B") == ("R", "G", "B")
+    assert parse_names(" R, G ,B") == parse_names(("R", " G ", "B")) == ("R", "G", "B")
+    assert ChannelSet((" R", "G")).subset([" G "]) == (1,)
+    assert as_channel_set(["sentinel2:B04", " B03"]).names == as_channel_set("sentinel2: B04, B03").names
 
 
 @pytest.mark.parametrize("name", ["red @ 665 um", "red @ 665", "red @", "@ 665 nm", "red @ -665 nm"])

@@ -32,12 +32,13 @@ class ChannelError(ValueError):
 
 
 def parse_names(text: str | Sequence[str]) -> tuple[str, ...]:
-    """Split ``"R,G,B"`` into names; a sequence of names passes through.
+    """Split ``"R,G,B"`` into names, or take a sequence of them; spaces around a name are no part of it.
 
     Raises:
         ChannelError: a name is empty or not text.
     """
-    names = tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else tuple(text)
+    parts = text.split(",") if isinstance(text, str) else text
+    names = tuple(part.strip() if isinstance(part, str) else part for part in parts)
     foreign = [name for name in names if not isinstance(name, str)]
     if foreign:
         raise ChannelError(f"channels are given by name, not as {foreign[0]!r} ({type(foreign[0]).__name__})")

@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+
+from anychannel.cli.compare import against_first
+from anychannel.evaluation import load_evaluation
 
 COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "export", "list", "demo")
 
@@ -133,11 +137,23 @@ def test_report_writes_one_page(run, tmp_path):
 
 
 def test_compare_pairs_runs_on_the_same_images(run):
-    result = json.loads(anychannel("compare", run, run, "--channels", "R,G", "--json").stdout)
+    result = json.loads(anychannel("compare", run, run, "--channels", "G, R", "--json").stdout)
     assert result["others"][str(run)]["R,G"]["difference"] == 0
     table = anychannel("compare", run, run).stdout.splitlines()
     assert len(table) == 2 + 7
     assert "at least two runs" in anychannel("compare", run, check=False).stderr
+
+
+def test_compare_finds_a_subset_in_whichever_order_a_run_has_its_channels(run, tmp_path):
+    first = load_evaluation(run)
+    tables = {",".join(reversed(key.split(","))): table for key, table in first.probabilities.items()}
+    replace(first, full="B,G,R", probabilities=tables).save(tmp_path)
+    assert set(against_first([run, tmp_path], None)["others"][str(tmp_path)]) == set(first.probabilities)
+    rows = against_first([run, tmp_path], ["B,R"])["others"][str(tmp_path)]
+    assert rows["R,B"]["n"] == len(first.labels)
+    assert rows["R,B"]["difference"] == 0
+    with pytest.raises(ValueError, match="unknown channel 'NIR'"):
+        against_first([run, tmp_path], ["NIR"])
 
 
 def test_compare_trains_dedicated_networks_and_writes_the_gap_table(run, tmp_path):
@@ -186,6 +202,10 @@ def test_help_has_examples(command):
         (("train", "--out", "x", "--data", "bands", "--sampler", "drop"), "unknown sampler 'drop'"),
         (("train", "--out", "x", "--data", "bands", "--set", "training.epoch=1"), "did you mean training.epochs"),
         (("train", "--out", "x", "--config", "none.toml"), "recipe none.toml does not exist"),
+        (
+            ("train", "--out", "x", "--data", "bands:3", "--channels", "R, G, B", "--only-channels", "G, r"),
+            "unknown channel 'r'",
+        ),
         (("evaluate", "nowhere"), "nowhere is not a run"),
     ],
 )

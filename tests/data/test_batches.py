@@ -99,3 +99,5 @@ def test_a_split_of_unequal_lengths_is_refused():
         ValueError, match="a split needs as many labels and paths as images, got 3 images, 2 labels, 3 paths"
     ):
         Split(np.zeros((3, 1, 2, 2)), np.zeros(2), ("a", "b", "c"))
+    with pytest.raises(ValueError, match="a split needs a digest for each of its 3 images, got 1"):
+        Split(np.zeros((3, 1, 2, 2)), np.zeros(3), ("a", "b", "c"), digests=("1f",))

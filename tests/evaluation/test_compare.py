@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,22 @@ def test_evaluations_are_compared_subset_by_subset():
 def test_evaluations_of_other_images_are_refused():
     with pytest.raises(ValueError, match="not of the same images: 4 of 'test' and 4 of 'test'"):
         compare(make({"R,G": [0, 1, 0, 0]}), make({"R,G": [0, 1, 0, 0]}, paths=("a", "b", "c", "e")))
+
+
+def test_images_of_the_same_paths_and_other_content_are_refused():
+    first = make({"R,G": [0, 1, 0, 0]})
+    known, other = (replace(first, digests=tuple(digests)) for digests in ("pqrs", "pqxy"))
+    with pytest.raises(
+        ValueError, match=r"other images with the same paths: 2 of 4 differ in content, the first .* c;"
+    ):
+        compare(known, other)
+    for pair in ((known, known), (known, first), (first, other)):
+        assert compare(*pair).n == 4
+    lacking = replace(other, present=np.array([[True, True], [True, True], [False, True], [False, True]]))
+    lacking = replace(lacking, probabilities={"R,G": lacking.probabilities["R,G"][:2]})
+    assert compare(known, lacking).n == 2
+    with pytest.raises(ValueError, match="1 of 2 differ in content, the first being b"):
+        compare(known, replace(lacking, digests=tuple("pzxy")))
 
 
 def test_a_subset_without_predictions_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,9 +32,10 @@ def make(keys=("R,G", "R", "G"), full="R,G", refused=()):
 
 
 def test_an_evaluation_reads_back_as_it_was_saved(tmp_path):
-    saved = make(refused=("G",))
+    saved = replace(make(refused=("G",)), digests=("1f", "2e", "3d", "4c"))
     saved.save(tmp_path)
     loaded = load_evaluation(tmp_path)
+    assert loaded.digests == saved.digests
     assert loaded.to_dict() == saved.to_dict()
     assert loaded.paths == saved.paths
     np.testing.assert_array_equal(loaded.labels, saved.labels)

@@ -11,7 +11,7 @@ import pytest
 
 from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, evaluate_run, load_recipe, train_run
-from anychannel.runs.config import ConfigError, merge, nest
+from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
 from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
 from anychannel.runs.folder import RunError
@@ -117,6 +117,25 @@ def test_a_finished_run_is_left_alone_on_resume_and_protected_without(run):
         train_run(changed, run, resume=True)
 
 
+def test_paths_are_the_same_however_they_are_written(run, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "first.pt").touch()
+    (tmp_path / "teacher").symlink_to(run)
+    values = {"data": "photos", "model": "teacher", "teacher": "./teacher", "checkpoint": "first.pt"}
+    monkeypatch.chdir(tmp_path)
+    resolved = absolute_paths(values)
+    assert resolved == {
+        "data": str(tmp_path / "photos"),
+        "model": str(run),
+        "teacher": str(run),
+        "checkpoint": str(tmp_path / "first.pt"),
+    }
+    mine, theirs = RunConfig.from_dict(values), RunConfig.from_dict(resolved)
+    assert mine.differences(theirs) == []
+    assert mine.differences(replace(theirs, data="bands")) == [f"data: {tmp_path / 'photos'} -> bands"]
+    assert absolute_paths({"data": "bands:3", "model": "resnet18"}) == {"data": "bands:3", "model": "resnet18"}
+
+
 @pytest.mark.parametrize(
     ("program", "command"),
     [
@@ -142,6 +161,29 @@ def test_bad_data_leaves_no_folder_behind(tmp_path):
     with pytest.raises(ValueError, match="nowhere"):
         train_run(RunConfig.from_dict(VALUES | {"data": str(tmp_path / "nowhere")}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"subsets": ["band_1", "band_7"]}, "unknown channel 'band_7'"),
+        ({"subsets": "band_1,band_7"}, "unknown channel 'band_7'"),
+        ({"subsets": []}, "no subset is named; give some, such as 'band_1,band_2,band_3'"),
+        (
+            {"subsets": ["band_1"], "stem": "masked", "training": {"sampler": "full"}},
+            "the masked stem takes just the channels that it is trained on, band_1, band_2, band_3, but subsets names "
+            "band_1; leave subsets out",
+        ),
+    ],
+)
+def test_subsets_that_cannot_be_evaluated_are_refused_before_training(values, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train_run(RunConfig.from_dict(merge(VALUES, values)), tmp_path / "run", cost=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_subset_given_as_text_is_one():
+    assert RunConfig.from_dict(VALUES | {"subsets": "band_1,band_3"}).subsets == ("band_1,band_3",)
 
 
 def test_the_masked_network_refuses_other_sets_until_told_to_try(masked_run):
@@ -211,6 +253,7 @@ def test_two_processes_never_train_in_one_folder(tmp_path, monkeypatch):
             r"unknown setting training\.epoch \(did you mean training\.epochs",
         ),
         ({"data": "bands", "training": {"epochs": 0}}, "epochs must be between 1 and 100000, got 0"),
+        ({"data": "bands", "subsets": 3}, r"subsets is a list of channel subsets, such as \['R,G', 'B'\], got 3"),
     ],
 )
 def test_a_wrong_configuration_names_the_key(values, message):

@@ -186,6 +186,60 @@ def test_a_damaged_checkpoint_is_named(train, val, tmp_path):
         fit(make_model(), train, val, SETTINGS, folder=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("state", [{"epoch": 1}, [1, 2]])
+def test_a_file_that_is_no_state_of_a_training_is_named(state, train, val, tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    torch.save(state, tmp_path / "checkpoint" / "state.pt")
+    with pytest.raises(ValueError, match=r"checkpoint .*state\.pt lacks .*step, tally, spent, rows, model.*delete it"):
+        fit(make_model(), train, val, SETTINGS, folder=tmp_path, resume=True)
+
+
+@pytest.fixture(scope="module")
+def trained(train, val, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    fit(make_model(), train, val, replace(SETTINGS, epochs=1), folder=folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 2}, "epochs: 1 -> 2"),
+        ({"schedule": "constant"}, "schedule: one_cycle -> constant"),
+        (
+            {"lr": 0.5, "sampler": "dropout", "sampler_options": {"drop": 0.5}},
+            r"sampler: full -> dropout; sampler_options: \{\} -> \{'drop': 0\.5\}; lr: 0\.02 -> 0\.5",
+        ),
+    ],
+)
+def test_a_training_goes_on_with_its_own_settings_alone(changes, message, trained, train, val):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    settings = replace(SETTINGS, epochs=1)
+    with pytest.raises(ValueError, match=rf"checkpoint .*state\.pt is of a training with other settings \({message}\)"):
+        fit(make_model(), train, val, replace(settings, **changes), folder=trained, resume=True)
+    with pytest.raises(ValueError, match=r"other settings \(training images: \d+ -> 20\); go on with its own"):
+        fit(make_model(), make_split(20, 0), val, settings, folder=trained, resume=True)
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+    assert len(fit(make_model(), train, val, replace(settings, device="auto"), folder=trained, resume=True).rows) == 1
+
+
+def test_a_checkpoint_of_an_earlier_version_holds_no_settings_and_goes_on(train, val, tmp_path):
+    whole, resumed = make_model(), make_model()
+    fit(whole, train, val, SETTINGS, folder=tmp_path)
+    file = tmp_path / "checkpoint" / "state.pt"
+    state = torch.load(file, weights_only=True)
+    del state["settings"]
+    torch.save(state, file)
+    fit(resumed, train, val, SETTINGS, folder=tmp_path, resume=True)
+    assert states_equal(whole.state_dict(), resumed.state_dict())
+
+
+def test_settings_of_numpy_are_those_of_python(train, val, tmp_path):
+    numpy = replace(SETTINGS, epochs=1, lr=np.float64(0.02), seed=np.int64(0))
+    fit(make_model(), train, val, numpy, folder=tmp_path)
+    assert len(fit(make_model(), train, val, replace(SETTINGS, epochs=1), folder=tmp_path, resume=True).rows) == 1
+
+
 def test_bfloat16_trains_where_the_processor_has_it(train, val):
     result = fit(make_model(), train, val, replace(SETTINGS, epochs=6, precision="bf16"))
     assert max(row["val_accuracy"] for row in result.rows) > 0.8

@@ -6,7 +6,6 @@ import json
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -43,24 +42,6 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[key] = text
     return options
-
-
-def absolute_paths(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose folders are absolute, so that a run can be evaluated from anywhere."""
-    from anychannel.data.load import SOURCES
-    from anychannel.models.adapt import is_saved
-
-    found = (("data", Path.is_dir), ("model", is_saved))
-    paths = {key: Path(values[key]) for key, there in found if key in values and there(Path(values[key]))}
-    values = values | {key: str(path.resolve()) for key, path in paths.items()}
-    scheme, _, spec = values.get("data", "").partition(":")
-    if scheme not in SOURCES:
-        return values
-    make_absolute = SOURCES[scheme].make_absolute
-    options = dict(values.get("data_options", {}))
-    files = [split for split in ("val", "test") if set("./") & set(options.get(split, ""))]
-    options |= {split: make_absolute(options[split]) for split in files}
-    return values | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
 
 
 def say(text: str) -> None:

@@ -89,17 +89,29 @@ def against_dedicated(
 
 
 def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any]:
-    """Each run after the first, paired with it on every subset that both answered."""
+    """Each run after the first, paired with it on every subset that both answered, in whichever order of channels.
+
+    Raises:
+        ValueError: there are not two runs, they cannot be paired, or a subset named was not evaluated.
+    """
+    from anychannel.channels import ChannelSet, parse_names
     from anychannel.evaluation import compare as pair
     from anychannel.evaluation import load_evaluation
 
     if len(runs) < 2:
         raise ValueError("name at least two runs to compare, or one with --dedicated")
     first, *others = [load_evaluation(run) for run in runs]
+    known = ChannelSet(parse_names(first.full))
+    named = None if channels is None else [known.key(known.subset(subset)) for subset in channels]
     table = {}
     for run, other in zip(runs[1:], others, strict=True):
-        keys = channels or [key for key in first.probabilities if key in other.probabilities]
-        table[str(run)] = {key: pair(first, other, subset=key).to_dict() for key in keys}
+        theirs = {frozenset(parse_names(key)): key for key in other.probabilities}
+        pairs = {key: theirs.get(frozenset(parse_names(key)), key) for key in named or first.probabilities}
+        table[str(run)] = {
+            key: pair(first, other, subset=key, second_subset=found).to_dict()
+            for key, found in pairs.items()
+            if named or found in other.probabilities
+        }
     return {"first": str(runs[0]), "others": table}
 
 

@@ -16,11 +16,11 @@ def evaluate(
         list[str] | None, typer.Option(help="A subset to evaluate, as R,G; repeatable. Default: every subset.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    data: Annotated[str | None, typer.Option(help="Another folder with the same channels and classes.")] = None,
+    data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Let the masked stem try subsets that it was not trained on.")
     ] = False,
-    save: Annotated[bool, typer.Option("--save", help="Replace the evaluation in the run's folder.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Replace the evaluation that the run's folder holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded images.")] = None,
 ) -> None:
@@ -41,11 +41,10 @@ def evaluate(
             split=split,
             data=data,
             allow_untrained=allow_untrained,
+            save=save,
             cache_dir=cache,
             progress=not as_json,
         )
-        if save:
-            evaluation.save(run)
     result = evaluation.to_dict()
     if as_json:
         print_json(result)

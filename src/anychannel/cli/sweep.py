@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anychannel.cli.common import absolute_paths, parse_options, plain_errors, say
+from anychannel.cli.common import parse_options, plain_errors, say
 
 if TYPE_CHECKING:
     from anychannel.sweeps import Outcome
@@ -58,7 +58,7 @@ def sweep(
 
     with plain_errors():
         from anychannel.runs import load_recipe
-        from anychannel.runs.config import merge, nest
+        from anychannel.runs.config import absolute_paths, merge, nest
         from anychannel.sweeps import sweep as search
         from anychannel.sweeps.search import BEST, best_of
 

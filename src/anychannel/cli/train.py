@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import absolute_paths, parse_options, plain_errors, say, why_no_figures
+from anychannel.cli.common import parse_options, plain_errors, say, why_no_figures
 
 
 def of_images(count: int, total: int) -> str:
@@ -106,8 +106,8 @@ def train(
     """
     flags: dict[str, Any] = {
         "data": data,
-        "channels": None if channels is None else channels.split(","),
-        "only_channels": None if only_channels is None else only_channels.split(","),
+        "channels": channels,
+        "only_channels": only_channels,
         "size": size,
         "classes": classes,
         "data_options": None if epoch_images is None else {"epoch_images": epoch_images},
@@ -115,13 +115,13 @@ def train(
         "model_options": parse_options(model_option or []) or None,
         "pretrained": pretrained,
         "checkpoint": None if checkpoint is None else str(checkpoint.resolve()),
-        "source_channels": None if source_channels is None else source_channels.split(","),
+        "source_channels": source_channels,
         "adapt_options": parse_options(adapt_option or []) or None,
         "stem": stem,
         "stem_options": parse_options(stem_option or []) or None,
         "norm": norm,
         "name": name,
-        "track": None if track is None else track.split(","),
+        "track": track,
         "training": {
             "sampler": sampler,
             "sampler_options": parse_options(sampler_option or []) or None,
@@ -138,7 +138,7 @@ def train(
         from anychannel.processes import leave
         from anychannel.report import write_report
         from anychannel.runs import RunConfig, load_recipe, train_run
-        from anychannel.runs.config import merge, nest, without_none
+        from anychannel.runs.config import absolute_paths, merge, nest, without_none
 
         values = merge(load_recipe(config) if config else {}, without_none(flags))
         values = absolute_paths(merge(values, nest(parse_options(option or []))))

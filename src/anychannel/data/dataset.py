@@ -28,22 +28,29 @@ class Split:
         paths: where each image comes from, as listed, relative to the data folder.
         present: (N, C) booleans, which channels each image has; the planes of the others hold nothing that means
             anything and are never read. None, also if it is given, where every image has every channel.
+        digests: of what each image was read from, whatever its size and channels here: equal content, equal digest.
+            None where that is not known.
 
     Raises:
-        ValueError: the numbers of images, labels and paths differ, ``present`` has another shape or type, or an image
-            has no channel.
+        ValueError: the numbers of images, labels, paths and digests differ, ``present`` has another shape or type, or
+            an image has no channel.
     """
 
     images: Images
     labels: np.ndarray
     paths: Sequence[str]
     present: np.ndarray | None = None
+    digests: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         counts = (len(self.images), len(self.labels), len(self.paths))
         if len(set(counts)) != 1:
             raise ValueError(
                 "a split needs as many labels and paths as images, got {} images, {} labels, {} paths".format(*counts)
+            )
+        if self.digests is not None and len(self.digests) != len(self.images):
+            raise ValueError(
+                f"a split needs a digest for each of its {len(self.images)} images, got {len(self.digests)}"
             )
         if self.present is None:
             return
@@ -87,7 +94,12 @@ class Split:
         if self.present is None:
             return replace(self, images=Planes(self.images, positions))
         rows = self.rows_with(positions)
-        return Split(Planes(self.images, positions, rows), self.labels[rows], tuple(self.paths[r] for r in rows))
+        return Split(
+            Planes(self.images, positions, rows),
+            self.labels[rows],
+            tuple(self.paths[row] for row in rows),
+            digests=None if self.digests is None else tuple(self.digests[row] for row in rows),
+        )
 
 
 @dataclass(frozen=True)

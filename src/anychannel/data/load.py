@@ -17,6 +17,7 @@ from anychannel.data.assemble import assemble
 from anychannel.data.bands import DEFAULT_BANDS, hide_channels, make_bands, parse_count
 from anychannel.data.build import decode_all
 from anychannel.data.cache import make_key, memory_path, open_or_build, resolve_cache_dir
+from anychannel.data.content import digest_content
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
 from anychannel.data.decode import ReadSettings, decode
 from anychannel.data.digests import digest_files
@@ -174,6 +175,7 @@ def load_dataset(
             np.array([entry.label for entry in listing.splits[split]], dtype=np.int64),
             tuple(entry.path for entry in listing.splits[split]),
             present[split],
+            contents[split],
         )
         for split in SPLITS
     }
@@ -221,6 +223,7 @@ def load_bands(
     for split, whole in made.splits.items():
         rows = np.flatnonzero(label_of[whole.labels] >= 0)
         images = whole.images[rows]
+        digests = [digest_content(image.tobytes()) for image in images]
         if size is not None:
             images = np.stack([resize_and_crop(image, size) for image in images])
         present = hide_channels(len(whole), count, partial, seed=seed, split=split)[rows] if partial else None
@@ -228,7 +231,7 @@ def load_bands(
             images = np.where(present[:, :, None, None], images, 0).astype(images.dtype)
         images.flags.writeable = False
         splits[split] = Split(
-            images, label_of[whole.labels[rows]], tuple(whole.paths[row] for row in rows.tolist()), present
+            images, label_of[whole.labels[rows]], tuple(whole.paths[row] for row in rows.tolist()), present, digests
         )
     pixels = hashlib.blake2b(digest_size=16)
     for split in SPLITS:

@@ -189,7 +189,7 @@ class Reader:
             return self.channels.names
         if isinstance(value, bytes):
             value = value.decode("utf-8", errors="replace")
-        names = split_channels(value.strip()) if isinstance(value, str) else tuple(map(str, value))
+        names = split_channels(value.strip()) if isinstance(value, str) else tuple(str(one).strip() for one in value)
         if not names:
             raise ImageError(f"its field {self.fields.held!r} names no channel", "name those that it holds")
         return names

@@ -135,8 +135,8 @@ def compare(
         confidence, resamples, seed: see ``compare_correct``.
 
     Raises:
-        ValueError: the images are not the same, none has the channels for both, or an evaluation lacks the subset (the
-            message lists those it has).
+        ValueError: the images are not the same (by path, label and, where it is known, content), none has the channels
+            for both, or an evaluation lacks the subset (the message lists those it has).
     """
     key = subset or first.full
     records = pair_records(first, second, key, second_subset or key)
@@ -154,6 +154,7 @@ def pair_records(
     records = first.correct(subset), second.correct(second_subset)
     if first.present is None and second.present is None:
         check_same_images(first, second)
+        check_same_content(first, second, np.arange(len(first.labels)), np.arange(len(second.labels)))
         return records
     names = [number_repeats(evaluation.paths) for evaluation in (first, second)]
     rows = first.rows(subset), second.rows(second_subset)
@@ -167,6 +168,7 @@ def pair_records(
     mine, theirs = ([found[name] for name in common] for found in places)
     if not np.array_equal(first.labels[rows[0][mine]], second.labels[rows[1][theirs]]):
         raise ValueError("the evaluations have other labels for the same images; evaluate both on the same data")
+    check_same_content(first, second, rows[0][mine], rows[1][theirs])
     return records[0][mine], records[1][theirs]
 
 
@@ -190,4 +192,25 @@ def check_same_images(first: Evaluation, second: Evaluation) -> None:
         raise ValueError(
             f"the evaluations are not of the same images: {len(first.paths)} of {first.split!r} and "
             f"{len(second.paths)} of {second.split!r}; evaluate both on the same split of the same data"
+        )
+
+
+def check_same_content(first: Evaluation, second: Evaluation, rows: np.ndarray, second_rows: np.ndarray) -> None:
+    """Refuse to pair images that have the same paths and were read from something else, as far as both tell.
+
+    Args:
+        first, second: the evaluations.
+        rows, second_rows: positions of the images to pair, in the one and in the other.
+
+    Raises:
+        ValueError: names the first such image and how many there are.
+    """
+    if first.digests is None or second.digests is None:
+        return
+    pairs = zip(rows.tolist(), second_rows.tolist(), strict=True)
+    other = [row for row, twin in pairs if first.digests[row] != second.digests[twin]]
+    if other:
+        raise ValueError(
+            f"the evaluations are of other images with the same paths: {len(other)} of {len(rows)} differ in content, "
+            f"the first being {first.paths[other[0]]}; evaluate both on the same data"
         )

@@ -132,6 +132,7 @@ def evaluate(
         labels=np.asarray(images.labels),
         probabilities=probabilities,
         present=spread(present, list(planes), len(model.channels)),
+        digests=None if images.digests is None else tuple(images.digests),
     )
 
 

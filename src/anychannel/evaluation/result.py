@@ -14,9 +14,9 @@ from anychannel.evaluation.metrics import compute_metrics
 from anychannel.files import write_atomically, write_json
 
 FOLDER = "evaluation"
-PRESENT = ",present"
+PRESENT, DIGESTS = ",present", ",digests"
 """No subset's key begins with a comma."""
-OWN_ARRAYS = ("paths", "labels", "classes", PRESENT)
+OWN_ARRAYS = ("paths", "labels", "classes", PRESENT, DIGESTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,7 @@ class Evaluation:
             which are all N unless ``present`` says otherwise.
         present: (N, C) booleans, which channels of ``full`` each image has; None where no image lacks any that were
             evaluated.
+        digests: of what each image was read from, see ``Split``; None where that is not known.
     """
 
     split: str
@@ -49,6 +50,7 @@ class Evaluation:
     labels: np.ndarray
     probabilities: dict[str, np.ndarray]
     present: np.ndarray | None = None
+    digests: tuple[str, ...] | None = None
 
     def rows(self, subset: str) -> np.ndarray:
         """Positions of the images on which a subset was measured, ascending."""
@@ -113,9 +115,9 @@ class Evaluation:
     def save(self, run_folder: str | Path) -> None:
         """Write ``evaluation/SPLIT.json`` and ``evaluation/SPLIT_predictions.npz``, each whole or not at all.
 
-        The archive holds ``paths``, ``labels``, ``classes``, the probabilities under each subset's key and, where
-        images lack channels, ``,present``. (Should a channel itself be called ``paths``, its key there gets a comma at
-        its end.)
+        The archive holds ``paths``, ``labels``, ``classes``, the probabilities under each subset's key, where images
+        lack channels ``,present``, and where they are known ``,digests``. (Should a channel itself be called ``paths``,
+        its key there gets a comma at its end.)
         """
         record, archive = files_of(run_folder, self.split)
         arrays: dict[str, np.ndarray] = {
@@ -125,6 +127,8 @@ class Evaluation:
         }
         if self.present is not None:
             arrays[PRESENT] = self.present
+        if self.digests is not None:
+            arrays[DIGESTS] = np.array(self.digests, dtype=np.str_)
         arrays |= {
             key + "," * (key in OWN_ARRAYS): table.astype(np.float32) for key, table in self.probabilities.items()
         }
@@ -164,6 +168,7 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
         probabilities = {key.rstrip(","): arrays[key] for key in arrays.files if key not in OWN_ARRAYS}
         paths, labels = tuple(arrays["paths"].tolist()), arrays["labels"]
         present = arrays[PRESENT] if PRESENT in arrays.files else None
+        digests = tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None
     return Evaluation(
         split=values["split"],
         classes=tuple(values["classes"]),
@@ -175,4 +180,5 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
         labels=labels,
         probabilities=probabilities,
         present=present,
+        digests=digests,
     )

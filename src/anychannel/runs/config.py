@@ -12,6 +12,8 @@ from typing import Any
 import tomli_w
 
 from anychannel.channels import parse_names
+from anychannel.data.load import SOURCES
+from anychannel.models.adapt import is_saved
 from anychannel.training import TrainingSettings
 
 
@@ -38,7 +40,8 @@ class RunConfig:
         stem, stem_options: see ``create_model``.
         norm: see ``create_model``.
         teacher: folder of a finished run whose network ``training.distill`` learns from.
-        subsets: channel subsets to evaluate ("R,G"); None takes all, or a sample where there are too many.
+        subsets: channel subsets to evaluate, as ``["R,G", "B"]``; text is one subset. None takes all, or a sample
+            where there are too many.
         report_name: which of the report's networks this is, as ``task_1/v2``; None if none.
         name: what to call the run; None takes the folder's name.
         track: experiment trackers to log to, see ``anychannel.tracking``; None logs to none.
@@ -85,7 +88,7 @@ class RunConfig:
             if flat.get(key) is not None:
                 flat[key] = parse_names(flat[key])
         if flat.get("subsets") is not None:
-            flat["subsets"] = tuple(flat["subsets"])
+            flat["subsets"] = as_subsets(flat["subsets"])
         try:
             return cls(**flat, training=TrainingSettings(**settings))
         except (TypeError, ValueError) as error:
@@ -101,14 +104,47 @@ class RunConfig:
         return tomli_w.dumps(self.to_dict())
 
     def differences(self, other: RunConfig) -> list[str]:
-        """Keys whose values differ, as ``training.lr: 0.1 -> 0.2``; who is told of the run decides nothing of it."""
-        mine, theirs = flatten(self.to_dict()), flatten(other.to_dict())
+        """Keys whose values differ, as ``training.lr: 0.1 -> 0.2``.
+
+        Two ways to write a path make no difference, nor does who is told of the run.
+        """
+        mine, theirs = (flatten(absolute_paths(config.to_dict())) for config in (self, other))
         keys = sorted(mine.keys() | theirs.keys())
         return [
             f"{key}: {mine.get(key, 'unset')} -> {theirs.get(key, 'unset')}"
             for key in keys
             if key != "track" and mine.get(key) != theirs.get(key)
         ]
+
+
+def as_subsets(value: Any) -> tuple[str, ...]:
+    """Subsets as a recipe or a flag gives them; text is one.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(subset, str) for subset in given):
+        raise ConfigError(f"subsets is a list of channel subsets, such as ['R,G', 'B'], got {value!r}")
+    return tuple(given)
+
+
+def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values whose folders and files are absolute, so that they mean the same from anywhere.
+
+    What is not there, the name of a network or of embedded data, say, stays as it is.
+    """
+    found = (("data", Path.is_dir), ("model", is_saved), ("teacher", is_saved), ("checkpoint", Path.is_file))
+    given = {key: (Path(values[key]).expanduser(), there) for key, there in found if values.get(key) is not None}
+    result = dict(values) | {key: str(path.resolve()) for key, (path, there) in given.items() if there(path)}
+    scheme, _, spec = result.get("data", "").partition(":")
+    if scheme not in SOURCES:
+        return result
+    make_absolute = SOURCES[scheme].make_absolute
+    options = dict(result.get("data_options", {}))
+    files = [split for split in ("val", "test") if set("./") & set(options.get(split, ""))]
+    options |= {split: make_absolute(options[split]) for split in files}
+    return result | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
 
 
 def check_keys(values: Mapping[str, Any], kind: type, prefix: str) -> None:

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from anychannel.cost import profile
 from anychannel.data import ImageDataset, load_dataset
-from anychannel.evaluation import Evaluation, evaluate
+from anychannel.evaluation import Evaluation, choose_subsets, evaluate
 from anychannel.files import write_json, write_text
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
@@ -19,7 +19,8 @@ from anychannel.processes import join, lost_processes_named, main_first, on_main
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.examples import collect_examples
-from anychannel.runs.folder import LOCK, RunError, append_command, prepare_folder, read_config, take
+from anychannel.runs.folder import LOCK, RunError, append_command, prepare_folder, read_config, read_record, take
+from anychannel.runs.own_data import describe_data, find_changes
 from anychannel.samplers import create_sampler
 from anychannel.stems import MaskedStem
 from anychannel.tracking import Track, check_trackers, open_track
@@ -114,7 +115,7 @@ def train_run(
 
     Raises:
         RunError: the folder holds another run, or one that ``resume`` was not asked for, or one that another process
-            is working on.
+            is working on; or its data are not those that it began with.
         RunStopped: ``on_epoch`` did; ``run.json`` says ``stopped``.
         DataError, ConfigError, ValueError: data or a setting cannot be used; nothing has been written then.
     """
@@ -124,6 +125,7 @@ def train_run(
     if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
     dataset = main_first(lambda: load_data(config, cache_dir=cache_dir, progress=progress and share().is_main))
+    on_main(lambda: check_data(config, home, dataset))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model)
     lock = FileLock(home / LOCK)
@@ -188,15 +190,46 @@ def tracked(config: RunConfig, home: Path, run: dict[str, Any]) -> Iterator[Trac
         opened[0].close(finished=finished)
 
 
+def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
+    """Refuse to go on with a run on other data than it began with.
+
+    Raises:
+        RunError: says what has changed.
+    """
+    changes = find_changes(read_record(home), dataset) if (home / "run.json").is_file() else []
+    if changes:
+        raise RunError(
+            f"the data in {config.data} are not those that the run in {home} began with ({'; '.join(changes)}); "
+            "restore them to go on with it, or train anew with another --out"
+        )
+
+
 def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifier, Classifier | None]:
     """The network to train and its teacher, once everything that is refused has been refused."""
     training = config.training
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
     model = build_model(config, dataset)
     check_patterns(model, dataset.train, dataset.val)
+    if config.subsets is not None:
+        check_subsets(model, config.subsets)
     teacher = None if config.teacher is None else load_model(config.teacher)
     check_distillation(training, model, teacher)
     return model, teacher
+
+
+def check_subsets(model: Classifier, subsets: Sequence[str]) -> None:
+    """Refuse subsets that the network could not be evaluated on once it is trained.
+
+    Raises:
+        ChannelError: none is named, or a channel is unknown or repeats within a subset.
+        ConfigError: the stem will take all channels alone.
+    """
+    chosen, _, _ = choose_subsets(model.channels, subsets)
+    if isinstance(model.stem, MaskedStem) and chosen != [model.channels.full]:
+        raise ConfigError(
+            f"the masked stem takes just the channels that it is trained on, {', '.join(model.channels.names)}, but "
+            f"subsets names {' / '.join(map(model.channels.key, chosen))}; leave subsets out, or choose another stem"
+        )
 
 
 def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Classifier) -> dict[str, Any]:
@@ -210,12 +243,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "norm": model.spec.norm,
         "sampler": training.sampler,
         "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "channels": list(dataset.channels.names),
-        "classes": list(dataset.classes),
-        "num_train": len(dataset.train),
-        "num_val": len(dataset.val),
-        "num_test": len(dataset.test),
+        **describe_data(dataset),
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
         "image_size": dataset.image_size,
         "image_type": dataset.val.images.dtype.name,
@@ -299,6 +327,7 @@ def evaluate_run(
     split: str = "test",
     data: str | None = None,
     allow_untrained: bool = False,
+    save: bool = False,
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
@@ -308,13 +337,16 @@ def evaluate_run(
         folder: the run's folder.
         subsets: channel subsets as ``"R,G"``; None takes the run's own choice.
         split: ``train``, ``val`` or ``test``.
-        data: another folder with images of the same channels and classes.
+        data: another folder with images of the same classes, whose channels are matched to the run's by name.
         allow_untrained: let a stem that knows one channel set try others.
+        save: replace the evaluation in the run's folder.
         cache_dir, progress: as ``train_run``.
 
     Raises:
-        RunError: the folder is not a run, or the split is unknown.
+        RunError: the folder is not a run, the split is unknown, or the evaluation of data that are not the run's own
+            was to be saved.
         ChannelError: a named subset has an unknown channel, or the stem refuses it.
+        ValueError: the data's classes are not the run's, in the same order.
     """
     if split not in ("train", "val", "test"):
         raise RunError(f"unknown split {split!r}; use train, val or test")
@@ -325,12 +357,21 @@ def evaluate_run(
         stem.allow_untrained = True
     values = config.to_dict() | ({"data": data} if data else {})
     dataset = load_data(RunConfig.from_dict(values), cache_dir=cache_dir, progress=progress)
-    return evaluate(
+    changes = find_changes(read_record(folder), dataset) if save else []
+    if changes:
+        raise RunError(
+            f"the data in {values['data']} are not the run's own ({'; '.join(changes)}), so their evaluation cannot "
+            f"replace the one in {folder}; evaluate them without --save"
+        )
+    evaluation = evaluate(
         model,
-        getattr(dataset, split),
+        dataset,
         subsets=config.subsets if subsets is None else subsets,
         device=config.training.device,
         precision=config.training.precision,
         progress=progress,
         split=split,
     )
+    if save:
+        evaluation.save(folder)
+    return evaluation

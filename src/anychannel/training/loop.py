@@ -32,7 +32,13 @@ from anychannel.placement import place
 from anychannel.processes import add_up, on_main, open_accelerator, prepared, share
 from anychannel.progress import progress_bar
 from anychannel.samplers import Part, create_sampler
-from anychannel.training.checkpoint import load_checkpoint, save_checkpoint, write_metrics
+from anychannel.training.checkpoint import (
+    check_settings,
+    describe_settings,
+    load_checkpoint,
+    save_checkpoint,
+    write_metrics,
+)
 from anychannel.training.distillation import check_distillation, find_teacher, training_loss
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.feed import feed
@@ -91,14 +97,15 @@ def fit(
             fewer, a network dedicated to a subset, teaches the images that are shown in just that subset. None learns
             from the network's own answers to images that a step shows in full.
         folder: where metrics, weights and checkpoints go; None keeps everything in memory.
-        resume: go on from the folder's checkpoint if it has one.
+        resume: go on from the folder's checkpoint if it has one, with the settings that it was made with.
         progress: show a bar with the time left on standard error.
         on_epoch: called with each epoch's row.
 
     Raises:
         TrainingError: the loss stops being finite, or there are fewer training images than one step needs.
-        ValueError: a setting is out of range or a name unknown, images lack channels and the stem knows one set, or
-            there is nothing that ``distill`` could learn from.
+        ValueError: a setting is out of range or a name unknown, images lack channels and the stem knows one set,
+            there is nothing that ``distill`` could learn from, or the checkpoint to go on from is damaged or of other
+            settings.
     """
     options = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
@@ -129,6 +136,7 @@ def fit(
         total_steps=options.epochs * steps,
         warmup_steps=round(options.warmup_epochs * steps),
     )
+    fixed = describe_settings(options, len(train))
     fill = torch.tensor(model.channels.mean, dtype=torch.float32)
 
     rows: list[dict[str, Any]] = []
@@ -150,12 +158,14 @@ def fit(
             "schedule": schedule.state_dict(),
             "stopping": stopping.state_dict(),
             "best": best_state,
+            "settings": fixed,
         }
         save_checkpoint(home, state)
 
     started = time.monotonic()
     state = on_main(lambda: load_checkpoint(home)) if resume and home is not None else None
-    if state is not None:
+    if state is not None and home is not None:
+        check_settings(home, state, fixed)
         model.load_state_dict(state["model"])
         if ema is not None:
             ema.module.load_state_dict(state["ema"])
