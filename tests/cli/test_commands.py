@@ -47,7 +47,7 @@ def run(photos, tmp_path_factory):
     done = anychannel(
         *("train", "--data", photos, "--channels", "R,G,B", "--model", "compact_k7", "--stem", "completion"),
         *("--sampler", "dropout", "--sampler-option", "drop=0.5", "--size", 16, "--epochs", 4, "--batch-size", 16),
-        *("--seed", 3, "--set", "model_options.width=16", "--set", "training.flip=false", "--out", out),
+        *("--seed", 3, "--set", "model_options.width=16", "--set", "training.flip=False", "--out", out),
     )
     assert "the run is in" in done.stderr
     assert done.stdout == ""
@@ -185,6 +185,9 @@ def test_help_has_examples(command):
         (("train", "--out", "x", "--data", "bands", "--model", "resnet19"), "unknown model 'resnet19'"),
         (("train", "--out", "x", "--data", "bands", "--sampler", "drop"), "unknown sampler 'drop'"),
         (("train", "--out", "x", "--data", "bands", "--set", "training.epoch=1"), "did you mean training.epochs"),
+        (("train", "--out", "x", "--data", "bands", "--set", "training.lr=0,1"), "training.lr must be a number, got"),
+        (("train", "--out", "x", "--data", "bands", "--set", "data_options.verify=3"), "verify must be true or false"),
+        (("train", "--out", "x", "--set", "data=3"), "data must be text, got 3"),
         (("train", "--out", "x", "--config", "none.toml"), "recipe none.toml does not exist"),
         (("evaluate", "nowhere"), "nowhere is not a run"),
     ],

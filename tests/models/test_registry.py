@@ -90,6 +90,7 @@ def test_the_stem_sits_where_the_first_convolution_was():
         ({"model": "resnet81"}, r"unknown model 'resnet81' \(did you mean .*the models are resnet18"),
         ({"model": "compact_k7", "model_options": {"wide": 3}}, "model 'compact_k7' does not take these options"),
         ({"model": "compact_k7", "model_options": {"width": 8}}, "width is .* at least 16, got 8"),
+        ({"model_options": {"max_pool": "False"}}, "max_pool must be true or false, got 'False'"),
         ({"stem": "dynamic"}, "unknown stem 'dynamic'; the stems are static"),
         ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ({"classes": ["a"]}, "num_classes is 4, but 1 class names were given"),

@@ -32,12 +32,16 @@ def plain_errors() -> Iterator[None]:
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["kernels=8", "name=x"]`` -> ``{"kernels": 8, "name": "x"}``; values are read as TOML where they can be."""
+    """``["kernels=8", "name=x"]`` -> ``{"kernels": 8, "name": "x"}``.
+
+    Values are read as TOML where they can be, and ``True`` and ``FALSE`` as the booleans that they name.
+    """
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"give KEY=VALUE, got {pair!r}")
+        text = text.lower() if text.lower() in ("true", "false") else text
         try:
             options[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -46,10 +50,19 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
 
 
 def absolute_paths(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose folders are absolute, so that a run can be evaluated from anywhere."""
+    """Settings whose folders are absolute, so that a run can be evaluated from anywhere.
+
+    Raises:
+        ValueError: one of those that say where the data and the network are is of another type.
+    """
+    from anychannel.annotated import as_annotated
     from anychannel.data.load import SOURCES
     from anychannel.models.adapt import is_saved
+    from anychannel.runs import RunConfig
 
+    values = values | as_annotated(
+        RunConfig, {key: values[key] for key in ("data", "model", "data_options") if key in values}
+    )
     found = (("data", Path.is_dir), ("model", is_saved))
     paths = {key: Path(values[key]) for key, there in found if key in values and there(Path(values[key]))}
     values = values | {key: str(path.resolve()) for key, path in paths.items()}
@@ -58,7 +71,7 @@ def absolute_paths(values: dict[str, Any]) -> dict[str, Any]:
         return values
     make_absolute = SOURCES[scheme].make_absolute
     options = dict(values.get("data_options", {}))
-    files = [split for split in ("val", "test") if set("./") & set(options.get(split, ""))]
+    files = [split for split in ("val", "test") if set("./") & set(str(options.get(split, "")))]
     options |= {split: make_absolute(options[split]) for split in files}
     return values | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
 

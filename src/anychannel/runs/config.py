@@ -11,8 +11,12 @@ from typing import Any
 
 import tomli_w
 
+from anychannel.annotated import as_annotated, as_kind
 from anychannel.channels import parse_names
 from anychannel.training import TrainingSettings
+
+NAMES = ("channels", "only_channels", "source_channels", "track")
+"""Settings that list names, and may do so in one text."""
 
 
 class ConfigError(ValueError):
@@ -43,6 +47,9 @@ class RunConfig:
         name: what to call the run; None takes the folder's name.
         track: experiment trackers to log to, see ``anychannel.tracking``; None logs to none.
         training: see ``TrainingSettings``.
+
+    Raises:
+        ValueError: a value is of another type; the message names it.
     """
 
     data: str
@@ -67,28 +74,31 @@ class RunConfig:
     track: tuple[str, ...] | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
+    def __post_init__(self) -> None:
+        values: dict[str, Any] = dict(vars(self))
+        values |= {key: parse_names(values[key]) for key in NAMES if isinstance(values[key], str)}
+        if isinstance(values["subsets"], str):
+            values["subsets"] = (values["subsets"],)
+        for name, value in as_annotated(RunConfig, values).items():
+            object.__setattr__(self, name, value)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
         """Build from plain values, ``training`` being a table of its own.
 
         Raises:
-            ConfigError: a key is unknown (the message lists the valid ones), ``data`` is missing, or a value is
-                out of range.
+            ConfigError: a key is unknown (the message lists the valid ones), ``data`` is missing, or a value is of
+                another type or out of range; the message names it.
         """
-        settings = dict(values.get("training", {}))
         check_keys(values, cls, "")
-        check_keys(settings, TrainingSettings, "training.")
-        if not values.get("data"):
-            raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
-        flat = {key: value for key, value in values.items() if key != "training"}
-        for key in ("channels", "only_channels", "source_channels", "track"):
-            if flat.get(key) is not None:
-                flat[key] = parse_names(flat[key])
-        if flat.get("subsets") is not None:
-            flat["subsets"] = tuple(flat["subsets"])
         try:
-            return cls(**flat, training=TrainingSettings(**settings))
-        except (TypeError, ValueError) as error:
+            table = as_kind("training", values.get("training", {}), dict[str, Any])
+            check_keys(table, TrainingSettings, "training.")
+            if not values.get("data"):
+                raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
+            settings = TrainingSettings(**as_annotated(TrainingSettings, table, "training."))
+            return cls(**{**values, "training": settings})
+        except ValueError as error:
             raise ConfigError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
