@@ -80,6 +80,13 @@ def test_the_resolved_configuration_is_a_recipe(run):
     assert not config.differences(RunConfig.from_dict(tomllib.loads(config.to_toml())))
 
 
+def test_training_without_clipping_reads_back_as_that():
+    config = RunConfig.from_dict(merge(VALUES, {"training": {"clip_norm": 0}}))
+    again = RunConfig.from_dict(tomllib.loads(config.to_toml()))
+    assert again.training.clip_norm == 0
+    assert not config.differences(again)
+
+
 def test_every_subset_was_evaluated_and_evaluating_again_agrees(run):
     kept = json.loads((run / "evaluation" / "test.json").read_text())
     assert len(kept["subsets"]) == 7

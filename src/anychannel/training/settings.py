@@ -25,7 +25,7 @@ class TrainingSettings:
         distill: weight of distillation in the loss of images that have a teacher, in [0, 1]; 0 does without.
         distill_temperature: softens both answers; see ``training_loss``.
         label_smoothing: share of the target spread over all classes.
-        clip_norm: largest norm of all gradients together; None does not clip.
+        clip_norm: largest norm of all gradients together; 0 does not clip.
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept;
             None keeps none.
         sync_norm: of several processes, whether batch norms take their statistics over the images of all, as one
@@ -60,7 +60,7 @@ class TrainingSettings:
     distill: float = 0.0
     distill_temperature: float = 2.0
     label_smoothing: float = 0.1
-    clip_norm: float | None = 5.0
+    clip_norm: float = 5.0
     ema: float | None = None
     sync_norm: bool = True
     patience: int | None = None
@@ -96,6 +96,7 @@ class TrainingSettings:
             ("seed", 0, 2**63 - 1),
             ("checkpoint_seconds", 0, float("inf")),
             ("min_delta", 0, float("inf")),
+            ("clip_norm", 0, float("inf")),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be between {low} and {high}, got {getattr(self, name)}")
@@ -106,7 +107,7 @@ class TrainingSettings:
         for name in ("momentum", "jitter"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("clip_norm", "ema", "patience"):
+        for name in ("ema", "patience"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive or left out, got {value}")
