@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,16 @@ def test_new_statistics_must_fit_the_number_of_channels():
         model.set_channels(ChannelSet(("R", "G")))
 
 
+class Opened:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
 class TestLoading:
     @pytest.fixture
     def saved(self, tmp_path: Path) -> Path:
@@ -128,6 +140,23 @@ class TestLoading:
         (saved / "model.json").write_text("{")
         with pytest.raises(ModelFileError, match=r"model\.json is damaged"):
             load_model(saved)
+
+    def test_no_file_that_a_description_names_is_opened(self, tmp_path):
+        model = create_model("timm/test_resnet", channels="R,G,B", num_classes=2).eval()
+        save_model(model, tmp_path)
+        description = json.loads((tmp_path / "model.json").read_text())
+        foreign = tmp_path / "foreign.pth"
+        foreign.write_bytes(pickle.dumps(Opened(tmp_path / "opened")))
+        for options in (
+            {"checkpoint_path": str(foreign)},
+            {"pretrained": True, "pretrained_cfg": {"file": str(foreign)}},
+            {"pretrained": True, "pretrained_cfg_overlay": {"file": str(foreign)}, "cache_dir": str(tmp_path / "hub")},
+        ):
+            (tmp_path / "model.json").write_text(json.dumps(description | {"model_options": options}))
+            again = load_model(tmp_path)
+            assert again.spec.model_options == {}
+            assert torch.equal(again.stem.weight, model.stem.weight)
+        assert not (tmp_path / "opened").exists()
 
     def test_truncated_weights_are_named(self, saved):
         weights = saved / "weights" / "best.safetensors"
