@@ -5,6 +5,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -107,6 +108,12 @@ def test_a_wrong_name_or_option_is_refused_with_the_valid_ones(options, message)
 def test_an_unknown_reference_network_lists_the_eight():
     with pytest.raises(ValueError, match="unknown reference network 'v2'; they are task_1/resnet18, task_1/v1"):
         create_reference("v2")
+
+
+def test_images_that_are_no_tensor_are_refused_with_how_to_make_one():
+    model = create_model("compact_k7", channels="R,G,B", num_classes=2)
+    with pytest.raises(TypeError, match=r"images are a torch tensor .*got ndarray; of an array give torch\.from_numpy"):
+        model(np.zeros((2, 3, 8, 8), np.uint8))
 
 
 def test_new_statistics_must_fit_the_number_of_channels():
