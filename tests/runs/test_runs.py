@@ -249,9 +249,10 @@ def test_names_in_one_text_are_a_list_and_one_subset_is_one():
 def test_a_recipe_that_is_missing_or_not_toml_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"recipe .*none\.toml does not exist"):
         load_recipe(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("epochs = = 3")
-    with pytest.raises(ConfigError, match=r"recipe .*bad\.toml is not valid TOML"):
-        load_recipe(tmp_path / "bad.toml")
+    for content in (b"epochs = = 3", 'name = "é"'.encode("latin-1")):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"recipe .*bad\.toml is not valid TOML"):
+            load_recipe(tmp_path / "bad.toml")
 
 
 def test_the_recipes_that_ship_are_valid():

@@ -164,13 +164,13 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
     """Values of a TOML recipe.
 
     Raises:
-        ConfigError: the file is missing or not TOML.
+        ConfigError: the file is missing or not TOML, which is UTF-8.
     """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"recipe {path} does not exist") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {path} is not valid TOML: {error}") from error
 
 
