@@ -284,6 +284,8 @@ class TestCalibration:
             (pixels(1, 2)[:, :, :1, :1], ValueError, "one value, which has no variance; give calibrate more images"),
             (torch.full((8, 2, 16, 16), torch.nan), ValueError, "batch 1 of the images leads to values that are not"),
             (object(), TypeError, "calibrate takes images as a tensor .*not object"),
+            ("x", TypeError, "calibrate takes images as a tensor .*not str"),
+            ([[pixels(8, 2), torch.zeros(8)]], TypeError, "calibrate takes images as a tensor .*not list"),
             ([], ValueError, "needs images of the subset, got none"),
         ],
     )

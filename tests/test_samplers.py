@@ -53,6 +53,7 @@ def test_dropout_parts_cover_the_batch_once():
         ("dropout", {"drop": 1.0}, r"drop is a probability in \[0, 1\), got 1.0"),
         ("dropout", {"parts": 0}, "parts must be at least 1, got 0"),
         ("dropout", {"p": 0.5}, "sampler 'dropout' does not take these options"),
+        ("split", {"paired": "maybe"}, "paired must be true or false, got 'maybe'"),
     ],
 )
 def test_a_wrong_sampler_or_option_says_what_is_valid(name, options, message):

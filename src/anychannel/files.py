@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -27,6 +28,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path at which no file can be written, before the work that makes its content; nothing is made.
+
+    Raises:
+        OSError: it is a folder, or lies in something that is no folder or may not be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    refused = {
+        errno.EISDIR: path.is_dir(),
+        errno.ENOTDIR: not folder.is_dir(),
+        errno.EACCES: not os.access(folder, os.W_OK),
+    }
+    for reason, holds in refused.items():
+        if holds:
+            raise OSError(reason, os.strerror(reason), str(path))
 
 
 def write_text(path: Path, text: str) -> None:

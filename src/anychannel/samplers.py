@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from anychannel.annotated import as_annotated
 from anychannel.channels import Subset
 from anychannel.names import unknown_name
 from anychannel.processes import Share
@@ -296,11 +297,12 @@ def create_sampler(name: str, num_channels: int, **options: Any) -> Sampler:
     """A sampler by name.
 
     Raises:
-        ValueError: the name or an option is unknown or out of range; the message lists the valid names.
+        ValueError: the name or an option is unknown, of another type or out of range; the message lists the valid
+            names.
     """
     if name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS))
     try:
-        return SAMPLERS[name](num_channels, **options)
+        return SAMPLERS[name](num_channels, **as_annotated(SAMPLERS[name], options))
     except TypeError as error:
         raise ValueError(f"sampler {name!r} does not take these options: {error}") from error

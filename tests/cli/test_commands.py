@@ -51,7 +51,7 @@ def run(photos, tmp_path_factory):
     done = anychannel(
         *("train", "--data", photos, "--channels", "R,G,B", "--model", "compact_k7", "--stem", "completion"),
         *("--sampler", "dropout", "--sampler-option", "drop=0.5", "--size", 16, "--epochs", 4, "--batch-size", 16),
-        *("--seed", 3, "--set", "model_options.width=16", "--set", "training.flip=false", "--out", out),
+        *("--seed", 3, "--set", "model_options.width=16", "--set", "training.flip=False", "--out", out),
     )
     assert "the run is in" in done.stderr
     assert done.stdout == ""
@@ -173,6 +173,23 @@ def test_profile_prints_json(tmp_path):
     assert set(result["subsets"]) == {"R,G,B", "R,G", "R,B", "G,B", "R", "G", "B"}
 
 
+def test_profile_takes_a_runs_own_sizes_and_refuses_flags_that_contradict_it(run):
+    own = json.loads(anychannel("profile", run, "--no-memory", "--json").stdout)
+    assert (own["image_size"], own["batch_size"]) == (16, 16)
+    other = json.loads(anychannel("profile", run, "--size", 24, "--batch-size", 2, "--no-memory", "--json").stdout)
+    assert (other["image_size"], other["batch_size"]) == (24, 2)
+    flags = ("--model", "resnet18", "--stem", "static", "--channels", "A,B", "--classes", 7)
+    refused = anychannel("profile", run, *flags, check=False)
+    assert refused.returncode == 2
+    assert "says what its network is; leave out --model, --stem, --channels, --classes" in refused.stderr
+    refused = anychannel("profile", "--reference", "--size", 8, check=False)
+    assert "--reference measures the report's networks as the report does; leave out --size" in refused.stderr
+    for flag in ("--size", "--batch-size"):
+        refused = anychannel("profile", "--model", "compact_k7", flag, 0, check=False)
+        assert refused.returncode == 2
+        assert f"Invalid value for '{flag}'" in refused.stderr
+
+
 def test_list_names_what_the_other_commands_take():
     names = json.loads(anychannel("list", "--json").stdout)
     assert "completion" in names["stems"]
@@ -201,6 +218,9 @@ def test_help_has_examples(command):
         (("train", "--out", "x", "--data", "bands", "--model", "resnet19"), "unknown model 'resnet19'"),
         (("train", "--out", "x", "--data", "bands", "--sampler", "drop"), "unknown sampler 'drop'"),
         (("train", "--out", "x", "--data", "bands", "--set", "training.epoch=1"), "did you mean training.epochs"),
+        (("train", "--out", "x", "--data", "bands", "--set", "training.lr=0,1"), "training.lr must be a number, got"),
+        (("train", "--out", "x", "--data", "bands", "--set", "data_options.verify=3"), "verify must be true or false"),
+        (("train", "--out", "x", "--set", "data=3"), "data must be text, got 3"),
         (("train", "--out", "x", "--config", "none.toml"), "recipe none.toml does not exist"),
         (
             ("train", "--out", "x", "--data", "bands:3", "--channels", "R, G, B", "--only-channels", "G, r"),

@@ -175,6 +175,13 @@ def test_a_network_that_looks_at_numbers_cannot_be_counted_and_torch_is_put_back
     test_a_convolution_counted_by_hand()
 
 
+@pytest.mark.parametrize("sizes", [{"batch_size": 0, "image_size": 8}, {"batch_size": 2, "image_size": 0}])
+def test_a_batch_without_a_pixel_is_refused(sizes):
+    model = create_model("compact_k7", channels="R,G", num_classes=2, model_options={"width": 16})
+    with pytest.raises(ValueError, match=r"batch_size and image_size must be at least 1, got . images of . x ."):
+        count_flops(model, **sizes)
+
+
 def test_large_attention_is_counted_without_its_memory():
     model = create_model("compact_k3", channels=RGB, num_classes=5)
     positions = 512 * 512  # literal scores would take a terabyte in float32

@@ -63,6 +63,8 @@ def test_a_memory_map_is_read_like_an_array(tmp_path):
         (IMAGES, {"labels": LABELS - 1}, "labels go from -1 to 1, but there are 2 classes, from 0"),
         (IMAGES, {"labels": LABELS * 0.5}, "labels are whole numbers from 0 or names of classes, got float64"),
         (IMAGES, {"labels": np.array(["x"] * 30), "classes": ["y"]}, "label 'x' is none of the classes y"),
+        (IMAGES, {"classes": ["a", "a", "b"]}, "classes needs two or more names, each once, got a, a, b"),
+        (IMAGES, {"labels": LABELS * 0}, "classes needs two or more names, each once, got 0"),
         (IMAGES, {"splits": ["train"] * 30}, "no image is in val and test; train, val and test all need some"),
         (IMAGES, {"splits": ["training"] * 30}, "splits needs one of train, val, test for each of the 30 images"),
         (IMAGES[[0, *range(29)]], {"splits": THREE[::-1]}, None),

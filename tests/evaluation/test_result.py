@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -76,6 +77,21 @@ def test_a_channel_may_have_any_name(tmp_path, name):
     assert list(loaded.probabilities) == [f"{name},G", name, "G"]
     np.testing.assert_array_equal(loaded.probabilities[name], saved.probabilities[name])
     assert loaded.paths == saved.paths
+
+
+@pytest.mark.parametrize("name", ["test.json", "test_predictions.npz"])
+@pytest.mark.parametrize("damage", ["truncated", "junk", "empty", "another"])
+def test_a_damaged_file_is_named_with_how_to_write_it_anew(tmp_path, name, damage):
+    make().save(tmp_path)
+    file = tmp_path / "evaluation" / name
+    whole = file.read_bytes()
+    with ZipFile(tmp_path / "another.npz", "w"):
+        pass
+    another = b"[3]" if name == "test.json" else (tmp_path / "another.npz").read_bytes()
+    file.write_bytes({"truncated": whole[:40], "junk": b"PK\x03\xff", "empty": b"", "another": another}[damage])
+    message = rf"{name} is damaged; write it anew: anychannel evaluate .* --split test --save"
+    with pytest.raises(ValueError, match=message):
+        load_evaluation(tmp_path)
 
 
 def test_a_run_that_was_not_evaluated_is_named(tmp_path):

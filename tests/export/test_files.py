@@ -179,6 +179,15 @@ def test_what_cannot_be_exported_is_told(model, tmp_path):
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
+def test_a_place_that_takes_no_file_is_refused_before_anything_is_captured(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("anychannel.export.export.capture", None)
+    (tmp_path / "folder.pt2").mkdir()
+    (tmp_path / "file").write_text("not a folder")
+    for path, error in (("folder.pt2", IsADirectoryError), ("file/x.pt2", NotADirectoryError)):
+        with pytest.raises(error):
+            export_model(model, tmp_path / path, format="pt2")
+
+
 def test_a_file_that_is_no_export_is_told(tmp_path, onnx_file):
     with pytest.raises(FormatError, match=r"ends in '.pth'; exported files end in .onnx or .pt2"):
         open_export(tmp_path / "x.pth")

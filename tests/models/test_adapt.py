@@ -316,8 +316,11 @@ class TestWeights:
         with pytest.raises(PretrainedError, match=r"none\.pth' is not a file"):
             adapt("timm/resnet10t", channels="R,G,B", checkpoint=tmp_path / "none.pth")
         (tmp_path / "bad.pth").write_text("nothing")
-        with pytest.raises(PretrainedError, match=r"bad\.pth' cannot be read"):
-            adapt("timm/resnet10t", channels="R,G,B", checkpoint=tmp_path / "bad.pth")
+        torch.save({"model": object}, tmp_path / "more.pth")
+        for name in ("bad.pth", "more.pth"):
+            with pytest.raises(PretrainedError, match=f"{name}' cannot be read: .*than tensors.*state_dict") as caught:
+                adapt("timm/resnet10t", channels="R,G,B", checkpoint=tmp_path / name)
+            assert "weights_only" not in str(caught.value)
         state = timm.create_model("resnet10t", in_chans=4).state_dict()
         message = (
             r"no weights that fit resnet10t of 3 channels: .*conv1\.0\.weight.*; its first convolution takes 4 "

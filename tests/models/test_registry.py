@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,7 @@ def test_the_stem_sits_where_the_first_convolution_was():
         ({"model": "resnet81"}, r"unknown model 'resnet81' \(did you mean .*the models are resnet18"),
         ({"model": "compact_k7", "model_options": {"wide": 3}}, "model 'compact_k7' does not take these options"),
         ({"model": "compact_k7", "model_options": {"width": 8}}, "width is .* at least 16, got 8"),
+        ({"model_options": {"max_pool": "False"}}, "max_pool must be true or false, got 'False'"),
         ({"stem": "dynamic"}, "unknown stem 'dynamic'; the stems are static"),
         ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ({"classes": ["a"]}, "num_classes is 4, but 1 class names were given"),
@@ -111,10 +114,26 @@ def test_an_unknown_reference_network_lists_the_eight():
         create_reference("v2")
 
 
+def test_images_that_are_no_tensor_are_refused_with_how_to_make_one():
+    model = create_model("compact_k7", channels="R,G,B", num_classes=2)
+    with pytest.raises(TypeError, match=r"images are a torch tensor .*got ndarray; of an array give torch\.from_numpy"):
+        model(np.zeros((2, 3, 8, 8), np.uint8))
+
+
 def test_new_statistics_must_fit_the_number_of_channels():
     model = create_model("compact_k7", channels="R,G,B", num_classes=2)
     with pytest.raises(ChannelError, match="the stem has 3 input channels"):
         model.set_channels(ChannelSet(("R", "G")))
+
+
+class Opened:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
 
 
 class TestLoading:
@@ -132,6 +151,23 @@ class TestLoading:
         (saved / "model.json").write_text("{")
         with pytest.raises(ModelFileError, match=r"model\.json is damaged"):
             load_model(saved)
+
+    def test_no_file_that_a_description_names_is_opened(self, tmp_path):
+        model = create_model("timm/test_resnet", channels="R,G,B", num_classes=2).eval()
+        save_model(model, tmp_path)
+        description = json.loads((tmp_path / "model.json").read_text())
+        foreign = tmp_path / "foreign.pth"
+        foreign.write_bytes(pickle.dumps(Opened(tmp_path / "opened")))
+        for options in (
+            {"checkpoint_path": str(foreign)},
+            {"pretrained": True, "pretrained_cfg": {"file": str(foreign)}},
+            {"pretrained": True, "pretrained_cfg_overlay": {"file": str(foreign)}, "cache_dir": str(tmp_path / "hub")},
+        ):
+            (tmp_path / "model.json").write_text(json.dumps(description | {"model_options": options}))
+            again = load_model(tmp_path)
+            assert again.spec.model_options == {}
+            assert torch.equal(again.stem.weight, model.stem.weight)
+        assert not (tmp_path / "opened").exists()
 
     def test_truncated_weights_are_named(self, saved):
         weights = saved / "weights" / "best.safetensors"

@@ -80,6 +80,13 @@ def test_the_resolved_configuration_is_a_recipe(run):
     assert not config.differences(RunConfig.from_dict(tomllib.loads(config.to_toml())))
 
 
+def test_training_without_clipping_reads_back_as_that():
+    config = RunConfig.from_dict(merge(VALUES, {"training": {"clip_norm": 0}}))
+    again = RunConfig.from_dict(tomllib.loads(config.to_toml()))
+    assert again.training.clip_norm == 0
+    assert not config.differences(again)
+
+
 def test_every_subset_was_evaluated_and_evaluating_again_agrees(run):
     kept = json.loads((run / "evaluation" / "test.json").read_text())
     assert len(kept["subsets"]) == 7
@@ -253,7 +260,22 @@ def test_two_processes_never_train_in_one_folder(tmp_path, monkeypatch):
             r"unknown setting training\.epoch \(did you mean training\.epochs",
         ),
         ({"data": "bands", "training": {"epochs": 0}}, "epochs must be between 1 and 100000, got 0"),
-        ({"data": "bands", "subsets": 3}, r"subsets is a list of channel subsets, such as \['R,G', 'B'\], got 3"),
+        ({"data": "bands", "training": 3}, "training must be a table, got 3"),
+        ({"data": "bands", "training": {"flip": "maybe"}}, r"training\.flip must be true or false, got 'maybe'"),
+        ({"data": "bands", "training": {"lr": "0,1"}}, r"training\.lr must be a number, got '0,1'"),
+        ({"data": "bands", "training": {"seed": 1.5}}, r"training\.seed must be a whole number, got 1\.5"),
+        ({"data": "bands", "training": {"sampler_options": 3}}, r"training\.sampler_options must be a table, got 3"),
+        ({"data": 3}, "data must be text, got 3"),
+        ({"data": "bands", "size": "abc"}, "size must be a whole number or left out, got 'abc'"),
+        ({"data": "bands", "pretrained": "yes"}, "pretrained must be true or false, got 'yes'"),
+        ({"data": "bands", "teacher": 3}, "teacher must be text or left out, got 3"),
+        ({"data": "bands", "channels": 3}, "channels must be a list of texts or left out, got 3"),
+        ({"data": "bands", "track": [3]}, r"track must be a list of texts or left out, got \[3\]"),
+        ({"data": "bands", "subsets": 3}, "subsets must be a list of texts or left out, got 3"),
+        *(
+            ({"data": "bands", key: 3}, f"{key} must be a table, got 3")
+            for key in ("data_options", "model_options", "adapt_options", "stem_options")
+        ),
     ],
 )
 def test_a_wrong_configuration_names_the_key(values, message):
@@ -261,12 +283,18 @@ def test_a_wrong_configuration_names_the_key(values, message):
         RunConfig.from_dict(values)
 
 
+def test_names_in_one_text_are_a_list_and_one_subset_is_one():
+    config = RunConfig(data="bands:3", channels="R,G,B", subsets="R,G", track="tensorboard")
+    assert (config.channels, config.subsets, config.track) == (("R", "G", "B"), ("R,G",), ("tensorboard",))
+
+
 def test_a_recipe_that_is_missing_or_not_toml_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"recipe .*none\.toml does not exist"):
         load_recipe(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("epochs = = 3")
-    with pytest.raises(ConfigError, match=r"recipe .*bad\.toml is not valid TOML"):
-        load_recipe(tmp_path / "bad.toml")
+    for content in (b"epochs = = 3", 'name = "é"'.encode("latin-1")):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"recipe .*bad\.toml is not valid TOML"):
+            load_recipe(tmp_path / "bad.toml")
 
 
 def test_the_recipes_that_ship_are_valid():

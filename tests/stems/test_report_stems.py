@@ -76,6 +76,11 @@ def test_a_wrong_option_is_refused(options):
         create_stem("kernel_attention", conv(), **options)
 
 
+def test_text_for_a_switch_is_refused():
+    with pytest.raises(ValueError, match="learn_covariance must be true or false, got 'False'"):
+        create_stem("completion", conv(), learn_covariance="False")
+
+
 def test_an_unknown_stem_lists_the_valid_ones():
     with pytest.raises(ValueError, match=r"unknown stem 'per-size' .did you mean 'per_size'.*static, completion"):
         create_stem("per-size", conv())

@@ -68,6 +68,10 @@ def test_an_impossible_entry_is_refused_with_what_to_give(space, message):
         ({"stems": {"choices": ["static"]}}, r"unknown setting stems \(did you mean stem\?\)"),
         ({"training.epochs": {"low": 1, "high": 999_999}}, "epochs must be between 1 and 100000, got 999999"),
         ({"training.optimizer": {"choices": ["sgd", "magic"]}}, "unknown optimizer 'magic'"),
+        ({"training.seed": {"low": 0.5, "high": 1.5}}, r"training\.seed must be a whole number, got 0\.5"),
+        ({"training.seed": {"low": 1.0, "high": 3.0}}, r"training\.seed must be a whole number, got 1\.6"),
+        ({"training.lr": {"choices": [0.1, "high"]}}, r"training\.lr must be a number, got 'high'"),
+        ({"training": {"low": 1, "high": 2}}, "training must be a table, got 1"),
     ],
 )
 def test_keys_and_values_that_no_recipe_has_are_refused_before_the_first_trial(space, message):

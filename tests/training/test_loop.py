@@ -117,6 +117,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train, val
     assert not states_equal(models[0].state_dict(), models[2].state_dict())
 
 
+def test_a_clip_norm_of_zero_does_not_clip(train, val):
+    kernels = []
+    for clip_norm in (0, 1e9, 1e-3):
+        model = make_model()
+        fit(model, train, val, replace(SETTINGS, epochs=1, clip_norm=clip_norm))
+        kernels.append(model.stem.weight.detach())
+    torch.testing.assert_close(kernels[0], kernels[1])
+    assert not torch.allclose(kernels[0], kernels[2])
+
+
 def test_training_leaves_the_callers_random_numbers_alone(train, val):
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,13 +22,38 @@ from anychannel.training.optim import OPTIMIZERS, SCHEDULES, create_optimizer, c
         ({"batch_size": 1}, "batch_size must be between 2"),
         ({"label_smoothing": 1.0}, "label_smoothing must be between 0 and 0.999, got 1.0"),
         ({"ema": 1.0}, "ema is a decay below 1"),
-        ({"clip_norm": 0}, "clip_norm must be positive or left out, got 0"),
+        ({"clip_norm": -1}, "clip_norm must be between 0 and inf, got -1"),
+        ({"clip_norm": None}, "clip_norm must be a number, got None"),
         ({"patience": -1}, "patience must be positive or left out, got -1"),
+        ({"flip": "False"}, "flip must be true or false, got 'False'"),
+        ({"sync_norm": 0}, "sync_norm must be true or false, got 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
+        ({"crop_padding": True}, "crop_padding must be a whole number, got True"),
+        ({"patience": "3"}, "patience must be a whole number or left out, got '3'"),
+        ({"momentum": "abc"}, "momentum must be a number, got 'abc'"),
+        ({"warmup_epochs": 10**400}, "warmup_epochs must be a number, got 1000"),
+        ({"ema": "abc"}, "ema must be a number or left out, got 'abc'"),
+        ({"monitor": 3}, "monitor must be text, got 3"),
+        ({"sampler_options": 3}, "sampler_options must be a table, got 3"),
+        ({"lr": 0}, "lr must be positive and finite, got 0"),
+        ({"lr": math.nan}, "lr must be positive and finite, got nan"),
+        ({"lr": math.inf}, "lr must be positive and finite, got inf"),
+        ({"weight_decay": -1e-4}, "weight_decay must be finite and not negative, got -0.0001"),
+        ({"momentum": 1}, r"momentum must be in \[0, 1\), got 1"),
+        ({"jitter": 1}, r"jitter must be in \[0, 1\), got 1"),
+        ({"ema": math.nan}, "ema must be positive or left out, got nan"),
     ],
 )
 def test_a_wrong_setting_names_itself_and_the_valid_values(values, message):
     with pytest.raises(ValueError, match=message):
         TrainingSettings(**values)
+
+
+def test_numbers_of_other_types_become_plain_ones():
+    settings = TrainingSettings(epochs=2.0, batch_size=np.int64(8), lr=1, jitter=np.float32(0.5), flip=np.bool_(False))
+    assert settings == TrainingSettings(epochs=2, batch_size=8, lr=1.0, jitter=0.5, flip=False)
+    types = {name: type(getattr(settings, name)) for name in ("epochs", "batch_size", "lr", "jitter", "flip")}
+    assert types == {"epochs": int, "batch_size": int, "lr": float, "jitter": float, "flip": bool}
 
 
 def test_norms_and_biases_have_no_weight_decay():

@@ -16,27 +16,44 @@ def plain_errors() -> Iterator[None]:
     """Turn an error in what the user gave into one line on standard error and exit status 2.
 
     A bug keeps its traceback: only ``ValueError`` (which all of anychannel's own errors about input are), failures of
-    training, and missing files are caught.
+    training, and files that cannot be read or written are caught.
     """
     from anychannel.training import TrainingError
 
     try:
         yield
-    except (ValueError, TrainingError, FileNotFoundError, PermissionError) as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+    except (ValueError, TrainingError, OSError) as error:
+        typer.secho(f"error: {in_words(error)}", fg="red", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
         typer.secho("stopped; a run goes on with --resume", fg="yellow", err=True)
         raise typer.Exit(130) from None
 
 
+def in_words(error: Exception) -> str:
+    """An error's text; of the operating system's, the file and what is wrong with it."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = "a file stands where a folder is needed"
+    elif isinstance(error, IsADirectoryError):
+        reason = "it is a folder, and a file is needed"
+    else:
+        reason = str(error.strerror)
+    return f"{error.filename2 or error.filename} cannot be read or written: {reason}"
+
+
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["kernels=8", "name=x"]`` -> ``{"kernels": 8, "name": "x"}``; values are read as TOML where they can be."""
+    """``["kernels=8", "name=x"]`` -> ``{"kernels": 8, "name": "x"}``.
+
+    Values are read as TOML where they can be, and ``True`` and ``FALSE`` as the booleans that they name.
+    """
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"give KEY=VALUE, got {pair!r}")
+        text = text.lower() if text.lower() in ("true", "false") else text
         try:
             options[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

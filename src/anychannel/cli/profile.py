@@ -13,12 +13,20 @@ from anychannel.cli.common import plain_errors, print_json, say
 def profile(
     run: Annotated[Path | None, typer.Argument(help="A run's folder; or name a network with --model.")] = None,
     reference: Annotated[bool, typer.Option("--reference", help="The report's eight networks.")] = False,
-    model: Annotated[str, typer.Option(help="Network; see `anychannel list models`.")] = "resnet18",
-    stem: Annotated[str, typer.Option(help="First convolution; see `anychannel list stems`.")] = "completion",
-    channels: Annotated[str, typer.Option(help="The full set, as R,G,B or a sensor's name.")] = "R,G,B",
-    classes: Annotated[int, typer.Option(help="Number of classes.")] = 50,
-    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 84,
-    batch_size: Annotated[int, typer.Option(help="Images a training step.")] = 64,
+    model: Annotated[str | None, typer.Option(help="Network (`anychannel list models`). Default: resnet18.")] = None,
+    stem: Annotated[
+        str | None, typer.Option(help="First convolution (`anychannel list stems`). Default: completion.")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="The full set, as R,G,B or a sensor's name. Default: R,G,B.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes. Default: 50.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width in pixels. Default: the run's, or 84.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images a training step. Default: the run's, or 64.")
+    ] = None,
     memory: Annotated[bool, typer.Option(help="Measure the peak memory of a training step.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
@@ -27,6 +35,8 @@ def profile(
     FLOPs come in two conventions: calflops', which leaves the two products of attention out, and one that counts them.
 
     Examples:
+
+    - `anychannel profile runs/photos`
 
     - `anychannel profile --reference --json`
 
@@ -37,21 +47,57 @@ def profile(
         from anychannel.cost import profile_reference
         from anychannel.models import create_model, load_model
 
+        of_network = {"--model": model, "--stem": stem, "--channels": channels, "--classes": classes}
         result: dict[str, Any]
         if reference:
+            of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
+            refuse(of_size | of_network, "--reference measures the report's networks as the report does")
             result = profile_reference(memory=memory, progress=not as_json)
-        else:
-            if run is not None:
-                network = load_model(run)
-            else:
-                network = create_model(model, channels=channels, num_classes=classes, stem=stem)
+        elif run is not None:
+            refuse(of_network, f"{run} says what its network is")
+            network = load_model(run)
+            size, batch_size = sizes_of(run, size, batch_size)
             result = measure(network, batch_size=batch_size, image_size=size, memory=memory)
+        else:
+            network = create_model(
+                model or "resnet18",
+                channels=channels or "R,G,B",
+                num_classes=50 if classes is None else classes,
+                stem=stem or "completion",
+            )
+            result = measure(network, batch_size=batch_size or 64, image_size=size or 84, memory=memory)
     if as_json:
         print_json(result)
     elif reference:
         show_reference(result)
     else:
         show_profile(result)
+
+
+def refuse(flags: dict[str, Any], reason: str) -> None:
+    """Refuse flags that are given although there is nothing left for them to say.
+
+    Raises:
+        ValueError: names them.
+    """
+    given = [flag for flag, value in flags.items() if value is not None]
+    if given:
+        raise ValueError(f"{reason}; leave out {', '.join(given)}")
+
+
+def sizes_of(run: Path, size: int | None, batch_size: int | None) -> tuple[int, int]:
+    """Pixels and images a step: those given, else the run's.
+
+    Raises:
+        ValueError: nothing says how large the images are.
+    """
+    from anychannel.runs.folder import read_record
+
+    record = read_record(run) if (run / "run.json").is_file() else {}
+    size = size or record.get("image_size")
+    if size is None:
+        raise ValueError(f"{run} has no run.json that says how large its images are; give --size")
+    return size, batch_size or record.get("batch_size", 64)
 
 
 def show_reference(result: dict[str, Any]) -> None:

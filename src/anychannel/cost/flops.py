@@ -41,7 +41,7 @@ from anychannel.models.attention import SelfAttention
 _counting = threading.Lock()
 
 
-class CountError(RuntimeError):
+class CountError(ValueError):
     """A network's operations cannot be counted; the message says why."""
 
 
@@ -81,8 +81,14 @@ def count_flops(
 
     Raises:
         ChannelError: a channel is unknown, or the model does not take this subset.
-        CountError: the network does something that cannot be counted without computing it.
+        CountError: the network does something that cannot be counted without computing it, or images of this size are
+            too small for it.
+        ValueError: ``batch_size`` or ``image_size`` is below 1.
     """
+    if batch_size < 1 or image_size < 1:
+        raise ValueError(
+            f"batch_size and image_size must be at least 1, got {batch_size} images of {image_size} x {image_size}"
+        )
     subset = model.channels.subset(channels)
     names = [model.channels.names[position] for position in subset]
     shape = (batch_size, len(names), image_size, image_size)

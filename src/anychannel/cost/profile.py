@@ -55,6 +55,7 @@ def profile(
     Raises:
         ChannelError: a named subset has an unknown channel, or the model refuses it.
         CountError: the network's operations cannot be counted.
+        ValueError: ``batch_size`` or ``image_size`` is below 1.
     """
     target = next(model.parameters()).device if device is None else choose_device(device)
     form = choose_precision(precision or "fp32", target)

@@ -36,7 +36,7 @@ def dataset_from_arrays(
         splits: ``train``, ``val`` or ``test`` for each image; None splits each class 80 / 10 / 10 by the seed.
         present: (N, C) booleans, which channels each image has, at least one; the planes of the others may hold
             anything and are never read. None: every image has all.
-        classes: names in the labels' order; None takes the labels as they are, names in alphabetical order.
+        classes: two or more names in the labels' order; None takes the labels as they are, names in alphabetical order.
         seed: decides the split where ``splits`` does not.
         name: of the data set.
 
@@ -44,8 +44,8 @@ def dataset_from_arrays(
         Splits that hold copies of their images in the order given; ``paths`` are the images' numbers.
 
     Raises:
-        DataError: shapes, counts, labels or splits do not fit, values are not finite or of a type that changes them, or
-            equal images are in two splits.
+        DataError: shapes, counts, labels, classes or splits do not fit, values are not finite or of a type that changes
+            them, or equal images are in two splits.
         ChannelError: the names cannot be used.
     """
     known = as_channel_set(channels)
@@ -53,6 +53,8 @@ def dataset_from_arrays(
     have = check_present(present, images, known)
     images = check_values(images, have)
     numbers, names = number_labels(np.asarray(labels), classes, len(images))
+    if len(set(names)) < max(len(names), 2):
+        raise DataError(f"classes needs two or more names, each once, got {', '.join(names)}")
     if splits is None:
         rows = split_rows(numbers, names, seed)
     else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from anychannel.annotated import as_annotated
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data import huggingface, shards
 from anychannel.data.assemble import assemble
@@ -105,12 +106,15 @@ def load_dataset(
     Raises:
         DataError: the folder cannot be read as a data set, or lists every file that cannot be used, with the fix.
         ChannelError: the channels' names cannot be used.
-        ValueError: another argument is out of range or unknown; the message lists the valid values.
+        ValueError: another argument is of another type, out of range or unknown; the message says what is valid.
 
     Warns:
         UserWarning: names channels that are constant, pairs of channels that no image has together, or classes without
             an image, over the training split.
     """
+    switches = {"verify": verify, "scaled": scaled, "check_names": check_names}
+    values = {"size": size, "seed": seed, "layout": layout, "form": form, "nodata": nodata, "partial": partial}
+    as_annotated(load_dataset, switches | values)
     settings = ReadSettings(None, size, layout, nodata, scaled, check_names)
     scheme, _, rest = source.partition(":") if isinstance(source, str) else ("", "", "")
     if scheme in SOURCES:
@@ -118,7 +122,7 @@ def load_dataset(
         if form is not None or partial:
             raise ValueError(f"form and partial say nothing of {source!r}; leave them out")
         request = Request(channels, classes, cache_dir, seed, progress, verify, settings)
-        return SOURCES[scheme].load(rest, request, **options)
+        return SOURCES[scheme].load(rest, request, **as_annotated(SOURCES[scheme].load, options))
     if options:
         raise TypeError(
             f"{', '.join(options)} {'is' if len(options) == 1 else 'are'} no option of load_dataset, or only of "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
@@ -17,6 +18,8 @@ FOLDER = "evaluation"
 PRESENT, DIGESTS = ",present", ",digests"
 """No subset's key begins with a comma."""
 OWN_ARRAYS = ("paths", "labels", "classes", PRESENT, DIGESTS)
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error)
+"""What reading a damaged record or archive raises."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,24 +161,30 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
 
     Raises:
         FileNotFoundError: the run holds no such evaluation.
+        ValueError: a file of it is damaged; the message names it.
     """
     record, archive = files_of(run_folder, split)
     for file in (record, archive):
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing; evaluate the run on its {split} split first")
-    values = json.loads(record.read_text(encoding="utf-8"))
-    with np.load(archive, allow_pickle=False) as arrays:
-        probabilities = {key.rstrip(","): arrays[key] for key in arrays.files if key not in OWN_ARRAYS}
-        paths, labels = tuple(arrays["paths"].tolist()), arrays["labels"]
-        present = arrays[PRESENT] if PRESENT in arrays.files else None
-        digests = tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None
+    reading = record
+    try:
+        values = json.loads(record.read_text(encoding="utf-8"))
+        told = {key: values[key] for key in ("split", "full", "subsets", "sampled", "note")}
+        classes = tuple(values["classes"])
+        reading = archive
+        with archive.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            probabilities = {key.rstrip(","): arrays[key] for key in arrays.files if key not in OWN_ARRAYS}
+            paths, labels = tuple(arrays["paths"].tolist()), arrays["labels"]
+            present = arrays[PRESENT] if PRESENT in arrays.files else None
+            digests = tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None
+    except DAMAGED as error:
+        raise ValueError(
+            f"{reading} is damaged; write it anew: anychannel evaluate {run_folder} --split {split} --save"
+        ) from error
     return Evaluation(
-        split=values["split"],
-        classes=tuple(values["classes"]),
-        full=values["full"],
-        subsets=values["subsets"],
-        sampled=values["sampled"],
-        note=values["note"],
+        **told,
+        classes=classes,
         paths=paths,
         labels=labels,
         probabilities=probabilities,

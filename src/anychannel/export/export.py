@@ -15,6 +15,7 @@ import anychannel
 from anychannel.export.any_subset import AnySubset
 from anychannel.export.formats import format_named
 from anychannel.export.graph import Sizes, capture
+from anychannel.files import check_place
 from anychannel.models import Classifier
 
 ANY = "any"
@@ -52,6 +53,7 @@ def export_model(
 
     Raises:
         ChannelError: a channel's name is unknown or repeats.
+        OSError: no file can be written there.
         ValueError: the format is unknown, the file's name does not fit it, packages are missing, the stem has no form
             for any subset, or the network cannot be captured.
     """
@@ -63,6 +65,7 @@ def export_model(
         raise ExportError(f"image_size must be at least 1 pixel, got {image_size}")
     if channels == ANY and ANY in model.channels.names:
         raise ExportError(f"a channel is called {ANY!r}, which stands for every subset; give channels as a list")
+    check_place(path)
     module, names = build_module(model, channels)
     with torch.no_grad():
         program, sizes = capture(module, len(names), image_size, presence=channels == ANY, free=free_size)

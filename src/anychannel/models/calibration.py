@@ -208,13 +208,15 @@ def as_batches(images: Images | Iterable[Images], batch_size: int) -> list[Tenso
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if isinstance(images, Images):
         batches = mixed(torch.as_tensor(images), batch_size)
-    elif isinstance(images, Iterable):
-        batches = [torch.as_tensor(batch) for batch in images]
     else:
-        raise TypeError(
-            f"calibrate takes images as a tensor (N, k, H, W) or as batches of them, not {type(images).__name__}; of a "
-            "data set's part give its images: data.train.images"
-        )
+        given = list(images) if isinstance(images, Iterable) else [images]
+        foreign = [type(batch).__name__ for batch in given if not isinstance(batch, Images)]
+        if foreign:
+            raise TypeError(
+                f"calibrate takes images as a tensor (N, k, H, W) or as batches of them, not {foreign[0]}; of a data "
+                "set's part give its images: data.train.images"
+            )
+        batches = [torch.as_tensor(batch) for batch in given]
     if not batches:
         raise ValueError("calibrate needs images of the subset, got none")
     return batches

@@ -116,7 +116,13 @@ class Classifier(nn.Module, HubClassifier):
 
         Raises:
             ChannelError: a name is unknown or repeats, or the images hold another number of channels.
+            TypeError: the images are no tensor.
         """
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"images are a torch tensor (batch, channels, height, width), got {type(images).__name__}; of an array "
+                "give torch.from_numpy(images)"
+            )
         positions = self._channels.positions(channels)
         if images.ndim != 4 or images.shape[1] != len(positions):
             names = ", ".join(self._channels.names[i] for i in positions)

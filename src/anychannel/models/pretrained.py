@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
@@ -127,9 +128,14 @@ def overlay(name: str, checkpoint: Weights, in_chans: int) -> dict[str, Any]:
         raise PretrainedError(f"checkpoint {str(checkpoint)!r} is not a file")
     else:
         try:
-            state = load_state_dict(str(checkpoint))
-        except Exception as error:  # torch, pickle and safetensors each have their own
-            raise PretrainedError(f"checkpoint {str(checkpoint)!r} cannot be read: {shorten(error)}") from error
+            state = load_state_dict(str(checkpoint), weights_only=True)
+        except Exception as error:  # torch, timm and safetensors each have their own
+            blocked = any(isinstance(each, UnpicklingError) for each in (error, error.__cause__))
+            why = "it is damaged, or holds more than tensors, which alone are read" if blocked else shorten(error)
+            raise PretrainedError(
+                f"checkpoint {str(checkpoint)!r} cannot be read: {why}; give the network's state_dict, as "
+                "safetensors or saved with torch.save"
+            ) from error
     known = timm.models.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
     result: dict[str, Any] = {
         "state_dict": dict(state),

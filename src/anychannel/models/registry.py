@@ -10,6 +10,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from anychannel.annotated import as_annotated
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import assemble
 from anychannel.models.classifier import Classifier, ModelSpec
@@ -68,11 +69,11 @@ def create_backbone(name: str, in_chans: int, num_classes: int | None, **options
     """A network with an ordinary first convolution; ``num_classes`` None keeps a timm network's own number.
 
     Raises:
-        ValueError: the name or an option is unknown; the message lists the valid names.
+        ValueError: the name or an option is unknown, or an option of another type; the message lists the valid names.
     """
     try:
         if name in MODELS:
-            return MODELS[name](in_chans=in_chans, num_classes=num_classes, **options)
+            return MODELS[name](in_chans=in_chans, num_classes=num_classes, **as_annotated(MODELS[name], options))
         bare = name.removeprefix(TIMM_PREFIX)
         if timm.is_model(bare.split(".")[0]):
             network: nn.Module = timm.create_model(bare, in_chans=in_chans, num_classes=num_classes, **options)

@@ -30,6 +30,10 @@ OWN_MODULE = "module:"
 """Stands before the class of a network that no name rebuilds."""
 
 
+SOURCES_OF_WEIGHTS = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+"""A timm network's options that make it read files or the hub; a saved model has its weights beside it."""
+
+
 class ModelFileError(ValueError):
     """A model's files are missing, damaged or of another kind; the message names the file."""
 
@@ -72,10 +76,11 @@ def save_model(model: Classifier, folder: str | Path, *, weights: str = BEST) ->
 
 
 def rebuild_model(description: dict[str, Any], network: nn.Module | None = None) -> Classifier:
-    """The network that ``describe_model`` described, with fresh weights: pretrained ones are not fetched again.
+    """The network that ``describe_model`` described, with fresh weights.
 
     Args:
-        description: what ``describe_model`` gave.
+        description: what ``describe_model`` gave, or a stranger wrote: no file that it names is opened, and nothing is
+            fetched.
         network: a fresh network of the user's own class, where that is what was adapted; it is copied.
 
     Raises:
@@ -87,7 +92,9 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
         "num_classes": description["num_classes"],
         "stem": description["stem"],
         "stem_options": description["stem_options"],
-        "model_options": {key: value for key, value in description["model_options"].items() if key != "pretrained"},
+        "model_options": {
+            key: value for key, value in description["model_options"].items() if key not in SOURCES_OF_WEIGHTS
+        },
         "norm": description.get("norm", "shared"),
         "classes": description["classes"] and tuple(description["classes"]),
         "first_conv": description.get("first_conv"),
@@ -129,7 +136,7 @@ def load_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
     try:
         values = json.loads(description.read_text(encoding="utf-8"))
         model = rebuild_model(values, network)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{description} is damaged or not a model description: {error!r}") from error
     try:
         model.load_state_dict(load_file(tensors))

@@ -11,10 +11,14 @@ from typing import Any
 
 import tomli_w
 
+from anychannel.annotated import as_annotated, as_kind
 from anychannel.channels import parse_names
 from anychannel.data.load import SOURCES
 from anychannel.models.adapt import is_saved
 from anychannel.training import TrainingSettings
+
+NAMES = ("channels", "only_channels", "source_channels", "track")
+"""Settings that list names, and may do so in one text."""
 
 
 class ConfigError(ValueError):
@@ -46,6 +50,9 @@ class RunConfig:
         name: what to call the run; None takes the folder's name.
         track: experiment trackers to log to, see ``anychannel.tracking``; None logs to none.
         training: see ``TrainingSettings``.
+
+    Raises:
+        ValueError: a value is of another type; the message names it.
     """
 
     data: str
@@ -70,28 +77,31 @@ class RunConfig:
     track: tuple[str, ...] | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
+    def __post_init__(self) -> None:
+        values: dict[str, Any] = dict(vars(self))
+        values |= {key: parse_names(values[key]) for key in NAMES if is_names(values[key])}
+        if isinstance(values["subsets"], str):
+            values["subsets"] = (values["subsets"],)
+        for name, value in as_annotated(RunConfig, values).items():
+            object.__setattr__(self, name, value)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
         """Build from plain values, ``training`` being a table of its own.
 
         Raises:
-            ConfigError: a key is unknown (the message lists the valid ones), ``data`` is missing, or a value is
-                out of range.
+            ConfigError: a key is unknown (the message lists the valid ones), ``data`` is missing, or a value is of
+                another type or out of range; the message names it.
         """
-        settings = dict(values.get("training", {}))
         check_keys(values, cls, "")
-        check_keys(settings, TrainingSettings, "training.")
-        if not values.get("data"):
-            raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
-        flat = {key: value for key, value in values.items() if key != "training"}
-        for key in ("channels", "only_channels", "source_channels", "track"):
-            if flat.get(key) is not None:
-                flat[key] = parse_names(flat[key])
-        if flat.get("subsets") is not None:
-            flat["subsets"] = as_subsets(flat["subsets"])
         try:
-            return cls(**flat, training=TrainingSettings(**settings))
-        except (TypeError, ValueError) as error:
+            table = as_kind("training", values.get("training", {}), dict[str, Any])
+            check_keys(table, TrainingSettings, "training.")
+            if not values.get("data"):
+                raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
+            settings = TrainingSettings(**as_annotated(TrainingSettings, table, "training."))
+            return cls(**{**values, "training": settings})
+        except ValueError as error:
             raise ConfigError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,24 +127,22 @@ class RunConfig:
         ]
 
 
-def as_subsets(value: Any) -> tuple[str, ...]:
-    """Subsets as a recipe or a flag gives them; text is one.
-
-    Raises:
-        ConfigError: they are something else.
-    """
-    given = (value,) if isinstance(value, str) else value
-    if not isinstance(given, list | tuple) or not all(isinstance(subset, str) for subset in given):
-        raise ConfigError(f"subsets is a list of channel subsets, such as ['R,G', 'B'], got {value!r}")
-    return tuple(given)
+def is_names(value: Any) -> bool:
+    """Whether it is text, or a sequence of texts."""
+    return isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(each, str) for each in value))
 
 
 def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values whose folders and files are absolute, so that they mean the same from anywhere.
 
     What is not there, the name of a network or of embedded data, say, stays as it is.
+
+    Raises:
+        ValueError: one that says where something is is of another type.
     """
     found = (("data", Path.is_dir), ("model", is_saved), ("teacher", is_saved), ("checkpoint", Path.is_file))
+    located = [key for key in (*dict(found), "data_options") if key in values]
+    values = dict(values) | as_annotated(RunConfig, {key: values[key] for key in located})
     given = {key: (Path(values[key]).expanduser(), there) for key, there in found if values.get(key) is not None}
     result = dict(values) | {key: str(path.resolve()) for key, (path, there) in given.items() if there(path)}
     scheme, _, spec = result.get("data", "").partition(":")
@@ -142,7 +150,7 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
         return result
     make_absolute = SOURCES[scheme].make_absolute
     options = dict(result.get("data_options", {}))
-    files = [split for split in ("val", "test") if set("./") & set(options.get(split, ""))]
+    files = [split for split in ("val", "test") if set("./") & set(str(options.get(split, "")))]
     options |= {split: make_absolute(options[split]) for split in files}
     return result | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
 
@@ -190,13 +198,13 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
     """Values of a TOML recipe.
 
     Raises:
-        ConfigError: the file is missing or not TOML.
+        ConfigError: the file is missing or not TOML, which is UTF-8.
     """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"recipe {path} does not exist") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {path} is not valid TOML: {error}") from error
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
+from anychannel.annotated import as_annotated
 from anychannel.names import unknown_name
 from anychannel.stems.base import ConvGeometry, Stem
 from anychannel.stems.completion import CompletionStem
@@ -122,10 +123,11 @@ def build_stem(
         options: the stem's own keyword options.
 
     Raises:
-        ValueError: the name or an option is unknown; the message lists the valid names.
+        ValueError: the name or an option is unknown, or an option of another type; the message lists the valid names.
     """
     if name not in STEMS:
         raise ValueError(unknown_name("stem", name, STEMS))
+    options = as_annotated(STEMS[name], options)
     if STEMS[name].uses_correlation:
         options |= {"correlation": correlation, "offset": offset}
     if STEMS[name].uses_wavelengths:

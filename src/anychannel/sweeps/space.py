@@ -9,6 +9,7 @@ A range of two whole numbers is of whole numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,11 @@ class Domain:
     choices: tuple[str | float | bool, ...] = ()
 
     def examples(self) -> tuple[Any, ...]:
-        """Both ends, or all choices."""
-        return self.choices or (self.low, self.high)
+        """Both ends and, of a range of every number, one with decimals between them; or all choices."""
+        if self.choices or self.low is None or self.high is None:
+            return self.choices
+        every = isinstance(self.low, float) and self.step is None
+        return (self.low, self.high, self.low + (self.high - self.low) / math.pi)[: 3 if every else 2]
 
     def distribution(self) -> BaseDistribution:
         """As Optuna takes it."""

@@ -222,7 +222,7 @@ def fit(
                     raise TrainingError(describe_failure(average, epoch, step, plan.parts, model, places))
                 # gradients are averaged over processes: this makes it the mean over all processes' images
                 accelerator.backward(loss * (own.count * len(targets) / counted[2]))
-                if options.clip_norm is not None:
+                if options.clip_norm:
                     clip_gradients(model.parameters(), options.clip_norm)
                 optimizer.step()
                 rate = float(optimizer.param_groups[0]["lr"])

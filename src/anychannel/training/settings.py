@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from anychannel.annotated import as_annotated
 from anychannel.hardware import PRECISIONS
 from anychannel.training.early_stopping import MONITORS, REDUCED_MONITORS
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES
@@ -12,7 +14,7 @@ from anychannel.training.optim import OPTIMIZERS, SCHEDULES
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What ``fit`` takes, with its defaults.
+    """What ``fit`` takes, with its defaults; each value is held to its type and range.
 
     Args:
         epochs: most epochs to train.
@@ -23,7 +25,7 @@ class TrainingSettings:
         distill: weight of distillation in the loss of images that have a teacher, in [0, 1]; 0 does without.
         distill_temperature: softens both answers; see ``training_loss``.
         label_smoothing: share of the target spread over all classes.
-        clip_norm: largest norm of all gradients together; None does not clip.
+        clip_norm: largest norm of all gradients together; 0 does not clip.
         ema: decay of an exponential moving average of the weights, which is then what is validated and kept;
             None keeps none.
         sync_norm: of several processes, whether batch norms take their statistics over the images of all, as one
@@ -35,11 +37,14 @@ class TrainingSettings:
             ``auto`` is the last where the sampler shows subsets, else the first.
         crop_padding: pixels by which a random crop may shift an image.
         flip: mirror half of the images left to right.
-        jitter: strength of brightness and contrast changes, each channel its own; 0 changes nothing.
+        jitter: strength of brightness and contrast changes in [0, 1), each channel its own; 0 changes nothing.
         precision: ``auto``, ``bf16`` or ``fp32``.
         device: ``auto`` or a torch device.
         seed: of order, augmentation, subsets and dropout.
         checkpoint_seconds: time between checkpoints within an epoch; each epoch ends with one in any case.
+
+    Raises:
+        ValueError: a value is of another type or out of range; the message names it.
     """
 
     epochs: int = 15
@@ -55,7 +60,7 @@ class TrainingSettings:
     distill: float = 0.0
     distill_temperature: float = 2.0
     label_smoothing: float = 0.1
-    clip_norm: float | None = 5.0
+    clip_norm: float = 5.0
     ema: float | None = None
     sync_norm: bool = True
     patience: int | None = None
@@ -70,6 +75,8 @@ class TrainingSettings:
     checkpoint_seconds: float = 300.0
 
     def __post_init__(self) -> None:
+        for name, value in as_annotated(TrainingSettings, vars(self)).items():
+            object.__setattr__(self, name, value)
         for name, valid in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
@@ -86,16 +93,23 @@ class TrainingSettings:
             ("distill_temperature", 0.1, 100),
             ("warmup_epochs", 0, self.epochs),
             ("crop_padding", 0, 1_000),
-            ("jitter", 0, 1),
             ("seed", 0, 2**63 - 1),
             ("checkpoint_seconds", 0, float("inf")),
             ("min_delta", 0, float("inf")),
+            ("clip_norm", 0, float("inf")),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be between {low} and {high}, got {getattr(self, name)}")
-        for name in ("clip_norm", "ema", "patience"):
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be positive and finite, got {self.lr}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be finite and not negative, got {self.weight_decay}")
+        for name in ("momentum", "jitter"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        for name in ("ema", "patience"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive or left out, got {value}")
         if self.ema is not None and self.ema >= 1:
             raise ValueError(f"ema is a decay below 1 (0.999, say), got {self.ema}")
