@@ -32,7 +32,7 @@ FULL = "R,G,B"
 PAIRS = {"report": ("report_compact_k7", "report_resnet34"), "best": ("best_compact", "best_resnet34")}
 """Each comparison's compact network and its yardstick."""
 TITLES = {
-    "report": "As the report trained: one learning rate, early stopping",
+    "report": "The report's protocol: early stopping, the same augmentation for both",
     "best": "Each by its best recipe",
     "quick": "The quick protocol: one cycle of 10 epochs",
 }
