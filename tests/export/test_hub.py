@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -177,6 +178,16 @@ def test_the_check_notices_weights_that_are_not_the_models(tmp_path):
     stem = next(name for name in weights if name.endswith("stem.weight"))
     save_weights(weights | {stem: weights[stem] + 1}, tmp_path / WEIGHTS)
     assert not check_hub_folder(model, tmp_path, image_size=16).passed
+
+
+def test_a_damaged_evaluation_or_configuration_is_named(tmp_path, run):
+    copied = shutil.copytree(run, tmp_path / "run")
+    (copied / "evaluation" / "test.json").write_text("{")
+    with pytest.raises(RunError, match=r"test\.json is damaged; write it anew: anychannel evaluate"):
+        ac.card_facts(copied)
+    (copied / "config.toml").write_bytes(b"\xff")
+    with pytest.raises(RunError, match=r"config\.toml is damaged"):
+        ac.card_facts(copied)
 
 
 def test_what_cannot_be_loaded_is_told(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 from anychannel.export.export import ExportError
 from anychannel.models import load_model
-from anychannel.runs.folder import read_config, read_record
+from anychannel.runs.folder import RunError, read_config, read_record
 
 TRAINING = ("epochs", "batch_size", "sampler", "optimizer", "lr", "weight_decay", "schedule", "label_smoothing", "seed")
 
@@ -25,11 +25,15 @@ def card_facts(run: str | Path) -> dict[str, Any]:
         See ``HubClassifier.generate_model_card``.
 
     Raises:
-        RunError: the folder is not a run.
+        RunError: the folder is not a run, or a file of it is damaged.
     """
     run = Path(run)
     config = read_config(run)
     record, test_file = read_record(run), run / "evaluation" / "test.json"
+    try:
+        evaluation = json.loads(test_file.read_text(encoding="utf-8")) if test_file.is_file() else None
+    except ValueError as error:
+        raise RunError(f"{test_file} is damaged; write it anew: anychannel evaluate {run} --save") from error
     settings = {key: getattr(config.training, key) for key in TRAINING}
     settings["sampler options"] = ", ".join(f"{key}={value}" for key, value in config.training.sampler_options.items())
     settings |= {"norm": record["norm"], "epochs run": record.get("epochs_run"), "best epoch": record.get("best_epoch")}
@@ -39,7 +43,7 @@ def card_facts(run: str | Path) -> dict[str, Any]:
         "image_size": record["image_size"],
         "num_train": record["num_train"],
         "training": {key: value for key, value in settings.items() if value not in (None, "")},
-        "evaluation": json.loads(test_file.read_text(encoding="utf-8")) if test_file.is_file() else None,
+        "evaluation": evaluation,
     }
 
 

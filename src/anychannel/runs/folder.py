@@ -76,7 +76,7 @@ def read_config(folder: str | Path) -> RunConfig:
         raise RunError(f"{folder} is not a run: it has no config.toml; give the folder that `anychannel train` wrote")
     try:
         return RunConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ConfigError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
 
 
