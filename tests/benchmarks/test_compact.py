@@ -54,6 +54,14 @@ def test_seeds_of_both_comparisons_are_gathered_with_their_shares(results):
     assert gathered["params"]["best_compact"] == 209_050
 
 
+def test_a_further_comparison_is_gathered_once_it_has_the_seeds(results):
+    folder = results / "results" / "compact_quick"
+    keep(folder, "report_compact_k7_cycle", 0, {"R,G,B": 0.55})
+    assert "report_limit" not in compact.gather()["share_of_resnet34"]
+    keep(folder, "report_compact_k7_cycle", 1, {"R,G,B": 0.45})
+    assert compact.gather()["share_of_resnet34"]["report_limit"] == [1.1, 0.9]
+
+
 def test_the_pages_table_says_size_cost_and_share(results):
     rows = [line for line in compact.compose().splitlines() if line.startswith("| `compact_rrdb`")]
     assert "| `compact_rrdb`: SGD, 0.1, one cycle | 0.209 | 100 | 30 ± 0 | 63.0 ± 0.0 | 105.0 ± 0.0 | 3 |" in rows
