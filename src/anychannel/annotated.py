@@ -39,17 +39,18 @@ def is_whole(value: Any) -> bool:
     return not is_boolean(value) and (isinstance(value, Integral) or (is_number(value) and float(value).is_integer()))
 
 
+def is_texts(value: Any) -> bool:
+    """A list or tuple of texts."""
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+
+
 KINDS: dict[Any, Kind] = {
     bool: Kind("true or false", is_boolean, bool),
     int: Kind("a whole number", is_whole, int),
     float: Kind("a number", is_number, float),
     str: Kind("text", lambda value: isinstance(value, str), str),
     dict[str, Any]: Kind("a table", lambda value: isinstance(value, Mapping), dict),
-    tuple[str, ...]: Kind(
-        "a list of texts",
-        lambda value: isinstance(value, list | tuple) and all(isinstance(each, str) for each in value),
-        tuple,
-    ),
+    tuple[str, ...]: Kind("a list of texts", is_texts, tuple),
     NoneType: Kind("left out", lambda value: value is None, lambda value: value),
 }
 """Annotations that values are held to; what is annotated otherwise is left to whoever takes it."""

@@ -112,9 +112,8 @@ def load_dataset(
         UserWarning: names channels that are constant, pairs of channels that no image has together, or classes without
             an image, over the training split.
     """
-    switches = {"verify": verify, "scaled": scaled, "check_names": check_names}
-    values = {"size": size, "seed": seed, "layout": layout, "form": form, "nodata": nodata, "partial": partial}
-    as_annotated(load_dataset, switches | values)
+    given = {"size": size, "seed": seed, "layout": layout, "form": form, "nodata": nodata, "partial": partial}
+    as_annotated(load_dataset, given | {"verify": verify, "scaled": scaled, "check_names": check_names})
     settings = ReadSettings(None, size, layout, nodata, scaled, check_names)
     scheme, _, rest = source.partition(":") if isinstance(source, str) else ("", "", "")
     if scheme in SOURCES:

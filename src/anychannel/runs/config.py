@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from anychannel.annotated import as_annotated, as_kind
+from anychannel.annotated import as_annotated, as_kind, is_texts
 from anychannel.channels import parse_names
 from anychannel.data.load import SOURCES
 from anychannel.models.adapt import is_saved
@@ -79,7 +79,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         values: dict[str, Any] = dict(vars(self))
-        values |= {key: parse_names(values[key]) for key in NAMES if is_names(values[key])}
+        named = [key for key in NAMES if isinstance(values[key], str) or is_texts(values[key])]
+        values |= {key: parse_names(values[key]) for key in named}
         if isinstance(values["subsets"], str):
             values["subsets"] = (values["subsets"],)
         for name, value in as_annotated(RunConfig, values).items():
@@ -125,11 +126,6 @@ class RunConfig:
             for key in keys
             if key != "track" and mine.get(key) != theirs.get(key)
         ]
-
-
-def is_names(value: Any) -> bool:
-    """Whether it is text, or a sequence of texts."""
-    return isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(each, str) for each in value))
 
 
 def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:

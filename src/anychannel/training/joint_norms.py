@@ -102,11 +102,9 @@ class JointNorms(TorchFunctionMode):
         if training and running_mean is not None and running_var is not None:
             fresh = Followed(running_mean, running_var, running_mean.clone(), running_var.clone())
             own = self.followed.setdefault(id(running_mean), fresh)
-            own.shown += len(images)
             running_mean, running_var = own.mean, own.var
-            if images.numel() == images.shape[1]:  # one value a feature has no variance
-                own.shown -= len(images)
-                training = False
+            training = images.numel() != images.shape[1]  # one value a feature has no variance
+            own.shown += len(images) if training else 0
         if training and len(images) == 0:
             return images
         return F.batch_norm(images, running_mean, running_var, weight, bias, training, momentum, eps)
