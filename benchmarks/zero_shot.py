@@ -18,7 +18,9 @@ import torch
 
 from anychannel.evaluation import evaluate, load_evaluation
 from anychannel.files import write_json
+from anychannel.hardware import choose_device
 from anychannel.models import calibrate, load_model, replace_stem
+from anychannel.placement import place
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.execute import load_data
 from anychannel.runs.folder import read_config
@@ -40,7 +42,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=1500, help="unlabelled images for calibration")
     parser.add_argument("--seed", type=int, default=0, help="which images")
+    parser.add_argument("--device", default="auto", help="auto or a torch device")
+    parser.add_argument("--commit", help="commit of this tree, where it is a copy without its history")
     options = parser.parse_args()
+    device = choose_device(options.device)
     config = read_config(options.run)
     data = load_data(config)
     chosen = np.sort(np.random.default_rng(options.seed).permutation(len(data.train))[: options.images])
@@ -51,11 +56,12 @@ def main() -> None:
         f"benchmarks/results/zero_shot/{options.out.name} "
         f"--images {options.images} --seed {options.seed}",
         "run": {"name": options.run.name, "model": config.model, "data": data.name, "fingerprint": data.fingerprint},
-        "environment": describe_environment(),
+        "environment": describe_environment(options.device) | ({"commit": options.commit} if options.commit else {}),
         "n": len(data.test),
     }
     for name, (stem, calibrated_on) in WAYS.items():
         model = replace_stem(load_model(options.run), stem)
+        place(model, device)
         for subset in map(model.channels.subset, keys):
             if calibrated_on and subset != model.channels.full:
                 shown = images if calibrated_on == "all channels" else images[:, list(subset)]
