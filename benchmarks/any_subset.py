@@ -2,13 +2,14 @@
 
     python benchmarks/any_subset.py
 
-Reads ``benchmarks/results/any_subset_{quick,jurkat,bands}/``, the plain networks of ``report_quick`` and
-``zero_shot/``, and writes ``benchmarks/results/any_subset.json``: for the photographs at the top, and under ``jurkat``
-and ``bands``, test accuracy in percent for each subset, one entry a seed, in ``seeds``' order. Only seeds are taken of
-which the plain network, ``ours`` and every dedicated network are finished; other networks are there if all of these
-seeds have them. ``zero_shot`` adapts the plain network, ``zero_shot_3x`` the one trained three times as long. ``ours``
-is trained three times as long as a dedicated network, of which there is one for each subset; ``ours_1x`` as long as one
-of them. On all channels the gap is to a plain network trained as long as the one network.
+Reads ``benchmarks/results/any_subset_{full,quick,jurkat,bands}/``, the plain networks of ``report_quick`` and
+``zero_shot/``, and writes ``benchmarks/results/any_subset.json``: for the photographs at full size at the top, and
+under ``quick``, ``jurkat`` and ``bands``, test accuracy in percent for each subset, one entry a seed, in ``seeds``'
+order. Only seeds are taken of which the plain network, ``ours`` and every dedicated network are finished; other
+networks are there if all of these seeds have them. ``zero_shot`` adapts the plain network, ``zero_shot_3x`` the one
+trained three times as long. ``ours`` is trained three times as long as a dedicated network, of which there is one for
+each subset; ``ours_1x`` as long as one of them. On all channels the gap is to a plain network trained as long as the
+one network.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from anychannel.files import write_json
 RESULTS = Path(__file__).parent / "results"
 STUDIES = Path(__file__).parent / "studies"
 PROTOCOLS = {
+    "full": "mini-imagenet-50, 50 classes, 84 x 84 pixels, recipes/photos.toml; 1x is 10 epochs",
     "quick": "mini-imagenet-50, first 25 classes, 42 x 42 pixels, recipes/quick.toml; 1x is 10 epochs",
     "jurkat": "jurkat-cell-cycle, 40 x 40 pixels, recipes/stains.toml; 1x is 15 epochs",
     "bands": "bands:8, 24 x 24 pixels, benchmarks/studies/any_subset_bands.toml; 1x is 10 epochs; 16 subsets",
@@ -127,11 +129,11 @@ def zero_shot(kind: str, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
 def main() -> None:
     """Write the file and say what it comes to."""
     gathered = {kind: part for kind in PROTOCOLS if (part := gather(kind)) is not None}
-    result = gathered.pop("quick", {}) | gathered
+    result = gathered.pop("full", {}) | gathered
     if not result:
         raise SystemExit("no study has a seed with all of its runs finished; see benchmarks/study.py --list")
     write_json(RESULTS / "any_subset.json", result)
-    for kind, part in {"quick": result, **gathered}.items():
+    for kind, part in {"full": result, **gathered}.items():
         for name, gap in part.get("gap", {}).items():
             worst = gap["worst"]
             print(

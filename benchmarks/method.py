@@ -16,7 +16,8 @@ from robustness import short
 
 PAGE = HERE.parent / "docs" / "method.md"
 DATA = {
-    "quick": ("Photographs", "R,G,B", "report_quick/resnet18"),
+    "full": ("Photographs, 50 classes at 84 x 84", "R,G,B", "any_subset_full/plain"),
+    "quick": ("Photographs, 25 classes at 42 x 42", "R,G,B", "report_quick/resnet18"),
     "jurkat": ("Stained cells", "brightfield,PI,darkfield", "any_subset_jurkat/plain"),
 }
 """Each study's title, full set, and where its plain network is."""
@@ -95,7 +96,8 @@ def section(kind: str) -> str:
     ]
     words = [say(budget, gap, [key for key in keys if key != full]) for budget, gap in budgets(found, full)]
     seeds = sorted({len(values) for figures in found.values() for values in figures.values()})
-    several = "one seed" if seeds == [1] else f"{seeds[0]} to {seeds[-1]} seeds (mean ± deviation)"
+    range_of_seeds = f"{seeds[-1]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    several = "one seed" if seeds == [1] else f"{range_of_seeds} (mean ± deviation)"
     about = f"Test accuracy (%), {several}; 1x is as many image passes as one dedicated network has."
     return "\n\n".join([f"### {title}", about, table(["", *map(short, keys)], rows), *words])
 
