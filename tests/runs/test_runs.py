@@ -14,6 +14,7 @@ from anychannel.runs import RunConfig, evaluate_run, load_recipe, train_run
 from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
 from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
+from anychannel.runs.execute import build_model, load_data
 from anychannel.runs.folder import RunError
 
 VALUES = {
@@ -141,6 +142,19 @@ def test_paths_are_the_same_however_they_are_written(run, tmp_path, monkeypatch)
     assert mine.differences(theirs) == []
     assert mine.differences(replace(theirs, data="bands")) == [f"data: {tmp_path / 'photos'} -> bands"]
     assert absolute_paths({"data": "bands:3", "model": "resnet18"}) == {"data": "bands:3", "model": "resnet18"}
+
+
+def test_a_known_name_is_no_folder_unless_it_is_written_as_one(run, tmp_path, monkeypatch):
+    (tmp_path / "bands").mkdir()
+    (tmp_path / "resnet18").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    assert absolute_paths({"data": "bands", "model": "resnet18"}) == {"data": "bands", "model": "resnet18"}
+    config = RunConfig.from_dict({"data": "bands", "model": "resnet18"})
+    with pytest.warns(UserWarning, match="'bands' is the embedded data set; for the folder of that name give ./bands"):
+        data = load_data(config)
+    assert build_model(config, data).spec.model == "resnet18"
+    written = absolute_paths({"data": "./bands", "model": "./resnet18"})
+    assert written == {"data": str(tmp_path / "bands"), "model": str(run)}
 
 
 @pytest.mark.parametrize(

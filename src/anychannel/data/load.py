@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -109,8 +110,9 @@ def load_dataset(
         ValueError: another argument is of another type, out of range or unknown; the message says what is valid.
 
     Warns:
-        UserWarning: names channels that are constant, pairs of channels that no image has together, or classes without
-            an image, over the training split.
+        UserWarning: a folder has the name of the embedded data that were asked for; or names channels that are
+            constant, pairs of channels that no image has together, or classes without an image, over the training
+            split.
     """
     given = {"size": size, "seed": seed, "layout": layout, "form": form, "nodata": nodata, "partial": partial}
     as_annotated(load_dataset, given | {"verify": verify, "scaled": scaled, "check_names": check_names})
@@ -129,6 +131,9 @@ def load_dataset(
         )
     name = split_name(source) if isinstance(source, str) else None
     if name is not None:
+        if Path(source).is_dir():
+            message = f"{source!r} is the embedded data set; for the folder of that name give ./{source}"
+            warnings.warn(message, stacklevel=2)
         if form is not None or settings != ReadSettings(size=size):
             raise ValueError(
                 f"layout, form, nodata, scaled and check_names tell how to read files, but {source!r} is embedded; "

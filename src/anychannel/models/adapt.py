@@ -17,6 +17,7 @@ from anychannel.models.carry import carry_norms
 from anychannel.models.classifier import Classifier
 from anychannel.models.normalisation import Normalisation, input_covariance
 from anychannel.models.pretrained import Source, Weights, classifier_source, module_source, timm_source
+from anychannel.models.registry import MODELS
 from anychannel.models.transfer import adopt_wavelengths, match_names, resemblance, transfer_kernel
 from anychannel.stems.completion import completion_matrix
 
@@ -120,8 +121,8 @@ def adapt(
 
 
 def is_saved(model: str | Path) -> bool:
-    """Whether this is the folder of a classifier."""
-    return (Path(model) / "model.json").is_file()
+    """Whether this is the folder of a classifier; ``resnet18`` is a network's name, ``./resnet18`` may be a folder."""
+    return model not in MODELS and (Path(model) / "model.json").is_file()
 
 
 def carry_statistics(

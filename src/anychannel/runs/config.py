@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +15,7 @@ import tomli_w
 from anychannel.annotated import as_annotated, as_kind, is_texts
 from anychannel.channels import parse_names
 from anychannel.data.load import SOURCES
+from anychannel.data.sources import split_name
 from anychannel.models.adapt import is_saved
 from anychannel.training import TrainingSettings
 
@@ -131,16 +133,17 @@ class RunConfig:
 def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values whose folders and files are absolute, so that they mean the same from anywhere.
 
-    What is not there, the name of a network or of embedded data, say, stays as it is.
+    What is not there stays as it is, and so does the name of a network or of embedded data, even where a folder is
+    called the same; ``./bands`` is the folder.
 
     Raises:
         ValueError: one that says where something is is of another type.
     """
-    found = (("data", Path.is_dir), ("model", is_saved), ("teacher", is_saved), ("checkpoint", Path.is_file))
+    found = (("data", is_folder), ("model", is_saved), ("teacher", os.path.isdir), ("checkpoint", os.path.isfile))
     located = [key for key in (*dict(found), "data_options") if key in values]
     values = dict(values) | as_annotated(RunConfig, {key: values[key] for key in located})
-    given = {key: (Path(values[key]).expanduser(), there) for key, there in found if values.get(key) is not None}
-    result = dict(values) | {key: str(path.resolve()) for key, (path, there) in given.items() if there(path)}
+    given = {key: (expand(values[key]), there) for key, there in found if values.get(key) is not None}
+    result = dict(values) | {key: str(Path(path).resolve()) for key, (path, there) in given.items() if there(path)}
     scheme, _, spec = result.get("data", "").partition(":")
     if scheme not in SOURCES:
         return result
@@ -149,6 +152,16 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     files = [split for split in ("val", "test") if set("./") & set(str(options.get(split, "")))]
     options |= {split: make_absolute(options[split]) for split in files}
     return result | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
+
+
+def expand(path: str) -> str:
+    """The home folder written out; a leading ``./``, which tells a folder from a name, stays."""
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+def is_folder(data: str) -> bool:
+    """Whether this is a folder, and not embedded data of the same name."""
+    return split_name(data) is None and Path(data).is_dir()
 
 
 def check_keys(values: Mapping[str, Any], kind: type, prefix: str) -> None:
