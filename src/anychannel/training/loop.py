@@ -39,6 +39,7 @@ from anychannel.training.checkpoint import (
     save_checkpoint,
     write_metrics,
 )
+from anychannel.training.contention import Contention
 from anychannel.training.distillation import check_distillation, find_teacher, training_loss
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.feed import feed
@@ -106,6 +107,9 @@ def fit(
         ValueError: a setting is out of range or a name unknown, images lack channels and the stem knows one set,
             there is nothing that ``distill`` could learn from, or the checkpoint to go on from is damaged or of other
             settings.
+
+    Warns:
+        UserWarning: other programs hold the training up, on a CPU (``anychannel.training.contention``).
     """
     options = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
@@ -176,6 +180,7 @@ def fit(
         tally = [float(value) for value in state["tally"]]
         best_state = state["best"]
 
+    contention = Contention() if device.type == "cpu" and own.count == 1 else None
     total = options.epochs * steps
     bar = progress_bar("training", total, done=first_epoch * steps + first_step, show=progress and own.is_main)
     normalising = joint_norms(synchronise=options.sync_norm)
@@ -232,6 +237,8 @@ def fit(
                     ema.update(model, step=epoch * steps + step)
                 tally = [so_far + new for so_far, new in zip(tally, counted, strict=True)]
                 advance()
+                if contention is not None:
+                    contention.check()
                 if time.monotonic() - last_checkpoint > options.checkpoint_seconds and step + 1 < steps:
                     checkpoint(epoch, step + 1)
                     last_checkpoint = time.monotonic()
