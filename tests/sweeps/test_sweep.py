@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tomli_w
+from PIL import Image
 
 from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, load_recipe, train_run
@@ -152,6 +154,23 @@ def test_more_trials_may_be_asked_for_later_and_other_settings_may_not(done):
         sweep(RECIPE, SPACE, home, trials=TRIALS, metric=METRIC, prune=False)
     with pytest.raises(SweepError, match=r"other settings \(metric: mean_subset_accuracy -> val_loss; prune: False"):
         sweep(RECIPE, SPACE, home, trials=TRIALS, metric="val_loss", resume=True)
+
+
+def test_a_sweep_does_not_go_on_with_other_data(tmp_path):
+    for number in range(24):
+        for shade, split in enumerate(("train", "val", "test")):
+            path = tmp_path / "photos" / split / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), 10 * number + shade, np.uint8)).save(path)
+    recipe = merge(RECIPE, {"data": str(tmp_path / "photos"), "channels": ["R", "G", "B"]})
+    more = {"metric": METRIC, "prune": False, "cache_dir": tmp_path / "cache"}
+    (first,) = sweep(recipe, SPACE, tmp_path / "sweep", trials=1, **more)
+    assert first.state == "finished"
+    assert sweep(recipe, SPACE, tmp_path / "sweep", trials=1, resume=True, **more) == [first]
+    (tmp_path / "photos" / "train" / "a" / "0.png").unlink()
+    with pytest.raises(SweepError, match=r"are not those of the trials in .* \(24 -> 23 train images\); restore them"):
+        sweep(recipe, SPACE, tmp_path / "sweep", trials=2, resume=True, **more)
+    assert [row["trial"] for row in table(tmp_path / "sweep")] == ["trial-0000"]
 
 
 def test_trials_behind_the_median_are_stopped_early(tmp_path, monkeypatch):

@@ -28,7 +28,9 @@ from torch import OutOfMemoryError
 from anychannel.extras import need
 from anychannel.files import write_json, write_text
 from anychannel.runs.config import RunConfig, flatten, merge, nest, without_none
-from anychannel.runs.execute import RunStopped, train_run
+from anychannel.runs.execute import RunStopped, load_data, train_run
+from anychannel.runs.folder import read_config, read_record
+from anychannel.runs.own_data import find_changes
 from anychannel.sweeps.objective import OBJECTIVES, curve_of, read_rows, value_of
 from anychannel.sweeps.space import Domain, SweepError, check_space, parse_space
 from anychannel.training import TrainingError
@@ -114,7 +116,8 @@ def sweep(
         All trials of the sweep that have come to their end, in order; other processes may be at work on more.
 
     Raises:
-        SweepError: the space or a setting is impossible, the folder holds another sweep, or no trial succeeded.
+        SweepError: the space or a setting is impossible, the folder holds another sweep or one of other data, or no
+            trial succeeded.
         MissingExtraError: Optuna is not installed.
     """
     need("optuna", "sweep", "a sweep")
@@ -131,6 +134,7 @@ def sweep(
     home = Path(folder)
     prepare(home, plan.record(space), resume)
     study = open_study(home, plan)
+    check_data(home, study, cache_dir)
     while (picked := pick(home, study, plan, trials)) is not None:
         trial, lock = picked
         try:
@@ -189,6 +193,26 @@ def open_study(home: Path, plan: Plan) -> Study:
             pruner=pruner if plan.prune else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
+
+
+def check_data(home: Path, study: Study, cache_dir: str | Path | None) -> None:
+    """See that the data are still those of a trial that was finished earlier, so that values can be compared.
+
+    Raises:
+        SweepError: says what has changed.
+    """
+    for each in study.get_trials(deepcopy=False):
+        if each.state.name != "COMPLETE":
+            continue
+        folder = home / each.user_attrs["folder"]
+        config = read_config(folder)
+        changes = find_changes(read_record(folder), load_data(config, cache_dir=cache_dir))
+        if changes:
+            raise SweepError(
+                f"the data in {config.data} are not those of the trials in {home} ({'; '.join(changes)}); restore them "
+                "to go on, or choose a new folder for --out"
+            )
+        return
 
 
 def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, FileLock] | None:
