@@ -127,15 +127,21 @@ def section(study: str) -> str:
         )
     sample = next(iter(found.values()))[0]
     environment, tests = sample["environment"], sample["test"]["n"]
-    seeds = sorted({str(result["run"]["seed"]) for results in found.values() for result in results})
+    seeds: dict[str, list[str]] = {}
+    for name, results in found.items():
+        seeds.setdefault(", ".join(sorted(str(result["run"]["seed"]) for result in results)), []).append(NAMES[name])
+    most = max(seeds, key=lambda which: len(seeds[which]))
+    told = [f"{which} ({', '.join(labels)})" for which, labels in seeds.items() if which != most]
+    told.append(f"{most} (the others)" if told else most)
+    processors = sorted({result["environment"]["cpu"] for results in found.values() for result in results})
     error = 100 * (0.5 * 0.5 / tests) ** 0.5
     parts = [
         f"## {PROTOCOLS[study].partition(':')[0]} protocol",
         PROTOCOLS[study],
         f"Test images are read once, with the weights of the best validation epoch; {tests:,} of them, so one "
-        f"standard error is at most {error:.1f} points. Seeds: {', '.join(seeds)}. "
-        f"Trained on {environment['cpu']} with {environment['threads']} thread a run, {environment['precision']}, "
-        f"torch {environment['torch']}.",
+        f"standard error is at most {error:.1f} points. Seeds: {'; '.join(told)}. "
+        f"Trained on {' and '.join(processors)} with {environment['threads']} thread a run, "
+        f"{environment['precision']}, torch {environment['torch']}.",
         *([f"Not finished yet: {', '.join(missing)}."] if missing else []),
         table(["model", "epochs", "train acc %", "train loss", "val acc %", "val loss", "test acc RGB %"], curves),
         "Test accuracy (%) on every subset of the channels; a missing channel is not given:",
@@ -161,7 +167,7 @@ def published() -> str:
         [
             "## What the report printed",
             "Other images (63,325 for training, other 50 classes at 84 x 84 pixels) and only 450 test images, where "
-            "one standard error is 2.3 points: compare how the networks stand to each other, not the level.",
+            "one standard error is up to 2.4 points: compare how the networks stand to each other, not the level.",
             table(["model", *(key.replace(",", "") for key in SUBSETS)], rows),
         ]
     )
@@ -264,10 +270,12 @@ def main() -> None:
     parts = [
         "# The report's eight networks, measured",
         "Made by `python benchmarks/page.py` from the JSON files in [benchmarks/results](../benchmarks/results), which "
-        "hold every figure with its configuration, versions, processor and commit. To make them anew (it resumes where "
-        "it stopped and skips what is finished):",
+        "hold every figure with its configuration, versions, processor, commit and the command that made it. To make "
+        "most of them anew (it resumes where it stopped and skips what is finished):",
         "<!-- no-run: hours -->\n"
         "```sh\npython benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs\n"
+        "python benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs "
+        "--only resnet18 --seeds 1 2\n"
         "python benchmarks/page.py\n```",
         *(text for study in PROTOCOLS if (text := section(study))),
         *(text for text in (zero_shot(), held_out()) if text),

@@ -175,19 +175,17 @@ def adapted(name: str, title: str) -> str:
 
 def compose() -> str:
     """The page's text."""
+    data = {"any_subset_jurkat": " --data jurkat-cell-cycle", "any_subset_bands": ""}
     commands = "\n".join(
-        f"python benchmarks/study.py benchmarks/studies/{study}.toml --data {data} --runs runs"
-        for study, data in (
-            ("report_quick", "mini-imagenet-50"),
-            ("any_subset_full", "mini-imagenet-50"),
-            ("any_subset_jurkat", "jurkat-cell-cycle"),
-        )
+        f"python benchmarks/study.py benchmarks/studies/{study}.toml{data.get(study, ' --data mini-imagenet-50')} "
+        "--runs runs"
+        for study in STUDIES
     )
     parts = [
         "# Robustness",
         "What happens to a network when channels go missing. Made by `python benchmarks/robustness.py` from the JSON "
         "files in [benchmarks/results](../benchmarks/results), which hold every figure with its configuration, "
-        "versions, processor and commit. To make these anew:",
+        "versions, processor, commit and the command that made it. To make most of these anew:",
         f"<!-- no-run: hours -->\n```sh\n{commands}\npython benchmarks/robustness.py\n```",
         "A missing channel is not given; for a plain network that is the same as its mean. A network that refuses a "
         'subset is listed as such, and "-" stands where one was not measured.',

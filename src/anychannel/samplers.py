@@ -164,10 +164,10 @@ class SplitSampler:
     """A set share of the batch shows all channels, half of the rest single ones, the other half sizes in between.
 
     A network that knows most channels knows what one more tells, but each single one has to be learned. So sizes
-    between come in ranges that double, 2-3, 4-7 ... up to C-1, and for each of these ranges there are two parts of the
-    batch: one that shows a single channel, and one that draws a size from the range and a subset of that size. With
-    three channels that is one pair and one single channel a step. Where a batch has fewer images than parts, each step
-    draws which of the parts it shows.
+    between come in ranges that about double, of eight channels 2-3 and 4-7, and for each of these ranges there are two
+    parts of the batch: one that shows a single channel, and one that draws a size from the range and a subset of that
+    size. With three channels that is one pair and one single channel a step. Where a batch has fewer images than parts,
+    each step draws which of the parts it shows.
 
     Args:
         num_channels: number of channels C of the full set.

@@ -13,7 +13,8 @@ from anychannel.cli.common import percent, plain_errors, print_json, say, why_no
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")],
     channels: Annotated[
-        list[str] | None, typer.Option(help="A subset to evaluate, as R,G; repeatable. Default: every subset.")
+        list[str] | None,
+        typer.Option(help="A subset to evaluate, as R,G; repeatable. Default: those of its recipe, or all."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,

@@ -32,7 +32,7 @@ class RunConfig:
     """Everything that decides a run.
 
     Args:
-        data: folder of images, or an embedded data set's name.
+        data: folder of images, an embedded data set's name, or shards or a Hugging Face data set (``wds:``, ``hf:``).
         channels: names of the files' channels in the files' order, or a sensor's name; None takes the data set's own.
         only_channels: train and evaluate on just these of them, as a network dedicated to them; None takes all.
         size: height and width in pixels to which images are brought; None keeps the files' size.
