@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 
+def readable(text: str) -> str:
+    """Text that UTF-8 can hold: bytes of a file's name that are no UTF-8 become replacement characters."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
 

@@ -191,6 +191,13 @@ def test_an_array_tells_its_channel_axis_by_their_number_or_is_told(tmp_path: Pa
     with pytest.raises(DataError, match="does not say which axis holds its channels; give layout='planar'"):
         read_image(tmp_path / "cube.npy", channels="a,b,c")
     assert read_image(tmp_path / "cube.npy", channels="a,b,c", layout="interleaved").shape == (3, 3, 5)
+    np.save(tmp_path / "none.npy", np.zeros((3, 0, 8)))
+    with pytest.raises(DataError, match=r"it is an array of shape \(3, 0, 8\); save \(C, H, W\) or \(H, W\)"):
+        read_image(tmp_path / "none.npy", channels="a,b,c")
+    header = (tmp_path / "first.npy").read_bytes().replace(b"(3, ", b"(3000000000000000, ", 1)
+    (tmp_path / "vast.npy").write_bytes(header)
+    with pytest.raises(DataError, match=r"vast\.npy: it is truncated or damaged"):
+        read_image(tmp_path / "vast.npy", channels="a,b,c")
     np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
     with pytest.raises(DataError, match="it holds Python objects; save an array of numbers"):
         read_image(tmp_path / "objects.npy", channels="a")

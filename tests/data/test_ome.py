@@ -134,9 +134,16 @@ def two_images(path: Path) -> None:
     (path / ".zattrs").write_text(json.dumps(attributes))
 
 
+def replace_metadata(text: str):
+    return lambda path: (path / ".zattrs").write_text(text)
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
+        (replace_metadata("{"), r"its \.zattrs is damaged \(Expecting property name"),
+        (replace_metadata("[]"), r"its \.zattrs is damaged \(its multiscales are no list of data sets\); replace"),
+        (replace_metadata('{"multiscales": [{}]}'), r"its \.zattrs is damaged \(its multiscales are no list"),
         (damage_metadata, "it is no OME-Zarr image: its folder has no 'multiscales' metadata; give the image's own"),
         (damage_pixels, "it is incomplete or damaged"),
         (remove_chunks, "none of its chunks is there, so that it would be blank; replace or remove it"),

@@ -48,6 +48,14 @@ def test_an_image_of_the_right_shorter_side_is_only_cropped(tmp_path: Path):
     np.testing.assert_array_equal(read_image(path, channels="a,b,c,d", size=10), pixels[:, :, 3:13])
 
 
+@pytest.mark.parametrize("length", [300_000, 300_001])
+def test_of_a_very_long_image_only_the_middle_is_resized(length: int):
+    strip = np.zeros((1, 1, length), np.uint8)
+    strip[..., length // 2 - 3 : length // 2 + 4] = 200
+    for pixels in (strip, strip.transpose(0, 2, 1)):
+        np.testing.assert_array_equal(resize_and_crop(pixels, 224), np.full((1, 224, 224), 200))
+
+
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_size_below_one_is_refused(tmp_path: Path, size: int):
     with pytest.raises(ValueError, match=f"size is the side of the images in pixels, at least 1, or None, got {size}"):

@@ -46,6 +46,36 @@ def write(path: Path, *images: tuple[np.ndarray, dict], **options) -> Path:
     return path
 
 
+def description_of(path: Path) -> str:
+    with tifffile.TiffFile(path) as tiff:
+        return tiff.pages.first.description
+
+
+@pytest.mark.parametrize("options", [{"ome": True, "metadata": {"axes": "CYX"}}, {}])
+def test_a_file_that_declares_planes_that_it_does_not_hold_is_refused(tmp_path: Path, options: dict):
+    whole, part = tmp_path / "whole.tif", tmp_path / "part.tif"
+    tifffile.imwrite(whole, PIXELS, photometric="minisblack", **options)
+    tifffile.imwrite(part, PIXELS[:2], photometric="minisblack", description=description_of(whole), metadata=None)
+    message = r"its metadata declare an image of 5 x 12 x 11, 660 values, but its pages hold \d+; write it again"
+    with pytest.raises(DataError, match=message):
+        read_image(part, channels=NAMES)
+
+
+def test_pixels_that_go_on_after_the_only_page_are_read(tmp_path: Path):
+    path = tmp_path / "large.tif"
+    tifffile.imwrite(path, PIXELS, imagej=True, truncate=True, metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(read_image(path, channels=NAMES), PIXELS)
+
+
+def test_ome_metadata_that_are_no_xml_are_told_as_damage(tmp_path: Path):
+    path = tmp_path / "image.ome.tif"
+    tifffile.imwrite(path, PIXELS, photometric="minisblack", ome=True, metadata={"axes": "CYX"})
+    text = description_of(path).replace('Name="', 'Name="B&', 1)
+    tifffile.imwrite(path, PIXELS, photometric="minisblack", description=text, metadata=None)
+    with pytest.raises(DataError, match=r"image\.ome\.tif: it is truncated or damaged \("):
+        read_image(path, channels=NAMES)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_store_channels_gives_the_same_array(tmp_path: Path, way: str):
     pixels, options = WAYS[way]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import time
 from xml.etree import ElementTree
@@ -138,6 +139,14 @@ def test_each_subset_has_its_matrix_pairs_and_scores(pair):
     said = f"class_{worst[1]:02d} taken for class_{worst[2]:02d}: {worst[0]} of 50 ({2 * worst[0]} %)"
     assert said in [item.text for item in panel.all("li")]
     assert str(record["confusion"][0][0]) in [text.text for text in panel.one("svg").all("text")]
+
+
+def test_a_file_name_that_is_no_utf_8_is_shown_as_far_as_it_can_be(tmp_path):
+    run = make_run(tmp_path / "run", examples=1)
+    examples = json.loads((run / "examples.json").read_text(encoding="utf-8"))
+    examples["images"][0]["path"] = os.fsdecode(b"caf\xe9.png")
+    (run / "examples.json").write_text(json.dumps(examples), encoding="utf-8")
+    assert "caf\N{REPLACEMENT CHARACTER}.png" in page_of([run], tmp_path / "page.html")[1]
 
 
 def test_examples_show_a_picture_a_channel_and_a_prediction_a_subset(pair):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -235,6 +236,28 @@ def test_a_request_that_is_too_large_is_refused_whether_or_not_it_tells_its_leng
         assert "larger than" in untold.json()["error"]
 
 
+def test_an_ome_tiff_in_colour_is_read_as_any_other(http, photo):
+    pixels = np.moveaxis(planes(photo), 0, -1).astype(np.uint8)
+    plain, ome = (tiff(pixels, photometric="rgb", **options) for options in ({"metadata": None}, {"ome": True}))
+    answers = [send(http, "/api/predict", data, "image.tif").json()["top"] for data in (plain, ome)]
+    assert answers[0] == answers[1]
+
+
+def test_planes_that_a_small_file_only_declares_count_too(http):
+    whole = tiff(np.zeros((3, 512, 512), np.uint8), photometric="minisblack", ome=True, metadata={"axes": "CYX"})
+    with tifffile.TiffFile(BytesIO(whole)) as file:
+        text = file.ome_metadata.replace('SizeC="3"', 'SizeC="3000"')
+    small = tiff(np.zeros((512, 512), np.uint8), photometric="minisblack", description=text, metadata=None)
+    answer = send(http, "/api/images", small, "small.ome.tif")
+    assert answer.status_code == 422
+    assert "it decodes to 786,432,000 values" in answer.json()["error"]
+
+
+def test_a_name_that_is_no_utf_8_is_shown_as_far_as_it_can_be(run, photo):
+    name = os.fsdecode(b"caf\xe9.png")
+    assert Service(run).open(photo.read_bytes(), name).name == "caf\N{REPLACEMENT CHARACTER}.png"
+
+
 def test_a_small_file_that_unfolds_to_more_than_memory_holds_is_refused(http):
     vast = tiff(np.zeros((3, 9000, 9000), np.uint8), photometric="minisblack", metadata={"axes": "CYX"}, compression=8)
     assert len(vast) < 2**20
@@ -267,6 +290,7 @@ def test_the_store_forgets_the_oldest_and_keeps_what_is_pinned(run, photos):
     service = Service(run)
     data = [path.read_bytes() for path in sorted((photos / "train" / "left").iterdir())[:4]]
     opened = [service.open(content, f"{i}.png") for i, content in enumerate(data)]
+    assert images_module.weight(opened[0]) > opened[0].pixels.nbytes + len(opened[0].overview)
     store = ImageStore(most_bytes=2 * max(map(images_module.weight, opened)))
     store.pin(opened[0])
     for image in opened[1:]:
@@ -321,3 +345,11 @@ def test_a_dedicated_run_reads_files_that_hold_all_channels(photos, photo):
         assert http.get("/api/model").json()["file_channels"] == ["R", "-", "B"]
         assert len(http.get("/api/examples").json()["images"]) == 8
         assert send(http, "/api/predict", photo.read_bytes()).json()["channels"] == ["R", "B"]
+
+
+def test_a_dedicated_run_whose_files_name_their_channels_themselves_reads_them_too(photos, photo):
+    run = train(photos, photos.parent / "untold", channels=None, only_channels=["R", "B"])
+    service = Service(run)
+    assert service.file_channels == ("R", "-", "B")
+    assert len(service.examples) == 8
+    assert service.open(photo.read_bytes(), "3.png").channels == ("R", "B")

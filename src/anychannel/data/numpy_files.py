@@ -21,12 +21,11 @@ def decode_npy(data: bytes, expected: int | None, layout: str | None) -> Decoded
     """
     try:
         pixels = np.load(BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, MemoryError) as error:
         if "pickle" in str(error) or "Object arrays" in str(error):
             raise ImageError("it holds Python objects", "save an array of numbers") from error
-        raise ImageError(
-            f"it is truncated or damaged ({str(error).splitlines()[0]})", "replace or remove it"
-        ) from error
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise ImageError(f"it is truncated or damaged ({reason})", "replace or remove it") from error
     return decode_array(pixels, expected, layout)
 
 
@@ -36,6 +35,6 @@ def decode_array(pixels: np.ndarray, expected: int | None, layout: str | None) -
     Raises:
         ImageError: the channel axis cannot be told.
     """
-    if pixels.ndim < 2:
+    if pixels.ndim < 2 or not pixels.size:
         raise ImageError(f"it is an array of shape {pixels.shape}", "save (C, H, W) or (H, W)")
     return Decoded(channels_first(pixels, "Q" * pixels.ndim, expected, layout))

@@ -52,14 +52,13 @@ def decode_ome_zarr(files: Mapping[str, bytes]) -> Decoded:
         ImageError: it is damaged, of another version, or has an axis of more than one beside channel, y and x.
         MissingExtraError: zarr is not installed.
     """
-    multiscale, omero = read_metadata(files)
+    multiscale, path, names = read_metadata(files)
     zarr = need("zarr", "ome", "an OME-Zarr image")
     from zarr.core.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
 
     to_buffer = default_buffer_prototype().buffer.from_bytes
     store = MemoryStore({name: to_buffer(content) for name, content in files.items()}, read_only=True)
-    path = multiscale["datasets"][0]["path"]
     try:
         array = zarr.open_array(store, path=path, mode="r")
         if array.nchunks_initialized == 0:
@@ -83,23 +82,28 @@ def decode_ome_zarr(files: Mapping[str, bytes]) -> Decoded:
         )
     if "c" not in left:
         pixels, left = pixels[None], ["c", *left]
-    names = tuple(channel.get("label") for channel in omero.get("channels", ()))
     return Decoded(pixels.transpose([left.index(axis) for axis in "cyx"]), names=names)
 
 
-def read_metadata(files: Mapping[str, bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An image's ``multiscales`` and ``omero`` metadata.
+def read_metadata(files: Mapping[str, bytes]) -> tuple[dict[str, Any], str, tuple[str | None, ...]]:
+    """An image's ``multiscales`` metadata, where its full resolution lies, and its channels' names.
 
     Raises:
-        ImageError: it has no such metadata, or several images.
+        ImageError: it has no such metadata, damaged ones, or several images.
     """
     for name in METADATA:
         if name in files:
-            values = json.loads(files[name])
-            attributes = values.get("attributes", {}).get("ome", {}) if name == "zarr.json" else values
-            images = attributes.get("multiscales", [])
+            try:
+                values = json.loads(files[name])
+                attributes = values.get("attributes", {}).get("ome", {}) if name == "zarr.json" else values
+                images = list(attributes.get("multiscales", []))
+                paths = [str(image["datasets"][0]["path"]) for image in images]
+                labels = tuple(channel.get("label") for channel in attributes.get("omero", {}).get("channels", ()))
+            except (ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
+                reason = str(error) if isinstance(error, ValueError) else "its multiscales are no list of data sets"
+                raise ImageError(f"its {name} is damaged ({reason})", "replace or remove it") from error
             if len(images) > 1:
                 raise ImageError(f"it holds {len(images)} images", "keep the one that you want")
             if images:
-                return images[0], attributes.get("omero", {})
+                return images[0], paths[0], labels
     raise ImageError("it is no OME-Zarr image: its folder has no 'multiscales' metadata", "give the image's own folder")

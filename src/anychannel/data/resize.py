@@ -6,12 +6,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+LONGEST = 16
+"""Times its short side that an image's long side may have; of a longer one the middle is cut out before anything else,
+since a strip one pixel high would become ``size`` times as long."""
+
 
 def resize_and_crop(pixels: np.ndarray, size: int) -> np.ndarray:
     """Resize the shorter side to ``size`` and cut the centre square.
 
     Antialiased bilinear interpolation in float32 (``torch.nn.functional.interpolate``, equal to Pillow's up to
-    rounding), rounded back to the type given. An image whose shorter side is already ``size`` is not resampled.
+    rounding), rounded back to the type given. An image whose shorter side is already ``size`` is not resampled, and of
+    one that is more than ``LONGEST`` times as long as it is wide only the middle is.
 
     Args:
         pixels: (C, H, W) uint8, uint16 or float32.
@@ -20,8 +25,10 @@ def resize_and_crop(pixels: np.ndarray, size: int) -> np.ndarray:
     Returns:
         (C, size, size) of the same type.
     """
+    short = min(pixels.shape[1:])
+    cut = [max(0, side - LONGEST * short) // 2 for side in pixels.shape[1:]]
+    pixels = pixels[:, cut[0] : pixels.shape[1] - cut[0], cut[1] : pixels.shape[2] - cut[1]]
     height, width = pixels.shape[1:]
-    short = min(height, width)
     if short != size:
         target = [max(size, round(side * size / short)) for side in (height, width)]
         image = torch.from_numpy(pixels.astype(np.float32))[None]

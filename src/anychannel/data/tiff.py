@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import tifffile
@@ -36,6 +37,7 @@ DAMAGED = (
     struct.error,
     zlib.error,
     MemoryError,
+    ParseError,
 )
 """What tifffile and its codecs raise on damaged files."""
 
@@ -96,6 +98,7 @@ def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> Decode
                 shapes = " and ".join(" x ".join(map(str, series.shape)) for series in images[:3])
                 raise ImageError(f"it holds {len(images)} images ({shapes})", "keep the one that you want")
             series = images[0]
+            check_planes(series, len(tiff.pages))
             pixels = np.asarray(series.asarray(maxworkers=1))
             axes = series.axes
             is_rgb = page.photometric.name in ("RGB", "YCBCR") and "S" in axes
@@ -123,6 +126,28 @@ def check_complete(tiff: tifffile.TiffFile, data: bytes) -> None:
     pointer = data[last : last + tiff.tiff.offsetsize]
     if len(pointer) < tiff.tiff.offsetsize or any(pointer):
         raise damaged(f"pages are missing after page {len(tiff.pages)}")
+
+
+def check_planes(series: tifffile.TiffPageSeries, pages: int) -> None:
+    """Refuse an image of which the metadata declare more planes than the file holds; tifffile would make them blank, or
+    read whatever follows as pixels.
+
+    An image of one page may go on after it without further pages, as ImageJ writes large ones.
+
+    Args:
+        series: the image.
+        pages: number of pages in the file.
+
+    Raises:
+        ImageError: planes are missing.
+    """
+    held = [page.size for page in series if page is not None]
+    if sum(held) < series.size and (pages > 1 or series.dataoffset is None):
+        shape = " x ".join(map(str, series.shape))
+        raise ImageError(
+            f"its metadata declare an image of {shape}, {series.size:,} values, but its pages hold {sum(held):,}",
+            "write it again with all of its planes, or replace or remove it",
+        )
 
 
 def damaged(reason: str) -> ImageError:

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 import anychannel
-from anychannel.files import write_text
+from anychannel.files import readable, write_text
 from anychannel.report import confusion, figures, tables, theme
 from anychannel.report.gap import gap_panels
 from anychannel.report.load import load_runs
@@ -82,7 +82,7 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
     """
     loaded = load_runs([Path(run) for run in runs])
     page = render(loaded, title)
-    write_text(Path(out), page)
+    write_text(Path(out), readable(page))
     for run in loaded:
         write_figures(run)
     return Path(out)

@@ -11,6 +11,7 @@ import numpy as np
 from anychannel.channels import ChannelSet
 from anychannel.data import DataError
 from anychannel.data.content import read_content
+from anychannel.data.load import SOURCES
 from anychannel.data.partial import told_channels
 from anychannel.data.sources import find_folder, find_form, split_name
 from anychannel.report.records import Run
@@ -45,8 +46,8 @@ def find_examples(
     if not wanted:
         return (), "The run recorded no example images."
     try:
-        if split_name(config.data) is not None:
-            found = from_embedded(wanted, config, channels, size)
+        if split_name(config.data) is not None or config.data.partition(":")[0] in SOURCES:
+            found = from_data_set(wanted, config, channels, size)
         else:
             found = from_files(wanted, config, channels, size, held, reading)
     except (OSError, ValueError) as error:
@@ -54,10 +55,10 @@ def find_examples(
     return tuple(found), ""
 
 
-def from_embedded(
+def from_data_set(
     wanted: list[dict[str, str]], config: RunConfig, channels: ChannelSet, size: int
 ) -> list[OpenedImage]:
-    """Examples of a data set that is made in memory."""
+    """Examples of a data set that is no folder of images: embedded, or streamed, of which test images are kept."""
     dataset = load_data(config)
     rows = {path: row for row, path in enumerate(dataset.test.paths)}
     absent = [entry["path"] for entry in wanted if entry["path"] not in rows]

@@ -29,7 +29,8 @@ def check_extent(data: Content, most: int = MOST_VALUES) -> None:
     try:
         if data[:4] in TIFF_SIGNATURES:
             with tifffile.TiffFile(BytesIO(data)) as tiff:
-                values = sum(page.size for page in tiff.pages)
+                declared = sum(series.size for series in tiff.series)
+                values = max(declared, sum(page.size for page in tiff.pages))
         else:
             with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
                 values = image.width * image.height * len(image.getbands())

@@ -18,6 +18,7 @@ from anychannel.data.content import Content, digest_content
 from anychannel.data.decode import ReadSettings, decode
 from anychannel.data.problems import ImageError
 from anychannel.data.resize import resize_and_crop
+from anychannel.files import readable
 from anychannel.runs.examples import channel_png
 from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
 from anychannel.serve.extent import check_extent
@@ -112,7 +113,7 @@ def open_image(
     try:
         check_extent(data)
         found = decode(data, settings)
-        if found.names and (reading or {}).get("check_names", True):
+        if len(found.names) == len(names) and (reading or {}).get("check_names", True):
             kinds = [known.kinds[position] for position in known.positions(used)]
             check_names([found.names[position] for position in kept], used, kinds)
     except ImageError as error:
@@ -155,7 +156,7 @@ def prepare(
         planes.append(Plane(channel, picture, black=black, white=white, minimum=low, maximum=high, mean=average))
     return OpenedImage(
         id=key,
-        name=name,
+        name=readable(name),
         channels=channels,
         pixels=fitted,
         planes=tuple(planes),
@@ -225,4 +226,4 @@ class ImageStore:
 
 def weight(image: OpenedImage) -> int:
     """Bytes of an image's pixels and pictures."""
-    return image.pixels.nbytes + sum(len(plane.picture) for plane in image.planes)
+    return image.pixels.nbytes + len(image.overview) + sum(len(plane.picture) for plane in image.planes)

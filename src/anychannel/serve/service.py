@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -14,6 +15,7 @@ from anychannel.data import to_tensor
 from anychannel.models import load_model
 from anychannel.report.load import load_runs
 from anychannel.report.records import SubsetResult
+from anychannel.runs.execute import load_data
 from anychannel.runs.folder import read_config
 from anychannel.runs.predict import READING
 from anychannel.serve.examples import find_examples
@@ -59,12 +61,20 @@ class Service:
         for example in self.examples:
             self.images.pin(example)
 
+    @cached_property
+    def own_channels(self) -> tuple[str, ...]:
+        """All channels that the run's data name themselves; the network's where the data are gone."""
+        try:
+            return load_data(replace(self.config, only_channels=None)).channels.names
+        except (OSError, ValueError):
+            return self.channels.names
+
     @property
     def file_channels(self) -> tuple[str, ...]:
         """What a file of the training data holds, in order, with ``-`` for a channel that the network never sees."""
-        if self.config.only_channels is None or self.config.channels is None:
+        if self.config.only_channels is None:
             return self.channels.names
-        held = as_channel_set(self.config.channels).names
+        held = self.own_channels if self.config.channels is None else as_channel_set(self.config.channels).names
         return tuple(name if name in self.channels.names else UNUSED for name in held)
 
     def open(
