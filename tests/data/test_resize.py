@@ -48,6 +48,17 @@ def test_an_image_of_the_right_shorter_side_is_only_cropped(tmp_path: Path):
     np.testing.assert_array_equal(read_image(path, channels="a,b,c,d", size=10), pixels[:, :, 3:13])
 
 
+@pytest.mark.parametrize(("height", "width"), [(20, 60), (40, 30), (10, 20), (7, 90)])
+def test_a_height_and_a_width_are_covered_and_cut_from_the_centre(height: int, width: int):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
+    scale = max(10 / height, 20 / width)
+    target = (round(height * scale), round(width * scale))
+    image = Image.fromarray(np.moveaxis(pixels, 0, -1)).resize(target[::-1], Image.Resampling.BILINEAR)
+    top, left = (target[0] - 10) // 2, (target[1] - 20) // 2
+    expected = np.moveaxis(np.asarray(image), -1, 0)[:, top : top + 10, left : left + 20]
+    assert np.abs(resize_and_crop(pixels, (10, 20)).astype(int) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("length", [300_000, 300_001])
 def test_of_a_very_long_image_only_the_middle_is_resized(length: int):
     strip = np.zeros((1, 1, length), np.uint8)

@@ -13,10 +13,12 @@ import httpx
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from anychannel.data import load_dataset
 from anychannel.evaluation.result import load_evaluation
+from anychannel.models import load_model
 from anychannel.report.load import load_runs
 from anychannel.runs import RunConfig
 from anychannel.runs.predict import predict_files
@@ -157,7 +159,9 @@ def test_examples_of_embedded_data_are_made_again(run):
     bands = load_dataset("bands:3")
     wanted = [{"path": bands.test.paths[row], "label": bands.classes[bands.test.labels[row]]} for row in (5, 2)]
     record = replace(load_runs([run])[0], examples={"channels": list(bands.channels.names), "images": wanted})
-    found, reason = find_examples(record, RunConfig(data="bands:3"), bands.channels, size=24, held=bands.channels.names)
+    found, reason = find_examples(
+        record, RunConfig(data="bands:3"), bands.channels, shape=(24, 24), held=bands.channels.names
+    )
     assert reason == ""
     assert [example.label for example in found] == [entry["label"] for entry in wanted]
     for example, row in zip(found, (5, 2), strict=True):
@@ -345,6 +349,27 @@ def test_a_dedicated_run_reads_files_that_hold_all_channels(photos, photo):
         assert http.get("/api/model").json()["file_channels"] == ["R", "-", "B"]
         assert len(http.get("/api/examples").json()["images"]) == 8
         assert send(http, "/api/predict", photo.read_bytes()).json()["channels"] == ["R", "B"]
+
+
+def test_images_that_are_no_squares_are_answered_at_the_size_that_training_had(photos, photo):
+    run = train(photos, photos.parent / "wide", size=None)
+    model = load_model(run)
+    logits = model(torch.from_numpy(planes(photo))[None])
+    expected = {model.classes[i]: pytest.approx(p, abs=1e-3) for i, p in enumerate(logits.softmax(1)[0].tolist())}
+    (told,) = predict_files(run, [photo])
+    assert told["notes"] == []
+    assert {guess["class"]: guess["probability"] for guess in told["top"]} == expected
+    large = photos.parent / "large.png"
+    Image.open(photo).resize((60, 50)).save(large)
+    assert predict_files(run, [large])[0]["notes"] == [
+        "It is 50 x 60 pixels and was brought to 20 x 30, as in training."
+    ]
+    with serving(run) as url, httpx.Client(base_url=url, timeout=60) as http:
+        assert http.get("/api/model").json()["image_size"] == [20, 30]
+        assert send(http, "/api/images", photo.read_bytes()).json()["image_size"] == [20, 30]
+        answer = send(http, "/api/predict", photo.read_bytes()).json()
+        assert {guess["class"]: guess["probability"] for guess in answer["top"]} == expected
+        assert "images of 30 × 20 pixels" in http.get("/").text
 
 
 def test_a_dedicated_run_whose_files_name_their_channels_themselves_reads_them_too(photos, photo):

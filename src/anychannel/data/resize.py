@@ -11,8 +11,9 @@ LONGEST = 16
 since a strip one pixel high would become ``size`` times as long."""
 
 
-def resize_and_crop(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize the shorter side to ``size`` and cut the centre square.
+def resize_and_crop(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resize the shorter side to ``size`` and cut the centre square; or resize until the image covers a height and a
+    width, and cut these from the centre.
 
     Antialiased bilinear interpolation in float32 (``torch.nn.functional.interpolate``, equal to Pillow's up to
     rounding), rounded back to the type given. An image whose shorter side is already ``size`` is not resampled, and of
@@ -20,22 +21,24 @@ def resize_and_crop(pixels: np.ndarray, size: int) -> np.ndarray:
 
     Args:
         pixels: (C, H, W) uint8, uint16 or float32.
-        size: height and width in pixels.
+        size: height and width in pixels, one number where they are the same.
 
     Returns:
-        (C, size, size) of the same type.
+        (C, size, size) of the same type, or (C, height, width).
     """
     short = min(pixels.shape[1:])
     cut = [max(0, side - LONGEST * short) // 2 for side in pixels.shape[1:]]
     pixels = pixels[:, cut[0] : pixels.shape[1] - cut[0], cut[1] : pixels.shape[2] - cut[1]]
     height, width = pixels.shape[1:]
-    if short != size:
-        target = [max(size, round(side * size / short)) for side in (height, width)]
+    rows, columns = (size, size) if isinstance(size, int) else size
+    new, old = (rows, height) if rows * width >= columns * height else (columns, width)
+    if new != old:
+        target = [max(rows, round(height * new / old)), max(columns, round(width * new / old))]
         image = torch.from_numpy(pixels.astype(np.float32))[None]
         resized = F.interpolate(image, size=target, mode="bilinear", antialias=True, align_corners=False)[0].numpy()
         if pixels.dtype != np.float32:
             limits = np.iinfo(pixels.dtype)
             resized = np.clip(np.rint(resized), limits.min, limits.max).astype(pixels.dtype)
         pixels, (height, width) = resized, target
-    top, left = (height - size) // 2, (width - size) // 2
-    return np.ascontiguousarray(pixels[:, top : top + size, left : left + size])
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return np.ascontiguousarray(pixels[:, top : top + rows, left : left + columns])

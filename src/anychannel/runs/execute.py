@@ -246,6 +246,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         **describe_data(dataset),
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
         "image_size": dataset.image_size,
+        "image_shape": list(dataset.val.images.shape[-2:]),
         "image_type": dataset.val.images.dtype.name,
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "epochs_planned": training.epochs,

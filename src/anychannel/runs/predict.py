@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,18 @@ from anychannel.channels import parse_names
 from anychannel.data import read_image, to_tensor
 from anychannel.data.resize import resize_and_crop
 from anychannel.models import load_model
+from anychannel.runs.config import RunConfig
 from anychannel.runs.folder import read_config, read_record
 from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
 
 READING = ("layout", "nodata", "scaled", "check_names")
 """Options under which a run read its data, that hold for new files too."""
+
+
+def trained_shape(config: RunConfig, record: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width in pixels that a run's images had, by its configuration and its ``run.json``."""
+    height, width = record.get("image_shape") or [record["image_size"]] * 2
+    return (int(height), int(width)) if config.size is None else (config.size, config.size)
 
 
 @torch.no_grad()
@@ -55,16 +62,16 @@ def predict_files(
     reading = {key: value for key, value in config.data_options.items() if key in READING}
     reading |= {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
     record = read_record(folder)
-    size = config.size or record["image_size"]
+    shape = trained_shape(config, record)
     classes = model.classes or tuple(str(index) for index in range(model.spec.num_classes))
     results = []
     for path in images:
         found = read_image(path, channels=known.select(names), **reading)
-        pixels = resize_and_crop(found, size)
+        pixels = resize_and_crop(found, shape)
         notes = remark_on_type(found.dtype, record) + remark_on_values(find_far(pixels, names, known).values())
-        if config.size is None and found.shape[1:] != (size, size):
-            height, width = found.shape[1:]
-            notes.append(f"It is {height} x {width} pixels and was brought to {size} x {size}, as in training.")
+        if config.size is None and found.shape[1:] != shape:
+            sizes = [f"{height} x {width}" for height, width in (found.shape[1:], shape)]
+            notes.append(f"It is {sizes[0]} pixels and was brought to {sizes[1]}, as in training.")
         logits = model(to_tensor(pixels)[None], channels=names)
         probabilities = torch.softmax(logits.float(), dim=1)[0]
         best = probabilities.topk(min(top, len(classes)))

@@ -25,7 +25,7 @@ def find_examples(
     config: RunConfig,
     channels: ChannelSet,
     *,
-    size: int,
+    shape: tuple[int, int],
     held: Sequence[str],
     reading: Mapping[str, Any] | None = None,
 ) -> tuple[tuple[OpenedImage, ...], str]:
@@ -35,7 +35,7 @@ def find_examples(
         run: the run's records.
         config: the run's configuration; relative paths start where the program runs.
         channels: the network's.
-        size: side of the square that the network is given, in pixels.
+        shape: height and width that the network is given, in pixels.
         held: channels of the files in their order, ``-`` for one that the network does not know.
         reading: further options of ``read_image``.
 
@@ -47,16 +47,16 @@ def find_examples(
         return (), "The run recorded no example images."
     try:
         if split_name(config.data) is not None or config.data.partition(":")[0] in SOURCES:
-            found = from_data_set(wanted, config, channels, size)
+            found = from_data_set(wanted, config, channels, shape)
         else:
-            found = from_files(wanted, config, channels, size, held, reading)
+            found = from_files(wanted, config, channels, shape, held, reading)
     except (OSError, ValueError) as error:
         return (), f"The run's examples cannot be read from its data: {error}"
     return tuple(found), ""
 
 
 def from_data_set(
-    wanted: list[dict[str, str]], config: RunConfig, channels: ChannelSet, size: int
+    wanted: list[dict[str, str]], config: RunConfig, channels: ChannelSet, shape: tuple[int, int]
 ) -> list[OpenedImage]:
     """Examples of a data set that is no folder of images: embedded, or streamed, of which test images are kept."""
     dataset = load_data(config)
@@ -75,7 +75,7 @@ def from_data_set(
                 tuple(compress(channels.names, has)),
                 entry["path"],
                 channels,
-                size=size,
+                shape=shape,
                 key=f"example-{number}",
                 label=entry["label"],
             )
@@ -87,7 +87,7 @@ def from_files(
     wanted: list[dict[str, str]],
     config: RunConfig,
     channels: ChannelSet,
-    size: int,
+    shape: tuple[int, int],
     held: Sequence[str],
     reading: Mapping[str, Any] | None,
 ) -> list[OpenedImage]:
@@ -100,7 +100,7 @@ def from_files(
             read_content(root / entry["path"]),
             entry["path"],
             channels,
-            size=size,
+            shape=shape,
             channels=[name if name in channels.names else UNUSED for name in told.get(entry["path"], ())] or held,
             reading=reading,
             label=entry["label"],

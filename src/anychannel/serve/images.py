@@ -49,7 +49,7 @@ class OpenedImage:
         id: digest of its content and of how it was read.
         name: the file's.
         channels: names of the channels that it holds and the network knows, in the order of ``pixels``.
-        pixels: (k, size, size) in the file's own units.
+        pixels: (k, *shape) in the file's own units.
         planes: one a channel, in the same order.
         overview: the whole image as a PNG data URI: in colour where it holds R, G and B, else its channels' mean.
         width, height: the file's, in pixels.
@@ -76,7 +76,7 @@ def open_image(
     name: str,
     known: ChannelSet,
     *,
-    size: int,
+    shape: tuple[int, int],
     channels: str | Sequence[str] | None = None,
     reading: Mapping[str, Any] | None = None,
     label: str | None = None,
@@ -88,7 +88,7 @@ def open_image(
         data: the file's bytes, or those of a folder image's files.
         name: of the file, for messages.
         known: the network's channels.
-        size: side of the square that the network is given, in pixels.
+        shape: height and width that the network is given, in pixels.
         channels: names of the file's channels in its order, ``-`` for each that the network does not know; None means
             that it holds just the network's channels.
         reading: further options of ``read_image``.
@@ -118,9 +118,9 @@ def open_image(
             check_names([found.names[position] for position in kept], used, kinds)
     except ImageError as error:
         raise DataError(f"{name}: {error}") from error
-    identity = repr((digest_content(data), name, names, size, sorted((reading or {}).items())))
+    identity = repr((digest_content(data), name, names, shape, sorted((reading or {}).items())))
     key = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
-    return prepare(found.pixels[kept], used, name, known, size=size, key=key, label=label, record=record)
+    return prepare(found.pixels[kept], used, name, known, shape=shape, key=key, label=label, record=record)
 
 
 def prepare(
@@ -129,7 +129,7 @@ def prepare(
     name: str,
     known: ChannelSet,
     *,
-    size: int,
+    shape: tuple[int, int],
     key: str,
     label: str | None = None,
     record: Mapping[str, Any] | None = None,
@@ -138,9 +138,10 @@ def prepare(
     images' is drawn from its own least value to its own greatest.
     """
     height, width = pixels.shape[1:]
-    fitted = pixels if (height, width) == (size, size) else resize_and_crop(pixels, size)
+    fitted = pixels if (height, width) == shape else resize_and_crop(pixels, shape)
     side = min(height, width, PICTURE_SIDE if len(channels) <= MANY_CHANNELS else SMALL_SIDE)
-    shown = fitted if side <= size else resize_and_crop(pixels, side)
+    larger = [round(edge * side / min(shape)) for edge in shape]
+    shown = fitted if side <= min(shape) else resize_and_crop(pixels, (larger[0], larger[1]))
     planes, scaled = [], {}
     far = find_far(fitted, channels, known)
     for plane, drawn, channel in zip(fitted, shown, channels, strict=True):

@@ -35,7 +35,7 @@ def render(service: Service) -> str:
         f"{service.config.model} with stem {service.config.stem}",
         counted(len(names), "channel"),
         f"{len(service.classes)} classes",
-        f"images of {service.size} × {service.size} pixels",
+        f"images of {service.shape[1]} × {service.shape[0]} pixels",
     ]
     used = [name for name in service.file_channels if name != "-"]
     return (

@@ -64,7 +64,7 @@ class Model(BaseModel):
     stem: str
     channels: list[Channel]
     classes: list[str]
-    image_size: int = Field(description="Images are resized and cropped to squares of this side, in pixels.")
+    image_size: tuple[int, int] = Field(description="Height and width to which images are resized and cropped.")
     file_channels: list[str] = Field(
         description="What a file is taken to hold, in order, unless the request says otherwise; '-' is not used."
     )
@@ -89,7 +89,7 @@ class Model(BaseModel):
                 )
             ],
             classes=list(service.classes),
-            image_size=service.size,
+            image_size=service.shape,
             file_channels=list(service.file_channels),
             expected=[Expected.of(result) for result in test.subsets.values()] if test else [],
             expected_note=test.note if test else missing,
@@ -124,7 +124,7 @@ class Image(BaseModel):
     width: int = Field(description="Of the file, in pixels.")
     height: int
     dtype: str
-    image_size: int = Field(description="Side of the square that the network is given, in pixels.")
+    image_size: tuple[int, int] = Field(description="Height and width in pixels that the network is given.")
     notes: list[str] = Field(description="What is odd about it, in sentences.")
     label: str | None = Field(description="The true class, where it is known.")
 
@@ -139,7 +139,7 @@ class Image(BaseModel):
             width=image.width,
             height=image.height,
             dtype=image.dtype,
-            image_size=image.pixels.shape[-1],
+            image_size=(image.pixels.shape[1], image.pixels.shape[2]),
             notes=list(image.notes),
             label=image.label,
         )

@@ -17,7 +17,7 @@ from anychannel.report.load import load_runs
 from anychannel.report.records import SubsetResult
 from anychannel.runs.execute import load_data
 from anychannel.runs.folder import read_config
-from anychannel.runs.predict import READING
+from anychannel.runs.predict import READING, trained_shape
 from anychannel.serve.examples import find_examples
 from anychannel.serve.images import UNUSED, ImageStore, OpenedImage, open_image
 
@@ -51,12 +51,12 @@ class Service:
         self.model = load_model(folder)
         self.channels = self.model.channels
         self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
-        self.size = self.config.size or int(self.run.record["image_size"])
+        self.shape = trained_shape(self.config, self.run.record)
         self.reading = {key: value for key, value in self.config.data_options.items() if key in READING}
         self.images = ImageStore()
         self._lock = Lock()
         self.examples, self.no_examples = find_examples(
-            self.run, self.config, self.channels, size=self.size, held=self.file_channels, reading=self.reading
+            self.run, self.config, self.channels, shape=self.shape, held=self.file_channels, reading=self.reading
         )
         for example in self.examples:
             self.images.pin(example)
@@ -85,7 +85,7 @@ class Service:
             data,
             name,
             self.channels,
-            size=self.size,
+            shape=self.shape,
             channels=channels or self.file_channels,
             reading=self.reading | ({"layout": layout} if layout else {}),
             record=self.run.record,

@@ -91,8 +91,9 @@
   }
 
   function drawImage() {
-    const same = image.width === image.image_size && image.height === image.image_size;
-    const cut = same ? "" : `, resized and cut to ${image.image_size} × ${image.image_size}`;
+    const [rows, columns] = image.image_size;
+    const same = image.width === columns && image.height === rows;
+    const cut = same ? "" : `, resized and cut to ${columns} × ${rows}`;
     const depth = { uint8: "8 bit", uint16: "16 bit", float32: "32-bit float" }[image.dtype];
     byId("image-facts").textContent = `${image.width} × ${image.height} pixels, ${depth}${cut}${image.label === null ? "" : `; true class ${image.label}`}`;
     byId("overview").src = image.overview;
