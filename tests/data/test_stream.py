@@ -360,6 +360,22 @@ def test_each_channel_may_be_a_file_of_its_own(tmp_path):
         ac.load_dataset(f"wds:{tmp_path}", image=["r.tif", "g.tif"], channels="R,G,B")
 
 
+@pytest.mark.parametrize("names", [("1", "0"), ("1", "2"), ("2020", "2019")])
+def test_a_label_is_looked_up_among_the_names_before_it_is_a_number(names, tmp_path):
+    images, _ = quadrants(24, 0)
+    for split, rows in (("train", range(12)), ("val", range(12, 18)), ("test", range(18, 24))):
+        samples = {f"{i:02d}": {"png": encode(images[i]), "cls": names[i % 2]} for i in rows}
+        write_shard(tmp_path / f"{split}-0.tar", samples)
+    data = ac.load_dataset(f"wds:{tmp_path}", class_names=names)
+    assert data.classes == names
+    assert data.val.labels.tolist() == [0, 1] * 3
+    for batch in data.train.batches(seed=0, epoch=0, batch_size=4, share=WHOLE):
+        assert batch.labels.tolist() == [int(key) % 2 for key in keys(batch)]
+    three = ac.load_dataset(f"wds:{tmp_path}", class_names=[*names, "other"], classes=["other", names[1]])
+    assert len(three.train) == 6
+    assert three.val.labels.tolist() == [1, 1, 1]
+
+
 def test_classes_may_be_named_and_chosen(shards):
     root, made = shards
     (root / "classes.txt").write_text("top_left\ntop_right\nbottom_left\nbottom_right\n")

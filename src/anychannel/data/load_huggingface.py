@@ -8,6 +8,7 @@ import shutil
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ def load_tables(
     features = found["train"].features
     fields = find_fields(features, image, label, held)
     names = tuple(class_names) if class_names is not None else class_names_of(features[fields.label])
+    fields = replace(fields, class_names=names)
     shards = cut_tables({split: Table(found[split], fields, split) for split in found}, request.seed, names)
     labels = Labels(names, request.classes)
     cache = resolve_cache_dir(request.cache_dir)

@@ -7,7 +7,7 @@ import json
 import shutil
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from anychannel.data.stream import Counted, Stream
 from anychannel.data.survey import GrowingArray, Seen, Survey, count_all, find_leaks, keep_all, survey_all, survey_some
 from anychannel.processes import share
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same shards and settings give another survey."""
 INDEX = "index.json"
 SAMPLED = 10_000
@@ -147,7 +147,7 @@ def load_shards(
             f"with epoch_images the shards of {name} are not read whole, so their classes have to be told: give "
             "class_names, in the labels' order"
         )
-    labels = Labels(class_names, request.classes)
+    labels, fields = Labels(class_names, request.classes), replace(fields, class_names=class_names)
     cache = resolve_cache_dir(request.cache_dir)
     named = name_channels(name, shards["train"], request, fields)
     reader = Reader(fields, named, request.settings.naming(named))

@@ -71,11 +71,13 @@ class Fields:
         label: the field with the label, a number from 0 or a class's name.
         held: the field that tells which channels the image holds (``R,G`` or a list of names), in its planes' order;
             a sample without it holds all. None: all images hold all.
+        class_names: the classes' names where they are given. Text is a number only where it is none of them.
     """
 
     image: str | tuple[str, ...] | None = None
     label: str = "label"
     held: str | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.held is not None and isinstance(self.image, tuple):
@@ -111,7 +113,7 @@ class Fields:
         )
 
     def find_label(self, sample: Sample) -> int | str:
-        """The label as it is written.
+        """The label as it is written: a class's name, or a number.
 
         Raises:
             ImageError: there is none, or it is neither a number nor text.
@@ -122,7 +124,7 @@ class Fields:
         if isinstance(value, bytes):
             value = value.decode("utf-8", errors="replace").strip()
         if isinstance(value, str):
-            return int(value) if value.isdecimal() else value
+            return int(value) if value.isdecimal() and value not in (self.class_names or ()) else value
         if isinstance(value, int | np.integer) and not isinstance(value, bool):
             return int(value)
         raise ImageError(
