@@ -204,6 +204,22 @@ def test_rows_that_cannot_be_used_are_named_together(tmp_path):
     assert "train row 9: it has no field 'label'" in message
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_labels_below_zero_are_named(declared, tmp_path):
+    tables = made()
+    plain = tables["test"].cast_column("label", datasets.Value("int64"))
+    tables["test"] = plain.map(lambda row, i: {"label": -1 if i == 5 else row["label"]}, with_indices=True)
+    if not declared:
+        tables = tables.cast_column("label", datasets.Value("int64"))
+    with pytest.raises(DataError, match=r"test row 5: its label -1 is no.*; correct it; a number counts"):
+        ac.dataset_from_huggingface(tables)
+    for split, table in tables.items():
+        table.to_parquet(tmp_path / f"{split}.parquet")
+    files = {"val": f"{tmp_path}/validation.parquet", "test": f"{tmp_path}/test.parquet"}
+    with pytest.raises(DataError, match=r"row 5: its label -1 is no.*; correct it; a number counts"):
+        ac.load_dataset(f"hf:{tmp_path}/train.parquet", streaming=True, **files)
+
+
 def test_an_image_in_two_splits_is_named(tmp_path):
     tables = made()
     tables["test"] = datasets.concatenate_datasets([tables["test"], tables["train"].select([4])])

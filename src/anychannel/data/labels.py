@@ -41,6 +41,8 @@ class Labels:
         Raises:
             ImageError: it is none of the classes.
         """
+        if self.names is None and isinstance(label, int) and label < 0:
+            raise ImageError(f"its label {label} is no class", "correct it; a number counts classes from 0")
         self.seen.add(label)
         if self.names is None:
             return True
