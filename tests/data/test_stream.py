@@ -307,6 +307,16 @@ def test_an_image_in_two_splits_is_named(shards):
         ac.load_dataset(f"wds:{shards[0]}")
 
 
+@pytest.mark.parametrize("options", [{"statistics_images": 8}, {"epoch_images": 20, "class_names": list("abcd")}])
+def test_an_image_in_two_splits_is_named_among_those_that_are_measured(options, shards):
+    images, labels = shards[1]["train"]
+    before = ac.load_dataset(f"wds:{shards[0]}", **options).fingerprint
+    assert ac.load_dataset(f"wds:{shards[0]}", **options | {"statistics_images": 4}).fingerprint == before
+    write_shard(shards[0] / "val-001.tar", {"copy": {"png": encode(images[10]), "cls": str(labels[10])}})
+    with pytest.raises(DataError, match=r"val-001\.tar: copy: its image is in two splits \(leakage\): val, and one"):
+        ac.load_dataset(f"wds:{shards[0]}", **options)
+
+
 def test_samples_may_lack_channels(tmp_path):
     random = np.random.default_rng(0)
     held = ["R,G,B", "B,R", "G", None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -206,13 +205,13 @@ def look(
         What else is to be remembered, and the statistics, None where there is no image.
     """
     train, problems, channels = shards["train"], survey.problems, len(survey.reader.channels)
-    digests = array("Q")
-    tally = None
+    tally, left_out = None, 0
     if sampled is None:
         tally, statistics = survey_all(survey, train)
         digests = tally.digests
     else:
-        statistics = survey_some(survey, train, sampled, seed)
+        statistics, digests = survey_some(survey, train, sampled, seed)
+        left_out = len(digests)  # of the fingerprint, which is the data's however many images are measured
         tally = count_all(survey, train) if counted else None
     index: dict[str, Any] = {"train": None if tally is None else tally.to_dict()}
     for split in SPLITS[1:]:
@@ -228,7 +227,7 @@ def look(
         return index, None
     with GrowingArray(folder / "train.npy", ((channels, *template.size), template.dtype)):
         pass
-    digest = hashlib.blake2b(digests.tobytes(), digest_size=16)
+    digest = hashlib.blake2b(digests[left_out:].tobytes(), digest_size=16)
     digest.update(json.dumps([stamp for split in SPLITS for stamp in shards[split].stamps()]).encode())
     seen = sorted(survey.labels.seen, key=str)
     return index | {

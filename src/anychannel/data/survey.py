@@ -201,18 +201,22 @@ def count_all(survey: Survey, shards: Shards) -> Tally:
     return tally
 
 
-def survey_some(survey: Survey, shards: Shards, images: int, seed: int, most_shards: int = 16) -> Statistics | None:
-    """Statistics of ``images`` images: the first ones of up to ``most_shards`` shards drawn by the seed."""
+def survey_some(
+    survey: Survey, shards: Shards, images: int, seed: int, most_shards: int = 16
+) -> tuple[Statistics | None, array[int]]:
+    """Statistics and digests of ``images`` images: the first of up to ``most_shards`` shards drawn by the seed."""
+    count = len(survey.reader.channels)
     rng = np.random.default_rng([seed, 3])
     which = np.sort(rng.permutation(len(shards.names))[:most_shards]).tolist()
-    moments = None
+    moments, digests = None, array("Q")
     samples = survey.samples(shards, which, -(-images // len(which)))
     for seen in islice(survey.images(samples, len(which), "measuring"), images):
         planes, held = seen.ascending()
         if moments is None:
-            moments = RunningMoments((len(survey.reader.channels), *planes.shape[1:]))
+            moments = RunningMoments((count, *planes.shape[1:]))
+        digests.append(seen.digest(count))
         moments.add(planes, held)
-    return None if moments is None else moments.statistics()
+    return None if moments is None else moments.statistics(), digests
 
 
 def keep_all(
