@@ -171,6 +171,13 @@ def test_a_column_may_tell_which_channels_an_image_holds(tmp_path):
     np.testing.assert_array_equal(data.train.images[:], IMAGES["train"][0])
 
 
+def test_a_column_that_no_training_row_has_is_named():
+    tables = made(as_columns)
+    tables["train"] = tables["train"].map(lambda row: {"band_1": None})
+    with pytest.raises(DataError, match="no training image has the channel band_1; leave it out, or add images"):
+        ac.dataset_from_huggingface(tables, image=["band_0", "band_1", "band_2"])
+
+
 @pytest.mark.parametrize("there", [("train",), ("train", "test"), ("train", "validation")])
 def test_splits_that_are_not_there_are_cut_from_the_training_rows(there, tmp_path):
     tables = made()

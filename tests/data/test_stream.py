@@ -352,6 +352,26 @@ def test_samples_may_lack_channels(tmp_path):
         ac.fit(masked, data.train, data.val, ac.TrainingSettings(epochs=1, batch_size=8, sampler="full"))
 
 
+def test_a_channel_that_no_measured_image_has_is_named(tmp_path):
+    images, _ = quadrants(30, 0)
+    for split, rows in (("train", range(20)), ("val", range(20, 25)), ("test", range(25, 30))):
+        samples = {}
+        for i in rows:
+            names = "R,G" if i < 10 else "R,G,B"
+            pixels = images[i][: len(names.split(","))]
+            samples[f"{i:02d}"] = {"npy": encode(pixels, "npy"), "cls": str(i % 2), "txt": names}
+        write_shard(tmp_path / f"{split}-0.tar", samples)
+    options = {"held": "txt", "class_names": ["a", "b"]}
+    for limit in ({"statistics_images": 6}, {"statistics_images": 6, "epoch_images": 20}):
+        with pytest.raises(DataError, match="has the channel B; raise statistics_images, which is 6, or leave the"):
+            ac.load_dataset(f"wds:{tmp_path}", channels="R,G,B", **options, **limit)
+    some = ac.load_dataset(f"wds:{tmp_path}", channels="R,G,B", **options, statistics_images=12)
+    assert some.channels.mean[2] == pytest.approx(images[10:12, 2].mean())
+    for limit in ({}, {"statistics_images": 6}):
+        with pytest.raises(DataError, match="no training image has the channel NIR, SWIR; leave it out, or add images"):
+            ac.load_dataset(f"wds:{tmp_path}", channels="R,G,B,NIR,SWIR", **options, **limit)
+
+
 def test_each_channel_may_be_a_file_of_its_own(tmp_path):
     images, labels = quadrants(30, 0)
     for split, rows in (("train", range(20)), ("val", range(20, 25)), ("test", range(25, 30))):

@@ -32,6 +32,7 @@ from anychannel.data.labels import Labels
 from anychannel.data.load_stream import (
     INDEX,
     Request,
+    check_met,
     load_shards,
     make_key,
     name_channels,
@@ -185,13 +186,15 @@ def load_tables(
         template = survey.template
         if template is None:
             raise DataError(f"{name} holds no image of the classes asked for")
+        statistics = moments[0].statistics()
+        check_met(named, statistics, None, None)
         for split in SPLITS:
             with GrowingArray(folder / f"{split}.npy", ((len(named), *template.size), template.dtype)):
                 pass
         digest = hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest()
         index |= {"labels": sorted(labels.seen, key=str), "first": template.path, "digest": digest}
         (folder / INDEX).write_text(json.dumps(index | {"scalings": template.scalings}), encoding="utf-8")
-        return moments[0].statistics()
+        return statistics
 
     cached = open_or_build(cache, key, None, build)
     index = json.loads((cached.folder / INDEX).read_text(encoding="utf-8"))

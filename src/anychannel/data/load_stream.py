@@ -25,7 +25,7 @@ from anychannel.data.naming import own_names
 from anychannel.data.problems import DataError, Problems
 from anychannel.data.samples import Fields, Reader, placed, read_unnamed
 from anychannel.data.shards import SCHEME, Shards, find_tar_shards
-from anychannel.data.statistics import Statistics
+from anychannel.data.statistics import Statistics, unmet_channels
 from anychannel.data.stream import Counted, Stream
 from anychannel.data.survey import GrowingArray, Seen, Survey, count_all, find_leaks, keep_all, survey_all, survey_some
 from anychannel.processes import share
@@ -163,6 +163,7 @@ def load_shards(
         survey.problems.raise_if_any(name)
         if statistics is None or survey.template is None:
             raise DataError(f"the training shards of {name} hold no image of the classes asked for")
+        check_met(named, statistics, index["train"] and index["train"]["patterns"], sampled)
         (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
         return statistics
 
@@ -236,6 +237,34 @@ def look(
         "scalings": template.scalings,
         "digest": digest.hexdigest(),
     }, statistics
+
+
+def check_met(
+    channels: ChannelSet, statistics: Statistics, patterns: Sequence[Sequence[int]] | None, sampled: int | None
+) -> None:
+    """Refuse channels that no image has on which the statistics rest.
+
+    Args:
+        channels: the data set's.
+        statistics: of the training images.
+        patterns: channels that training images have; None where the images were not counted.
+        sampled: images that the statistics rest on; None where these are all.
+
+    Raises:
+        DataError: names the channels.
+    """
+    unmet = unmet_channels(statistics)
+    met = None if patterns is None else {position for pattern in patterns for position in pattern}
+    unseen = unmet if sampled is None else [i for i in unmet if met is not None and i not in met]
+    if unseen:
+        names = ", ".join(channels.names[i] for i in unseen)
+        raise DataError(f"no training image has the channel {names}; leave it out, or add images that do")
+    if unmet:
+        names = ", ".join(channels.names[i] for i in unmet)
+        raise DataError(
+            f"none of the images that the statistics rest on has the channel {names}; raise statistics_images, which "
+            f"is {sampled}, or leave the channel out"
+        )
 
 
 def append(images: GrowingArray, channels: int, seen: Seen) -> None:

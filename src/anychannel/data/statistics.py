@@ -229,6 +229,11 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
     return channels.with_statistics(statistics.mean, std, statistics.correlation)
 
 
+def unmet_channels(statistics: Statistics) -> list[int]:
+    """Positions of the channels that no measured image has."""
+    return [i for i, j in statistics.apart if i == j]
+
+
 def constant_channels(names: Sequence[str], std: Sequence[float]) -> list[str]:
     """Names of the channels that do not vary."""
     return [name for name, value in zip(names, std, strict=True) if value == 0]
