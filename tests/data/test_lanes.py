@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from anychannel.data.lanes import Stretch, count_lanes, cut_row, endless, shard_order, shuffled
+from anychannel.data.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -46,7 +46,8 @@ def test_endless_lanes_go_through_all_shards_before_any_comes_again():
 
 def test_more_endless_lanes_than_shards_are_refused():
     with pytest.raises(ValueError, match="8 lanes need as many shards, got 3; give lanes=3 or fewer"):
-        next(endless(0, 0, 3, 0, 8))
+        check_lanes(8, 3)
+    check_lanes(3, 3)
 
 
 def test_shards_come_in_another_order_each_epoch_and_the_same_for_one_seed():

@@ -102,6 +102,22 @@ def test_an_error_in_a_reading_process_arrives_as_it_is(shards):
     assert str(caught.value).startswith(f"{path}: its end is missing")
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_lanes_without_a_shard_are_refused_before_anything_is_read(workers, shards):
+    options = {"epoch_images": 20, "lanes": 6, "class_names": list("abcd"), "workers": workers}
+    stream = ac.load_dataset(f"wds:{shards[0]}", **options).train
+    with pytest.raises(ValueError, match=r"^6 lanes need as many shards, got 4; give lanes=4 or fewer"):
+        stream.batches(seed=0, epoch=0, batch_size=8, share=WHOLE)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:This process:DeprecationWarning")
+def test_an_extra_that_a_reading_process_lacks_is_named_as_it_is(shards, monkeypatch):
+    stream = ac.load_dataset(f"wds:{shards[0]}", workers=1).train
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(ImportError, match=r"^a shard needs the package webdataset, which is not installed; pip"):
+        epoch_keys(stream)
+
+
 @pytest.mark.parametrize("processes", [2, 3, 4])
 @pytest.mark.parametrize("batch_size", [8, 7, 12])
 def test_processes_see_together_what_one_sees(processes, batch_size, shards):

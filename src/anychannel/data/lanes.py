@@ -50,6 +50,19 @@ def count_lanes(lanes: int | None, shards: int, processes: int) -> int:
     return lanes
 
 
+def check_lanes(lanes: int, shards: int) -> None:
+    """Refuse endless lanes of which some have no shard.
+
+    Raises:
+        ValueError: there are fewer shards than lanes.
+    """
+    if shards < lanes:
+        raise ValueError(
+            f"{lanes} lanes need as many shards, got {shards}; give lanes={shards} or fewer, a multiple of the number "
+            "of processes, or leave epoch_images out, so that shards are counted and shared"
+        )
+
+
 def shard_order(seed: int, epoch: int, shards: int, round_: int = 0) -> list[int]:
     """The shards of an epoch, in an order of its own; ``round_`` counts how often they have been gone through."""
     order: list[int] = np.random.default_rng([seed, 1, epoch, round_]).permutation(shards).tolist()
@@ -85,16 +98,7 @@ def cut_row(counts: Sequence[int], order: Sequence[int], lengths: Sequence[int])
 
 
 def endless(seed: int, epoch: int, shards: int, lane: int, lanes: int) -> Iterator[Stretch]:
-    """A lane's whole shards, round after round.
-
-    Raises:
-        ValueError: there are fewer shards than lanes.
-    """
-    if shards < lanes:
-        raise ValueError(
-            f"{lanes} lanes need as many shards, got {shards}; give lanes={shards} or fewer, a multiple of the number "
-            "of processes, or leave epoch_images out, so that shards are counted and shared"
-        )
+    """A lane's whole shards, round after round; see ``check_lanes``."""
     round_ = 0
     while True:
         for shard in shard_order(seed, epoch, shards, round_)[lane::lanes]:

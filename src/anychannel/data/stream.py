@@ -20,11 +20,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from anychannel.channels import Subset
 from anychannel.data.batches import Batch, pass_through, to_tensor
 from anychannel.data.build import Template, note_scalings
-from anychannel.data.lanes import Stretch, count_lanes, cut_row, endless, shard_order, shuffled
+from anychannel.data.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
 from anychannel.data.problems import DataError
 from anychannel.data.samples import Reader, Sample, placed
 from anychannel.data.shards import Shards
 from anychannel.data.workers import count_workers
+from anychannel.extras import MissingExtraError
 from anychannel.processes import Share
 
 AHEAD = 2
@@ -150,9 +151,11 @@ class Stream:
 
         Raises:
             DataError: a shard or a sample cannot be used, or is not what it was when the shards were counted.
-            ValueError: see ``count_lanes`` and ``endless``.
+            ValueError: see ``count_lanes`` and ``check_lanes``.
         """
         lanes = count_lanes(self.lanes, len(self.shards.names), share.count)
+        if self.epoch_images is not None:
+            check_lanes(lanes, len(self.shards.names))
         epoch_of = EpochOrder(seed, epoch, batch_size, lanes, first_step)
         rows = share.rows(batch_size)
         active = [lane for lane in range(share.index, lanes, share.count) if lane < batch_size]
@@ -281,7 +284,7 @@ def join(images: list[Shown], *, lacking: bool) -> Batch:
     return Batch(to_tensor(pixels), labels, present, [image.place for image in images])
 
 
-class LaneReader(IterableDataset[Batch | DataError]):
+class LaneReader(IterableDataset[Batch | ValueError]):
     """What one of several reading processes yields: its part of each batch, or the error that ended it.
 
     Args:
@@ -302,13 +305,14 @@ class LaneReader(IterableDataset[Batch | DataError]):
         lanes = self.mine[worker::workers]
         return np.flatnonzero(np.isin(self.rows % self.order.lanes, lanes)), lanes
 
-    def __iter__(self) -> Iterator[Batch | DataError]:
+    def __iter__(self) -> Iterator[Batch | ValueError]:
         info = get_worker_info()
         places, lanes = self.part(0, 1) if info is None else self.part(info.id, info.num_workers)
         try:
             yield from self.stream.read(self.order, self.rows[places], lanes, threads=1)
-        except DataError as error:  # as it is: a data loader would put a traceback before its message
-            yield DataError(str(error))
+        except ValueError as error:  # as it is: a data loader would put a traceback before its message
+            kind = next(kind for kind in (DataError, MissingExtraError, ValueError) if isinstance(error, kind))
+            yield kind(str(error))
 
 
 def read_in_processes(
@@ -329,7 +333,7 @@ def read_in_processes(
     parts = iter(loader)  # one of the first process, one of the second ... and again
     while found := tuple(islice(parts, workers)):
         for part in found:
-            if isinstance(part, DataError):
+            if isinstance(part, ValueError):
                 raise part
         listed = [place for part in found for place in part.places]
         present = [part.present for part in found if part.present is not None]
