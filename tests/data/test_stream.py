@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import pickle
 import sys
 import weakref
@@ -221,6 +223,20 @@ def test_shards_are_read_through_pipes_and_compressed(shards, tmp_path):
     plain = ac.load_dataset(f"wds:{root}")
     assert epoch_keys(piped.train) == epoch_keys(packed.train) == epoch_keys(plain.train)
     assert piped.channels == packed.channels == plain.channels
+
+
+def test_a_folder_may_hold_compressed_shards_and_other_files(shards):
+    root, _ = shards
+    plain = epoch_keys(ac.load_dataset(f"wds:{root}").train)
+    for number, (ending, pack) in enumerate({"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.items()):
+        path = root / f"train-{number:03d}.tar"
+        (root / f"{path.name}.{ending}").write_bytes(pack(path.read_bytes()))
+        path.unlink()
+    for name in ("train-000.tar.gz.md5", "train-003.tar.idx", "val-000.tar.sha256", "train-003.tar.part"):
+        (root / name).write_text("d41d8cd98f00b204e9800998ecf8427e\n")
+    data = ac.load_dataset(f"wds:{root}")
+    assert data.train.counts() == SIZES["train"]
+    assert epoch_keys(data.train) == plain
 
 
 def test_a_pipe_that_is_left_early_is_no_error(tmp_path):

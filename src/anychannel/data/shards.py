@@ -1,6 +1,6 @@
 """Shards: pieces of a data set that are read from one end to the other, through the ``webdataset`` library.
 
-    wds:photos                                       a folder with train-*.tar, val-*.tar and test-*.tar
+    wds:photos                                       a folder with train-*.tar, val-*.tar and test-*.tar (or .tar.gz)
     wds:shards/train-{000..099}.tar                  files, braces expanded
     wds:https://host/train-{000..099}.tar            http, https, gs, hf and what else webdataset opens
     wds:pipe:aws s3 cp s3://bucket/train-{000..099}.tar -
@@ -25,6 +25,8 @@ from anychannel.data.samples import Sample
 from anychannel.extras import need
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
+ENDINGS = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
+"""Files of a folder that are shards."""
 END = bytes(1024)
 """The two empty blocks that end a tar file."""
 
@@ -148,7 +150,8 @@ def find_tar_shards(spec: str, val: str | None, test: str | None) -> dict[str, T
     if not SCHEME.match(spec) and folder.is_dir():
         if val is not None or test is not None:
             raise DataError(f"{spec} is a folder, whose files' names tell the splits; leave val and test out")
-        specs = {split: sorted(map(str, folder.resolve().glob(f"{split}*.tar*"))) for split in SPLITS}
+        files = sorted(str(file) for file in folder.resolve().iterdir() if file.name.endswith(ENDINGS))
+        specs = {split: [file for file in files if Path(file).name.startswith(split)] for split in SPLITS}
         absent = [split for split, found in specs.items() if not found]
         if absent:
             raise DataError(
