@@ -354,7 +354,7 @@ def test_a_dedicated_run_reads_files_that_hold_all_channels(photos, photo):
 def test_images_that_are_no_squares_are_answered_at_the_size_that_training_had(photos, photo):
     run = train(photos, photos.parent / "wide", size=None)
     model = load_model(run)
-    logits = model(torch.from_numpy(planes(photo))[None])
+    logits = model(torch.tensor(planes(photo))[None])
     expected = {model.classes[i]: pytest.approx(p, abs=1e-3) for i, p in enumerate(logits.softmax(1)[0].tolist())}
     (told,) = predict_files(run, [photo])
     assert told["notes"] == []
