@@ -97,7 +97,7 @@ def test_examples_show_the_channels_that_there_are(run, tiles, cache):
         assert all(set(key.split(",")) <= held for key in image["predictions"])
     config = configure(tiles)
     channels = load_data(config, cache_dir=cache).channels
-    found, reason = find_examples(load_runs([run])[0], config, channels, size=12, held=CHANNELS)
+    found, reason = find_examples(load_runs([run])[0], config, channels, shape=(12, 12), held=CHANNELS)
     assert not reason
     for image in found:
         expected = HELD[image.name.split("/")[0]].split(",")
