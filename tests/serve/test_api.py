@@ -16,7 +16,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from anychannel.data import load_dataset
+from anychannel.data import DataError, load_dataset
 from anychannel.evaluation.result import load_evaluation
 from anychannel.models import load_model
 from anychannel.report.load import load_runs
@@ -255,6 +255,16 @@ def test_planes_that_a_small_file_only_declares_count_too(http):
     answer = send(http, "/api/images", small, "small.ome.tif")
     assert answer.status_code == 422
     assert "it decodes to 786,432,000 values" in answer.json()["error"]
+
+
+def test_values_for_which_no_answer_is_finite_are_refused(http, run, tmp_path):
+    data = tiff(np.full((3, 20, 30), 3e38, np.float32), photometric="minisblack", metadata={"axes": "CYX"})
+    (tmp_path / "far.tif").write_bytes(data)
+    answer = send(http, "/api/predict", data, "far.tif")
+    assert answer.status_code == 422
+    assert "far.tif: the network's answer is not finite" in answer.json()["error"]
+    with pytest.raises(DataError, match=r"far\.tif: the network's answer is not finite"):
+        predict_files(run, [tmp_path / "far.tif"])
 
 
 def test_a_name_that_is_no_utf_8_is_shown_as_far_as_it_can_be(run, photo):

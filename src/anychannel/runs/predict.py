@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from anychannel.channels import parse_names
-from anychannel.data import read_image, to_tensor
+from anychannel.data import DataError, read_image, to_tensor
 from anychannel.data.resize import resize_and_crop
 from anychannel.models import load_model
 from anychannel.runs.config import RunConfig
@@ -24,6 +25,20 @@ def trained_shape(config: RunConfig, record: Mapping[str, Any]) -> tuple[int, in
     """Height and width in pixels that a run's images had, by its configuration and its ``run.json``."""
     height, width = record.get("image_shape") or [record["image_size"]] * 2
     return (int(height), int(width)) if config.size is None else (config.size, config.size)
+
+
+def to_probabilities(logits: Tensor, name: str) -> Tensor:
+    """(1, K) logits of an image as K probabilities.
+
+    Raises:
+        DataError: they are not finite.
+    """
+    if not logits.isfinite().all():
+        raise DataError(
+            f"{name}: the network's answer is not finite, so its values are far beyond the training images'; bring "
+            "them to the same units"
+        )
+    return torch.softmax(logits.float(), dim=1)[0]
 
 
 @torch.no_grad()
@@ -52,7 +67,7 @@ def predict_files(
 
     Raises:
         ChannelError: a channel is unknown.
-        DataError: a file cannot be read or holds another number of channels.
+        DataError: a file cannot be read, holds another number of channels or has values that no answer is finite for.
     """
     model = load_model(folder)
     config = read_config(folder)
@@ -73,7 +88,7 @@ def predict_files(
             sizes = [f"{height} x {width}" for height, width in (found.shape[1:], shape)]
             notes.append(f"It is {sizes[0]} pixels and was brought to {sizes[1]}, as in training.")
         logits = model(to_tensor(pixels)[None], channels=names)
-        probabilities = torch.softmax(logits.float(), dim=1)[0]
+        probabilities = to_probabilities(logits, str(path))
         best = probabilities.topk(min(top, len(classes)))
         ranked = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         results.append(

@@ -17,7 +17,7 @@ from anychannel.report.load import load_runs
 from anychannel.report.records import SubsetResult
 from anychannel.runs.execute import load_data
 from anychannel.runs.folder import read_config
-from anychannel.runs.predict import READING, trained_shape
+from anychannel.runs.predict import READING, to_probabilities, trained_shape
 from anychannel.serve.examples import find_examples
 from anychannel.serve.images import UNUSED, ImageStore, OpenedImage, open_image
 
@@ -114,6 +114,7 @@ class Service:
 
         Raises:
             ChannelError: a name is unknown, repeats or is not in the image, or the network does not take the subset.
+            DataError: the network's answer is not finite.
         """
         names = image.channels if channels is None else parse_names(channels)
         self.channels.positions(names)
@@ -124,7 +125,7 @@ class Service:
         planes = image.pixels[[image.channels.index(name) for name in chosen]]
         with self._lock, torch.no_grad():
             logits = self.model(to_tensor(planes)[None], channels=chosen)
-        best = torch.softmax(logits.float(), dim=1)[0].topk(min(top, len(self.classes)))
+        best = to_probabilities(logits, image.name).topk(min(top, len(self.classes)))
         return Answer(
             channels=tuple(chosen),
             missing=tuple(name for name in self.channels.names if name not in chosen),
