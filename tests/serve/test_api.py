@@ -178,6 +178,14 @@ def test_examples_whose_data_are_gone_are_told_as_gone(run, tmp_path):
     assert "cannot be read from its data: 'nowhere' is neither a folder" in service.no_examples
 
 
+def test_examples_of_streamed_data_are_not_read_again(run):
+    service = Service(run)
+    config = replace(service.config, data="wds:nowhere/train-{000..999}.tar")
+    found, reason = find_examples(service.run, config, service.channels, shape=service.shape, held=("R", "G", "B"))
+    assert found == ()
+    assert reason.startswith("Examples of streamed data are not read again")
+
+
 FILES = {
     "text": (b"hello", {}, ("notes.txt", "truncated or damaged", "replace or remove it")),
     "empty": (b"", {}, ("notes.txt", "empty")),

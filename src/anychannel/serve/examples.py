@@ -45,9 +45,11 @@ def find_examples(
     wanted = (run.examples or {}).get("images", [])
     if not wanted:
         return (), "The run recorded no example images."
+    if config.data.partition(":")[0] in SOURCES:
+        return (), "Examples of streamed data are not read again: that might take as long as reading all of them."
     try:
-        if split_name(config.data) is not None or config.data.partition(":")[0] in SOURCES:
-            found = from_data_set(wanted, config, channels, shape)
+        if split_name(config.data) is not None:
+            found = from_embedded(wanted, config, channels, shape)
         else:
             found = from_files(wanted, config, channels, shape, held, reading)
     except (OSError, ValueError) as error:
@@ -55,10 +57,10 @@ def find_examples(
     return tuple(found), ""
 
 
-def from_data_set(
+def from_embedded(
     wanted: list[dict[str, str]], config: RunConfig, channels: ChannelSet, shape: tuple[int, int]
 ) -> list[OpenedImage]:
-    """Examples of a data set that is no folder of images: embedded, or streamed, of which test images are kept."""
+    """Examples of a data set that is made in memory."""
     dataset = load_data(config)
     rows = {path: row for row, path in enumerate(dataset.test.paths)}
     absent = [entry["path"] for entry in wanted if entry["path"] not in rows]
