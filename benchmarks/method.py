@@ -96,8 +96,8 @@ def section(kind: str) -> str:
     ]
     words = [say(budget, gap, [key for key in keys if key != full]) for budget, gap in budgets(found, full)]
     seeds = sorted({len(values) for figures in found.values() for values in figures.values()})
-    range_of_seeds = f"{seeds[-1]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    several = "one seed" if seeds == [1] else f"{range_of_seeds} (mean ± deviation)"
+    number = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    several = "one seed" if number == "1" else f"{number} seeds (mean ± deviation)"
     about = f"Test accuracy (%), {several}; 1x is as many image passes as one dedicated network has."
     return "\n\n".join([f"### {title}", about, table(["", *map(short, keys)], rows), *words])
 
