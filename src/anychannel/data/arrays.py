@@ -13,7 +13,7 @@ from anychannel.data.dataset import SPLITS, ImageDataset, Split
 from anychannel.data.decoded import DTYPES, bring_to_known_type
 from anychannel.data.folders import cut
 from anychannel.data.problems import DataError, ImageError, Problems
-from anychannel.data.statistics import measure
+from anychannel.data.statistics import measure, refuse_unseen
 
 
 def dataset_from_arrays(
@@ -66,8 +66,7 @@ def dataset_from_arrays(
     if empty:
         raise DataError(f"no image is in {' and '.join(empty)}; train, val and test all need some")
     unseen = [channel for channel, seen in zip(known.names, have[rows["train"]].any(axis=0), strict=True) if not seen]
-    if unseen:
-        raise DataError(f"no training image has the channel {', '.join(unseen)}; leave it out, or add images that do")
+    refuse_unseen(unseen)
     key = check_leakage(images, have, rows, name)
     made = {}
     for split in SPLITS:

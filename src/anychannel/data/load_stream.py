@@ -25,7 +25,7 @@ from anychannel.data.naming import own_names
 from anychannel.data.problems import DataError, Problems
 from anychannel.data.samples import Fields, Reader, placed, read_unnamed
 from anychannel.data.shards import SCHEME, Shards, find_tar_shards
-from anychannel.data.statistics import Statistics, unmet_channels
+from anychannel.data.statistics import Statistics, refuse_unseen, unmet_channels
 from anychannel.data.stream import Counted, Stream
 from anychannel.data.survey import GrowingArray, Seen, Survey, count_all, find_leaks, keep_all, survey_all, survey_some
 from anychannel.processes import share
@@ -256,9 +256,7 @@ def check_met(
     unmet = unmet_channels(statistics)
     met = None if patterns is None else {position for pattern in patterns for position in pattern}
     unseen = unmet if sampled is None else [i for i in unmet if met is not None and i not in met]
-    if unseen:
-        names = ", ".join(channels.names[i] for i in unseen)
-        raise DataError(f"no training image has the channel {names}; leave it out, or add images that do")
+    refuse_unseen([channels.names[i] for i in unseen])
     if unmet:
         names = ", ".join(channels.names[i] for i in unmet)
         raise DataError(

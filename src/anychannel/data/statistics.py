@@ -11,6 +11,7 @@ import numpy as np
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.dataset import group_rows
 from anychannel.data.planes import Images
+from anychannel.data.problems import DataError
 
 BLOCK_VALUES = 2**22
 """Values taken into memory at a time: 32 MB as float64."""
@@ -227,6 +228,16 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
         )
     std = [value if name not in dead else 1.0 for name, value in zip(channels.names, statistics.std, strict=True)]
     return channels.with_statistics(statistics.mean, std, statistics.correlation)
+
+
+def refuse_unseen(names: Sequence[str]) -> None:
+    """Refuse channels that no training image has; there may be none of them.
+
+    Raises:
+        DataError: names them.
+    """
+    if names:
+        raise DataError(f"no training image has the channel {', '.join(names)}; leave it out, or add images that do")
 
 
 def unmet_channels(statistics: Statistics) -> list[int]:
