@@ -175,10 +175,17 @@ def test_a_network_that_looks_at_numbers_cannot_be_counted_and_torch_is_put_back
     test_a_convolution_counted_by_hand()
 
 
+def test_height_and_width_are_counted_each():
+    model = create_model("resnet18", channels="R,G", num_classes=2, stem="static")
+    square, wide = (count_flops(model, batch_size=2, image_size=size)["gflops_calflops"] for size in (64, (64, 128)))
+    assert wide == count_flops(model, batch_size=2, image_size=(128, 64))["gflops_calflops"]
+    assert wide == pytest.approx(2 * square, rel=1e-3), "all but the classifier are maps twice as wide"
+
+
 @pytest.mark.parametrize("sizes", [{"batch_size": 0, "image_size": 8}, {"batch_size": 2, "image_size": 0}])
 def test_a_batch_without_a_pixel_is_refused(sizes):
     model = create_model("compact_k7", channels="R,G", num_classes=2, model_options={"width": 16})
-    with pytest.raises(ValueError, match=r"batch_size and image_size must be at least 1, got . images of . x ."):
+    with pytest.raises(ValueError, match=r"(batch|image)_size must be at least 1 (image, got 0|pixel, got 0 x 0)"):
         count_flops(model, **sizes)
 
 

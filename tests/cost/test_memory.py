@@ -39,7 +39,8 @@ def test_a_larger_batch_takes_more_memory():
 def test_a_network_that_cannot_be_trained_so_is_an_error_that_says_why():
     model = create_model("compact_k7", channels=RGB, num_classes=5, stem="masked", stem_options={"trained": [0, 1, 2]})
     with pytest.raises(
-        MemoryMeasurementError, match=r"batch size 2 and 16 pixels cannot be measured: .*ChannelError: the masked stem"
+        MemoryMeasurementError,
+        match=r"batch size 2 and 16 x 16 pixels cannot be measured: .*ChannelError: the masked",
     ):
         measure_memory(model, batch_size=2, image_size=16, channels="R")
 

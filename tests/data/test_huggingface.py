@@ -271,6 +271,15 @@ def test_a_name_that_leads_nowhere_is_refused():
         ac.load_dataset("hf:no/such")
 
 
+def test_only_tables_whose_rows_can_be_read_in_any_order_are_taken():
+    streamed = as_pictures(*IMAGES["train"]).to_iterable_dataset()
+    for given in (streamed, datasets.IterableDatasetDict(train=streamed)):
+        with pytest.raises(DataError, match=r"train is of the type IterableDataset; give .* streaming=True"):
+            ac.dataset_from_huggingface(given)
+    with pytest.raises(DataError, match=r"train is of the type list; give a datasets.Dataset or a datasets.DatasetDi"):
+        ac.dataset_from_huggingface([1, 2])
+
+
 def test_without_datasets_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(

@@ -151,7 +151,7 @@ def test_channels_that_no_image_has_together_count_as_uncorrelated_and_are_named
     images = rng.integers(0, 255, (30, 3, 4, 4), dtype=np.uint8)
     present = np.ones((30, 3), dtype=bool)
     present[::2, 0] = present[1::2, 2] = False
-    with pytest.warns(UserWarning, match="no training image has 'R' and 'B' together; their correlation is not known"):
+    with pytest.warns(UserWarning, match="no measured training image has 'R' and 'B' together; their correlation is"):
         data = dataset_from_arrays(images, np.arange(30) // 2 % 2, channels=NAMES, present=present)
     assert data.channels.correlation[0][2] == 0
 
@@ -163,7 +163,7 @@ def test_the_warning_comes_with_every_load_not_only_with_the_first(tmp_path):
             write_image(tmp_path / f"{split}/{i % 2}/{i}.tif", rng.integers(0, 255, (1, 4, 4), dtype=np.uint8))
     (tmp_path / "channels.csv").write_text("path,channels\n*/0/*,VV\n*/1/*,VH\n")
     for _ in range(2):
-        with pytest.warns(UserWarning, match="no training image has 'VV' and 'VH' together"):
+        with pytest.warns(UserWarning, match="no measured training image has 'VV' and 'VH' together"):
             load_dataset(tmp_path, channels="VV,VH")
 
 
@@ -347,7 +347,7 @@ def test_scales_are_compared_channel_by_channel(tmp_path):
             write(f"{split}/{name}/rg.tif", [0.1, 0.2])
             write(f"{split}/{name}/b.tif", [0.5])
     (tmp_path / "channels.csv").write_text("path,channels\n*rg.tif,R;G\n*b.tif,B\n")
-    with pytest.warns(UserWarning, match="no training image has 'R' and 'B', 'G' and 'B' together"):
+    with pytest.warns(UserWarning, match="no measured training image has 'R' and 'B', 'G' and 'B' together"):
         data = load_dataset(tmp_path, channels=NAMES)
     assert len(data.train) == 4
     write("test/y/b.tif", [0.2])

@@ -25,7 +25,7 @@ def test_one_subset_as_onnx_is_checked_and_the_largest_difference_printed(run, t
     assert done.stdout == f"{out}\n"
     assert "images (band_3, band_1): any height and width, from 12 up, any batch size" in done.stderr
     assert "largest difference " in done.stderr
-    assert "1 of 1 subsets, batches of 1 and 7, images of 12 and 13 pixels" in done.stderr
+    assert "1 of 1 subsets, batches of 1 and 7, images of 12 x 12 and 13 x 15 pixels" in done.stderr
     metadata, answer = open_export(out)
     assert metadata["channels"] == ["band_3", "band_1"]
     images = 255 * torch.rand(2, 2, 12, 12)

@@ -75,7 +75,7 @@ def test_every_stem_is_exported_for_one_subset_with_torch_export(stem, tmp_path)
     export_model(model, tmp_path / "x.pt2", channels="G,R", format="pt2", image_size=24)
     parity = check_export(model, tmp_path / "x.pt2", image_size=24)
     assert parity.passed, str(parity)
-    assert (parity.batches, parity.subsets, parity.image_sizes) == ((1, 7), 1, (24, 25))
+    assert (parity.batches, parity.subsets, parity.image_sizes) == ((1, 7), 1, ((24, 24), (25, 27)))
 
 
 @pytest.mark.parametrize("stem", ["completion", "table", "kernel_attention", "dofa"])
@@ -95,7 +95,7 @@ def test_one_onnx_file_answers_for_every_subset(stem, tmp_path):
             assert differ(logits, model(images, channels=names)) < 1e-4
     parity = check_export(model, tmp_path / "x.onnx", image_size=24)
     assert parity.passed, str(parity)
-    assert (parity.subsets, parity.of_subsets, parity.image_sizes) == (7, 7, (24,))
+    assert (parity.subsets, parity.of_subsets, parity.image_sizes) == (7, 7, ((24, 24),))
 
 
 @pytest.mark.parametrize("stem", ANY_SUBSET)
@@ -118,7 +118,18 @@ def test_a_network_that_pads_by_the_images_size_keeps_its_size_and_says_so(tmp_p
     model = ac.create_model("tf_efficientnet_lite0", channels=["R", "G"], num_classes=3).eval()
     metadata = export_model(model, tmp_path / "x.pt2", channels="G", format="pt2", image_size=32)
     assert metadata["sizes"] == "32 x 32"
-    assert check_export(model, tmp_path / "x.pt2").image_sizes == (32,)
+    assert check_export(model, tmp_path / "x.pt2").image_sizes == ((32, 32),)
+
+
+def test_images_that_are_no_squares_are_exported_at_their_height_and_width(model, tmp_path):
+    metadata = export_model(model, tmp_path / "x.pt2", format="pt2", image_size=(24, 40), free_size=False)
+    assert (metadata["sizes"], metadata["fixed_size"]) == ("24 x 40", [24, 40])
+    assert check_export(model, tmp_path / "x.pt2", image_size=84).image_sizes == ((24, 40),), "the file's own size"
+    free = export_model(model, tmp_path / "y.onnx", image_size=(24, 40))
+    assert (free["fixed_size"], free["least_size"]) == (None, 24)
+    parity = check_export(model, tmp_path / "y.onnx", image_size=(24, 40))
+    assert parity.passed, str(parity)
+    assert "images of 24 x 40 and 25 x 43 pixels" in str(parity)
 
 
 def test_an_onnx_file_runs_where_torch_and_anychannel_are_not_installed(model, onnx_file, tmp_path):
@@ -171,7 +182,7 @@ def test_what_cannot_be_exported_is_told(model, tmp_path):
         export_model(model, tmp_path / "x.pt2")
     with pytest.raises(ChannelError, match="unknown channel 'NIR'"):
         export_model(model, tmp_path / "x.pt2", format="pt2", channels="NIR")
-    with pytest.raises(ExportError, match="at least 1 pixel, got 0"):
+    with pytest.raises(ValueError, match="image_size must be at least 1 pixel, got 0"):
         export_model(model, tmp_path / "x.pt2", format="pt2", image_size=0)
     named = ac.create_model("compact_k7", channels=["any", "R"], num_classes=2)
     with pytest.raises(ExportError, match="a channel is called 'any'"):

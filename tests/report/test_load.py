@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -56,6 +57,20 @@ def test_a_damaged_piece_is_left_out_and_said(tmp_path, name, text):
         (problem,) = loaded.problems
         assert problem.startswith(f"{name} is damaged and was left out")
     write_report([run], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN", '"long"', "[]"])
+def test_a_figure_of_the_record_that_says_nothing_is_left_out(tmp_path, value):
+    run = make_run(tmp_path / "a")
+    record = json.loads((run / "run.json").read_text()) | {"seconds": 0, "image_size": 0}
+    text = json.dumps(record)
+    for key in ("seconds", "image_size"):
+        text = text.replace(f'"{key}": 0', f'"{key}": {value}')
+    (run / "run.json").write_text(text)
+    write_report([run], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Training time" not in page
+    assert " pixels" not in page
 
 
 def test_a_damaged_line_of_the_metrics_is_counted(tmp_path):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anychannel.cli.common import plain_errors, print_json, say
+from anychannel.sizes import parse_size
 
 
 def export(
@@ -27,7 +28,9 @@ def export(
     tolerance: Annotated[
         float, typer.Option(min=0, help="With --check: allowed difference as a share of the largest logit.")
     ] = 1e-4,
-    size: Annotated[int | None, typer.Option(min=1, help="Height and width in pixels. Default: the run's.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Height and width in pixels, as 84 or 48x64. Default: the run's.")
+    ] = None,
     fixed_size: Annotated[bool, typer.Option("--fixed-size", help="Take only this height and width.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
@@ -48,6 +51,7 @@ def export(
         from anychannel import export as exporting
         from anychannel.models import Classifier
 
+        given = None if size is None else parse_size(size)
         format_name = format_name or exporting.format_of(out)
         result: dict[str, Any] = {"format": format_name, "path": str(out)}
         parity: exporting.Parity | None = None
@@ -60,11 +64,11 @@ def export(
             if check:
                 model = Classifier.from_pretrained(run)
                 parity = exporting.check_hub_folder(
-                    model, out, image_size=size or facts["image_size"], tolerance=tolerance
+                    model, out, image_size=given or facts["image_size"], tolerance=tolerance
                 )
         else:
             model = Classifier.from_pretrained(run)
-            pixels = size or exporting.run_image_size(run)
+            pixels = given or exporting.run_image_size(run)
             result |= exporting.export_model(
                 model, out, channels=channels, format=format_name, image_size=pixels, free_size=not fixed_size
             )

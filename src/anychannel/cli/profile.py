@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anychannel.cli.common import plain_errors, print_json, say
+from anychannel.sizes import ImageSize, describe_size, parse_size
 
 
 def profile(
@@ -22,7 +23,7 @@ def profile(
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes. Default: 50.")] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width in pixels. Default: the run's, or 84.")
+        str | None, typer.Option(help="Height and width in pixels, as 84 or 48x64. Default: the run's, or 84.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images a training step. Default: the run's, or 64.")
@@ -47,6 +48,7 @@ def profile(
         from anychannel.cost import profile_reference
         from anychannel.models import create_model, load_model
 
+        pixels = None if size is None else parse_size(size)
         of_network = {"--model": model, "--stem": stem, "--channels": channels, "--classes": classes}
         result: dict[str, Any]
         if reference:
@@ -56,8 +58,8 @@ def profile(
         elif run is not None:
             refuse(of_network, f"{run} says what its network is")
             network = load_model(run)
-            size, batch_size = sizes_of(run, size, batch_size)
-            result = measure(network, batch_size=batch_size, image_size=size, memory=memory)
+            pixels, batch_size = sizes_of(run, pixels, batch_size)
+            result = measure(network, batch_size=batch_size, image_size=pixels, memory=memory)
         else:
             network = create_model(
                 model or "resnet18",
@@ -65,7 +67,7 @@ def profile(
                 num_classes=50 if classes is None else classes,
                 stem=stem or "completion",
             )
-            result = measure(network, batch_size=batch_size or 64, image_size=size or 84, memory=memory)
+            result = measure(network, batch_size=batch_size or 64, image_size=pixels or 84, memory=memory)
     if as_json:
         print_json(result)
     elif reference:
@@ -85,7 +87,7 @@ def refuse(flags: dict[str, Any], reason: str) -> None:
         raise ValueError(f"{reason}; leave out {', '.join(given)}")
 
 
-def sizes_of(run: Path, size: int | None, batch_size: int | None) -> tuple[int, int]:
+def sizes_of(run: Path, size: ImageSize | None, batch_size: int | None) -> tuple[ImageSize, int]:
     """Pixels and images a step: those given, else the run's.
 
     Raises:
@@ -116,7 +118,8 @@ def show_reference(result: dict[str, Any]) -> None:
 
 def show_profile(result: dict[str, Any]) -> None:
     """One network's cost for each subset."""
-    typer.echo(f"{result['params']:,} parameters; batch {result['batch_size']}, {result['image_size']} pixels")
+    size = describe_size(result["image_size"])
+    typer.echo(f"{result['params']:,} parameters; batch {result['batch_size']}, {size} pixels")
     if result.get("peak_memory_mb") is not None:
         typer.echo(f"peak memory of a training step: {result['peak_memory_mb']:.0f} MB")
     typer.echo(f"{'channels':>24}{'GFLOPs':>10}{'with attention':>16}{'ms/image at 1':>15}{'at 64':>8}")

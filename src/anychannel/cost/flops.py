@@ -37,6 +37,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from anychannel.channels import ChannelError
 from anychannel.models import Classifier
 from anychannel.models.attention import SelfAttention
+from anychannel.sizes import ImageSize, height_width
 
 _counting = threading.Lock()
 
@@ -66,14 +67,14 @@ class Flops:
 
 
 def count_flops(
-    model: Classifier, *, batch_size: int, image_size: int, channels: str | Sequence[str] | None = None
+    model: Classifier, *, batch_size: int, image_size: ImageSize, channels: str | Sequence[str] | None = None
 ) -> dict[str, float]:
     """GFLOPs of a batch in both conventions; see the module's text for what counts.
 
     Args:
         model: left as it is.
         batch_size: images.
-        image_size: their height and width in pixels.
+        image_size: their height and width in pixels: one number, or ``(height, width)``.
         channels: names of the channels that the images hold; None means all.
 
     Returns:
@@ -85,13 +86,11 @@ def count_flops(
             too small for it.
         ValueError: ``batch_size`` or ``image_size`` is below 1.
     """
-    if batch_size < 1 or image_size < 1:
-        raise ValueError(
-            f"batch_size and image_size must be at least 1, got {batch_size} images of {image_size} x {image_size}"
-        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1 image, got {batch_size}")
     subset = model.channels.subset(channels)
     names = [model.channels.names[position] for position in subset]
-    shape = (batch_size, len(names), image_size, image_size)
+    shape = (batch_size, len(names), *height_width(image_size))
     return count_forward(model, shape, channels=names).to_dict()
 
 

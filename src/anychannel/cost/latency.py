@@ -11,6 +11,7 @@ import torch
 from anychannel.evaluation import borrowed
 from anychannel.hardware import choose_device, choose_precision
 from anychannel.models import Classifier
+from anychannel.sizes import ImageSize, height_width
 
 REPEATS = (3, 100)
 """Fewest and most measured passes."""
@@ -20,7 +21,7 @@ def measure_latency(
     model: Classifier,
     *,
     batch_size: int,
-    image_size: int,
+    image_size: ImageSize,
     channels: str | Sequence[str] | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -35,7 +36,7 @@ def measure_latency(
     Args:
         model: comes back in its former mode and on its former device.
         batch_size: images a pass.
-        image_size: their height and width in pixels.
+        image_size: their height and width in pixels: one number, or ``(height, width)``.
         channels: names of the channels that the images hold; None means all.
         device: ``auto`` or a torch device; None is where the model is.
         precision: ``fp32``, ``bf16`` (autocast) or ``auto``; None is fp32.
@@ -51,7 +52,9 @@ def measure_latency(
     names = [model.channels.names[position] for position in model.channels.subset(channels)]
     with borrowed(model, None if device is None else choose_device(device)) as target:
         form = choose_precision(precision or "fp32", target)
-        images = torch.rand(batch_size, len(names), image_size, image_size, generator=torch.Generator().manual_seed(0))
+        images = torch.rand(
+            batch_size, len(names), *height_width(image_size), generator=torch.Generator().manual_seed(0)
+        )
         shown = (255 * images).to(target).contiguous(memory_format=torch.channels_last)
 
         def forward() -> None:

@@ -16,6 +16,7 @@ import anychannel
 from anychannel.hardware import choose_device, choose_precision
 from anychannel.models import Classifier
 from anychannel.models.saving import describe_model
+from anychannel.sizes import ImageSize, describe_size, height_width
 
 WORKER = "anychannel.cost.memory_worker"
 
@@ -28,7 +29,7 @@ def measure_memory(
     model: Classifier,
     *,
     batch_size: int,
-    image_size: int,
+    image_size: ImageSize,
     channels: str | Sequence[str] | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -47,7 +48,7 @@ def measure_memory(
     Args:
         model: says what to build; left as it is.
         batch_size: images of the step.
-        image_size: their height and width in pixels.
+        image_size: their height and width in pixels: one number, or ``(height, width)``.
         channels: names of the channels to train on; None means all.
         device: ``auto``, ``cpu`` or ``cuda``; None is where the model is.
         precision: ``fp32``, ``bf16`` (autocast) or ``auto``; None is fp32.
@@ -63,7 +64,7 @@ def measure_memory(
     task = {
         "model": describe_model(model),
         "batch_size": batch_size,
-        "image_size": image_size,
+        "image_size": height_width(image_size),
         "channels": names,
         "device": str(target),
         "precision": choose_precision(precision or "fp32", target),
@@ -93,8 +94,8 @@ def ask_worker(task: dict[str, Any]) -> dict[str, Any]:
         said = (done.stderr.strip() or "no message").splitlines()[-1]
         stopped = f"the process was stopped by signal {-done.returncode}, perhaps for want of memory"
         raise MemoryMeasurementError(
-            f"the memory of a training step at batch size {task['batch_size']} and {task['image_size']} pixels cannot "
-            f"be measured: {stopped if done.returncode < 0 else said}"
+            f"the memory of a training step at batch size {task['batch_size']} and {describe_size(task['image_size'])} "
+            f"pixels cannot be measured: {stopped if done.returncode < 0 else said}"
         )
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -50,7 +50,7 @@ def train_network(task: dict[str, Any], device: torch.device, half: bool) -> Non
     """Build the task's network and train it for two steps, on 2 images and on the whole batch."""
     model = rebuild_model(task["model"])
     place(model, device)
-    sides = (len(task["channels"]), task["image_size"], task["image_size"])
+    sides = (len(task["channels"]), *task["image_size"])
     train(model, device, half, [(size, *sides) for size in (2, task["batch_size"])], {"channels": task["channels"]})
 
 

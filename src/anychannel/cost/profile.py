@@ -14,6 +14,7 @@ from anychannel.cost.memory import MemoryMeasurementError, measure_memory
 from anychannel.evaluation import choose_subsets
 from anychannel.hardware import choose_device, choose_precision
 from anychannel.models import Classifier
+from anychannel.sizes import ImageSize, plain_size
 
 LATENCY_BATCHES = (1, 64)
 
@@ -27,7 +28,7 @@ def profile(
     model: Classifier,
     *,
     batch_size: int = 64,
-    image_size: int = 84,
+    image_size: ImageSize = 84,
     subsets: str | Sequence[str] | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -39,7 +40,7 @@ def profile(
     Args:
         model: left as it is.
         batch_size: images of the batch whose operations are counted, and of the training step.
-        image_size: height and width in pixels.
+        image_size: height and width in pixels: one number, or ``(height, width)``.
         subsets: as ``"R,G"``; None takes all up to 16, else the full set and at least one of each size (of some sizes
             beyond 16 channels; see ``choose_subsets``).
         device: where time and memory are measured: ``auto`` or a torch device; None is where the model is.
@@ -88,7 +89,7 @@ def profile(
     result: dict[str, Any] = {
         "params": count_parameters(model),
         "batch_size": batch_size,
-        "image_size": image_size,
+        "image_size": plain_size(image_size),
         "subsets": rows,
         "peak_memory_mb": None,
         "device": describe_device(target),

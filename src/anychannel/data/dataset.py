@@ -11,6 +11,7 @@ import numpy as np
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.planes import Images, Planes
 from anychannel.data.problems import DataError
+from anychannel.sizes import height_width
 
 if TYPE_CHECKING:
     from anychannel.data.stream import Stream
@@ -134,9 +135,9 @@ class ImageDataset:
         }
 
     @property
-    def image_size(self) -> int:
-        """Width of the images in pixels."""
-        return int(self.val.images.shape[-1])
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return height_width(tuple(map(int, self.val.images.shape[-2:])))
 
     def select(self, channels: str | Sequence[str]) -> ImageDataset:
         """The same images with only some of their channels, in the order named, as a network dedicated to them sees.

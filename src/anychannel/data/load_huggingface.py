@@ -24,6 +24,7 @@ from anychannel.data.decode import ReadSettings
 from anychannel.data.huggingface import (
     class_names_of,
     find_fields,
+    library,
     name_splits,
     open_source,
     stamp_local,
@@ -134,12 +135,28 @@ def dataset_from_huggingface(
         name: of the data set.
 
     Raises:
-        DataError: lists the rows that cannot be used.
+        DataError: lists the rows that cannot be used; or ``source`` is streamed or no data set of that library.
         ChannelError, ValueError: as ``load_dataset``.
     """
     request = Request(channels, classes, cache_dir, seed, progress, False, ReadSettings(size=size))
     found = name_splits(source, val, test, name)
+    for split, table in found.items():
+        check_table(table, split)
     return load_tables(name, found, request, image=image, label=label, held=held, class_names=class_names)
+
+
+def check_table(table: Any, split: str) -> None:
+    """Refuse what has no rows that can be read in any order.
+
+    Raises:
+        DataError: says what was given, and what to give.
+    """
+    if isinstance(table, library().Dataset):
+        return
+    hint = "a datasets.Dataset or a datasets.DatasetDict"
+    if isinstance(table, library().IterableDataset):
+        hint += ", or stream rows in order: load_dataset('hf:NAME', streaming=True)"
+    raise DataError(f"the split for {split} is of the type {type(table).__name__}; give {hint}")
 
 
 def load_tables(

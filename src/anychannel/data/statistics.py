@@ -207,7 +207,7 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
 
     Warns:
         UserWarning: names the channels that are constant over the training split, and up to three pairs of channels
-            that no training image has together.
+            that no measured training image has together.
     """
     dead = constant_channels(channels.names, statistics.std)
     if dead:
@@ -221,8 +221,8 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
         pairs = [" and ".join(repr(channels.names[i]) for i in pair) for pair in statistics.apart]
         more = f" ({len(pairs) - 3} more such pairs)" if len(pairs) > 3 else ""
         warnings.warn(
-            f"no training image has {', '.join(pairs[:3])} together{more}; their correlation is not known and taken "
-            "as 0, so that nothing is estimated of the one from the other; add images that have both if you can",
+            f"no measured training image has {', '.join(pairs[:3])} together{more}; their correlation is not known and "
+            "taken as 0, so that nothing is estimated of the one from the other; add images that have both if you can",
             UserWarning,
             stacklevel=4,
         )

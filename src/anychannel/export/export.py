@@ -17,6 +17,7 @@ from anychannel.export.formats import format_named
 from anychannel.export.graph import Sizes, capture
 from anychannel.files import check_place
 from anychannel.models import Classifier
+from anychannel.sizes import ImageSize, height_width, plain_size
 
 ANY = "any"
 """Stands for a graph that takes every subset."""
@@ -34,7 +35,7 @@ def export_model(
     *,
     channels: str | Sequence[str] | None = None,
     format: str = "onnx",  # noqa: A002 - the word of the command line
-    image_size: int = 224,
+    image_size: ImageSize = 224,
     free_size: bool = True,
 ) -> dict[str, Any]:
     """Write a classifier as a graph that runs without anychannel.
@@ -45,7 +46,7 @@ def export_model(
         channels: the subset, in the order in which images will hold it; None is the full set. ``"any"`` writes one
             graph for every subset, which takes images of all channels and a bool vector of those that are there.
         format: one of ``FORMATS``.
-        image_size: height and width in pixels that the graph must take.
+        image_size: height and width in pixels that the graph must take: one number, or ``(height, width)``.
         free_size: try to leave height and width free, beside the batch size, which always is.
 
     Returns:
@@ -54,21 +55,20 @@ def export_model(
     Raises:
         ChannelError: a channel's name is unknown or repeats.
         OSError: no file can be written there.
-        ValueError: the format is unknown, the file's name does not fit it, packages are missing, the stem has no form
-            for any subset, or the network cannot be captured.
+        ValueError: the format is unknown, the file's name does not fit it, ``image_size`` is none, packages are
+            missing, the stem has no form for any subset, or the network cannot be captured.
     """
     kind, path = format_named(format), Path(path)
     kind.require()
     if path.suffix != kind.suffix:
         raise ExportError(f"a file of format {format} ends in {kind.suffix}, got {path.name}")
-    if image_size < 1:
-        raise ExportError(f"image_size must be at least 1 pixel, got {image_size}")
+    size = height_width(image_size)
     if channels == ANY and ANY in model.channels.names:
         raise ExportError(f"a channel is called {ANY!r}, which stands for every subset; give channels as a list")
     check_place(path)
     module, names = build_module(model, channels)
     with torch.no_grad():
-        program, sizes = capture(module, len(names), image_size, presence=channels == ANY, free=free_size)
+        program, sizes = capture(module, len(names), size, presence=channels == ANY, free=free_size)
     metadata = describe_export(model, names, sizes, subset=ANY if channels == ANY else "one")
     kind.write(program, path, metadata)
     return metadata
@@ -92,7 +92,7 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
         ``version`` of anychannel; ``channels`` of the images, in order, with the ``mean`` and ``std`` that the graph
         normalises with; ``subset``: ``one`` or ``any``; ``all_channels`` of the model; ``units`` of the pixels;
         ``classes`` by index of the logits (None where never named); ``model``, ``stem``; ``sizes`` in words,
-        ``fixed_size`` (None where free), ``least_size`` and ``size_multiple``.
+        ``fixed_size`` (one number or ``[height, width]``, None where free), ``least_size`` and ``size_multiple``.
     """
     places = list(model.channels.positions(names))
     return {
@@ -107,7 +107,7 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
         "model": model.spec.model,
         "stem": model.spec.stem,
         "sizes": str(sizes),
-        "fixed_size": sizes.fixed,
+        "fixed_size": None if sizes.fixed is None else plain_size(sizes.fixed),
         "least_size": sizes.least,
         "size_multiple": sizes.multiple,
     }

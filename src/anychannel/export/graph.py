@@ -11,6 +11,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from anychannel.export.any_subset import TabledStem
+from anychannel.sizes import describe_size
 from anychannel.stems import Stem
 
 LEAST_FREE = 33
@@ -26,38 +27,39 @@ class Sizes:
     """Which image heights and widths a graph takes.
 
     Args:
-        fixed: the one height and width, None where they are free.
+        fixed: the one height and width, None where any are taken.
         least: smallest free height and width.
         multiple: free heights and widths are multiples of this.
     """
 
-    fixed: int | None
+    fixed: tuple[int, int] | None
     least: int = 1
     multiple: int = 1
 
     def __str__(self) -> str:
         if self.fixed is not None:
-            return f"{self.fixed} x {self.fixed}"
+            return describe_size(self.fixed)
         unit = "" if self.multiple == 1 else f"multiples of {self.multiple} "
         return f"any height and width, {unit}from {self.least} up"
 
-    def example(self, wanted: int) -> int:
-        """A size that the graph takes, ``wanted`` if it does."""
+    def example(self, wanted: tuple[int, int]) -> tuple[int, int]:
+        """A height and width that the graph takes, ``wanted`` if it does."""
         if self.fixed is not None:
             return self.fixed
-        return max(-(-wanted // self.multiple) * self.multiple, self.least)
+        height, width = (max(-(-side // self.multiple) * self.multiple, self.least) for side in wanted)
+        return height, width
 
 
-def candidates(image_size: int, *, free: bool) -> list[Sizes]:
+def candidates(image_size: tuple[int, int], *, free: bool) -> list[Sizes]:
     """What to try, freest first; every one of them takes ``image_size``."""
-    wide = [Sizes(None, min(LEAST_FREE, image_size))]
-    if image_size % 32 == 0 and image_size > 32:
+    wide = [Sizes(None, min(LEAST_FREE, *image_size))]
+    if all(side % 32 == 0 and side > 32 for side in image_size):
         wide.append(Sizes(None, 64, 32))
     return [*(wide if free else []), Sizes(image_size)]
 
 
 def capture(
-    module: nn.Module, in_chans: int, image_size: int, *, presence: bool, free: bool = True
+    module: nn.Module, in_chans: int, image_size: tuple[int, int], *, presence: bool, free: bool = True
 ) -> tuple[ExportedProgram, Sizes]:
     """The module as a graph.
 
@@ -85,12 +87,12 @@ def capture(
             ), sizes
         except Exception as error:  # capturing runs the network's own code and may raise anything
             reason = str(error).partition("\n")[0]
-    raise CaptureError(f"torch.export cannot capture this network at {image_size} x {image_size} pixels: {reason}")
+    raise CaptureError(f"torch.export cannot capture this network at {describe_size(image_size)} pixels: {reason}")
 
 
-def examples(in_chans: int, size: int, presence: bool) -> tuple[torch.Tensor, ...]:
+def examples(in_chans: int, size: tuple[int, int], presence: bool) -> tuple[torch.Tensor, ...]:
     """Inputs to trace with; two images, since a batch of one would be taken for a constant."""
-    images = torch.linspace(0, 1, 2 * in_chans * size * size).view(2, in_chans, size, size)
+    images = torch.linspace(0, 1, 2 * in_chans * size[0] * size[1]).view(2, in_chans, *size)
     return (images, torch.ones(in_chans, dtype=torch.bool)) if presence else (images,)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from anychannel.export.export import ExportError
 from anychannel.models import load_model
 from anychannel.runs.folder import RunError, read_config, read_record
+from anychannel.sizes import ImageSize
 
 TRAINING = ("epochs", "batch_size", "sampler", "optimizer", "lr", "weight_decay", "schedule", "label_smoothing", "seed")
 
@@ -47,7 +48,7 @@ def card_facts(run: str | Path) -> dict[str, Any]:
     }
 
 
-def run_image_size(run: str | Path) -> int:
+def run_image_size(run: str | Path) -> ImageSize:
     """Height and width in pixels that a run was trained on.
 
     Raises:
@@ -55,7 +56,7 @@ def run_image_size(run: str | Path) -> int:
     """
     if not (Path(run) / "run.json").is_file():
         raise ExportError(f"{run} has no run.json that says how large its images are; give the size (--size 84)")
-    size: int = read_record(run)["image_size"]
+    size: ImageSize = read_record(run)["image_size"]
     return size
 
 

@@ -18,6 +18,7 @@ from anychannel.export.export import ANY
 from anychannel.export.formats import open_export
 from anychannel.export.graph import Sizes
 from anychannel.models import Classifier
+from anychannel.sizes import ImageSize, describe_size, height_width
 from anychannel.stems import MaskedStem
 
 BATCHES = (1, 7)
@@ -35,7 +36,7 @@ class Parity:
         tolerance: as given.
         worst: channels and shape of the images with the largest difference.
         batches: batch sizes compared.
-        image_sizes: heights compared (each with another width where the size is free).
+        image_sizes: heights and widths compared.
         subsets: how many subsets were compared.
         of_subsets: how many there are.
     """
@@ -46,7 +47,7 @@ class Parity:
     tolerance: float
     worst: str
     batches: tuple[int, ...]
-    image_sizes: tuple[int, ...]
+    image_sizes: tuple[tuple[int, int], ...]
     subsets: int
     of_subsets: int
 
@@ -67,11 +68,13 @@ class Parity:
             f"largest difference {self.largest_difference:.2e} {sign} {self.allowed:.2e} allowed "
             f"(tolerance {self.tolerance:g}, logits up to {self.largest_logit:.3g}; at {self.worst}); "
             f"{self.subsets} of {self.of_subsets} subsets, batches of {' and '.join(map(str, self.batches))}, "
-            f"images of {' and '.join(map(str, self.image_sizes))} pixels"
+            f"images of {' and '.join(map(describe_size, self.image_sizes))} pixels"
         )
 
 
-def check_export(model: Classifier, path: str | Path, *, image_size: int = 224, tolerance: float = TOLERANCE) -> Parity:
+def check_export(
+    model: Classifier, path: str | Path, *, image_size: ImageSize = 224, tolerance: float = TOLERANCE
+) -> Parity:
     """Compare an exported file with the model, in this process: ONNX in onnxruntime, torch.export reloaded.
 
     A graph for any subset is compared on every subset (a sample where there are many), with NaN in the planes of the
@@ -80,7 +83,8 @@ def check_export(model: Classifier, path: str | Path, *, image_size: int = 224, 
     Args:
         model: the classifier that the file was made of.
         path: the file.
-        image_size: height and width in pixels; where the graph leaves them free, a second size is compared too.
+        image_size: height and width in pixels, one number or ``(height, width)``; where the graph leaves them free, a
+            second size is compared too.
         tolerance: largest difference of a logit as a share of the largest logit.
 
     Raises:
@@ -89,11 +93,12 @@ def check_export(model: Classifier, path: str | Path, *, image_size: int = 224, 
     """
     metadata, run = open_export(path)
     names = tuple(metadata["channels"])
-    sizes = Sizes(metadata["fixed_size"], metadata["least_size"], metadata["size_multiple"])
-    side = sizes.example(image_size)
-    shapes = [(side, side)]
+    fixed = metadata["fixed_size"]
+    sizes = Sizes(None if fixed is None else height_width(fixed), metadata["least_size"], metadata["size_multiple"])
+    height, width = sizes.example(height_width(image_size))
+    shapes = [(height, width)]
     if sizes.fixed is None:
-        shapes.append((side + sizes.multiple, side + 3 * sizes.multiple))
+        shapes.append((height + sizes.multiple, width + 3 * sizes.multiple))
     if metadata["subset"] != ANY:
         return compare(model, lambda images, _: run(images.numpy()), [names], shapes, tolerance, of_subsets=1)
 
@@ -107,7 +112,7 @@ def check_export(model: Classifier, path: str | Path, *, image_size: int = 224, 
 
 
 def check_hub_folder(
-    model: Classifier, folder: str | Path, *, image_size: int = 224, tolerance: float = TOLERANCE
+    model: Classifier, folder: str | Path, *, image_size: ImageSize = 224, tolerance: float = TOLERANCE
 ) -> Parity:
     """Compare the model that ``from_pretrained`` makes of a folder with the one that was saved; see ``check_export``.
 
@@ -124,7 +129,7 @@ def check_hub_folder(
     subsets = every_subset(model)
     if isinstance(stem, MaskedStem) and stem.trained is not None:
         subsets = [tuple(model.channels.names[position] for position in stem.trained)]
-    shapes = [(image_size, image_size)]
+    shapes = [height_width(image_size)]
     return compare(model, answer, subsets, shapes, tolerance, of_subsets=model.channels.count_subsets())
 
 
@@ -164,7 +169,7 @@ def compare(
         tolerance=tolerance,
         worst=worst,
         batches=BATCHES,
-        image_sizes=tuple(height for height, _ in shapes),
+        image_sizes=tuple(shapes),
         subsets=len(subsets),
         of_subsets=of_subsets,
     )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from torch import nn
 
+from anychannel.sizes import height_width
+
 if TYPE_CHECKING:
     from anychannel.models.classifier import Classifier
 
@@ -107,7 +109,8 @@ class HubClassifier(ModelHubMixin):
         """The model card.
 
         Args:
-            facts: what the model does not know itself, all optional: ``name``, ``dataset``, ``image_size``,
+            facts: what the model does not know itself, all optional: ``name``, ``dataset``, ``image_size`` (one
+                number or ``(height, width)``),
                 ``evaluation`` (as ``evaluation/test.json``), ``training`` (a flat dictionary of settings),
                 ``num_train``, ``epochs_run``, ``repo_id``, ``license`` (of the weights, a hub identifier).
         """
@@ -138,13 +141,15 @@ class HubClassifier(ModelHubMixin):
             eval_results=results,
         )
         template = files("anychannel.models").joinpath("card.md.j2").read_text(encoding="utf-8")
-        known = {"dataset": None, "image_size": None, "training": None, "num_train": None, "repo_id": None} | facts
+        size = facts.get("image_size")
+        known = {"dataset": None, "training": None, "num_train": None, "repo_id": None} | facts
         card: ModelCard = ModelCard.from_template(
             card_data,
             template_str=template,
             **known
             | {
                 "name": name,
+                "image_size": None if size is None else height_width(size),
                 "evaluation": evaluation,
                 "channels": model.channels,
                 "spec": model.spec,

@@ -20,6 +20,7 @@ from anychannel.report.records import (
     TestResult,
     number,
 )
+from anychannel.sizes import height_width
 
 
 class ReportError(ValueError):
@@ -192,10 +193,10 @@ def parse_cost(value: dict[str, Any], full: str) -> Cost:
         str(batch): Latency(float(times["median"]), number(times.get("p10")), number(times.get("p90")))
         for batch, times in (row.get("latency_ms") or {}).items()
     }
-    size = number(value.get("image_size"))
+    size = value.get("image_size")
     return Cost(
         batch_size=int(value["batch_size"]),
-        image_size=None if size is None else int(size),
+        image_size=None if size is None else height_width(size),
         gflops=number(row.get("gflops_calflops")),
         gflops_with_attention=number(row.get("gflops_with_attention")),
         memory_mb=number(value.get("peak_memory_mb")),

@@ -181,7 +181,7 @@ def facts(runs: Sequence[Run]) -> list[str]:
 
     channels = common([", ".join(run.channels) for run in runs])
     classes = common([str(len(run.classes)) for run in runs])
-    sizes = common([run.text("image_size") for run in runs])
+    sizes = common([run.pixels for run in runs])
     counts = common(["/".join(run.text(f"num_{split}") for split in ("train", "val", "test")) for run in runs])
     said = []
     if channels:
@@ -192,7 +192,7 @@ def facts(runs: Sequence[Run]) -> list[str]:
         train, val, test = (f"{int(part):,}" for part in counts.split("/"))
         said.append(f"{train} training, {val} validation and {test} test images")
     if sizes:
-        said.append(f"{sizes} × {sizes} pixels")
+        said.append(f"{sizes} pixels")
     return said
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anychannel.report.records import Run
+from anychannel.report.records import Run, number
 
 VERSIONS = ("anychannel", "python", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn")
 
@@ -49,7 +49,7 @@ def provenance(run: Run) -> Provenance:
 
 def duration(seconds: object) -> str:
     """Seconds in words, empty if unknown."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if (seconds := number(seconds)) is None:
         return ""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole % 3600 // 60

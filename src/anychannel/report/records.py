@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anychannel.sizes import height_width
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -100,7 +102,7 @@ class Cost:
     """``cost.json`` for the full channel set; operations in GFLOPs a batch, memory in MB."""
 
     batch_size: int
-    image_size: int | None
+    image_size: tuple[int, int] | None
     gflops: float | None
     gflops_with_attention: float | None
     memory_mb: float | None
@@ -192,6 +194,14 @@ class Run:
         return "" if value is None else str(value)
 
     @property
+    def pixels(self) -> str:
+        """Height and width of the images, as ``84 × 84``; empty where the run does not say."""
+        try:
+            return times(height_width(self.record.get("image_size", ())))
+        except ValueError:
+            return ""
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Names of the run's channels."""
         return tuple(str(name) for name in self.record.get("channels") or ())
@@ -215,6 +225,11 @@ class Run:
             scored = [row for row in self.epochs if row.val_accuracy is not None]
             return max(scored, key=lambda row: row.val_accuracy or 0.0) if scored else None
         return next((row for row in self.epochs if row.epoch == chosen), None)
+
+
+def times(size: tuple[int, int]) -> str:
+    """``84 × 84``."""
+    return " × ".join(map(str, size))
 
 
 def number(value: Any) -> float | None:

@@ -144,8 +144,7 @@ def judge_group(runs: Sequence[Run]) -> Verdict:
     heading = f"{runs[0].text('dataset') or 'unnamed data'}, {counted(len(runs[0].classes), 'class')}".replace(
         "classs", "classes"
     )
-    size = runs[0].record.get("image_size")
-    heading += f", {size} x {size} pixels" if size else ""
+    heading += f", {runs[0].pixels} pixels" if runs[0].pixels else ""
     headline, sentences = phrase(standings, shared, asked, tests[0][1])
     return Verdict(headline, tuple(sentences), tuple(standings), shared, heading)
 

@@ -22,6 +22,7 @@ from anychannel.runs.examples import collect_examples
 from anychannel.runs.folder import LOCK, RunError, append_command, prepare_folder, read_config, read_record, take
 from anychannel.runs.own_data import describe_data, find_changes
 from anychannel.samplers import create_sampler
+from anychannel.sizes import plain_size
 from anychannel.stems import MaskedStem
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
@@ -245,8 +246,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "dataset": dataset.name,
         **describe_data(dataset),
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
-        "image_size": dataset.image_size,
-        "image_shape": list(dataset.val.images.shape[-2:]),
+        "image_size": plain_size(dataset.image_size),
         "image_type": dataset.val.images.dtype.name,
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "epochs_planned": training.epochs,

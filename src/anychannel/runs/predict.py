@@ -16,6 +16,7 @@ from anychannel.models import load_model
 from anychannel.runs.config import RunConfig
 from anychannel.runs.folder import read_config, read_record
 from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
+from anychannel.sizes import height_width
 
 READING = ("layout", "nodata", "scaled", "check_names")
 """Options under which a run read its data, that hold for new files too."""
@@ -23,8 +24,7 @@ READING = ("layout", "nodata", "scaled", "check_names")
 
 def trained_shape(config: RunConfig, record: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width in pixels that a run's images had, by its configuration and its ``run.json``."""
-    height, width = record.get("image_shape") or [record["image_size"]] * 2
-    return (int(height), int(width)) if config.size is None else (config.size, config.size)
+    return height_width(record["image_size"] if config.size is None else config.size)
 
 
 def to_probabilities(logits: Tensor, name: str) -> Tensor:
