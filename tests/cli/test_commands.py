@@ -166,6 +166,20 @@ def test_compare_trains_dedicated_networks_and_writes_the_gap_table(run, tmp_pat
     assert "unknown budget 'fair'" in anychannel(*arguments, "--budget", "fair", check=False).stderr
 
 
+def test_compare_refuses_what_it_would_not_do(run, tmp_path):
+    from anychannel.cli.compare import against_first
+
+    arguments = ("compare", run, run, "--budget", "passes", "--sample", 1, "--out", tmp_path)
+    refused = anychannel(*arguments, check=False)
+    assert refused.returncode == 2
+    assert "without --dedicated no network is trained; leave out --budget, --sample, --out" in refused.stderr
+    first = load_evaluation(run)
+    for key, folder in (("R,G", "pair"), ("B", "single")):
+        replace(first, probabilities={key: first.probabilities[key]}).save(tmp_path / folder)
+    with pytest.raises(ValueError, match=r"have no subset in common: the first answered R,G, the other B; evaluate"):
+        against_first([tmp_path / "pair", tmp_path / "single"], None)
+
+
 def test_profile_prints_json(tmp_path):
     arguments = ("--model", "compact_k7", "--size", 32, "--batch-size", 4, "--classes", 5, "--no-memory", "--json")
     result = json.loads(anychannel("profile", *arguments).stdout)

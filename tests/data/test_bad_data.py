@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -201,3 +202,15 @@ def test_nothing_is_cached_of_bad_data(lists: Path, cache_dir: Path):
 
 def test_no_problem_raises_nothing():
     Problems().raise_if_any("here")
+
+
+@pytest.mark.parametrize("splits", [("",), ("train", "val", "test")])
+def test_class_folders_whose_names_are_no_utf_8_are_named(splits, tmp_path):
+    for split in splits:
+        for name in (b"caf\xe9", b"tea"):
+            for i in range(3):
+                write_image(tmp_path / split / os.fsdecode(name) / f"{i}.png", WHOLE + i)
+    with pytest.raises(
+        DataError, match="class folders whose names are no UTF-8 \\(caf\N{REPLACEMENT CHARACTER}\\); rename"
+    ):
+        load_dataset(tmp_path, cache_dir=tmp_path / "cache")

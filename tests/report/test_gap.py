@@ -36,6 +36,16 @@ def test_a_comparison_that_runs_share_is_shown_once_with_a_panel_for_each_budget
     assert "3 of 7 evaluated subsets" in section.text
 
 
+def test_training_that_ended_early_is_said_to(seeds, tmp_path):
+    for run in seeds:
+        gap = json.loads((run / "gap.json").read_text())
+        gap["budgets"]["passes"] |= {"adaptive_epochs_run": [8, 8], "dedicated_epochs_run": [3, 10]}
+        (run / "gap.json").write_text(json.dumps(gap))
+    text = read(seeds, tmp_path).one("section", id="dedicated").text
+    assert "8 of 10 epochs for all subsets, 3 to 10 of 10 for each dedicated network" in text
+    assert text.count("That is the most they may take: early stopping ended training sooner.") == 1
+
+
 def test_rows_hold_means_spreads_intervals_and_tests(seeds, tmp_path):
     rows = table_rows(read(seeds, tmp_path).one("section", id="dedicated").all("table")[0])
     assert rows[0] == [

@@ -141,6 +141,27 @@ def test_each_subset_has_its_matrix_pairs_and_scores(pair):
     assert str(record["confusion"][0][0]) in [text.text for text in panel.one("svg").all("text")]
 
 
+def test_gaps_by_number_of_channels_are_over_the_images_that_have_every_channel(tmp_path):
+    run = make_run(tmp_path / "run", channels=("A", "B", "C", "D", "E"))
+    record = json.loads((run / "evaluation/test.json").read_text())
+    for key, gap in record["gap"].items():
+        gap["accuracy"] = -0.01 * (4 - key.count(","))
+    (run / "evaluation/test.json").write_text(json.dumps(record))
+    page = page_of([run], tmp_path / "page.html")[1]
+    assert "4 channels" in page
+    table = next(table for table in read_html(page).all("table") if "Subset minus full set, by number" in table.text)
+    (row,) = table_rows(table)[1:]
+    assert [cell.split()[0] for cell in row[1:]] == ["−1.0", "−2.0", "−3.0", "−4.0"]
+
+
+def test_a_run_that_takes_no_figures_is_reported_all_the_same(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "figures").write_text("in the way")
+    with pytest.warns(UserWarning, match=r"page.html is complete, but the figures cannot be written to .*run/figures"):
+        write_report([run], tmp_path / "page.html")
+    assert "</html>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_file_name_that_is_no_utf_8_is_shown_as_far_as_it_can_be(tmp_path):
     run = make_run(tmp_path / "run", examples=1)
     examples = json.loads((run / "examples.json").read_text(encoding="utf-8"))

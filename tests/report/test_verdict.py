@@ -4,7 +4,9 @@ import json
 import math
 
 import pytest
+from filelock import FileLock
 
+from anychannel.report import write_report
 from anychannel.report.load import load_runs
 from anychannel.report.verdict import judge
 from tests.report.folders import all_subsets, make_run
@@ -40,7 +42,7 @@ def test_a_clear_winner_is_named_with_what_it_gives_up_on_the_full_set(tmp_path)
     assert "adaptive averages 55.0 %, 25.0 points more than plain, next at 30.0 %" in said
     assert "Its worst subset is R at 50.0 %; no other run's worst is better." in said
     assert (
-        "With all channels adaptive reaches 70.0 % (standard error 1.4 points). The best there is plain at 80.0 % "
+        "With all channels adaptive reaches 70.0 % (standard error 1.5 points). The best there is plain at 80.0 % "
         "(standard error 1.3 points), 10.0 points more; that is more than two standard errors." in said
     )
     assert "for 1,000 test images" in said
@@ -137,6 +139,10 @@ def test_runs_on_other_images_are_not_compared(tmp_path):
         ),
         ({"status": "running", "epochs": 4}, "net is still running (4 of 10 epochs so far); it is not ranked."),
         ({"status": "interrupted", "epochs": 1}, "net was interrupted after 1 of 10 epochs; it is not ranked."),
+        (
+            {"status": "stopped", "error": "pruned at epoch 1", "epochs": 1},
+            "net was stopped after 1 of 10 epochs: pruned at epoch 1; it is not ranked.",
+        ),
         ({"status": "odd"}, "net has the unknown status 'odd' after 10 of 10 epochs; it is not ranked."),
         ({"test": False}, "net finished without test results; it is not ranked."),
     ],
@@ -158,4 +164,39 @@ def test_the_error_of_a_mean_is_at_least_that_of_any_correlation(tmp_path):
     run = exact(tmp_path / "net", {"R,G,B": 0.8, "R": 0.5, "G": 0.2}, 400)
     verdict, _, _ = verdict_of(run)
     errors = [math.sqrt(p * (1 - p) / 400) for p in (0.5, 0.2)]
-    assert verdict.standings[0].mean_error == pytest.approx(sum(errors) / 2)
+    assert verdict.standings[0].mean_error == pytest.approx(sum(errors) / 2, rel=0.02)
+
+
+@pytest.mark.parametrize(("n", "separate"), [(2, False), (4, True)])
+def test_a_few_images_that_are_all_right_or_all_wrong_are_not_certain(tmp_path, n, separate):
+    runs = [exact(tmp_path / name, {"R,G,B": 1.0, "R": value}, n) for name, value in (("a", 1.0), ("b", 0.0))]
+    verdict, said, _ = verdict_of(*runs)
+    assert ("a keeps most accuracy" in verdict.headline) is separate
+    assert "standard error 0.0 points" not in said
+
+
+def test_runs_that_were_not_asked_are_not_said_to_refuse(tmp_path):
+    adaptive = make_run(tmp_path / "adaptive", subsets=None)
+    other = make_run(tmp_path / "other", subsets=["R,G,B"])
+    verdict, said, _ = verdict_of(adaptive, other)
+    assert verdict.headline.startswith("adaptive alone was evaluated on subsets of the channels and averages")
+    assert "other was evaluated on the full set only." in said
+    assert [entry.refuses for entry in verdict.standings] == [False, False]
+    masked = make_run(tmp_path / "masked", refused=dict.fromkeys(SINGLES_AND_PAIRS, "trained on R,G,B only"))
+    verdict, said, _ = verdict_of(masked, other)
+    assert verdict.headline == (
+        "masked refuses every subset with channels missing, and no other run was evaluated on one."
+    )
+    assert {entry.run.name: entry.refuses for entry in verdict.standings} == {"masked": True, "other": False}
+
+
+def test_a_run_whose_process_is_gone_is_not_said_to_run(tmp_path):
+    folder = make_run(tmp_path / "net", status="running", epochs=4)
+    lock = FileLock(folder / ".lock")
+    with lock:
+        assert "net is still running" in judge(load_runs([folder]))[1][0]
+    assert judge(load_runs([folder]))[1] == [
+        "net was killed after 4 of 10 epochs, or runs on another machine; --resume goes on with it. It is not ranked."
+    ]
+    page = write_report([folder], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<span class="chip unknown">not finished</span>' in page

@@ -9,7 +9,7 @@ import pytest
 
 from anychannel.evaluation import compare, load_evaluation
 from anychannel.report import write_report
-from anychannel.runs import RunConfig, train_run
+from anychannel.runs import RunConfig, dedicated, train_run
 from anychannel.runs.config import merge
 from anychannel.runs.dedicated import (
     choose_keys,
@@ -19,7 +19,7 @@ from anychannel.runs.dedicated import (
     folder_name,
     load_adaptive,
 )
-from anychannel.runs.folder import RunError, read_config
+from anychannel.runs.folder import RunError, read_config, read_record
 
 VALUES = {
     "data": "bands:3",
@@ -97,6 +97,30 @@ def test_the_table_is_kept_beside_every_run_and_shown_in_its_report(compared, ad
     assert "2 of 7 evaluated subsets" in page
 
 
+def test_epochs_are_told_as_they_were_run(adaptive, tmp_path):
+    values = merge(VALUES, {"training": {"epochs": 4, "patience": 1, "monitor": "val_loss", "lr": 1e-6}})
+    run = train_run(RunConfig.from_dict(values), tmp_path / "run", cost=False)
+    found = compare_dedicated([run], tmp_path / "out", subsets=["band_2"], budgets=["passes"])["budgets"]["passes"]
+    assert (found["adaptive_epochs"], found["dedicated_epochs"]) == (4, 4)
+    assert found["adaptive_epochs_run"] == [read_record(run)["epochs_run"]] * 2
+    (alone,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert found["dedicated_epochs_run"] == [read_record(alone)["epochs_run"]] * 2
+
+
+def test_a_run_that_may_not_be_written_to_is_compared_all_the_same(compared, adaptive, monkeypatch):
+    out, result = compared
+    whole = dedicated.write_json
+
+    def write(path, value):
+        if path.parent == adaptive[0]:
+            raise PermissionError(13, "Permission denied", str(path))
+        whole(path, value)
+
+    monkeypatch.setattr(dedicated, "write_json", write)
+    with pytest.warns(UserWarning, match=r"s0 takes no gap.json \(Permission denied\), .* it is in .*gap.json"):
+        assert compare_dedicated(adaptive, out, subsets=CHOSEN) == result
+
+
 def test_finished_networks_are_not_trained_again(compared, adaptive):
     out, result = compared
     before = {path: path.stat().st_mtime_ns for path in out.rglob("best.safetensors")}
@@ -134,7 +158,12 @@ def test_long_lists_of_channels_make_short_different_folder_names():
     names = {folder_name(key, 10, 0) for key in keys}
     assert len(names) == 2
     assert max(map(len, names)) < 100
-    assert folder_name("near infrared,B/G", 3, 2) == "near_infrared+B_G-3-epochs-s2"
+    assert folder_name("near infrared,B/G", 3, 2).startswith("near_infrared+B_G-")
+
+
+@pytest.mark.parametrize("pair", [("GFP 1,x", "GFP_1,x"), ("a/b", "a b"), ("a+b", "a,b")])
+def test_names_that_differ_in_a_character_have_folders_of_their_own(pair):
+    assert len({folder_name(subset, 3, 2) for subset in pair}) == 2
 
 
 def test_what_cannot_be_compared_is_refused_before_training(adaptive, tmp_path):

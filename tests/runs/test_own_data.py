@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anychannel.data import load_dataset
+from anychannel.data import load_dataset, read_image
 from anychannel.evaluation import compare, load_evaluation
 from anychannel.runs import RunConfig, evaluate_run, execute, train_run
 from anychannel.runs.folder import RunError
@@ -115,6 +115,32 @@ def test_other_data_are_evaluated_by_their_channels_names_and_not_saved_as_the_r
     with pytest.raises(RunError, match=r"other are not the run's own \(as many images, but other .*without --save"):
         evaluate_run(run, data=other, save=True)
     assert (run / "evaluation" / "test.json").read_bytes() == kept
+
+
+@pytest.mark.parametrize("told", ["channels.txt", "data_channels"])
+def test_other_data_in_another_order_are_told_by_their_own_names(told, run, tmp_path):
+    other, turned = make_photos(tmp_path / "other", seed=20), make_photos(tmp_path / "turned", seed=20)
+    for path in turned.rglob("*.png"):
+        write_image(path, read_image(path, channels="R,G,B")[::-1])
+    if told == "channels.txt":
+        (turned / "channels.txt").write_text("B\nG\nR\n")
+    names = {"data_channels": ["B", "G", "R"]} if told == "data_channels" else {}
+    expected, found = evaluate_run(run, data=str(other)), evaluate_run(run, data=str(turned), **names)
+    for key, probabilities in expected.probabilities.items():
+        np.testing.assert_allclose(found.probabilities[key], probabilities, atol=1e-5)
+
+
+def test_other_data_may_hold_some_of_the_channels(run, tmp_path):
+    whole, red = make_photos(tmp_path / "whole", seed=20), make_photos(tmp_path / "red", seed=20)
+    for path in red.rglob("*.png"):
+        write_image(path, read_image(path, channels="R,G,B")[:1])
+    (red / "channels.txt").write_text("R\n")
+    found = evaluate_run(run, data=str(red))
+    assert set(found.subsets) == {"R"}
+    expected = evaluate_run(run, data=str(whole)).probabilities["R"]
+    np.testing.assert_allclose(found.probabilities["R"], expected, atol=1e-5)
+    with pytest.raises(RunError, match="data_channels names the channels of other data; give data too"):
+        evaluate_run(run, data_channels="R")
 
 
 def test_a_copy_of_the_runs_data_may_replace_its_evaluation(run, tmp_path):

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from anychannel import files
 from anychannel.evaluation import load_evaluation
-from anychannel.runs import RunConfig, evaluate_run, load_recipe, train_run
+from anychannel.runs import RunConfig, evaluate_run, execute, folder, load_recipe, train_run
 from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
 from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
@@ -176,6 +177,35 @@ def test_a_folder_that_is_not_a_run_is_not_touched(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(RunError, match=r"is not a run: it has no config\.toml"):
         evaluate_run(tmp_path)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("last", ["config.toml", "environment.json", "run.json"])
+def test_a_run_killed_at_its_very_start_begins_anew(last, resume, tmp_path, monkeypatch):
+    whole = files.write_text
+
+    def write(path, text):
+        if path.name == last:
+            path.with_name(f".{last}.abc").write_text(text[:5])
+            raise KeyboardInterrupt
+        whole(path, text)
+
+    for module in (files, execute, folder):
+        monkeypatch.setattr(module, "write_text", write)
+    config, home = RunConfig.from_dict(merge(VALUES, {"size": 8, "classes": 2})), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, home, cost=False)
+    monkeypatch.undo()
+    assert not (home / "run.json").exists()
+    train_run(config, home, resume=resume, cost=False)
+    assert json.loads((home / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_files_of_a_run_alone_are_no_run_of_ours(tmp_path):
+    (tmp_path / "config.toml").write_text("# mine")
+    with pytest.raises(RunError, match="is not empty and not a run; choose a new folder"):
+        train_run(RunConfig.from_dict(VALUES), tmp_path)
+    assert (tmp_path / "config.toml").read_text() == "# mine"
 
 
 def test_bad_data_leaves_no_folder_behind(tmp_path):

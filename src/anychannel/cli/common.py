@@ -61,6 +61,21 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     return options
 
 
+def refuse_flags(flags: dict[str, Any], reason: str) -> None:
+    """Refuse flags that are given although there is nothing for them to say.
+
+    Args:
+        flags: their values by name; None where not given.
+        reason: why not, before the names of those to leave out.
+
+    Raises:
+        ValueError: names them.
+    """
+    given = [flag for flag, value in flags.items() if value is not None]
+    if given:
+        raise ValueError(f"{reason}; leave out {', '.join(given)}")
+
+
 def say(text: str) -> None:
     """A line for the person, on standard error, so that standard output stays clean for JSON."""
     typer.echo(text, err=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import percent, plain_errors, print_json, say
+from anychannel.cli.common import percent, plain_errors, print_json, refuse_flags, say
 
 
 def compare(
@@ -20,13 +20,16 @@ def compare(
         ),
     ] = False,
     budget: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="passes: each dedicated network gets as many image passes as the run; total: they share them; both."
+            help="passes: each dedicated network gets as many image passes as the run; total: they share them; both. "
+            "Default: both."
         ),
-    ] = "both",
+    ] = None,
     channels: Annotated[list[str] | None, typer.Option(help="A subset to compare, as R,G; repeatable.")] = None,
-    sample: Annotated[int | None, typer.Option(help="Only so many of the evaluated subsets, of all sizes.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="With --dedicated: only so many of the evaluated subsets, of all sizes.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the dedicated runs; default: `dedicated` beside the first run.")
     ] = None,
@@ -49,8 +52,11 @@ def compare(
     """
     with plain_errors():
         if dedicated:
-            result = against_dedicated(runs, budget, channels, sample, out, cache, progress=not (quiet or as_json))
+            shown = not (quiet or as_json)
+            result = against_dedicated(runs, budget or "both", channels, sample, out, cache, progress=shown)
         else:
+            of_training = {"--budget": budget, "--sample": sample, "--out": out}
+            refuse_flags(of_training, "without --dedicated no network is trained")
             result = against_first(runs, channels)
     if as_json:
         print_json(result)
@@ -74,7 +80,7 @@ def against_dedicated(
     from anychannel.report import write_report
     from anychannel.runs.dedicated import BUDGETS, compare_dedicated
 
-    home = out or runs[0].parent / "dedicated"
+    home = out or runs[0].resolve().parent / "dedicated"
     result = compare_dedicated(
         runs,
         home,
@@ -112,6 +118,12 @@ def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any
             for key, found in pairs.items()
             if named or found in other.probabilities
         }
+        if not table[str(run)]:
+            raise ValueError(
+                f"{runs[0]} and {run} have no subset in common: the first answered {' / '.join(first.probabilities)}, "
+                f"the other {' / '.join(other.probabilities)}; evaluate them on the same (anychannel evaluate RUN "
+                "--channels R,G --save)"
+            )
     return {"first": str(runs[0]), "others": table}
 
 
@@ -128,10 +140,14 @@ def show_pairs(result: dict[str, Any]) -> None:
 
 def show_gap(result: dict[str, Any]) -> None:
     """The gap table, in percent and points, one table a budget."""
+    from anychannel.report.gap import describe_epochs
+
     for budget, table in result["budgets"].items():
+        ours = describe_epochs(table["adaptive_epochs"], table["adaptive_epochs_run"])
+        theirs = describe_epochs(table["dedicated_epochs"], table["dedicated_epochs_run"])
         typer.echo(
-            f"{result['network']} ({table['adaptive_epochs']} epochs, {len(result['seeds'])} seeds) against "
-            f"{table['networks']} dedicated networks of {table['dedicated_epochs']} epochs each (budget: {budget})"
+            f"{result['network']} ({ours} epochs, {len(result['seeds'])} seeds) against {table['networks']} dedicated "
+            f"networks of {theirs} epochs each (budget: {budget})"
         )
         typer.echo(f"{'channels':>24}   for all  dedicated  difference (95 % interval)")
         for row in table["rows"]:

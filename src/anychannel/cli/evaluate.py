@@ -18,6 +18,12 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,
+    data_channels: Annotated[
+        str | None,
+        typer.Option(
+            help="That folder's channels in its files' order, as B,G,R. Default: its channels.txt, else the run's."
+        ),
+    ] = None,
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Let the masked stem try subsets that it was not trained on.")
     ] = False,
@@ -32,6 +38,8 @@ def evaluate(
     - `anychannel evaluate runs/bands`
 
     - `anychannel evaluate runs/photos --channels R,G --channels B --json`
+
+    - `anychannel evaluate runs/photos --data other-camera --data-channels B,G,R`
     """
     with plain_errors():
         from anychannel.runs import evaluate_run
@@ -41,6 +49,7 @@ def evaluate(
             subsets=channels,
             split=split,
             data=data,
+            data_channels=data_channels,
             allow_untrained=allow_untrained,
             save=save,
             cache_dir=cache,

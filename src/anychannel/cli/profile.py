@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import plain_errors, print_json, say
+from anychannel.cli.common import plain_errors, print_json, refuse_flags, say
 from anychannel.sizes import ImageSize, describe_size, parse_size
 
 
@@ -53,10 +53,10 @@ def profile(
         result: dict[str, Any]
         if reference:
             of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
-            refuse(of_size | of_network, "--reference measures the report's networks as the report does")
+            refuse_flags(of_size | of_network, "--reference measures the report's networks as the report does")
             result = profile_reference(memory=memory, progress=not as_json)
         elif run is not None:
-            refuse(of_network, f"{run} says what its network is")
+            refuse_flags(of_network, f"{run} says what its network is")
             network = load_model(run)
             pixels, batch_size = sizes_of(run, pixels, batch_size)
             result = measure(network, batch_size=batch_size, image_size=pixels, memory=memory)
@@ -74,17 +74,6 @@ def profile(
         show_reference(result)
     else:
         show_profile(result)
-
-
-def refuse(flags: dict[str, Any], reason: str) -> None:
-    """Refuse flags that are given although there is nothing left for them to say.
-
-    Raises:
-        ValueError: names them.
-    """
-    given = [flag for flag, value in flags.items() if value is not None]
-    if given:
-        raise ValueError(f"{reason}; leave out {', '.join(given)}")
 
 
 def sizes_of(run: Path, size: ImageSize | None, batch_size: int | None) -> tuple[ImageSize, int]:

@@ -10,7 +10,7 @@ Classes are numbered in the alphabetical order of their folders; images may lie 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from anychannel.data.decode import SUFFIXES
 from anychannel.data.list_files import read_names
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import DataError, Problems
+from anychannel.files import readable
 
 LOOKS_FOR = "class folders with images, directly or inside train/, val/ and test/"
 HELD_OUT = 0.1
@@ -102,7 +103,7 @@ def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], dict[s
             f"{root} has images in {others[0]}/ beside train/, val/ and test/, so that it is not clear what the splits "
             f"are; move {others[0]}/ out of the data folder or into the splits"
         )
-    classes = tuple(path.name for path in subfolders(root / "train"))
+    classes = name_classes(root, subfolders(root / "train"))
     splits = {}
     for split in SPLITS:
         entries: list[Entry] = []
@@ -122,7 +123,7 @@ def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str,
         raise DataError(
             f"{root} holds the one folder {folders[0].name}/; if its folders are the classes, give {folders[0]}"
         )
-    classes = tuple(path.name for path in folders)
+    classes = name_classes(root, folders)
     splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
     for label, folder in enumerate(folders):
         entries = read_class(root, folder, label, problems)
@@ -136,6 +137,21 @@ def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str,
         for split, rows in cut(folder.name, len(entries), seed).items():
             splits[split] += [entries[row] for row in rows]
     return classes, {split: tuple(entries) for split, entries in splits.items()}
+
+
+def name_classes(root: Path, folders: Sequence[Path]) -> tuple[str, ...]:
+    """The folders' names.
+
+    Raises:
+        DataError: some are no UTF-8, which names of classes are written in.
+    """
+    wrong = [readable(folder.name) for folder in folders if readable(folder.name) != folder.name]
+    if wrong:
+        raise DataError(
+            f"{root} has class folders whose names are no UTF-8 ({', '.join(wrong[:3])}{', ...' * (len(wrong) > 3)}); "
+            "rename them"
+        )
+    return tuple(folder.name for folder in folders)
 
 
 def cut(name: str, count: int, seed: int) -> dict[str, np.ndarray]:

@@ -31,17 +31,17 @@ def shared_limits(runs: Sequence[Run]) -> Limits:
     losses = [value for row in rows for value in (row.train_loss, row.val_loss) if value is not None]
     return Limits(
         epochs=max((row.epoch for row in rows), default=1),
-        accuracy=padded(accuracies, 0.0, 100.0),
+        accuracy=padded(accuracies, 0.0, 100.0, finest=1.0),
         loss=padded(losses, 0.0, math.inf),
     )
 
 
-def padded(values: Sequence[float], least: float, most: float) -> tuple[float, float]:
-    """A range of round ends around values, within bounds."""
+def padded(values: Sequence[float], least: float, most: float, finest: float = 1e-6) -> tuple[float, float]:
+    """A range of round ends around values, within bounds and not narrower than ``finest``."""
     if not values:
         return (0.0, 1.0)
     low, high = min(values), max(values)
-    span = max(high - low, 0.05 * max(abs(high), 1e-9), 1e-6)
+    span = max(high - low, 0.05 * abs(high), finest)
     step = svg.ticks(0, span, 5)[1] if len(svg.ticks(0, span, 5)) > 1 else span
     start = max(least, math.floor((low - 0.02 * span) / step) * step)
     end = min(most, math.ceil((high + 0.02 * span) / step) * step)

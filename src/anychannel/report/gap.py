@@ -20,6 +20,8 @@ MEANINGS = {
     "one each.",
 }
 
+EARLY = " That is the most they may take: early stopping ended training sooner."
+
 
 @dataclass(frozen=True)
 class GapPanel:
@@ -44,7 +46,10 @@ def gap_panels(runs: Sequence[Run]) -> list[GapPanel]:
 def panel(gap: Gap, key: str) -> GapPanel:
     """One comparison."""
     seeds = f"{len(gap.seeds)} seeds" if len(gap.seeds) > 1 else "one seed"
-    epochs = f"{gap.adaptive_epochs} epochs for all subsets, {gap.dedicated_epochs} for each dedicated network"
+    ours = describe_epochs(gap.adaptive_epochs, gap.adaptive_run)
+    theirs = describe_epochs(gap.dedicated_epochs, gap.dedicated_run)
+    epochs = f"{ours} epochs for all subsets, {theirs} for each dedicated network"
+    early = ours != str(gap.adaptive_epochs) or theirs != str(gap.dedicated_epochs)
     summary = f"Mean difference {signed(gap.mean)} points, worst {signed(gap.worst.difference)} ({gap.worst.subset})."
     chosen = "" if gap.evaluated == len(gap.rows) else f" {len(gap.rows)} of {gap.evaluated} evaluated subsets."
     return GapPanel(
@@ -52,7 +57,7 @@ def panel(gap: Gap, key: str) -> GapPanel:
         title={"passes": "The same passes for each network", "total": "The same passes in all"}.get(
             gap.budget, gap.budget
         ),
-        lead=MEANINGS.get(gap.budget, "").format(networks=gap.networks),
+        lead=MEANINGS.get(gap.budget, "").format(networks=gap.networks) + (EARLY if early else ""),
         summary=summary,
         columns=("One network for all (%)", "Dedicated network (%)", "Difference (points)", "McNemar's p"),
         rows=tuple((row.subset, cells(row, gap.confidence)) for row in gap.rows),
@@ -61,6 +66,14 @@ def panel(gap: Gap, key: str) -> GapPanel:
         f"Accuracies are means{' ± standard deviation' if len(gap.seeds) > 1 else ''} over seeds; intervals "
         f"({100 * gap.confidence:.0f} %) are the bootstrap's over images with these networks as they are.",
     )
+
+
+def describe_epochs(planned: int, ran: Sequence[int]) -> str:
+    """``10``, or ``4 to 6 of 10`` where training ended sooner."""
+    if not ran or min(ran) == planned:
+        return str(planned)
+    span = str(min(ran)) if min(ran) == max(ran) else f"{min(ran)} to {max(ran)}"
+    return f"{span} of {planned}"
 
 
 def describe_images(gap: Gap) -> str:

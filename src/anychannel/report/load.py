@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from anychannel.report.records import (
     ClassScore,
     Cost,
@@ -21,6 +23,9 @@ from anychannel.report.records import (
     number,
 )
 from anychannel.sizes import height_width
+
+LOCK = ".lock"
+"""In a run's folder; held by the process that trains there."""
 
 
 class ReportError(ValueError):
@@ -104,6 +109,8 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
 
     full = ",".join(str(channel) for channel in record.get("channels") or ())
     status = str(record.get("status", "unknown"))
+    if status == "running" and is_free(folder / LOCK):
+        status = "left"
     return Run(
         folder=folder,
         name=name,
@@ -119,6 +126,18 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
         environment=read("environment.json") or {},
         problems=tuple(problems),
     )
+
+
+def is_free(lock: Path) -> bool:
+    """Whether a run's lock is there and no process on this machine holds it."""
+    if not lock.is_file():
+        return False
+    held = FileLock(lock)
+    try:
+        with held.acquire(timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
 
 
 def read_text(path: Path) -> str:
@@ -219,6 +238,8 @@ def parse_gaps(value: dict[str, Any]) -> tuple[Gap, ...]:
             evaluated=int(value["subsets_evaluated"]),
             adaptive_epochs=int(found["adaptive_epochs"]),
             dedicated_epochs=int(found["dedicated_epochs"]),
+            adaptive_run=tuple(int(count) for count in found.get("adaptive_epochs_run", ())),
+            dedicated_run=tuple(int(count) for count in found.get("dedicated_epochs_run", ())),
             networks=int(found["networks"]),
             n=int(found["n"]),
             confidence=float(found["confidence"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,12 +80,24 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
 
     Raises:
         ReportError: no run was given, or a folder is not a run.
+        OSError: the page cannot be written.
+
+    Warns:
+        UserWarning: a run's folder takes no figures.
     """
     loaded = load_runs([Path(run) for run in runs])
     page = render(loaded, title)
     write_text(Path(out), readable(page))
     for run in loaded:
-        write_figures(run)
+        try:
+            write_figures(run)
+        except OSError as error:
+            warnings.warn(
+                f"{out} is complete, but the figures cannot be written to {run.folder / 'figures'} as files of their "
+                f"own too: {error.strerror}",
+                UserWarning,
+                stacklevel=2,
+            )
     return Path(out)
 
 

@@ -49,8 +49,15 @@ class SubsetResult:
 
     @property
     def standard_error(self) -> float:
-        """Binomial standard error of the accuracy over ``n`` images, as a fraction."""
-        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.n) if self.n else math.nan
+        """Binomial standard error of the accuracy over ``n`` images, as a fraction.
+
+        With one more image right and one more wrong, as Agresti and Caffo (The American Statistician, 2000) have it,
+        so that it is not 0 where a few images are all right; times (n + 2) / n, since the accuracy is left as it is.
+        """
+        if not self.n:
+            return math.nan
+        share = (self.accuracy * self.n + 1) / (self.n + 2)
+        return math.sqrt(share * (1 - share) * (self.n + 2)) / self.n
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,10 @@ class GapRow:
 
 @dataclass(frozen=True)
 class Gap:
-    """A comparison with dedicated networks under one budget; ``evaluated`` counts the subsets it chose from."""
+    """A comparison with dedicated networks under one budget; ``evaluated`` counts the subsets it chose from.
+
+    ``adaptive_run`` and ``dedicated_run`` are the fewest and most epochs that training took, () where not known.
+    """
 
     budget: str
     names: tuple[str, ...]
@@ -141,6 +151,8 @@ class Gap:
     evaluated: int
     adaptive_epochs: int
     dedicated_epochs: int
+    adaptive_run: tuple[int, ...]
+    dedicated_run: tuple[int, ...]
     networks: int
     n: int
     confidence: float
@@ -164,7 +176,8 @@ class Run:
     Args:
         folder: where it lies.
         name: what to call it, unlike any other run's name on the page.
-        status: ``finished``, ``running``, ``interrupted`` or ``failed``.
+        status: ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``; ``left`` where ``run.json`` says
+            running, but no process on this machine holds the folder.
         record: ``run.json`` as it is.
         epochs: one row an epoch.
         test, cost, examples: None where the run has none.

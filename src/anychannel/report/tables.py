@@ -204,11 +204,12 @@ def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
     summaries: list[dict[int, tuple[float, float, float, int]]] = []
     for run in tested:
         assert run.test is not None
-        base = run.test.whole.accuracy if gap and run.test.whole else 0.0
+        answered = {key: result.accuracy for key, result in run.test.answered.items()}
+        known = {key: run.test.gaps[key] for key in run.test.others if key in run.test.gaps} if gap else answered
         summary = {}
         for size in sizes:
-            values = [result.accuracy - base for result in run.test.answered.values() if result.size == size]
-            if values and not (gap and size == run.test.full.count(",") + 1):
+            values = [value for key, value in known.items() if key.count(",") + 1 == size]
+            if values:
                 summary[size] = (sum(values) / len(values), min(values), max(values), len(values))
         summaries.append(summary)
     sizes = [size for size in sizes if any(size in summary for summary in summaries)]

@@ -1,8 +1,8 @@
 """The verdict: what the numbers say in plain words, and no more than they support.
 
 Accuracies of two runs are called different only where they differ by more than two standard errors. The standard
-error of one accuracy p over n images is binomial, sqrt(p (1 - p) / n). That of a mean over subsets is at most the mean
-of the subsets' standard errors, whatever their correlation, and that bound is used. Two runs are taken as independent;
+error of one accuracy is binomial (``SubsetResult.standard_error``). That of a mean over subsets is at most the mean of
+the subsets' standard errors, whatever their correlation, and that bound is used. Two runs are taken as independent;
 read on the same images they usually err together, so this too is on the careful side.
 """
 
@@ -41,6 +41,11 @@ class Standing:
     answered: int
     refused: int
     asked: int
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it was asked for other subsets than the full one and refused them all."""
+        return self.refused > 0 and not self.answered
 
 
 @dataclass(frozen=True)
@@ -123,9 +128,12 @@ def unranked(run: Run) -> str:
         return f"{run.name} {why}; it is not ranked."
     if run.status == "running":
         return f"{run.name} is still running ({done} so far); it is not ranked."
+    if run.status == "left":
+        went = f"{run.name} was killed after {done}, or runs on another machine"
+        return f"{went}; --resume goes on with it. It is not ranked."
     error = run.text("error").strip()
     because = f": {error.rstrip('.')}" if error else ""
-    known = {"failed": "failed", "interrupted": "was interrupted"}
+    known = {"failed": "failed", "interrupted": "was interrupted", "stopped": "was stopped"}
     state = known.get(run.status, f"has the unknown status {run.status!r}")
     return f"{run.name} {state} after {done}{because}; it is not ranked."
 
@@ -175,7 +183,7 @@ def phrase(
     if not ranked:
         headline, sentences = phrase_full_only(standings, asked)
     elif len(ranked) == 1:
-        headline, sentences = phrase_single(ranked[0], shared, len(standings))
+        headline, sentences = phrase_single(ranked[0], shared, silent)
     else:
         headline, sentences = phrase_ranked(ranked, shared)
     if ranked:
@@ -216,7 +224,7 @@ def absence(entry: Standing) -> str:
     """Why a run has no mean over the subsets on which its group is compared."""
     if entry.answered:
         return "has no result for the subsets on which the others are compared"
-    if entry.refused:
+    if entry.refuses:
         return (
             "refuses every subset with channels missing"
             if entry.refused == entry.asked
@@ -231,11 +239,16 @@ def phrase_full_only(standings: Sequence[Standing], asked: Sequence[str]) -> tup
     if asked and any(entry.answered for entry in standings):
         why = "The runs share no subset with channels missing, so what they keep cannot be compared."
     elif asked:
-        why = (
-            "It refuses every subset with channels missing."
-            if len(standings) == 1
-            else ("No run takes any of the subsets with channels missing.")
-        )
+        refusing = [entry.run.name for entry in standings if entry.refuses]
+        if len(standings) == 1:
+            why = "It refuses every subset with channels missing."
+        elif len(refusing) == len(standings):
+            why = "No run takes any of the subsets with channels missing."
+        else:
+            verb = "refuses" if len(refusing) == 1 else "refuse"
+            why = (
+                f"{listed(refusing)} {verb} every subset with channels missing, and no other run was evaluated on one."
+            )
     else:
         why = "No subset with channels missing was evaluated, so there is nothing to say on missing channels."
     if best.full is None:
@@ -248,12 +261,14 @@ def phrase_full_only(standings: Sequence[Standing], asked: Sequence[str]) -> tup
     return why, [phrase_full(best, standings)]
 
 
-def phrase_single(entry: Standing, shared: Sequence[str], total: int) -> tuple[str, list[str]]:
+def phrase_single(entry: Standing, shared: Sequence[str], silent: Sequence[Standing]) -> tuple[str, list[str]]:
     """One run alone has results with channels missing."""
     assert entry.mean is not None
     assert entry.worst is not None
-    only = f"{entry.run.name} alone takes subsets of the channels" if total > 1 else entry.run.name
-    start = f"{only} and averages" if total > 1 else f"{only} averages"
+    start = f"{entry.run.name} averages"
+    if silent:
+        does = "takes" if all(other.refuses for other in silent) else "was evaluated on"
+        start = f"{entry.run.name} alone {does} subsets of the channels and averages"
     headline = f"{start} {percent(entry.mean)} when channels are missing"
     headline += f", against {percent(entry.full)} with all of them." if entry.full is not None else "."
     over = f"over {counted(len(shared), 'subset')}" if len(shared) > 1 else "over one subset"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from anychannel.files import write_json
 from anychannel.names import unknown_name
 from anychannel.runs.config import RunConfig, flatten
 from anychannel.runs.execute import train_run
-from anychannel.runs.folder import RunError, read_config
+from anychannel.runs.folder import RunError, read_config, read_record
 from anychannel.samplers import create_sampler
 from anychannel.training.early_stopping import REDUCED_MONITORS
 
@@ -125,11 +126,17 @@ def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
 
 
 def folder_name(subset: str, epochs: int, seed: int) -> str:
-    """A folder's name for a dedicated run: ``R+G-10-epochs-s0``; long lists of channels are shortened by a digest."""
+    """A folder's name for a dedicated run: ``R+G-10-epochs-s0``.
+
+    A digest tells names apart that differ only in characters that folders had better not have; long lists of channels
+    are shortened to it.
+    """
     name = re.sub(r"[^\w.+-]+", "_", subset.replace(",", "+"))
+    digest = hashlib.blake2b(subset.encode(), digest_size=4).hexdigest()
     if len(name) > LONGEST_NAME:
-        digest = hashlib.blake2b(subset.encode(), digest_size=4).hexdigest()
         name = f"{subset.count(',') + 1}-channels-{digest}"
+    elif "+" in subset or name != subset.replace(",", "+"):
+        name = f"{name}-{digest}"
     return f"{name}-{epochs}-epochs-s{seed}"
 
 
@@ -214,10 +221,14 @@ def compare_dedicated(
 
     Returns:
         What is also written as ``gap.json`` into ``out`` and into each adaptive run: ``runs``, ``seeds``, ``full``,
-        and for each budget its meaning, epochs and ``GapTable``.
+        and for each budget its epochs, as planned and as run (fewest and most, where training may stop early), and
+        ``GapTable``.
 
     Raises:
         RunError: see ``load_adaptive``, ``choose_keys`` and ``epochs_of``; nothing has been trained then.
+
+    Warns:
+        UserWarning: an adaptive run's folder may not be written to, so that its report lacks the table.
     """
     runs = load_adaptive(folders)
     keys = choose_keys(runs, subsets, sample)
@@ -242,12 +253,29 @@ def compare_dedicated(
             "adaptive_epochs": runs[0].config.training.epochs,
             "passes_an_image": passes_an_image(runs[0].config, channels),
             "dedicated_epochs": epochs[budget],
+            "adaptive_epochs_run": epochs_run([run.folder for run in runs]),
+            "dedicated_epochs_run": epochs_run([home for found in homes for home in found.values()]),
             "networks": len(keys),
             **table.to_dict(),
         }
-    for folder in (Path(out), *(run.folder for run in runs)):
-        write_json(folder / "gap.json", result)
+    write_json(Path(out) / "gap.json", result)
+    for run in runs:
+        try:
+            write_json(run.folder / "gap.json", result)
+        except OSError as error:
+            warnings.warn(
+                f"{run.folder} takes no gap.json ({error.strerror}), so that its report lacks the table; it is in "
+                f"{Path(out) / 'gap.json'}",
+                UserWarning,
+                stacklevel=2,
+            )
     return result
+
+
+def epochs_run(folders: Sequence[Path]) -> list[int]:
+    """Fewest and most epochs that runs took."""
+    counts = [int(read_record(folder)["epochs_run"]) for folder in folders]
+    return [min(counts), max(counts)]
 
 
 def gap_table(runs: Sequence[Adaptive], homes: Sequence[Mapping[str, Path]]) -> GapTable:

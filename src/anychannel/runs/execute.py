@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.examples import collect_examples
 from anychannel.runs.folder import LOCK, RunError, append_command, prepare_folder, read_config, read_record, take
-from anychannel.runs.own_data import describe_data, find_changes
+from anychannel.runs.own_data import describe_data, find_changes, point_at
 from anychannel.samplers import create_sampler
 from anychannel.sizes import plain_size
 from anychannel.stems import MaskedStem
@@ -169,7 +169,8 @@ def status_written(home: Path, run: dict[str, Any]) -> Iterator[None]:
         if share().is_main:
             kinds = {KeyboardInterrupt: "interrupted", RunStopped: "stopped"}
             status = kinds.get(type(error), "failed")
-            write_json(home / "run.json", run | {"status": status, "error": str(error)})
+            with suppress(OSError):  # what ended the work is what to tell
+                write_json(home / "run.json", run | {"status": status, "error": str(error)})
         raise
     on_main(lambda: write_json(home / "run.json", run | {"status": "finished"}))
 
@@ -327,6 +328,7 @@ def evaluate_run(
     subsets: Sequence[str] | None = None,
     split: str = "test",
     data: str | None = None,
+    data_channels: str | Sequence[str] | None = None,
     allow_untrained: bool = False,
     save: bool = False,
     cache_dir: str | Path | None = None,
@@ -339,6 +341,8 @@ def evaluate_run(
         subsets: channel subsets as ``"R,G"``; None takes the run's own choice.
         split: ``train``, ``val`` or ``test``.
         data: another folder with images of the same classes, whose channels are matched to the run's by name.
+        data_channels: names of that folder's channels in its files' order; None takes its ``channels.txt``, else the
+            run's names.
         allow_untrained: let a stem that knows one channel set try others.
         save: replace the evaluation in the run's folder.
         cache_dir, progress: as ``train_run``.
@@ -347,7 +351,8 @@ def evaluate_run(
         RunError: the folder is not a run, the split is unknown, or the evaluation of data that are not the run's own
             was to be saved.
         ChannelError: a named subset has an unknown channel, or the stem refuses it.
-        ValueError: the data's classes are not the run's, in the same order.
+        ValueError: the data's classes are not the run's, in the same order; or ``data_channels`` is given without
+            ``data``.
     """
     if split not in ("train", "val", "test"):
         raise RunError(f"unknown split {split!r}; use train, val or test")
@@ -356,12 +361,14 @@ def evaluate_run(
     stem = model.stem
     if allow_untrained and isinstance(stem, MaskedStem):
         stem.allow_untrained = True
-    values = config.to_dict() | ({"data": data} if data else {})
-    dataset = load_data(RunConfig.from_dict(values), cache_dir=cache_dir, progress=progress)
+    if data_channels is not None and data is None:
+        raise RunError("data_channels names the channels of other data; give data too, or leave it out")
+    read = config if data is None else point_at(config, data, data_channels)
+    dataset = load_data(read, cache_dir=cache_dir, progress=progress)
     changes = find_changes(read_record(folder), dataset) if save else []
     if changes:
         raise RunError(
-            f"the data in {values['data']} are not the run's own ({'; '.join(changes)}), so their evaluation cannot "
+            f"the data in {read.data} are not the run's own ({'; '.join(changes)}), so their evaluation cannot "
             f"replace the one in {folder}; evaluate them without --save"
         )
     evaluation = evaluate(

@@ -17,6 +17,10 @@ LOCK = ".lock"
 """In a run's folder; held by the process that trains there, and free again however it ends."""
 
 
+FIRST = ("config.toml", "command.txt", "environment.json")
+"""What is written before ``run.json``: a folder with a lock and these alone is left of a run killed at its start."""
+
+
 class RunError(ValueError):
     """A run's folder cannot be used as asked; the message names it and what to do."""
 
@@ -44,7 +48,7 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, held: bool = 
         take(lock, home)
         lock.release()
     if not (home / "run.json").is_file():
-        if home.is_dir() and any(path.name != LOCK for path in home.iterdir()):
+        if home.is_dir() and not is_unbegun(home):
             raise RunError(f"{home} is not empty and not a run; choose a new folder for --out")
         return True
     if not resume:
@@ -56,6 +60,14 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, held: bool = 
             f"(--config {home / 'config.toml'}), or choose another --out"
         )
     return bool(read_record(home)["status"] != "finished")
+
+
+def is_unbegun(home: Path) -> bool:
+    """Whether a folder without ``run.json`` is empty, or holds what a run killed at its very start leaves."""
+    left = {path.name for path in home.iterdir()}
+    ours = {LOCK, *FIRST} if LOCK in left else set()
+    of_ours = tuple(f".{name}." for name in (*FIRST, "run.json")) if ours else ()
+    return all(name in ours or name.startswith(of_ours) for name in left)
 
 
 def append_command(home: Path) -> None:
@@ -93,4 +105,6 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}") from error
+    if not isinstance(record, dict):
+        raise RunError(f"{path} is damaged: it holds a {type(record).__name__}, expected an object")
     return record

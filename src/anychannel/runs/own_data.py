@@ -1,12 +1,15 @@
-"""Whether data are still those that a run was trained on, by what its ``run.json`` says of them."""
+"""Whether data are those that a run was trained on, by what its ``run.json`` says of them, and how to read others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from anychannel.data import SPLITS, ImageDataset, Stream
+from anychannel.data.list_files import read_names
 from anychannel.evaluation.evaluate import describe
+from anychannel.runs.config import RunConfig
 
 
 def describe_data(dataset: ImageDataset) -> dict[str, Any]:
@@ -41,3 +44,19 @@ def find_changes(record: Mapping[str, Any], dataset: ImageDataset) -> list[str]:
     if not changes and "fingerprint" in other and not isinstance(dataset.train, Stream):
         changes.append("as many images, but other ones, or other labels")
     return changes
+
+
+def point_at(config: RunConfig, data: str, channels: str | Sequence[str] | None) -> RunConfig:
+    """The configuration of a run, for reading other data as its own.
+
+    Args:
+        config: the run's.
+        data: the other data.
+        channels: names of their channels in their files' order; None takes the folder's ``channels.txt``, else the
+            run's names.
+
+    Raises:
+        DataError: ``channels.txt`` cannot be used.
+    """
+    named = read_names(Path(data).expanduser() / "channels.txt") if channels is None else channels
+    return RunConfig.from_dict(config.to_dict() | {"data": data} | ({} if named is None else {"channels": named}))
