@@ -149,7 +149,7 @@ class ChannelSet:
         """The subset that holds every channel."""
         return tuple(range(len(self.names)))
 
-    def positions(self, names: str | Sequence[str] | None) -> Subset:
+    def positions(self, names: ChannelSet | str | Sequence[str] | None) -> Subset:
         """Positions of ``names`` in this set, in the order given (``None`` means all channels).
 
         Raises:
@@ -157,7 +157,7 @@ class ChannelSet:
         """
         if names is None:
             return self.full
-        wanted = parse_names(names)
+        wanted = names.names if isinstance(names, ChannelSet) else parse_names(names)
         for name in wanted:
             if name not in self._positions:
                 raise ChannelError(unknown_name("channel", name, self.names))
@@ -166,7 +166,7 @@ class ChannelSet:
             raise ChannelError(f"channel {repeated[0]!r} is given twice in {list(wanted)}; name each channel once")
         return tuple(self._positions[name] for name in wanted)
 
-    def subset(self, names: str | Sequence[str] | None) -> Subset:
+    def subset(self, names: ChannelSet | str | Sequence[str] | None) -> Subset:
         """Like ``positions``, in ascending order: the form in which stems see a subset."""
         return tuple(sorted(self.positions(names)))
 

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from anychannel.channels import ChannelSet, Subset
 from anychannel.names import unknown_name
 from anychannel.processes import share
+from anychannel.replacing import replace_module
 from anychannel.shown import shown_parts
 
 MOST_CHANNELS = 6
@@ -56,6 +57,7 @@ class NormBank(nn.Module):
             self.add(name)
         self.register_state_dict_post_hook(leave_out_tied)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(fill_in_tied)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(tie_again)  # type: ignore[no-untyped-call]
 
     def add(self, name: str) -> None:
         """Give a name an entry, if it has none."""
@@ -84,11 +86,17 @@ class NormBank(nn.Module):
         if all(norm is norms[0] for norm in norms):
             whole: Tensor = norms[0](x)
             return whole
-        pieces = list(torch.split(x, [len(part) for part in parts]))
+        rows, rest = divmod(len(x), sum(map(len, parts)))  # a network may have folded positions into the first axis
+        if rest:
+            raise ValueError(
+                f"a batch norm is given {len(x)} rows of a batch of {sum(map(len, parts))} images, so that it cannot "
+                "tell which subset each row shows; use norm='shared'"
+            )
+        pieces = list(torch.split(x, [rows * len(part) for part in parts]))
         for norm in dict.fromkeys(norms):
             places = [i for i, other in enumerate(norms) if other is norm]
             joined = normalise(norm, torch.cat([pieces[i] for i in places]))
-            for i, piece in zip(places, torch.split(joined, [len(parts[i]) for i in places]), strict=True):
+            for i, piece in zip(places, torch.split(joined, [rows * len(parts[i]) for i in places]), strict=True):
                 pieces[i] = piece
         return torch.cat(pieces)
 
@@ -112,6 +120,14 @@ def leave_out_tied(bank: NormBank, state: dict[str, Tensor], prefix: str, metada
 def fill_in_tied(bank: NormBank, state: dict[str, Tensor], prefix: str, *rest: object) -> None:  # noqa: ARG001
     """Undo ``leave_out_tied`` in a state dict that is loaded."""
     state.update({name: state[source] for name, source in bank.tied_names(prefix).items() if source in state})
+
+
+def tie_again(bank: NormBank, _: object) -> None:
+    """A state dict that was assigned, not copied, leaves the shared norm with parameters of its own."""
+    if bank.tied:
+        for entry in bank.entries.values():
+            for name, parameter in bank.shared.named_parameters():
+                setattr(entry, name, parameter)
 
 
 def subset_entries(channels: ChannelSet) -> list[str]:
@@ -182,11 +198,16 @@ def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
 
     Channels that hardly predict each other give subsets too different means and variances for one batch norm; where
     they do predict each other, statistics of its own still bring a point or two (docs/method.md). It is ``shared`` too
-    where the network has no batch norm, or the stem is a plain network's or the report's, whose networks stay as they
-    are there.
+    where the network has no batch norm that keeps statistics, or the stem is a plain network's or the report's, whose
+    networks stay as they are there.
     """
-    without = stem in REPORTED or not any(isinstance(module, _BatchNorm) for module in network.modules())
+    without = stem in REPORTED or not any(keeps_statistics(module) for module in network.modules())
     return "shared" if without or not 1 < len(channels) <= MOST_CHANNELS else "statistics"
+
+
+def keeps_statistics(module: nn.Module) -> bool:
+    """Whether this is a batch norm with running averages, which evaluation normalises by."""
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
 def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
@@ -206,20 +227,23 @@ def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
 
 
 def replace_norms(network: nn.Module, wrap: Callable[[nn.Module], nn.Module], *, first_only: bool = False) -> int:
-    """Put ``wrap(norm)`` where each batch norm is; banks are left alone. Returns how many were replaced.
+    """Put ``wrap(norm)`` where each batch norm is that keeps statistics; banks are left alone.
+
+    Returns:
+        How many were replaced.
 
     Raises:
-        ValueError: the network has no batch norm.
+        ValueError: the network has none.
     """
     inside = {path for path, module in network.named_modules() if isinstance(module, NormBank)}
     found = [
         path
         for path, module in network.named_modules()
-        if isinstance(module, _BatchNorm) and not any(path.startswith(f"{bank}.") for bank in inside)
+        if keeps_statistics(module) and not any(path.startswith(f"{bank}.") for bank in inside)
     ]
     if not found and not inside:
-        raise ValueError(f"{type(network).__name__} has no batch norm; use norm='shared'")
+        raise ValueError(f"{type(network).__name__} has no batch norm that keeps statistics; use norm='shared'")
     for path in found[:1] if first_only else found:
-        parent, _, attribute = path.rpartition(".")
-        setattr(network.get_submodule(parent), attribute, wrap(network.get_submodule(path)))
+        norm = network.get_submodule(path)
+        replace_module(network, norm, wrap(norm))
     return len(found)

@@ -13,6 +13,7 @@ from torch import nn
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import (
     REFERENCE_NETWORKS,
+    Classifier,
     ModelFileError,
     adapt,
     create_model,
@@ -120,10 +121,10 @@ def test_images_that_are_no_tensor_are_refused_with_how_to_make_one():
         model(np.zeros((2, 3, 8, 8), np.uint8))
 
 
-def test_new_statistics_must_fit_the_number_of_channels():
+def test_a_classifiers_channels_are_as_many_as_its_stems():
     model = create_model("compact_k7", channels="R,G,B", num_classes=2)
     with pytest.raises(ChannelError, match="the stem has 3 input channels"):
-        model.set_channels(ChannelSet(("R", "G")))
+        Classifier(model.backbone, ChannelSet(("R", "G")), model.spec)
 
 
 class Opened:

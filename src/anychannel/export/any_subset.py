@@ -21,6 +21,7 @@ from anychannel.models import Classifier
 from anychannel.models.slot import StemSlot
 from anychannel.models.specialize import MixedConvolution
 from anychannel.norms import NormBank, by_size
+from anychannel.replacing import replace_module
 from anychannel.stems import STEMS, Stem
 
 MOST_TABLED = 8
@@ -52,12 +53,11 @@ class AnySubset(nn.Module):
         self.register_buffer("mean", model.mean.clone())
         self.register_buffer("std", model.std.clone())
         self.backbone = copy.deepcopy(model.backbone)
-        for path, module in list(self.backbone.named_modules()):
-            parent, _, attribute = path.rpartition(".")
+        for module in list(self.backbone.modules()):
             if isinstance(module, StemSlot):
-                setattr(self.backbone.get_submodule(parent), attribute, stem_of_presence(module.stem))
+                replace_module(self.backbone, module, stem_of_presence(module.stem))
             elif isinstance(module, NormBank):
-                setattr(self.backbone.get_submodule(parent), attribute, PresenceNorm(module, len(model.channels)))
+                replace_module(self.backbone, module, PresenceNorm(module, len(model.channels)))
         self.eval()
 
     def forward(self, images: Tensor, present: Tensor) -> Tensor:

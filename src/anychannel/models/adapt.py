@@ -15,6 +15,7 @@ from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import assemble
 from anychannel.models.carry import carry_norms
 from anychannel.models.classifier import Classifier
+from anychannel.models.head import replace_head
 from anychannel.models.normalisation import Normalisation, input_covariance
 from anychannel.models.pretrained import Source, Weights, classifier_source, module_source, timm_source
 from anychannel.models.registry import MODELS
@@ -44,8 +45,9 @@ def adapt(
 ) -> Classifier:
     """Make a channel-adaptive classifier from a trained network.
 
-    A channel that the network knows by name keeps its slice of the first kernel; ``transfer.py`` states what the others
-    start from. On exactly the source's channels the classifier gives the network's own logits.
+    A channel that the network knows by name keeps its slice of the first kernel, or shares it with new channels that
+    start from it; ``transfer.py`` states how. Where there are none, or with ``fill="zero"``, the classifier gives the
+    network's own logits on exactly the source's channels.
 
     Args:
         model: a timm name (``"timm/resnet18"``, ``"convnext_tiny.fb_in1k"``), the folder of a finished run or of
@@ -222,15 +224,5 @@ def choose_head(source: Source, num_classes: int | None, classes: Sequence[str] 
         raise ValueError(f"num_classes must be at least 1, got {wanted}")
     named = source.spec.classes
     if wanted != source.spec.num_classes or (named is not None and classes is not None and tuple(classes) != named):
-        reset, last = getattr(source.network, "reset_classifier", None), getattr(source.network, "fc", None)
-        if callable(reset):
-            reset(wanted)
-        elif isinstance(last, nn.Linear):
-            fresh = nn.Linear(last.in_features, wanted, bias=last.bias is not None, device=last.weight.device)
-            source.network.fc = fresh
-        else:
-            raise ValueError(
-                f"{type(source.network).__name__} has {source.spec.num_classes} classes and neither reset_classifier "
-                f"nor fc to make it {wanted}; replace its last layer before you pass it"
-            )
+        replace_head(source.network, wanted, source.spec.num_classes)
     return wanted

@@ -14,6 +14,7 @@ from anychannel.models.normalisation import moments
 from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
 from anychannel.norms import MOST_CHANNELS, choose_norm, install_norms
+from anychannel.replacing import replace_module
 from anychannel.stems import STEMS, CompletionStem, ConvGeometry, build_stem, geometry_of, kernel_of
 
 
@@ -77,7 +78,6 @@ def assemble(
         wavelengths_nm=[wavelength(channels, i) for i in range(len(channels))],
         **moments(channels, spec.normalisation) | spec.stem_options,
     )
-    parent, _, attribute = before.path.rpartition(".")
-    setattr(network.get_submodule(parent), attribute, StemSlot(stem))
+    replace_module(network, network.get_submodule(before.path), StemSlot(stem))
     install_norms(network, spec.norm, channels)
     return Classifier(network, channels, spec)

@@ -59,6 +59,11 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
+        if channels < reduction:
+            raise ValueError(
+                f"squeeze-and-excitation of {channels} channels would leave none of them with a reduction of "
+                f"{reduction}; make the network wider"
+            )
         self.reduce = nn.Linear(channels, channels // reduction, bias=False)
         self.expand = nn.Linear(channels // reduction, channels, bias=False)
         self.relu = nn.ReLU()

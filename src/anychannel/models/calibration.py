@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.models.classifier import Classifier
-from anychannel.norms import NORMS, NormBank, by_subset, replace_norms
+from anychannel.norms import NORMS, NormBank, by_subset, keeps_statistics, replace_norms
 from anychannel.samplers import Part
 
 LEAST_CORRELATION = 0.05
@@ -67,8 +67,10 @@ def calibrate(
         raise ValueError(
             f"a model with norm={model.spec.norm!r} has no statistics of one subset; calibrate takes norm {able}"
         )
-    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
-        raise ValueError(f"{type(model.backbone).__name__} has no batch norm, so there is nothing to calibrate")
+    if not any(keeps_statistics(module) for module in model.modules()):
+        raise ValueError(
+            f"{type(model.backbone).__name__} has no batch norm that keeps statistics, so there is nothing to calibrate"
+        )
     subset = model.channels.subset(channels)
     full = model.channels.full
     batches = as_batches(images, batch_size)

@@ -53,6 +53,9 @@ class Classifier(nn.Module, HubClassifier):
         backbone: a network whose first convolution is a ``StemSlot``.
         channels: the full set.
         spec: what rebuilds the network.
+
+    Raises:
+        ChannelError: the number of channels is not the stem's.
     """
 
     mean: Tensor
@@ -62,9 +65,12 @@ class Classifier(nn.Module, HubClassifier):
         super().__init__()
         self.backbone = backbone
         self.spec = spec
-        self.register_buffer("mean", torch.empty(0), persistent=False)
-        self.register_buffer("std", torch.empty(0), persistent=False)
-        self.set_channels(channels)
+        if len(channels) != self.stem.in_chans:
+            raise ChannelError(f"the stem has {self.stem.in_chans} input channels, got {list(channels.names)}")
+        self._channels = channels
+        like = next(backbone.parameters())
+        for name, values in zip(("mean", "std"), self.exact_statistics(), strict=True):
+            self.register_buffer(name, values.to(like), persistent=False)
 
     @property
     def stem(self) -> Stem:
@@ -84,24 +90,23 @@ class Classifier(nn.Module, HubClassifier):
         """Names of the classes, None where they were never given."""
         return self.spec.classes
 
-    def set_channels(self, channels: ChannelSet) -> None:
-        """Replace the channels' statistics (or names); the number of channels stays.
+    def exact_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation that images are normalised by, (1, C, 1, 1), in no less than float32.
 
-        A model that keeps the normalisation of a pretrained network goes on with that.
-
-        Raises:
-            ChannelError: the number of channels differs from the stem's.
+        Half precision would round them, and has no number as large as some of 16 bits.
         """
-        if len(channels) != self.stem.in_chans:
-            raise ChannelError(f"the stem has {self.stem.in_chans} input channels, got {list(channels.names)}")
-        self._channels = channels
         like = next(self.backbone.parameters())
-        used = self.spec.normalisation or Normalisation.of(channels)
-        self.mean = torch.tensor(used.mean, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
-        self.std = torch.tensor(used.std, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+        used = self.spec.normalisation or Normalisation.of(self._channels)
+        kind = torch.promote_types(like.dtype, torch.float32)
+        mean, std = (torch.tensor(values, dtype=kind, device=like.device) for values in (used.mean, used.std))
+        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
     def forward(
-        self, images: Tensor, channels: str | Sequence[str] | None = None, *, parts: Sequence[Part] | None = None
+        self,
+        images: Tensor,
+        channels: ChannelSet | str | Sequence[str] | None = None,
+        *,
+        parts: Sequence[Part] | None = None,
     ) -> Tensor:
         """Logits of a batch.
 
@@ -109,13 +114,15 @@ class Classifier(nn.Module, HubClassifier):
             images: (B, k, H, W), integers or floats in the files' own units, holding just ``channels``, in that
                 order. A channel that is black is given as zeros; a missing channel is not given.
             channels: names of the channels that the images hold; None means the full set in its order.
-            parts: for training: the images hold the full set, and each part of the batch shows a subset of it.
+            parts: for training: the images hold the full set, in its order, and each part of the batch shows a subset
+                of it.
 
         Returns:
             (B, num_classes); with ``parts``, one row an image of each part, in the parts' order.
 
         Raises:
-            ChannelError: a name is unknown or repeats, or the images hold another number of channels.
+            ChannelError: a name is unknown or repeats, the images hold another number of channels, or ``parts`` come
+                with other channels than the full set in its order.
             TypeError: the images are no tensor.
         """
         if not isinstance(images, Tensor):
@@ -136,6 +143,11 @@ class Classifier(nn.Module, HubClassifier):
                 images = images[:, order]
             subset = tuple(positions[i] for i in order)
             parts = [Part(subset, 0, len(images))]
+        elif positions != self._channels.full:
+            raise ChannelError(
+                f"parts are of images that hold all channels in the model's order, {', '.join(self._channels.names)}; "
+                "bring the images into it and leave channels out"
+            )
         else:
             subset = positions
         normalised = self.normalise(images, subset)
@@ -143,14 +155,17 @@ class Classifier(nn.Module, HubClassifier):
             logits: Tensor = self.backbone(normalised)
         return logits
 
-    def specialize(self, channels: str | Sequence[str]) -> nn.Module:
+    def specialize(self, channels: ChannelSet | str | Sequence[str]) -> nn.Module:
         """A plain PyTorch module for one subset; see ``anychannel.models.specialize``."""
         from anychannel.models.specialize import specialize
 
         return specialize(self, channels)
 
     def normalise(self, images: Tensor, subset: Sequence[int]) -> Tensor:
-        """(x - mean) / std for each channel of ``subset``; keeps the memory format, gives the mean's float type."""
+        """(x - mean) / std for each channel of ``subset``; keeps the memory format, gives the weights' float type."""
+        if self.mean.dtype in (torch.float16, torch.bfloat16):
+            mean, std = (values[:, list(subset)] for values in self.exact_statistics())
+            return ((images.to(mean.dtype) - mean) / std).to(self.mean.dtype)
         if len(subset) == self.mean.shape[1] and list(subset) == list(range(len(subset))):
             mean, std = self.mean, self.std
         else:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 
-from anychannel.channels import ChannelError, ChannelSet
+from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.models.carry import carry_norms
 from anychannel.models.classifier import Classifier
 from anychannel.models.normalisation import Normalisation, moments
@@ -16,16 +18,19 @@ from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import wavelength
 from anychannel.names import unknown_name
 from anychannel.norms import MOST_CHANNELS, NormBank, install_norms
+from anychannel.replacing import replace_module
 from anychannel.stems import CompletionStem, Stem, build_stem
 from anychannel.stems.descriptor import DescribedStem
 from anychannel.stems.static import StaticStem
 
 NEW = ("generated", "nearest", "zero")
+MEASURED = ("correlation", "offset")
+"""Options of a stem that are measured on the channels it has."""
 
 
 def with_channels(
     model: Classifier,
-    channels: ChannelSet,
+    channels: ChannelSet | str | Sequence[str],
     *,
     new: str | None = None,
     embedding: Sequence[Sequence[float]] | None = None,
@@ -56,6 +61,7 @@ def with_channels(
             f"a model with norm={model.spec.norm!r} has batch norms for the old channels' subsets; "
             "add channels to one with norm shared or statistics"
         )
+    channels = as_channel_set(channels)
     absent = [name for name in model.channels.names if name not in channels.names]
     if absent:
         raise ChannelError(f"channels must hold the model's own too; {', '.join(absent)} is missing")
@@ -83,17 +89,21 @@ def with_channels(
     else:
         stem = copied_stem(model, merged, known, how, used)
     wider = copy.deepcopy(model)
-    for path, module in list(wider.backbone.named_modules()):
+    for module in list(wider.backbone.modules()):
         if isinstance(module, StemSlot):
             module.stem = stem.train(model.training)
         if isinstance(module, NormBank):
-            parent, _, attribute = path.rpartition(".")
-            setattr(wider.backbone.get_submodule(parent), attribute, module.shared)
+            replace_module(wider.backbone, module, module.shared)
     norm = model.spec.norm if len(merged) <= MOST_CHANNELS else "shared"
-    wider.spec = replace(
-        model.spec, normalisation=used, in_chans=model.spec.in_chans or old.in_chans, norm=norm, calibrated=()
+    spec = replace(
+        model.spec,
+        stem_options={key: value for key, value in model.spec.stem_options.items() if key not in MEASURED},
+        normalisation=used,
+        in_chans=model.spec.in_chans or old.in_chans,
+        norm=norm,
+        calibrated=(),
     )
-    wider.set_channels(merged)
+    wider = Classifier(wider.backbone, merged, spec).train(model.training)
     install_norms(wider.backbone, norm, merged)
     carry_norms(model, wider, known)
     return wider
@@ -128,7 +138,7 @@ def copied_stem(
 ) -> Stem:
     """A stem of the same kind whose kernel has a slice for each of ``channels``."""
     old = model.stem
-    options = {key: value for key, value in (model.spec.stem_options | old.options()).items() if key != "offset"}
+    options = {key: value for key, value in (model.spec.stem_options | old.options()).items() if key not in MEASURED}
     if not isinstance(old, StaticStem) or options.get("residual", "none") != "none" or options.get("learn_covariance"):
         raise ValueError(
             f"{type(old).__name__} with {options} has parts that belong to its own channels; add channels to a static, "
@@ -147,7 +157,7 @@ def copied_stem(
         weight,
         old.bias,
         old.geometry,
-        **options | moments(channels, used),
+        **options | (own_moments(old, known) if channels.correlation is None else moments(channels, used)),
     )
     if isinstance(stem, CompletionStem) and isinstance(old, CompletionStem) and old.presence is not None:
         assert stem.presence is not None
@@ -155,6 +165,19 @@ def copied_stem(
             if j is not None:
                 stem.presence[i] = old.presence[j]
     return stem
+
+
+def own_moments(old: Stem, known: Sequence[int | None]) -> dict[str, Any]:
+    """What a completion stem knows of its channels, and nothing of the new ones; for channels without correlations."""
+    if not isinstance(old, CompletionStem):
+        return {}
+    covariance, places = torch.eye(len(known)), [i for i, j in enumerate(known) if j is not None]
+    theirs = [j for j in known if j is not None]
+    covariance[np.ix_(places, places)] = old.covariance.cpu().float()[theirs][:, theirs]
+    offset = torch.zeros(len(known))
+    if old.offset is not None:
+        offset[places] = old.offset.cpu().float()[theirs]
+    return {"correlation": covariance.tolist(), "offset": offset.tolist()}
 
 
 def nearest(channels: ChannelSet, position: int, own: ChannelSet) -> int:

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from anychannel.channels import ChannelSet
 from anychannel.models.assemble import Front, read_front
 from anychannel.models.classifier import Classifier, ModelSpec
+from anychannel.models.head import count_classes
 from anychannel.models.normalisation import Normalisation
 from anychannel.models.registry import MODELS, TIMM_PREFIX, create_backbone
 from anychannel.models.saving import OWN_MODULE, load_model
 from anychannel.models.slot import StemSlot
 from anychannel.models.transfer import match_names
 from anychannel.norms import NormBank
+from anychannel.replacing import replace_module
 
 Weights = str | Path | Mapping[str, Tensor]
 
@@ -189,13 +191,12 @@ def module_source(
     """The user's own network, copied.
 
     Raises:
-        ValueError: it has no last linear layer to tell the number of classes, or see ``find_first_conv``.
+        ValueError: nothing tells its number of classes (see ``count_classes``), or see ``find_first_conv``.
     """
     network = copy.deepcopy(module)
     front = read_front(network, len(channels), first_conv)
-    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    count = getattr(network, "num_classes", None) or (linear[-1].out_features if linear else None)
-    if not isinstance(count, int):
+    count = count_classes(network, len(channels))
+    if count is None:
         raise ValueError(
             f"{type(module).__name__} does not tell how many classes it has; set its num_classes to that number"
         )
@@ -231,10 +232,9 @@ def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Sou
     bias = stem.bias_for(shared)
     network = copy.deepcopy(old.backbone)
     path = next(path for path, module in network.named_modules() if isinstance(module, StemSlot))
-    for place, module in list(network.named_modules()):
+    for module in list(network.modules()):
         if isinstance(module, NormBank):  # banks are of the old channels' subsets
-            parent, _, attribute = place.rpartition(".")
-            setattr(network.get_submodule(parent), attribute, module.choose(shared))
+            replace_module(network, module, module.choose(shared))
     kernel: Tensor = stem.kernel(shared)  # type: ignore[operator]
     front = Front(path, kernel.detach(), None if bias is None else bias.detach(), stem.geometry)
     used = old.spec.normalisation or Normalisation.of(old.channels)

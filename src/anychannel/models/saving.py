@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from anychannel.files import write_atomically, write_json
 from anychannel.models.assemble import assemble
 from anychannel.models.calibration import add_entries
 from anychannel.models.classifier import Classifier, ModelSpec
+from anychannel.models.head import count_classes, replace_head
 from anychannel.models.normalisation import Normalisation
 from anychannel.models.registry import create_model, fresh_kernel
 
@@ -39,10 +41,24 @@ class ModelFileError(ValueError):
 
 
 def describe_model(model: Classifier) -> dict[str, Any]:
-    """What ``model.json`` holds."""
+    """What ``model.json`` holds.
+
+    Raises:
+        ModelFileError: an option cannot be written as JSON.
+    """
     options = {**model.spec.stem_options, **model.stem.options()}
     spec = replace(model.spec, stem_options={name: plain(value) for name, value in options.items()})
-    return {"format": FORMAT, **asdict(spec), "channels": model.channels.to_dict()}
+    for kind in ("stem_options", "model_options"):
+        for name, value in getattr(spec, kind).items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise ModelFileError(
+                    f"{kind} {name}={value!r} cannot be written to model.json ({error}), so that no one could load the "
+                    "model again; give numbers, text and lists (timm takes names of layers, as act_layer='silu')"
+                ) from error
+    bias = model.stem.bias is not None
+    return {"format": FORMAT, **asdict(spec), "bias": bias, "channels": model.channels.to_dict()}
 
 
 def plain(value: Any) -> Any:
@@ -111,7 +127,13 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
         )
     else:
         fresh = partial(fresh_kernel, len(channels))
-        model = assemble(copy.deepcopy(network), channels, ModelSpec(name, **values), transfer=fresh)
+        given = copy.deepcopy(network)
+        now = count_classes(given, description.get("in_chans") or len(channels))
+        if now is not None and now != values["num_classes"]:
+            replace_head(given, values["num_classes"], now)
+        model = assemble(given, channels, ModelSpec(name, **values), transfer=fresh)
+    if description.get("bias") and model.stem.bias is None:  # its kernel came from channels that are no longer there
+        model.stem.bias = nn.Parameter(torch.zeros(model.stem.out_chans))
     if description.get("calibrated"):
         add_entries(model, description["calibrated"])
     return model

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from anychannel.channels import Subset
+from anychannel.channels import ChannelSet, Subset
 from anychannel.models.classifier import Classifier
 from anychannel.models.slot import StemSlot
 from anychannel.norms import NormBank
+from anychannel.replacing import replace_module
 from anychannel.stems import Stem
 
 
@@ -35,7 +36,7 @@ class _Leaf(fx.Tracer):
 
 
 @torch.no_grad()
-def specialize(model: Classifier, channels: str | Sequence[str]) -> nn.Module:
+def specialize(model: Classifier, channels: ChannelSet | str | Sequence[str]) -> nn.Module:
     """A plain module that computes what ``model(images, channels=channels)`` does.
 
     Args:
@@ -55,12 +56,11 @@ def specialize(model: Classifier, channels: str | Sequence[str]) -> nn.Module:
     order = model.channels.positions(channels)
     subset: Subset = tuple(sorted(order))
     backbone = copy.deepcopy(model.backbone).eval()
-    for path, module in list(backbone.named_modules()):
-        parent, _, attribute = path.rpartition(".")
+    for module in list(backbone.modules()):
         if isinstance(module, StemSlot):
-            setattr(backbone.get_submodule(parent), attribute, plain_stem(module.stem, subset, order))
+            replace_module(backbone, module, plain_stem(module.stem, subset, order))
         elif isinstance(module, NormBank):
-            setattr(backbone.get_submodule(parent), attribute, module.choose(subset))
+            replace_module(backbone, module, module.choose(subset))
     plain = nn.Sequential(fixed_normalisation(model, order), backbone).eval()
     try:
         folded: nn.Module = fuse(untie(fx.GraphModule(plain, _Leaf().trace(plain))))
@@ -166,22 +166,27 @@ class FixedNormalisation(nn.Module):
 
     Args:
         mean, std: (1, k, 1, 1).
+        dtype: what the result is converted to; None leaves it.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, mean: Tensor, std: Tensor, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        self.dtype = dtype
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, k, H, W) -> (B, k, H, W)."""
-        return (images - self.mean) / self.std
+        normalised = (images - self.mean) / self.std
+        return normalised if self.dtype is None else normalised.to(self.dtype)
 
 
 def fixed_normalisation(model: Classifier, order: Sequence[int]) -> nn.Module:
     """How the model normalises these channels, as operations of PyTorch alone."""
     chosen = list(order)
-    return fx.symbolic_trace(FixedNormalisation(model.mean[:, chosen], model.std[:, chosen]))
+    mean, std = (values[:, chosen] for values in model.exact_statistics())
+    dtype = None if mean.dtype == model.mean.dtype else model.mean.dtype
+    return fx.symbolic_trace(FixedNormalisation(mean, std, dtype))

@@ -6,6 +6,7 @@ built in the image of the convolution it replaces: same kernel size, stride, pad
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -136,8 +137,12 @@ class Stem(nn.Module):
     def anneal(self, epoch: float) -> None:
         """Take note of how far training has come, in epochs from 0; most stems do not care."""
 
-    def follow(self, trained: Stem) -> None:
-        """Take over what training told another copy of this stem, of which this one averages the weights."""
+    def told(self) -> dict[str, Any]:
+        """What training told this stem beyond its weights, as plain values."""
+        return {}
+
+    def tell(self, told: Mapping[str, Any]) -> None:
+        """Take over what training ``told`` another copy of this stem, of which this one averages the weights, say."""
 
     def copy_bias(self, bias: Tensor | None) -> None:
         """Take over a convolution's bias where both have one."""

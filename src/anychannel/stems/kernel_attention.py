@@ -7,6 +7,7 @@ first ten epochs).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -67,10 +68,14 @@ class KernelAttentionStem(Stem):
         done = 1.0 if self.anneal_epochs == 0 else min(epoch / self.anneal_epochs, 1.0)
         self.temperature.fill_(self.initial_temperature + done * (1.0 - self.initial_temperature))
 
-    def follow(self, trained: Stem) -> None:
-        """Take over T, which is no weight to average."""
-        assert isinstance(trained, KernelAttentionStem)
-        self.temperature.copy_(trained.temperature)
+    def told(self) -> dict[str, Any]:
+        """T, which is no weight to average."""
+        return {"temperature": float(self.temperature)}
+
+    def tell(self, told: Mapping[str, Any]) -> None:
+        """Take over T."""
+        if "temperature" in told:
+            self.temperature.fill_(told["temperature"])
 
     def attention(self, images: Tensor, subset: Subset) -> Tensor:
         """Each image's weights over the K kernels, (B, K), rows sum to 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -57,10 +57,15 @@ class MaskedStem(Stem):
         kernels = self.generator(masked).view(-1, self.out_chans, self.in_chans, *self.geometry.kernel_size)
         return per_image_conv2d(images, kernels[:, :, list(subset)], self.bias, self.geometry)
 
-    def follow(self, trained: Stem) -> None:
+    def told(self) -> dict[str, Any]:
+        """The channel set that it was trained on."""
+        return {"trained": None if self.trained is None else list(self.trained)}
+
+    def tell(self, told: Mapping[str, Any]) -> None:
         """Take over the channel set."""
-        assert isinstance(trained, MaskedStem)
-        self.trained = trained.trained
+        if "trained" in told:
+            trained = told["trained"]
+            self.trained = None if trained is None else tuple(trained)
 
     def refuse_untrained(self, subset: Subset) -> None:
         """Raise the error that ``features`` documents."""
@@ -93,7 +98,4 @@ class MaskedStem(Stem):
 
     def options(self) -> dict[str, Any]:
         """The channel set that it was trained on."""
-        return {
-            "trained": None if self.trained is None else list(self.trained),
-            "allow_untrained": self.allow_untrained,
-        }
+        return {**self.told(), "allow_untrained": self.allow_untrained}

@@ -7,6 +7,7 @@ reduced), or another network's.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -112,7 +113,17 @@ def check_distillation(options: TrainingSettings, model: Classifier, teacher: Cl
     Raises:
         ValueError: the teacher's number of classes or classes' names differ from the student's, it has channels that
             the student lacks, or there is none and the sampler never shows an image both whole and reduced.
+
+    Warns:
+        UserWarning: there is a teacher, but ``distill`` is 0.
     """
+    if teacher is not None and options.distill == 0:
+        warnings.warn(
+            "a teacher is given, but distill is 0, so that nothing is learned from it; set distill (0.5, say), or "
+            "leave the teacher out",
+            UserWarning,
+            stacklevel=3,
+        )
     if teacher is None:
         sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
         parts = sampler(options.batch_size, torch.Generator().manual_seed(0))

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from anychannel.data import Split, Stream, augment
 from anychannel.models.classifier import Classifier
-from anychannel.models.saving import BEST, save_model, save_weights
+from anychannel.models.saving import BEST, describe_model, save_model, save_weights
 from anychannel.placement import place
 from anychannel.processes import add_up, on_main, open_accelerator, prepared, share
 from anychannel.progress import progress_bar
@@ -96,7 +96,7 @@ def fit(
         teacher: a trained network with the same classes, whose answers are learned with weight ``distill``. One that
             has all of the model's channels answers to all of them, and teaches every image that has them; one with
             fewer, a network dedicated to a subset, teaches the images that are shown in just that subset. None learns
-            from the network's own answers to images that a step shows in full.
+            from the network's own answers to images that a step shows in full. It comes back in evaluation mode.
         folder: where metrics, weights and checkpoints go; None keeps everything in memory.
         resume: go on from the folder's checkpoint if it has one, with the settings that it was made with.
         progress: show a bar with the time left on standard error.
@@ -105,8 +105,8 @@ def fit(
     Raises:
         TrainingError: the loss stops being finite, or there are fewer training images than one step needs.
         ValueError: a setting is out of range or a name unknown, images lack channels and the stem knows one set,
-            there is nothing that ``distill`` could learn from, or the checkpoint to go on from is damaged or of other
-            settings.
+            there is nothing that ``distill`` could learn from, the checkpoint to go on from is damaged or of other
+            settings, or there is a folder and the model has an option that no file can hold.
 
     Warns:
         UserWarning: other programs hold the training up, on a CPU (``anychannel.training.contention``).
@@ -116,6 +116,8 @@ def fit(
     if len(train) < 2 or len(val) < 1:
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
     check_patterns(model, train, val)
+    if home is not None:
+        describe_model(model)
     accelerator = open_accelerator(options.device, options.precision)
     device, own = accelerator.device, share()
     sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
@@ -157,6 +159,7 @@ def fit(
             "spent": spent + time.monotonic() - epoch_start,
             "rows": rows,
             "model": model.state_dict(),
+            "stem": model.stem.told(),
             "ema": None if ema is None else ema.module.state_dict(),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
@@ -171,8 +174,10 @@ def fit(
     if state is not None and home is not None:
         check_settings(home, state, fixed)
         model.load_state_dict(state["model"])
+        model.stem.tell(state.get("stem", {}))
         if ema is not None:
             ema.module.load_state_dict(state["ema"])
+            judged.stem.tell(model.stem.told())
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         stopping.load_state_dict(state["stopping"])
@@ -243,7 +248,7 @@ def fit(
                     checkpoint(epoch, step + 1)
                     last_checkpoint = time.monotonic()
 
-            judged.stem.follow(model.stem)
+            judged.stem.tell(model.stem.told())
             row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally, "train")}
             with accelerator.autocast():
                 row |= validate(judged, val, device, batch_size=options.batch_size, reduced=options.shows_subsets)

@@ -1,0 +1,64 @@
+"""The last layer of a network: how many classes it tells apart, and another one for as many as are wanted."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+TRIAL_SIZES = (224, 64, 32)
+"""Heights and widths of the images that a network is tried on, in pixels."""
+
+
+def count_classes(network: nn.Module, in_chans: int) -> int | None:
+    """How many classes a network tells apart: by its ``num_classes``, else by what it answers to a black image.
+
+    Args:
+        network: left as it is.
+        in_chans: channels of its images.
+
+    Returns:
+        The number; where the network answers nothing of shape (B, K), that of its one linear layer; None where there is
+        none, or several.
+    """
+    told = getattr(network, "num_classes", None)
+    if isinstance(told, int) and told:
+        return told
+    like = next(network.parameters())
+    tried = copy.deepcopy(network).eval()
+    for size in TRIAL_SIZES:
+        try:
+            with torch.no_grad():
+                answer = tried(torch.zeros(2, in_chans, size, size, dtype=like.dtype, device=like.device))
+        except Exception:
+            continue
+        if isinstance(answer, Tensor) and answer.ndim == 2:
+            return int(answer.shape[1])
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    return linear[0].out_features if len(linear) == 1 else None
+
+
+def replace_head(network: nn.Module, num_classes: int, now: int) -> None:
+    """Give a network a fresh last layer, in place.
+
+    Args:
+        network: one with timm's ``reset_classifier``, or whose last layer is a linear one called ``fc``.
+        num_classes: classes that are wanted.
+        now: classes that it has, for the message.
+
+    Raises:
+        ValueError: it has neither.
+    """
+    reset, last = getattr(network, "reset_classifier", None), getattr(network, "fc", None)
+    if callable(reset):
+        reset(num_classes)
+    elif isinstance(last, nn.Linear):
+        like = last.weight
+        bias = last.bias is not None
+        network.fc = nn.Linear(last.in_features, num_classes, bias=bias, device=like.device, dtype=like.dtype)
+    else:
+        raise ValueError(
+            f"{type(network).__name__} has {now} classes and neither reset_classifier nor fc to make it {num_classes}; "
+            "replace its last layer before you pass it"
+        )
