@@ -175,7 +175,7 @@ def test_batches_of_several_sizes_count_by_their_images(sizes):
 
 
 def test_a_network_without_batch_norm_says_so():
-    with pytest.raises(ValueError, match="Sequential has no batch norm; use norm='shared'"):
+    with pytest.raises(ValueError, match="Sequential has no batch norm that keeps statistics; use norm='shared'"):
         install_norms(nn.Sequential(nn.Conv2d(3, 3, 1)), "size", RGB)
 
 
@@ -317,5 +317,5 @@ class TestCalibration:
         vit = create_model(
             "timm/vit_tiny_patch16_224", channels=RGB, num_classes=4, model_options={"img_size": 32, "depth": 1}
         )
-        with pytest.raises(ValueError, match="VisionTransformer has no batch norm, so there is nothing to calibrate"):
+        with pytest.raises(ValueError, match="VisionTransformer has no batch norm that keeps is nothing to calibrate"):
             calibrate(vit, pixels(4, 1), "G")

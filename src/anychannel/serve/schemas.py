@@ -39,7 +39,9 @@ class Expected(BaseModel):
 
     channels: list[str]
     accuracy: float | None = Field(description="Fraction of test images classified rightly; null where refused.")
-    standard_error: float | None = Field(description="Binomial standard error of the accuracy; null where refused.")
+    standard_error: float | None = Field(
+        description="Binomial standard error of the accuracy, never 0; null where refused."
+    )
     images: int = Field(description="Number of test images; 0 where refused.")
     refused: str | None = Field(description="Why the network does not take this subset, null where it does.")
 
