@@ -317,5 +317,5 @@ class TestCalibration:
         vit = create_model(
             "timm/vit_tiny_patch16_224", channels=RGB, num_classes=4, model_options={"img_size": 32, "depth": 1}
         )
-        with pytest.raises(ValueError, match="VisionTransformer has no batch norm that keeps is nothing to calibrate"):
+        with pytest.raises(ValueError, match="VisionTransformer has no batch norm that keeps"):
             calibrate(vit, pixels(4, 1), "G")
