@@ -273,9 +273,9 @@ def compare_dedicated(
 
 
 def epochs_run(folders: Sequence[Path]) -> list[int]:
-    """Fewest and most epochs that runs took."""
-    counts = [int(read_record(folder)["epochs_run"]) for folder in folders]
-    return [min(counts), max(counts)]
+    """Fewest and most epochs that runs took, [] where one does not say."""
+    counts = [int(count) for folder in folders if (count := read_record(folder).get("epochs_run"))]
+    return [min(counts), max(counts)] if len(counts) == len(folders) else []
 
 
 def gap_table(runs: Sequence[Adaptive], homes: Sequence[Mapping[str, Path]]) -> GapTable:

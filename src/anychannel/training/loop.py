@@ -117,7 +117,7 @@ def fit(
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
     check_patterns(model, train, val)
     if home is not None:
-        describe_model(model)
+        describe_model(model)  # refuses what could not be saved
     accelerator = open_accelerator(options.device, options.precision)
     device, own = accelerator.device, share()
     sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
