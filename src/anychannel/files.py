@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+LOCK = ".lock"
+"""In a run's folder; held by the process that trains there, and free again however it ends."""
+
 FULL = 2**20
 """A disk with fewer free bytes than this is what a failed write is put down to."""
 

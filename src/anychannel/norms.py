@@ -63,11 +63,15 @@ class NormBank(nn.Module):
         """Give a name an entry, if it has none."""
         if name in self.entries:
             return
-        entry = copy.deepcopy(self.shared)
+        self.entries[name] = copy.deepcopy(self.shared)
+        self.tie()
+
+    def tie(self) -> None:
+        """Give the entries of a tied bank the shared norm's own parameters."""
         if self.tied:
-            for parameter in dict(entry.named_parameters()):
-                setattr(entry, parameter, getattr(self.shared, parameter))
-        self.entries[name] = entry
+            for entry in self.entries.values():
+                for name, parameter in self.shared.named_parameters():
+                    setattr(entry, name, parameter)
 
     def tied_names(self, prefix: str) -> dict[str, str]:
         """For each parameter of an entry that is the shared one's, both names in a state dict."""
@@ -86,17 +90,19 @@ class NormBank(nn.Module):
         if all(norm is norms[0] for norm in norms):
             whole: Tensor = norms[0](x)
             return whole
-        rows, rest = divmod(len(x), sum(map(len, parts)))  # a network may have folded positions into the first axis
+        images = sum(map(len, parts))
+        rows, rest = divmod(len(x), images)  # a network may have folded positions into the first axis
         if rest:
             raise ValueError(
-                f"a batch norm is given {len(x)} rows of a batch of {sum(map(len, parts))} images, so that it cannot "
-                "tell which subset each row shows; use norm='shared'"
+                f"a batch norm is given {len(x)} rows of a batch of {images} images, so that it cannot tell which "
+                "subset each row shows; use norm='shared'"
             )
-        pieces = list(torch.split(x, [rows * len(part) for part in parts]))
+        lengths = [rows * len(part) for part in parts]
+        pieces = list(torch.split(x, lengths))
         for norm in dict.fromkeys(norms):
             places = [i for i, other in enumerate(norms) if other is norm]
             joined = normalise(norm, torch.cat([pieces[i] for i in places]))
-            for i, piece in zip(places, torch.split(joined, [rows * len(parts[i]) for i in places]), strict=True):
+            for i, piece in zip(places, torch.split(joined, [lengths[i] for i in places]), strict=True):
                 pieces[i] = piece
         return torch.cat(pieces)
 
@@ -124,10 +130,7 @@ def fill_in_tied(bank: NormBank, state: dict[str, Tensor], prefix: str, *rest: o
 
 def tie_again(bank: NormBank, _: object) -> None:
     """A state dict that was assigned, not copied, leaves the shared norm with parameters of its own."""
-    if bank.tied:
-        for entry in bank.entries.values():
-            for name, parameter in bank.shared.named_parameters():
-                setattr(entry, name, parameter)
+    bank.tie()
 
 
 def subset_entries(channels: ChannelSet) -> list[str]:

@@ -21,9 +21,9 @@ def height_width(size: ImageSize) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def describe_size(size: ImageSize) -> str:
+def describe_size(size: ImageSize, times: str = "x") -> str:
     """``48 x 64``."""
-    return " x ".join(map(str, height_width(size)))
+    return f" {times} ".join(map(str, height_width(size)))
 
 
 def plain_size(size: ImageSize) -> int | list[int]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from anychannel.cli.compare import against_first
 from anychannel.evaluation import load_evaluation
+from tests.data.files import bright_halves, write_class_folders
 
 COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "export", "list", "demo")
 
@@ -34,15 +35,9 @@ def photos(tmp_path_factory):
     """Small photographs of two classes: bright on the left, bright on the right."""
     root = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(0)
-    for split, count in (("train", 24), ("val", 8), ("test", 8)):
-        for label, name in enumerate(("left", "right")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = random.integers(0, 120, (16, 16, 3))
-                pixels[:, 8 * label : 8 * label + 8] += 120
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    return root
+    return write_class_folders(
+        root, {"train": 24, "val": 8, "test": 8}, ("left", "right"), bright_halves(random, 16, 16)
+    )
 
 
 @pytest.fixture(scope="module")

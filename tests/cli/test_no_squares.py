@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from anychannel.cli import app
@@ -14,6 +13,7 @@ from anychannel.cost import count_flops
 from anychannel.export import open_export
 from anychannel.models import load_model
 from anychannel.runs import RunConfig, train_run
+from tests.data.files import write_class_folders
 
 HEIGHT, WIDTH = 12, 20
 
@@ -28,14 +28,12 @@ def anychannel(*arguments):
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("wide")
     random = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 2), ("test", 2)):
-        for label in "ab":
-            folder = root / "photos" / split / label
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)).save(folder / f"{i}.png")
+    counts = {"train": 8, "val": 2, "test": 2}
+    photos = write_class_folders(
+        root / "photos", counts, "ab", lambda _: random.integers(0, 256, (3, HEIGHT, WIDTH), np.uint8)
+    )
     values = {
-        "data": str(root / "photos"),
+        "data": str(photos),
         "channels": ["R", "G", "B"],
         "model": "compact_k7",
         "model_options": {"width": 16},

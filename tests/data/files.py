@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
+
+
+def write_class_folders(
+    root: Path, counts: Mapping[str, int], classes: Sequence[str], draw: Callable[[int], np.ndarray]
+) -> Path:
+    """Write ``split/class/0.png`` and so on.
+
+    Args:
+        root: the data folder.
+        counts: images a class in each split.
+        classes: folders' names.
+        draw: makes an image (C, H, W) of a class's number.
+    """
+    for split, count in counts.items():
+        for label, name in enumerate(classes):
+            for i in range(count):
+                write_image(root / split / name / f"{i}.png", draw(label))
+    return root
+
+
+def bright_halves(random: np.random.Generator, height: int, width: int) -> Callable[[int], np.ndarray]:
+    """Draws RGB images of two classes: bright on the left, bright on the right."""
+
+    def draw(label: int) -> np.ndarray:
+        pixels = random.integers(0, 120, (height, width, 3))
+        half = width // 2
+        pixels[:, half * label : half * label + half] += 120
+        return np.moveaxis(pixels.astype(np.uint8), -1, 0)
+
+    return draw
 
 
 def write_image(path: Path, pixels: np.ndarray, layout: str = "planar", **options) -> Path:

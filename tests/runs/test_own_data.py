@@ -14,7 +14,7 @@ from anychannel.evaluation import compare, load_evaluation
 from anychannel.runs import RunConfig, evaluate_run, execute, train_run
 from anychannel.runs.folder import RunError
 from anychannel.runs.own_data import describe_data, find_changes
-from tests.data.files import write_image
+from tests.data.files import write_class_folders, write_image
 from tests.data.shard_files import write_shards
 
 COUNTS = {"train": 6, "val": 2, "test": 4}
@@ -22,10 +22,7 @@ COUNTS = {"train": 6, "val": 2, "test": 4}
 
 def add_class(root: Path, name: str, seed: int) -> None:
     random = np.random.default_rng(seed)
-    for split, count in COUNTS.items():
-        for i in range(count):
-            pixels = random.integers(0, 256, (3, 12, 12)).astype(np.uint8)
-            write_image(root / split / name / f"{i}.png", pixels)
+    write_class_folders(root, COUNTS, [name], lambda _: random.integers(0, 256, (3, 12, 12)).astype(np.uint8))
 
 
 def make_photos(root: Path, classes: str = "abc", seed: int = 0) -> Path:

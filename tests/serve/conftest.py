@@ -10,11 +10,11 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
-from PIL import Image
 
 from anychannel.runs import RunConfig, train_run
 from anychannel.serve import create_app
 from anychannel.serve.server import listen
+from tests.data.files import bright_halves, write_class_folders
 
 EVALUATED = ("R,G,B", "R,G", "B")
 """The first run's evaluated subsets; of the others nothing is known."""
@@ -25,15 +25,9 @@ def photos(tmp_path_factory):
     """Photographs of two classes: bright on the left, bright on the right."""
     root = tmp_path_factory.mktemp("serve") / "photos"
     random = np.random.default_rng(0)
-    for split, count in (("train", 16), ("val", 6), ("test", 6)):
-        for label, name in enumerate(("left", "right")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = random.integers(0, 120, (20, 30, 3))
-                pixels[:, 15 * label : 15 * label + 15] += 120
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    return root
+    return write_class_folders(
+        root, {"train": 16, "val": 6, "test": 6}, ("left", "right"), bright_halves(random, 20, 30)
+    )
 
 
 def train(photos, out, **values):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
@@ -122,14 +121,17 @@ def keep_known(own: ChannelSet, channels: ChannelSet, known: Sequence[int | None
     )
     correlation = channels.correlation
     if correlation is None and own.correlation is not None:  # nothing tells how new channels go with the known
-        correlation = tuple(
-            tuple(
-                own.correlation[a][b] if a is not None and b is not None else float(i == j) for j, b in enumerate(known)
-            )
-            for i, a in enumerate(known)
-        )
+        correlation = widen(own.correlation, known)
     merged = replace(channels, wavelengths_nm=waves)
     return merged.with_statistics(merge("mean"), merge("std"), correlation)
+
+
+def widen(matrix: Sequence[Sequence[float]], known: Sequence[int | None]) -> tuple[tuple[float, ...], ...]:
+    """A correlation matrix of the known channels, with new ones that go along with none of them."""
+    return tuple(
+        tuple(matrix[a][b] if a is not None and b is not None else float(i == j) for j, b in enumerate(known))
+        for i, a in enumerate(known)
+    )
 
 
 @torch.no_grad()
@@ -171,13 +173,11 @@ def own_moments(old: Stem, known: Sequence[int | None]) -> dict[str, Any]:
     """What a completion stem knows of its channels, and nothing of the new ones; for channels without correlations."""
     if not isinstance(old, CompletionStem):
         return {}
-    covariance, places = torch.eye(len(known)), [i for i, j in enumerate(known) if j is not None]
-    theirs = [j for j in known if j is not None]
-    covariance[np.ix_(places, places)] = old.covariance.cpu().float()[theirs][:, theirs]
-    offset = torch.zeros(len(known))
-    if old.offset is not None:
-        offset[places] = old.offset.cpu().float()[theirs]
-    return {"correlation": covariance.tolist(), "offset": offset.tolist()}
+    offset = None if old.offset is None else old.offset.tolist()
+    return {
+        "correlation": widen(old.covariance.tolist(), known),
+        "offset": None if offset is None else [0.0 if j is None else offset[j] for j in known],
+    }
 
 
 def nearest(channels: ChannelSet, position: int, own: ChannelSet) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from anychannel.files import LOCK
 from anychannel.report.records import (
     ClassScore,
     Cost,
@@ -23,9 +24,6 @@ from anychannel.report.records import (
     number,
 )
 from anychannel.sizes import height_width
-
-LOCK = ".lock"
-"""In a run's folder; held by the process that trains there."""
 
 
 class ReportError(ValueError):
@@ -110,7 +108,7 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
     full = ",".join(str(channel) for channel in record.get("channels") or ())
     status = str(record.get("status", "unknown"))
     if status == "running" and is_free(folder / LOCK):
-        status = "left"
+        status = "not finished"
     return Run(
         folder=folder,
         name=name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anychannel.sizes import height_width
+from anychannel.sizes import describe_size
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class Run:
     Args:
         folder: where it lies.
         name: what to call it, unlike any other run's name on the page.
-        status: ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``; ``left`` where ``run.json`` says
-            running, but no process on this machine holds the folder.
+        status: ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``; ``not finished`` where
+            ``run.json`` says running, but no process on this machine holds the folder.
         record: ``run.json`` as it is.
         epochs: one row an epoch.
         test, cost, examples: None where the run has none.
@@ -210,7 +210,7 @@ class Run:
     def pixels(self) -> str:
         """Height and width of the images, as ``84 × 84``; empty where the run does not say."""
         try:
-            return times(height_width(self.record.get("image_size", ())))
+            return describe_size(self.record.get("image_size", ()), "×")
         except ValueError:
             return ""
 
@@ -238,11 +238,6 @@ class Run:
             scored = [row for row in self.epochs if row.val_accuracy is not None]
             return max(scored, key=lambda row: row.val_accuracy or 0.0) if scored else None
         return next((row for row in self.epochs if row.epoch == chosen), None)
-
-
-def times(size: tuple[int, int]) -> str:
-    """``84 × 84``."""
-    return " × ".join(map(str, size))
 
 
 def number(value: Any) -> float | None:

@@ -12,7 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from anychannel.report.records import Cost, Run, SubsetResult, times
+from anychannel.report.records import Cost, Run, SubsetResult
+from anychannel.sizes import describe_size
 
 MANY_SUBSETS = 16
 """Beyond this many subsets tables and heat map show sizes, and the full list is folded away."""
@@ -250,7 +251,7 @@ def cost_table(runs: Sequence[Run]) -> Table:
     rows = []
     for run in runs:
         known, cost = reference(run), run.cost
-        size = f"{times(cost.image_size)} px" if cost and cost.image_size else ""
+        size = f"{describe_size(cost.image_size, '×')} px" if cost and cost.image_size else ""
         rows.append(
             [
                 shown(run.params, 4, 1e-6, known.get("params_m")),

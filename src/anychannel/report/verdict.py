@@ -128,7 +128,7 @@ def unranked(run: Run) -> str:
         return f"{run.name} {why}; it is not ranked."
     if run.status == "running":
         return f"{run.name} is still running ({done} so far); it is not ranked."
-    if run.status == "left":
+    if run.status == "not finished":
         went = f"{run.name} was killed after {done}, or runs on another machine"
         return f"{went}; --resume goes on with it. It is not ranked."
     error = run.text("error").strip()

@@ -12,14 +12,14 @@ from filelock import FileLock
 from anychannel.cost import profile
 from anychannel.data import ImageDataset, load_dataset
 from anychannel.evaluation import Evaluation, choose_subsets, evaluate
-from anychannel.files import write_json, write_text
+from anychannel.files import LOCK, write_json, write_text
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
 from anychannel.processes import join, lost_processes_named, main_first, on_main, share
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.examples import collect_examples
-from anychannel.runs.folder import LOCK, RunError, append_command, prepare_folder, read_config, read_record, take
+from anychannel.runs.folder import RunError, append_command, prepare_folder, read_config, read_record, take
 from anychannel.runs.own_data import describe_data, find_changes, point_at
 from anychannel.samplers import create_sampler
 from anychannel.sizes import plain_size

@@ -9,13 +9,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from anychannel.files import write_text
+from anychannel.files import LOCK, write_text
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line
-
-LOCK = ".lock"
-"""In a run's folder; held by the process that trains there, and free again however it ends."""
-
 
 FIRST = ("config.toml", "command.txt", "environment.json")
 """What is written before ``run.json``: a folder with a lock and these alone is left of a run killed at its start."""
@@ -65,9 +61,10 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, held: bool = 
 def is_unbegun(home: Path) -> bool:
     """Whether a folder without ``run.json`` is empty, or holds what a run killed at its very start leaves."""
     left = {path.name for path in home.iterdir()}
-    ours = {LOCK, *FIRST} if LOCK in left else set()
-    of_ours = tuple(f".{name}." for name in (*FIRST, "run.json")) if ours else ()
-    return all(name in ours or name.startswith(of_ours) for name in left)
+    if LOCK not in left:
+        return not left
+    temporary = tuple(f".{name}." for name in (*FIRST, "run.json"))
+    return all(name in (LOCK, *FIRST) or name.startswith(temporary) for name in left)
 
 
 def append_command(home: Path) -> None:
