@@ -24,7 +24,7 @@ from study import unpack
 from zero_shot import WAYS
 
 from anychannel.evaluation import gap_table
-from anychannel.files import write_json
+from anychannel.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 STUDIES = Path(__file__).parent / "studies"

@@ -19,7 +19,7 @@ from any_subset import Runs, names_of, percents
 from any_subset import read as read_runs
 from page import HERE, insert_tables, mean, table
 
-from anychannel.files import write_json
+from anychannel.utils.files import write_json
 
 PAGE = HERE.parent / "docs" / "compact.md"
 STUDY = HERE / "studies" / "compact_quick.toml"

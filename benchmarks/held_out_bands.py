@@ -19,11 +19,11 @@ import numpy as np
 
 from anychannel.data import load_dataset
 from anychannel.evaluation import evaluate
-from anychannel.files import write_json
 from anychannel.models import Classifier, create_model, with_channels
 from anychannel.runs.environment import describe_environment
 from anychannel.training import TrainingSettings, fit
 from anychannel.training.randomness import seeded
+from anychannel.utils.files import write_json
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
     "between": ("band_2", "band_4", "band_7"),

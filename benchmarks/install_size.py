@@ -25,7 +25,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from anychannel.files import write_json
+from anychannel.utils.files import write_json
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "install_size.json"

@@ -27,10 +27,10 @@ import webdataset
 from PIL import Image
 
 from anychannel.data import ImageDataset, load_dataset
-from anychannel.files import write_json
-from anychannel.processes import Share
 from anychannel.runs.environment import describe_environment
 from anychannel.training.feed import feed
+from anychannel.utils.files import write_json
+from anychannel.utils.processes import Share
 
 RESULT = Path(__file__).parent / "results" / "streaming_speed.json"
 SPLITS = {"train": 1.0, "val": 0.01, "test": 0.01}

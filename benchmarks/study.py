@@ -38,8 +38,8 @@ from filelock import FileLock, Timeout
 
 from anychannel.channels import parse_names
 from anychannel.evaluation import load_evaluation
-from anychannel.files import write_json, write_text
 from anychannel.runs.config import load_recipe, merge
+from anychannel.utils.files import write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 MOST_STARTS = 4

@@ -41,15 +41,15 @@ if TYPE_CHECKING:
         save_model,
         with_channels,
     )
+    from anychannel.nn.channel_sampling import list_samplers
+    from anychannel.nn.stems import list_stems
     from anychannel.report import write_report
     from anychannel.runs import RunConfig, train_run
-    from anychannel.samplers import list_samplers
     from anychannel.sensors import list_sensors
-    from anychannel.stems import list_stems
     from anychannel.sweeps import SweepError, sweep
     from anychannel.training import FitResult, TrainingError, TrainingSettings, fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "ChannelError": "channels",
@@ -79,9 +79,9 @@ _HOMES = {
     "fit": "training",
     "list_datasets": "data",
     "list_models": "models",
-    "list_samplers": "samplers",
+    "list_samplers": "nn.channel_sampling",
     "list_sensors": "sensors",
-    "list_stems": "stems",
+    "list_stems": "nn.stems",
     "load_dataset": "data",
     "load_model": "models",
     "open_export": "export",

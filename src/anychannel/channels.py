@@ -15,8 +15,8 @@ from itertools import combinations
 from math import comb, isfinite
 from typing import Any
 
-from anychannel.names import unknown_name
 from anychannel.sensors import SENSORS
+from anychannel.utils.names import unknown_name
 
 Subset = tuple[int, ...]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anychannel.names import unknown_name
+from anychannel.utils.names import unknown_name
 
 Band = tuple[str, float | None, str]
 """Name, centre wavelength in nanometres (None where it is not one value), and what the channel shows."""

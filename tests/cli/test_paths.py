@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from anychannel.cli import app
-from anychannel.files import check_place
+from anychannel.utils.files import check_place
 from tests.report.folders import make_run
 
 

@@ -15,7 +15,7 @@ from anychannel.channels import ChannelError, ChannelSet
 from anychannel.cost import CountError, Flops, count_flops, count_forward
 from anychannel.models import create_model
 from anychannel.models.attention import SelfAttention
-from anychannel.stems import STEMS
+from anychannel.nn.stems import STEMS
 
 RGB = ChannelSet(("R", "G", "B"))
 

@@ -6,7 +6,7 @@ import pytest
 
 from anychannel.cost import profile_reference, reference
 from anychannel.models import REFERENCE_NETWORKS, create_reference
-from anychannel.stems import KernelAttentionStem
+from anychannel.nn.stems import KernelAttentionStem
 
 # parameters, GFLOPs of a batch, batch size: as printed in the report
 PRINTED = {

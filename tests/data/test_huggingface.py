@@ -14,7 +14,7 @@ from PIL import Image
 
 import anychannel as ac
 from anychannel.data import DataError, Split, Stream
-from anychannel.processes import Share
+from anychannel.utils.processes import Share
 from tests.data.shard_files import quadrants
 
 SIZES = {"train": 50, "val": 12, "test": 9}

@@ -16,7 +16,7 @@ import pytest
 import anychannel as ac
 from anychannel.data import DataError, Stream
 from anychannel.data.samples import Image
-from anychannel.processes import Share
+from anychannel.utils.processes import Share
 from tests.data.shard_files import encode, quadrants, write_shard, write_shards
 
 SIZES = {"train": [9, 14, 3, 11], "val": [5], "test": [4, 4]}

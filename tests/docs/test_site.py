@@ -147,7 +147,7 @@ def test_a_diagram_is_what_its_script_draws(path, drawing):
 def test_the_estimate_in_the_diagram_is_the_stems_own(drawing):
     import torch
 
-    from anychannel.stems.completion import completion_matrix
+    from anychannel.nn.stems.completion import completion_matrix
 
     expected = completion_matrix(torch.tensor(drawing.CORRELATION, dtype=torch.float64), (0, 2), ridge=0.0)[1]
     assert drawing.estimate((0, 2), 1) == pytest.approx(tuple(expected.tolist()))

@@ -8,7 +8,7 @@ import torch
 import anychannel as ac
 from anychannel.channels import ChannelSet
 from anychannel.export.any_subset import AnySubset, AnySubsetError, TabledStem
-from anychannel.stems import STEMS, Stem
+from anychannel.nn.stems import STEMS, Stem
 from tests.export.networks import RGB, pixels, tiny
 
 REFUSING = ("masked", "per_size")

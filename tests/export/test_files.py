@@ -19,8 +19,8 @@ from anychannel.export import FORMATS, check_export, export_model, open_export
 from anychannel.export.any_subset import AnySubsetError
 from anychannel.export.export import ExportError
 from anychannel.export.formats import FormatError
-from anychannel.extras import MissingExtraError
-from anychannel.stems import STEMS, Stem
+from anychannel.nn.stems import STEMS, Stem
+from anychannel.utils.extras import MissingExtraError
 from tests.export.networks import pixels, tiny
 
 BANKED = [name for name, kind in STEMS.items() if kind.bank is not Stem.bank]

@@ -22,7 +22,7 @@ from anychannel.models import (
     load_model,
     save_model,
 )
-from anychannel.models.slot import StemSlot
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
 
 RG = ChannelSet(("R", "G"), mean=(0.5, 0.5), std=(0.2, 0.2))
 
@@ -88,7 +88,7 @@ def test_our_names_are_the_reports_networks_and_the_prefix_reaches_timms():
 
 def test_the_stem_sits_where_the_first_convolution_was():
     model = create_model("mobilenetv4_conv_small", channels="a,b", num_classes=3)
-    slots = [name for name, module in model.named_modules() if isinstance(module, StemSlot)]
+    slots = [name for name, module in model.named_modules() if isinstance(module, AdaptiveConv2d)]
     assert slots == ["backbone.conv_stem"]
 
 

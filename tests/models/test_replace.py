@@ -5,7 +5,7 @@ import torch
 
 from anychannel.channels import ChannelSet
 from anychannel.models import create_model, load_model, replace_stem, save_model
-from anychannel.stems import STEMS
+from anychannel.nn.stems import STEMS
 
 RGB = ChannelSet(
     ("R", "G", "B"),

@@ -11,9 +11,9 @@ import anychannel as ac
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import Split
 from anychannel.models.saving import ModelFileError
-from anychannel.norms import NormBank, by_subset
-from anychannel.samplers import Part
-from anychannel.shown import showing
+from anychannel.nn.channel_sampling import Part
+from anychannel.nn.subset_batchnorm import SubsetBatchNorm, by_subset
+from anychannel.nn.subset_context import subset_context
 
 STATISTICS = {"mean": (120.0, 115.0, 104.0), "std": (65.0, 63.0, 66.0)}
 CLOSE = ((1.0, 0.8, 0.8), (0.8, 1.0, 0.8), (0.8, 0.8, 1.0))
@@ -96,7 +96,7 @@ def test_a_layer_under_two_names_is_replaced_under_both(tmp_path):
     network = Shared().eval()
     model = ac.adapt(network, channels=RGB, source_channels=RGB, norm="statistics")
     assert model.backbone.features[0] is model.backbone.conv1
-    assert isinstance(model.backbone.features[1], NormBank)
+    assert isinstance(model.backbone.features[1], SubsetBatchNorm)
     images = pixels(3)
     torch.testing.assert_close(model(images), network((images - model.mean) / model.std))
     alone = model(images[:, :1], channels="R")
@@ -163,9 +163,12 @@ def test_a_network_that_folds_positions_into_the_batch_is_trained_and_calibrated
 
 
 def test_rows_that_cannot_be_told_apart_are_refused():
-    bank = NormBank(nn.BatchNorm1d(2), by_subset, ["0"])
+    bank = SubsetBatchNorm(nn.BatchNorm1d(2), by_subset, ["0"])
 
-    with showing([Part((0,), 0, 2), Part((0, 1), 2, 3)]), pytest.raises(ValueError, match=r"4 rows of a batch of 3"):
+    with (
+        subset_context([Part((0,), 0, 2), Part((0, 1), 2, 3)]),
+        pytest.raises(ValueError, match=r"4 rows of a batch of 3"),
+    ):
         bank(torch.zeros(4, 2))
 
 

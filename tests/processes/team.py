@@ -78,7 +78,7 @@ def work(pipe: Connection, index: int, count: int, port: int) -> None:
     }
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    from anychannel.processes import join, leave
+    from anychannel.utils.processes import join, leave
 
     join("cpu")
     while (task := pipe.recv()) is not None:

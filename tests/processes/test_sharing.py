@@ -8,8 +8,8 @@ import torch
 
 from anychannel.data import Split, load_dataset
 from anychannel.evaluation import Evaluation, evaluate
-from anychannel.processes import ProcessError, Share, add_up, gather_rows, leave, main_first, on_main, share
-from anychannel.samplers import Part, create_sampler, share_parts
+from anychannel.nn.channel_sampling import Part, create_sampler, share_parts
+from anychannel.utils.processes import ProcessError, Share, add_up, gather_rows, leave, main_first, on_main, share
 from tests.training.conftest import make_model, make_split
 from tests.training.test_patterns import lacking
 

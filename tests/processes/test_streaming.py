@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import anychannel as ac
-from anychannel.processes import share
 from anychannel.training import fit
+from anychannel.utils.processes import share
 from tests.data.shard_files import encode, quadrants, write_shard, write_shards
 from tests.processes.test_training import UNEVEN, assert_close
 

@@ -17,9 +17,9 @@ import torch
 
 from anychannel.data import Split
 from anychannel.models import create_model
-from anychannel.norms import NORMS
-from anychannel.samplers import SAMPLERS
-from anychannel.stems import STEMS
+from anychannel.nn.channel_sampling import SAMPLERS
+from anychannel.nn.stems import STEMS
+from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.training import TrainingError, fit
 from tests.training.conftest import CHANNELS, make_split
 from tests.training.test_loop import SETTINGS
@@ -166,7 +166,7 @@ def test_only_the_main_process_writes(pair, tmp_path):
 
 
 def train_in_own_folder(parent):
-    from anychannel.processes import share
+    from anychannel.utils.processes import share
 
     folder = parent / str(share().index)
     trained(UNEVEN, folder=folder)

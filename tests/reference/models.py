@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.models import Classifier
-from anychannel.models.slot import StemSlot
-from anychannel.norms import NormBank
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.subset_batchnorm import SubsetBatchNorm
 from tests.reference.stems import TWINS
 
 
@@ -58,14 +58,14 @@ def is_literal(module: nn.Module) -> bool:
 def take_apart(model: Classifier, subset: tuple[int, ...], *, own: bool) -> nn.Module:
     """The backbone with the stem's literal twin and literal norms in place; a bank gives the subset's own norm."""
     backbone = copy.deepcopy(model.backbone).eval()
-    banks = [path for path, module in backbone.named_modules() if isinstance(module, NormBank)]
+    banks = [path for path, module in backbone.named_modules() if isinstance(module, SubsetBatchNorm)]
     for path, module in list(backbone.named_modules()):
         parent, _, attribute = path.rpartition(".")
         if any(path.startswith(f"{bank}.") for bank in banks):
             continue
-        if isinstance(module, StemSlot):
+        if isinstance(module, AdaptiveConv2d):
             setattr(backbone.get_submodule(parent), attribute, LiteralStem(module.stem, model.spec.stem, subset))
-        elif isinstance(module, NormBank):
+        elif isinstance(module, SubsetBatchNorm):
             setattr(backbone.get_submodule(parent), attribute, LiteralNorm(module.choose(subset), own=own))
         elif isinstance(module, nn.BatchNorm2d):
             setattr(backbone.get_submodule(parent), attribute, LiteralNorm(module, own=own))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anychannel.channels import Subset
-from anychannel.samplers import Part
+from anychannel.nn.channel_sampling import Part
 
 
 def shown_by_image(parts: Sequence[Part], present: Sequence[Sequence[bool]]) -> list[tuple[int, Subset]]:

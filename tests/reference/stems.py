@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anychannel.channels import Subset
-from anychannel.stems import ConvGeometry, KernelAttentionStem, MaskedStem, PerSizeStem, StaticStem
-from anychannel.stems.completion import CompletionStem
-from anychannel.stems.descriptor import DescriptorStem
-from anychannel.stems.dofa import DofaStem
-from anychannel.stems.generated import HypernetworkStem, TemplateStem
-from anychannel.stems.grey import GreyStem
-from anychannel.stems.sliced import SlicedStem
-from anychannel.stems.table import TableStem
+from anychannel.nn.stems import ConvGeometry, KernelAttentionStem, MaskedStem, PerSizeStem, StaticStem
+from anychannel.nn.stems.completion import CompletionStem
+from anychannel.nn.stems.descriptor import DescriptorStem
+from anychannel.nn.stems.dofa import DofaStem
+from anychannel.nn.stems.generated import HypernetworkStem, TemplateStem
+from anychannel.nn.stems.grey import GreyStem
+from anychannel.nn.stems.sliced import SlicedStem
+from anychannel.nn.stems.table import TableStem
 
 
 def convolve_one(image: Tensor, kernel: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anychannel import files
 from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, evaluate_run, execute, folder, load_recipe, train_run
 from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
@@ -17,6 +16,7 @@ from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
 from anychannel.runs.execute import build_model, load_data
 from anychannel.runs.folder import RunError
+from anychannel.utils import files
 
 VALUES = {
     "data": "bands:3",

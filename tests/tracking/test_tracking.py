@@ -13,9 +13,9 @@ from dataclasses import replace
 import pytest
 
 from anychannel.evaluation import load_evaluation
-from anychannel.extras import MissingExtraError
 from anychannel.runs import RunConfig, train_run
 from anychannel.tracking import TRACKERS, TensorBoard, TrackingError, open_track
+from anychannel.utils.extras import MissingExtraError
 from tests.tracking.stores import READERS, VALUES
 
 CONFIG = RunConfig.from_dict(VALUES | {"track": ["tensorboard", "mlflow"]})

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from anychannel.models import create_model
-from anychannel.samplers import Part
+from anychannel.nn.channel_sampling import Part
 from anychannel.training import fit
 from anychannel.training.distillation import find_teacher, own_teacher_rows, training_loss
 from anychannel.training.patterns import Step

@@ -11,8 +11,8 @@ import torch
 from anychannel.data import Split
 from anychannel.evaluation import evaluate
 from anychannel.models import load_model
-from anychannel.samplers import SAMPLERS
-from anychannel.stems import STEMS
+from anychannel.nn.channel_sampling import SAMPLERS
+from anychannel.nn.stems import STEMS
 from anychannel.training import TrainingError, TrainingSettings, fit
 from anychannel.training.loop import LAST
 from tests.training.conftest import make_model, make_split

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from anychannel.data import Split
-from anychannel.norms import NORMS
-from anychannel.processes import Share
-from anychannel.samplers import SAMPLERS, create_sampler
-from anychannel.stems import STEMS
+from anychannel.nn.channel_sampling import SAMPLERS, create_sampler
+from anychannel.nn.stems import STEMS
+from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.training import fit
 from anychannel.training.patterns import plan_step
 from anychannel.training.validation import assign_reduced, validate
+from anychannel.utils.processes import Share
 from tests.reference.patterns import shown_by_image
 from tests.training.conftest import CHANNELS, make_model, make_split
 from tests.training.test_loop import SETTINGS, Killed, states_equal

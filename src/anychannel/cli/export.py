@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anychannel.cli.common import plain_errors, print_json, say
-from anychannel.sizes import parse_size
+from anychannel.utils.sizes import parse_size
 
 
 def export(

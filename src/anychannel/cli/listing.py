@@ -33,9 +33,9 @@ def list_names(
             raise ValueError(f"unknown kind {kind!r}; list one of {', '.join(KINDS)}")
         from anychannel.data import list_datasets
         from anychannel.models import list_models
-        from anychannel.samplers import list_samplers
+        from anychannel.nn.channel_sampling import list_samplers
+        from anychannel.nn.stems import list_stems
         from anychannel.sensors import list_sensors
-        from anychannel.stems import list_stems
 
         names = {
             "models": list_models(with_timm=timm),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anychannel.cli.common import plain_errors, print_json, refuse_flags, say
-from anychannel.sizes import ImageSize, describe_size, parse_size
+from anychannel.utils.sizes import ImageSize, describe_size, parse_size
 
 
 def profile(

@@ -135,10 +135,10 @@ def train(
         },
     }
     with plain_errors():
-        from anychannel.processes import leave
         from anychannel.report import write_report
         from anychannel.runs import RunConfig, load_recipe, train_run
         from anychannel.runs.config import absolute_paths, merge, nest, without_none
+        from anychannel.utils.processes import leave
 
         values = merge(load_recipe(config) if config else {}, without_none(flags))
         values = absolute_paths(merge(values, nest(parse_options(option or []))))

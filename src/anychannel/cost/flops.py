@@ -37,7 +37,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from anychannel.channels import ChannelError
 from anychannel.models import Classifier
 from anychannel.models.attention import SelfAttention
-from anychannel.sizes import ImageSize, height_width
+from anychannel.utils.sizes import ImageSize, height_width
 
 _counting = threading.Lock()
 

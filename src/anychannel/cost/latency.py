@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from anychannel.evaluation import borrowed
-from anychannel.hardware import choose_device, choose_precision
+from anychannel.evaluation import inference_mode
 from anychannel.models import Classifier
-from anychannel.sizes import ImageSize, height_width
+from anychannel.utils.hardware import choose_device, choose_precision
+from anychannel.utils.sizes import ImageSize, height_width
 
 REPEATS = (3, 100)
 """Fewest and most measured passes."""
@@ -50,7 +50,7 @@ def measure_latency(
         ChannelError: a channel is unknown, or the model does not take this subset.
     """
     names = [model.channels.names[position] for position in model.channels.subset(channels)]
-    with borrowed(model, None if device is None else choose_device(device)) as target:
+    with inference_mode(model, None if device is None else choose_device(device)) as target:
         form = choose_precision(precision or "fp32", target)
         images = torch.rand(
             batch_size, len(names), *height_width(image_size), generator=torch.Generator().manual_seed(0)

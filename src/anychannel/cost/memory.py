@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 import anychannel
-from anychannel.hardware import choose_device, choose_precision
 from anychannel.models import Classifier
 from anychannel.models.saving import describe_model
-from anychannel.sizes import ImageSize, describe_size, height_width
+from anychannel.utils.hardware import choose_device, choose_precision
+from anychannel.utils.sizes import ImageSize, describe_size, height_width
 
 WORKER = "anychannel.cost.memory_worker"
 

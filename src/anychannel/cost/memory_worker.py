@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from anychannel.models.saving import rebuild_model
-from anychannel.placement import place
+from anychannel.nn.placement import place
 
 STATUS = Path("/proc/self/status")
 

@@ -12,9 +12,9 @@ from anychannel.cost.flops import count_flops
 from anychannel.cost.latency import describe_device, measure_latency
 from anychannel.cost.memory import MemoryMeasurementError, measure_memory
 from anychannel.evaluation import choose_subsets
-from anychannel.hardware import choose_device, choose_precision
 from anychannel.models import Classifier
-from anychannel.sizes import ImageSize, plain_size
+from anychannel.utils.hardware import choose_device, choose_precision
+from anychannel.utils.sizes import ImageSize, plain_size
 
 LATENCY_BATCHES = (1, 64)
 

@@ -8,7 +8,7 @@ from anychannel.cost.flops import count_flops
 from anychannel.cost.memory import MemoryMeasurementError, measure_memory
 from anychannel.cost.profile import count_parameters
 from anychannel.models import REFERENCE_NETWORKS, create_reference
-from anychannel.progress import progress_bar
+from anychannel.utils.progress import progress_bar
 
 IMAGE_SIZE = 84
 NUM_CLASSES = 50

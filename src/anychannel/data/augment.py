@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anychannel.processes import Share
+from anychannel.utils.processes import Share
 
 
 def augment(

@@ -21,7 +21,7 @@ from anychannel.data.partial import Holdings
 from anychannel.data.problems import ImageError, Problems
 from anychannel.data.tiff import quiet
 from anychannel.data.workers import chunked, count_workers
-from anychannel.progress import progress_bar
+from anychannel.utils.progress import progress_bar
 
 Scalings = dict[int, tuple[str, Scaling | None, tuple[float, float] | None]]
 """By a channel's position: an image that has it, this image's scaling, and the channel's own scale and offset."""

@@ -11,7 +11,7 @@ import numpy as np
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.planes import Images, Planes
 from anychannel.data.problems import DataError
-from anychannel.sizes import height_width
+from anychannel.utils.sizes import height_width
 
 if TYPE_CHECKING:
     from anychannel.data.stream import Stream

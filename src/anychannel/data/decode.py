@@ -27,7 +27,7 @@ from anychannel.data.orientation import ORIENTATION_TAG, orient
 from anychannel.data.problems import DataError, ImageError
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.tiff import TIFF_SIGNATURES, check_layout, damaged, decode_tiff
-from anychannel.words import counted
+from anychannel.utils.plurals import plural
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".npy", ".zarr")
 """Names of files, and of OME-Zarr folders, that are images. How one is read, its content decides."""
@@ -105,7 +105,7 @@ def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
     if names is not None and len(pixels) != len(names):
         kind = f" ({found.meaning})" if found.meaning else ""
         raise ImageError(
-            f"it has {counted(len(pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
+            f"it has {plural(len(pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
             channel_fix(found.meaning),
         )
     if names is not None and settings.check_names and len(found.names) == len(names):

@@ -11,8 +11,8 @@ from anychannel.data.content import Stamp, digest_content, read_content, stamp_c
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import Problems
 from anychannel.data.workers import chunked, count_workers
-from anychannel.files import write_text
-from anychannel.progress import progress_bar
+from anychannel.utils.files import write_text
+from anychannel.utils.progress import progress_bar
 
 SETTLED_NS = 2_000_000_000
 """A file changed so shortly before it was read may change again within its clock's tick: do not remember it."""

@@ -21,7 +21,7 @@ from anychannel.data.decode import SUFFIXES
 from anychannel.data.list_files import read_names
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import DataError, Problems
-from anychannel.files import readable
+from anychannel.utils.files import readable
 
 LOOKS_FOR = "class folders with images, directly or inside train/, val/ and test/"
 HELD_OUT = 0.1

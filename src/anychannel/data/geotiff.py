@@ -15,7 +15,7 @@ import tifffile
 
 from anychannel.data.decoded import Decoded, Scaling
 from anychannel.data.problems import ImageError
-from anychannel.extras import need
+from anychannel.utils.extras import need
 
 GEO_TAGS = (34735, 42112, 42113)
 """GeoKeyDirectory, GDAL_METADATA, GDAL_NODATA."""

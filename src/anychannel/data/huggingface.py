@@ -16,7 +16,7 @@ from typing import Any
 from anychannel.data.problems import DataError
 from anychannel.data.samples import Fields
 from anychannel.data.shards import SCHEME
-from anychannel.extras import need
+from anychannel.utils.extras import need
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 """What a data set's splits may be called."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.band_names import check_names
-from anychannel.files import write_text
+from anychannel.utils.files import write_text
 
 OwnNames = set[tuple[Subset, tuple[str | None, ...]]]
 """Each way in which the files name their planes: the planes' channels, by position, and the file's names for them."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from anychannel.annotated import as_annotated
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data import huggingface, shards
 from anychannel.data.assemble import assemble
@@ -40,6 +39,7 @@ from anychannel.data.problems import DataError, ImageError, Problems
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.sources import find_folder, find_form, split_name
 from anychannel.data.statistics import Statistics, measure
+from anychannel.utils.options import coerce_options
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def load_dataset(
             split.
     """
     given = {"size": size, "seed": seed, "layout": layout, "form": form, "nodata": nodata, "partial": partial}
-    as_annotated(load_dataset, given | {"verify": verify, "scaled": scaled, "check_names": check_names})
+    coerce_options(load_dataset, given | {"verify": verify, "scaled": scaled, "check_names": check_names})
     settings = ReadSettings(None, size, layout, nodata, scaled, check_names)
     scheme, _, rest = source.partition(":") if isinstance(source, str) else ("", "", "")
     if scheme in SOURCES:
@@ -123,7 +123,7 @@ def load_dataset(
         if form is not None or partial:
             raise ValueError(f"form and partial say nothing of {source!r}; leave them out")
         request = Request(channels, classes, cache_dir, seed, progress, verify, settings)
-        return SOURCES[scheme].load(rest, request, **as_annotated(SOURCES[scheme].load, options))
+        return SOURCES[scheme].load(rest, request, **coerce_options(SOURCES[scheme].load, options))
     if options:
         raise TypeError(
             f"{', '.join(options)} {'is' if len(options) == 1 else 'are'} no option of load_dataset, or only of "

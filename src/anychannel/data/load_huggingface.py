@@ -45,7 +45,7 @@ from anychannel.data.statistics import RunningMoments, Statistics
 from anychannel.data.survey import GrowingArray, Seen, Survey, find_leaks, keep_all
 from anychannel.data.table_rows import RowShards, Table, TableShards
 from anychannel.data.workers import count_workers
-from anychannel.processes import share
+from anychannel.utils.processes import share
 
 
 def load_hf(

@@ -28,7 +28,7 @@ from anychannel.data.shards import SCHEME, Shards, find_tar_shards
 from anychannel.data.statistics import Statistics, refuse_unseen, unmet_channels
 from anychannel.data.stream import Counted, Stream
 from anychannel.data.survey import GrowingArray, Seen, Survey, count_all, find_leaks, keep_all, survey_all, survey_some
-from anychannel.processes import share
+from anychannel.utils.processes import share
 
 FORMAT = 2
 """Raised whenever the same shards and settings give another survey."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from anychannel.data.decoded import Decoded
 from anychannel.data.problems import ImageError
-from anychannel.extras import need
+from anychannel.utils.extras import need
 
 METADATA = ("zarr.json", ".zattrs")
 

@@ -31,7 +31,7 @@ from anychannel.data.list_files import read_lines
 from anychannel.data.listing import Entry, Listing, split_channels
 from anychannel.data.problems import DataError, Problems
 from anychannel.data.sources import FolderForm
-from anychannel.names import unknown_name
+from anychannel.utils.names import unknown_name
 
 TABLE = "channels.csv"
 HEADER = ["path", "channels"]

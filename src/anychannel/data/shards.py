@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from anychannel.data.dataset import SPLITS
 from anychannel.data.problems import DataError, ImageError
 from anychannel.data.samples import Sample
-from anychannel.extras import need
+from anychannel.utils.extras import need
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
 ENDINGS = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz")

@@ -25,8 +25,8 @@ from anychannel.data.problems import DataError
 from anychannel.data.samples import Reader, Sample, placed
 from anychannel.data.shards import Shards
 from anychannel.data.workers import count_workers
-from anychannel.extras import MissingExtraError
-from anychannel.processes import Share
+from anychannel.utils.extras import MissingExtraError
+from anychannel.utils.processes import Share
 
 AHEAD = 2
 """Batches that are decoded while one is trained on."""

@@ -24,7 +24,7 @@ from anychannel.data.shards import ShardError, Shards
 from anychannel.data.statistics import RunningMoments, Statistics
 from anychannel.data.tiff import quiet
 from anychannel.data.workers import count_workers, map_ahead
-from anychannel.progress import Advance, progress_bar
+from anychannel.utils.progress import Advance, progress_bar
 
 IN_FLIGHT = 32
 """Samples that are decoded at a time."""

@@ -22,7 +22,7 @@ from anychannel.data.geotiff import decode_geotiff, is_geotiff
 from anychannel.data.ome import read_ome_xml
 from anychannel.data.orientation import ORIENTATION_TAG, orient
 from anychannel.data.problems import ImageError
-from anychannel.extras import MissingExtraError
+from anychannel.utils.extras import MissingExtraError
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LAYOUTS = ("planar", "interleaved")

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import SPLITS, ImageDataset, Split, Stream, iterate_batches
-from anychannel.evaluation.borrow import borrowed
+from anychannel.evaluation.inference_mode import inference_mode
 from anychannel.evaluation.metrics import compute_metrics
 from anychannel.evaluation.result import Evaluation
 from anychannel.evaluation.subsets import choose_subsets
-from anychannel.hardware import choose_device, choose_precision
 from anychannel.models import Classifier
-from anychannel.processes import Share, gather_rows, share, tell_all
-from anychannel.progress import progress_bar
+from anychannel.utils.hardware import choose_device, choose_precision
+from anychannel.utils.processes import Share, gather_rows, share, tell_all
+from anychannel.utils.progress import progress_bar
 
 
 def evaluate(
@@ -55,7 +55,7 @@ def evaluate(
         progress: show a bar with the time left on standard error.
         split: which split of a data set is read, and the name under which the result is kept.
         distributed: every process of the program calls this, each reads its share of the images, and all get the
-            whole result (see ``anychannel.processes``). False reads everything in the process that calls.
+            whole result (see ``anychannel.utils.processes``). False reads everything in the process that calls.
 
     Returns:
         Metrics, gaps and predictions. A subset that was not named, and that the model does not take, is recorded as
@@ -81,7 +81,7 @@ def evaluate(
     shown = [subset for subset in chosen if has[subset].any()]
     refused: dict[Subset, str] = {}
     tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in shown}
-    with borrowed(model, where) as target:
+    with inference_mode(model, where) as target:
         form = choose_precision(precision or "fp32", target)
         bar = progress_bar("evaluate", len(rows) * len(shown), show=progress and own.is_main)
         with bar as advance, torch.autocast(target.type, torch.bfloat16, enabled=form == "bf16"):

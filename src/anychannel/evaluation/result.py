@@ -12,7 +12,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from anychannel.evaluation.metrics import compute_metrics
-from anychannel.files import write_atomically, write_json
+from anychannel.utils.files import write_atomically, write_json
 
 FOLDER = "evaluation"
 PRESENT, DIGESTS = ",present", ",digests"

@@ -18,11 +18,11 @@ from torch.func import functional_call
 from anychannel.channels import ChannelSet
 from anychannel.evaluation import choose_subsets
 from anychannel.models import Classifier
-from anychannel.models.slot import StemSlot
-from anychannel.models.specialize import MixedConvolution
-from anychannel.norms import NormBank, by_size
-from anychannel.replacing import replace_module
-from anychannel.stems import STEMS, Stem
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.replacing import replace_module
+from anychannel.nn.specialize import MixedConvolution
+from anychannel.nn.stems import STEMS, Stem
+from anychannel.nn.subset_batchnorm import SubsetBatchNorm, by_size
 
 MOST_TABLED = 8
 """Channels up to which a stem without a closed form gets a table of all its 2^C - 1 kernels."""
@@ -54,9 +54,9 @@ class AnySubset(nn.Module):
         self.register_buffer("std", model.std.clone())
         self.backbone = copy.deepcopy(model.backbone)
         for module in list(self.backbone.modules()):
-            if isinstance(module, StemSlot):
+            if isinstance(module, AdaptiveConv2d):
                 replace_module(self.backbone, module, stem_of_presence(module.stem))
-            elif isinstance(module, NormBank):
+            elif isinstance(module, SubsetBatchNorm):
                 replace_module(self.backbone, module, PresenceNorm(module, len(model.channels)))
         self.eval()
 
@@ -184,7 +184,7 @@ class PresenceNorm(nn.Module):
 
     keys: Tensor
 
-    def __init__(self, bank: NormBank, in_chans: int) -> None:
+    def __init__(self, bank: SubsetBatchNorm, in_chans: int) -> None:
         super().__init__()
         self.shared = bank.shared
         self.counts = bank.key is by_size

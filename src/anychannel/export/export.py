@@ -15,9 +15,9 @@ import anychannel
 from anychannel.export.any_subset import AnySubset
 from anychannel.export.formats import format_named
 from anychannel.export.graph import Sizes, capture
-from anychannel.files import check_place
 from anychannel.models import Classifier
-from anychannel.sizes import ImageSize, height_width, plain_size
+from anychannel.utils.files import check_place
+from anychannel.utils.sizes import ImageSize, height_width, plain_size
 
 ANY = "any"
 """Stands for a graph that takes every subset."""

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from anychannel.extras import need
-from anychannel.files import write_atomically
-from anychannel.names import unknown_name
+from anychannel.utils.extras import need
+from anychannel.utils.files import write_atomically
+from anychannel.utils.names import unknown_name
 
 METADATA = "anychannel"
 """Key of the metadata: ``metadata_props`` of an ONNX file, ``extra_files`` of a torch.export one."""

@@ -11,8 +11,8 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from anychannel.export.any_subset import TabledStem
-from anychannel.sizes import describe_size
-from anychannel.stems import Stem
+from anychannel.nn.stems import Stem
+from anychannel.utils.sizes import describe_size
 
 LEAST_FREE = 33
 """Below 33 pixels the deepest maps of a network with a total stride of 32 are one pixel, which graphs treat apart."""

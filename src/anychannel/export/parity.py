@@ -18,8 +18,8 @@ from anychannel.export.export import ANY
 from anychannel.export.formats import open_export
 from anychannel.export.graph import Sizes
 from anychannel.models import Classifier
-from anychannel.sizes import ImageSize, describe_size, height_width
-from anychannel.stems import MaskedStem
+from anychannel.nn.stems import MaskedStem
+from anychannel.utils.sizes import ImageSize, describe_size, height_width
 
 BATCHES = (1, 7)
 TOLERANCE = 1e-4

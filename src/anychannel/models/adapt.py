@@ -14,13 +14,13 @@ from torch import nn
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import assemble
 from anychannel.models.carry import carry_norms
-from anychannel.models.classifier import Classifier
 from anychannel.models.head import replace_head
-from anychannel.models.normalisation import Normalisation, input_covariance
+from anychannel.models.kernel_transfer import adopt_wavelengths, match_names, resemblance, transfer_kernel
 from anychannel.models.pretrained import Source, Weights, classifier_source, module_source, timm_source
 from anychannel.models.registry import MODELS
-from anychannel.models.transfer import adopt_wavelengths, match_names, resemblance, transfer_kernel
-from anychannel.stems.completion import completion_matrix
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.normalisation import Normalisation, input_covariance
+from anychannel.nn.stems.completion import completion_matrix
 
 NORMALISATIONS = ("source", "data")
 

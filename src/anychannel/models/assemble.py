@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
-from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.first_conv import find_first_conv
-from anychannel.models.normalisation import moments
-from anychannel.models.slot import StemSlot
-from anychannel.models.transfer import wavelength
-from anychannel.norms import MOST_CHANNELS, choose_norm, install_norms
-from anychannel.replacing import replace_module
-from anychannel.stems import STEMS, CompletionStem, ConvGeometry, build_stem, geometry_of, kernel_of
+from anychannel.models.kernel_transfer import wavelength
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.normalisation import moments
+from anychannel.nn.replacing import replace_module
+from anychannel.nn.stems import STEMS, CompletionStem, ConvGeometry, build_stem, geometry_of, kernel_of
+from anychannel.nn.subset_batchnorm import MOST_CHANNELS, choose_norm, install_norms
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,6 @@ def assemble(
         wavelengths_nm=[wavelength(channels, i) for i in range(len(channels))],
         **moments(channels, spec.normalisation) | spec.stem_options,
     )
-    replace_module(network, network.get_submodule(before.path), StemSlot(stem))
+    replace_module(network, network.get_submodule(before.path), AdaptiveConv2d(stem))
     install_norms(network, spec.norm, channels)
     return Classifier(network, channels, spec)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from anychannel.models.calibration import add_entries
-from anychannel.models.classifier import Classifier
-from anychannel.norms import NORMS, NormBank, by_subset
+from anychannel.nn.bn_statistics import add_entries
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm, by_subset
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def carry_norms(old: Classifier, new: Classifier, known: Sequence[int | None]) -
         new: has the same batch norms, and norm ``shared`` or ``statistics``.
         known: for each channel of ``new`` its position in ``old``, or None.
     """
-    banks = {path: module for path, module in old.backbone.named_modules() if isinstance(module, NormBank)}
+    banks = {path: module for path, module in old.backbone.named_modules() if isinstance(module, SubsetBatchNorm)}
     if not banks or not all(bank.tied for bank in banks.values()):
         return
     names = next(iter(banks.values())).entries
@@ -44,7 +44,7 @@ def carry_norms(old: Classifier, new: Classifier, known: Sequence[int | None]) -
     add_entries(new, list(sources))
     for path, bank in banks.items():
         mine = new.backbone.get_submodule(path)
-        assert isinstance(mine, NormBank)
+        assert isinstance(mine, SubsetBatchNorm)
         for name, source in sources.items():
             for key, value in bank.entries[source].named_buffers():
                 mine.entries[name].get_buffer(key).copy_(value)

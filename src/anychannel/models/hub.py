@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from torch import nn
 
-from anychannel.sizes import height_width
+from anychannel.utils.sizes import height_width
 
 if TYPE_CHECKING:
-    from anychannel.models.classifier import Classifier
+    from anychannel.nn.classifier import Classifier
 
 WEIGHTS = "model.safetensors"
 LIBRARY = "anychannel"

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
 from anychannel.models.assemble import Front, read_front
-from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.head import count_classes
-from anychannel.models.normalisation import Normalisation
+from anychannel.models.kernel_transfer import match_names
 from anychannel.models.registry import MODELS, TIMM_PREFIX, create_backbone
 from anychannel.models.saving import OWN_MODULE, load_model
-from anychannel.models.slot import StemSlot
-from anychannel.models.transfer import match_names
-from anychannel.norms import NormBank
-from anychannel.replacing import replace_module
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.normalisation import Normalisation
+from anychannel.nn.replacing import replace_module
+from anychannel.nn.subset_batchnorm import SubsetBatchNorm
 
 Weights = str | Path | Mapping[str, Tensor]
 
@@ -231,9 +231,9 @@ def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Sou
     shared = tuple(sorted(i for i in match_names(old.channels, target) if i is not None)) or old.channels.full
     bias = stem.bias_for(shared)
     network = copy.deepcopy(old.backbone)
-    path = next(path for path, module in network.named_modules() if isinstance(module, StemSlot))
+    path = next(path for path, module in network.named_modules() if isinstance(module, AdaptiveConv2d))
     for module in list(network.modules()):
-        if isinstance(module, NormBank):  # banks are of the old channels' subsets
+        if isinstance(module, SubsetBatchNorm):  # banks are of the old channels' subsets
             replace_module(network, module, module.choose(shared))
     kernel: Tensor = stem.kernel(shared)  # type: ignore[operator]
     front = Front(path, kernel.detach(), None if bias is None else bias.detach(), stem.geometry)

@@ -10,13 +10,13 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from anychannel.annotated import as_annotated
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import assemble
-from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.compact import CompactNet
 from anychannel.models.compact_rrdb import CompactRRDB
-from anychannel.models.normalisation import Normalisation
+from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.normalisation import Normalisation
+from anychannel.utils.options import coerce_options
 
 
 def report_resnet(
@@ -73,7 +73,7 @@ def create_backbone(name: str, in_chans: int, num_classes: int | None, **options
     """
     try:
         if name in MODELS:
-            return MODELS[name](in_chans=in_chans, num_classes=num_classes, **as_annotated(MODELS[name], options))
+            return MODELS[name](in_chans=in_chans, num_classes=num_classes, **coerce_options(MODELS[name], options))
         bare = name.removeprefix(TIMM_PREFIX)
         if timm.is_model(bare.split(".")[0]):
             network: nn.Module = timm.create_model(bare, in_chans=in_chans, num_classes=num_classes, **options)
@@ -109,8 +109,8 @@ def create_model(
         stem: one of ``list_stems()``.
         stem_options: the stem's keyword options.
         model_options: the network's keyword options.
-        norm: one of ``anychannel.norms.list_norms()``: which batch norms the subsets share; ``auto`` decides (see
-            ``choose_norm``).
+        norm: which batch norms the subsets share, one of ``list_norms()`` in ``anychannel.nn.subset_batchnorm``;
+            ``auto`` decides (see ``choose_norm``).
         classes: names of the classes, kept with the model.
         first_conv: path of the convolution that the stem replaces, as ``"patch_embed.proj"``, where the network does
             not tell.

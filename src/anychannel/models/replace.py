@@ -7,11 +7,11 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from anychannel.models.classifier import Classifier
-from anychannel.models.normalisation import moments
-from anychannel.models.slot import StemSlot
-from anychannel.models.transfer import wavelength
-from anychannel.stems import StaticStem, build_stem
+from anychannel.models.kernel_transfer import wavelength
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.normalisation import moments
+from anychannel.nn.stems import StaticStem, build_stem
 
 
 def replace_stem(model: Classifier, stem: str = "completion", **options: Any) -> Classifier:
@@ -54,7 +54,7 @@ def replace_stem(model: Classifier, stem: str = "completion", **options: Any) ->
     )
     adapted = copy.deepcopy(model)
     for module in adapted.modules():
-        if isinstance(module, StemSlot):
+        if isinstance(module, AdaptiveConv2d):
             module.stem = new
     adapted.spec = replace(model.spec, stem=stem, stem_options=dict(options))
     return adapted.train(model.training)

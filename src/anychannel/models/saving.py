@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
-from anychannel.files import write_atomically, write_json
 from anychannel.models.assemble import assemble
-from anychannel.models.calibration import add_entries
-from anychannel.models.classifier import Classifier, ModelSpec
 from anychannel.models.head import count_classes, replace_head
-from anychannel.models.normalisation import Normalisation
 from anychannel.models.registry import create_model, fresh_kernel
+from anychannel.nn.bn_statistics import add_entries
+from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.normalisation import Normalisation
+from anychannel.utils.files import write_atomically, write_json
 
 FORMAT = 1
 

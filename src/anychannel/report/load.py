@@ -10,7 +10,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from anychannel.files import LOCK
 from anychannel.report.records import (
     ClassScore,
     Cost,
@@ -23,7 +22,8 @@ from anychannel.report.records import (
     TestResult,
     number,
 )
-from anychannel.sizes import height_width
+from anychannel.utils.files import LOCK
+from anychannel.utils.sizes import height_width
 
 
 class ReportError(ValueError):

@@ -14,13 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 import anychannel
-from anychannel.files import readable, write_text
 from anychannel.report import confusion, figures, tables, theme
 from anychannel.report.gap import gap_panels
 from anychannel.report.load import load_runs
 from anychannel.report.provenance import provenance
 from anychannel.report.records import Run, SubsetResult
 from anychannel.report.verdict import judge, percent
+from anychannel.utils.files import readable, write_text
 
 KINDS = ("accuracy", "loss")
 MANY_RUNS = 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anychannel.sizes import describe_size
+from anychannel.utils.sizes import describe_size
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from anychannel.report.records import Cost, Run, SubsetResult
-from anychannel.sizes import describe_size
+from anychannel.utils.sizes import describe_size
 
 MANY_SUBSETS = 16
 """Beyond this many subsets tables and heat map show sizes, and the full list is folded away."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from anychannel.report.records import Run, SubsetResult, TestResult
-from anychannel.words import counted
+from anychannel.utils.plurals import plural
 
 SEPARATE = 2.0
 """Standard errors beyond which two accuracies are called different."""
@@ -122,7 +122,7 @@ def test_images(run: Run, test: TestResult) -> tuple[object, ...]:
 def unranked(run: Run) -> str:
     """Why a run is not ranked."""
     planned = run.record.get("epochs_planned")
-    done = f"{len(run.epochs)} of {planned} epochs" if planned else counted(len(run.epochs), "epoch")
+    done = f"{len(run.epochs)} of {planned} epochs" if planned else plural(len(run.epochs), "epoch")
     if run.status == "finished":
         why = "finished without test results" if run.test is None else "finished, but refuses every subset it was asked"
         return f"{run.name} {why}; it is not ranked."
@@ -149,7 +149,7 @@ def judge_group(runs: Sequence[Run]) -> Verdict:
         key=lambda entry: (-math.inf if entry.mean is None else entry.mean, entry.full or 0.0),
         reverse=True,
     )
-    heading = f"{runs[0].text('dataset') or 'unnamed data'}, {counted(len(runs[0].classes), 'class')}".replace(
+    heading = f"{runs[0].text('dataset') or 'unnamed data'}, {plural(len(runs[0].classes), 'class')}".replace(
         "classs", "classes"
     )
     heading += f", {runs[0].pixels} pixels" if runs[0].pixels else ""
@@ -196,7 +196,7 @@ def phrase(
         ]
         if len(shared) < len(asked):
             sentences.append(
-                f"Means are over the {counted(len(shared), 'subset')} for which every ranked run has a result."
+                f"Means are over the {plural(len(shared), 'subset')} for which every ranked run has a result."
             )
     if any(entry.run.test and entry.run.test.sampled for entry in standings):
         sentences.append("The subsets are a sample of all possible ones.")
@@ -228,7 +228,7 @@ def absence(entry: Standing) -> str:
         return (
             "refuses every subset with channels missing"
             if entry.refused == entry.asked
-            else (f"refuses the {counted(entry.refused, 'subset')} with channels missing that it was asked")
+            else (f"refuses the {plural(entry.refused, 'subset')} with channels missing that it was asked")
         )
     return "was evaluated on the full set only"
 
@@ -271,7 +271,7 @@ def phrase_single(entry: Standing, shared: Sequence[str], silent: Sequence[Stand
         start = f"{entry.run.name} alone {does} subsets of the channels and averages"
     headline = f"{start} {percent(entry.mean)} when channels are missing"
     headline += f", against {percent(entry.full)} with all of them." if entry.full is not None else "."
-    over = f"over {counted(len(shared), 'subset')}" if len(shared) > 1 else "over one subset"
+    over = f"over {plural(len(shared), 'subset')}" if len(shared) > 1 else "over one subset"
     sentence = f"The mean is {over}; the worst is {entry.worst.key} at {percent(entry.worst.accuracy)}"
     if entry.full is not None:
         sentence += (

@@ -12,12 +12,12 @@ from typing import Any
 
 import tomli_w
 
-from anychannel.annotated import as_annotated, as_kind, is_texts
 from anychannel.channels import parse_names
 from anychannel.data.load import SOURCES
 from anychannel.data.sources import split_name
 from anychannel.models.adapt import is_saved
 from anychannel.training import TrainingSettings
+from anychannel.utils.options import coerce_option, coerce_options, is_texts
 
 NAMES = ("channels", "only_channels", "source_channels", "track")
 """Settings that list names, and may do so in one text."""
@@ -85,7 +85,7 @@ class RunConfig:
         values |= {key: parse_names(values[key]) for key in named}
         if isinstance(values["subsets"], str):
             values["subsets"] = (values["subsets"],)
-        for name, value in as_annotated(RunConfig, values).items():
+        for name, value in coerce_options(RunConfig, values).items():
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -98,11 +98,11 @@ class RunConfig:
         """
         check_keys(values, cls, "")
         try:
-            table = as_kind("training", values.get("training", {}), dict[str, Any])
+            table = coerce_option("training", values.get("training", {}), dict[str, Any])
             check_keys(table, TrainingSettings, "training.")
             if not values.get("data"):
                 raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
-            settings = TrainingSettings(**as_annotated(TrainingSettings, table, "training."))
+            settings = TrainingSettings(**coerce_options(TrainingSettings, table, "training."))
             return cls(**{**values, "training": settings})
         except ValueError as error:
             raise ConfigError(str(error)) from error
@@ -141,7 +141,7 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = (("data", is_folder), ("model", is_saved), ("teacher", os.path.isdir), ("checkpoint", os.path.isfile))
     located = [key for key in (*dict(found), "data_options") if key in values]
-    values = dict(values) | as_annotated(RunConfig, {key: values[key] for key in located})
+    values = dict(values) | coerce_options(RunConfig, {key: values[key] for key in located})
     given = {key: (expand(values[key]), there) for key, there in found if values.get(key) is not None}
     result = dict(values) | {key: str(Path(path).resolve()) for key, (path, there) in given.items() if there(path)}
     scheme, _, spec = result.get("data", "").partition(":")

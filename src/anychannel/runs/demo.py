@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from anychannel.cost import profile
-from anychannel.files import write_json
 from anychannel.models import load_model
 from anychannel.runs.config import RunConfig, merge
 from anychannel.runs.execute import train_run
+from anychannel.utils.files import write_json
 
 SHARED: dict[str, Any] = {
     "data": "bands:4",

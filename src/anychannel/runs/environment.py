@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import anychannel
-from anychannel.hardware import choose_device, choose_precision
+from anychannel.utils.hardware import choose_device, choose_precision
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn")
 

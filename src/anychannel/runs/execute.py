@@ -12,23 +12,23 @@ from filelock import FileLock
 from anychannel.cost import profile
 from anychannel.data import ImageDataset, load_dataset
 from anychannel.evaluation import Evaluation, choose_subsets, evaluate
-from anychannel.files import LOCK, write_json, write_text
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
-from anychannel.processes import join, lost_processes_named, main_first, on_main, share
+from anychannel.nn.channel_sampling import create_sampler
+from anychannel.nn.stems import MaskedStem
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.examples import collect_examples
 from anychannel.runs.folder import RunError, append_command, prepare_folder, read_config, read_record, take
 from anychannel.runs.own_data import describe_data, find_changes, point_at
-from anychannel.samplers import create_sampler
-from anychannel.sizes import plain_size
-from anychannel.stems import MaskedStem
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.distillation import check_distillation
 from anychannel.training.patterns import check_patterns
 from anychannel.training.randomness import seeded
+from anychannel.utils.files import LOCK, write_json, write_text
+from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
+from anychannel.utils.sizes import plain_size
 
 
 class RunStopped(Exception):  # noqa: N818  # no error: who is told of the epochs wants no more of them

@@ -9,9 +9,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from anychannel.files import LOCK, write_text
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line
+from anychannel.utils.files import LOCK, write_text
 
 FIRST = ("config.toml", "command.txt", "environment.json")
 """What is written before ``run.json``: a folder with a lock and these alone is left of a run killed at its start."""

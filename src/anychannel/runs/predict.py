@@ -16,7 +16,7 @@ from anychannel.models import load_model
 from anychannel.runs.config import RunConfig
 from anychannel.runs.folder import read_config, read_record
 from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
-from anychannel.sizes import height_width
+from anychannel.utils.sizes import height_width
 
 READING = ("layout", "nodata", "scaled", "check_names")
 """Options under which a run read its data, that hold for new files too."""

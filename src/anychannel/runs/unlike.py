@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anychannel.channels import ChannelSet
-from anychannel.words import counted
+from anychannel.utils.plurals import plural
 
 FAR = 3.0
 """A channel whose mean lies this many training standard deviations off the training mean is remarked upon."""
@@ -51,7 +51,7 @@ def remark_on_values(far: Collection[str]) -> list[str]:
     if not far:
         return []
     first, more = next(iter(far)), len(far) - 1
-    others = f", and {counted(more, 'more channel')} likewise" if more else ""
+    others = f", and {plural(more, 'more channel')} likewise" if more else ""
     return [f"{first}{others}: is this the same sensor, depth and order of channels?"]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from anychannel.extras import need
+from anychannel.utils.extras import need
 
 if TYPE_CHECKING:
     from anychannel.serve.app import create_app

@@ -14,11 +14,11 @@ from starlette.exceptions import HTTPException
 import anychannel
 from anychannel.channels import ChannelError
 from anychannel.data import DataError
-from anychannel.extras import MissingExtraError
 from anychannel.serve.guard import Guard
 from anychannel.serve.page import ASSETS, render
 from anychannel.serve.schemas import Examples, Health, Image, Model, Prediction, Problem
 from anychannel.serve.service import GoneError, Service
+from anychannel.utils.extras import MissingExtraError
 
 DEFAULT_UPLOAD_MB = 64.0
 MOST_CLASSES = 1000

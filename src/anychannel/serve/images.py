@@ -18,10 +18,10 @@ from anychannel.data.content import Content, digest_content
 from anychannel.data.decode import ReadSettings, decode
 from anychannel.data.problems import ImageError
 from anychannel.data.resize import resize_and_crop
-from anychannel.files import readable
 from anychannel.runs.examples import channel_png
 from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
 from anychannel.serve.extent import check_extent
+from anychannel.utils.files import readable
 
 UNUSED = "-"
 """Stands in a list of a file's channels for one that the network does not know."""

@@ -13,7 +13,7 @@ from anychannel.data.decode import SUFFIXES
 from anychannel.report import theme
 from anychannel.report.verdict import listed
 from anychannel.serve.service import Service
-from anychannel.words import counted
+from anychannel.utils.plurals import plural
 
 
 @cache
@@ -33,7 +33,7 @@ def render(service: Service) -> str:
     names = service.channels.names
     facts = [
         f"{service.config.model} with stem {service.config.stem}",
-        counted(len(names), "channel"),
+        plural(len(names), "channel"),
         f"{len(service.classes)} classes",
         f"images of {service.shape[1]} × {service.shape[0]} pixels",
     ]

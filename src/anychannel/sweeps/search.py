@@ -25,8 +25,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 from torch import OutOfMemoryError
 
-from anychannel.extras import need
-from anychannel.files import write_json, write_text
 from anychannel.runs.config import RunConfig, flatten, merge, nest, without_none
 from anychannel.runs.execute import RunStopped, load_data, train_run
 from anychannel.runs.folder import read_config, read_record
@@ -34,6 +32,8 @@ from anychannel.runs.own_data import find_changes
 from anychannel.sweeps.objective import OBJECTIVES, curve_of, read_rows, value_of
 from anychannel.sweeps.space import Domain, SweepError, check_space, parse_space
 from anychannel.training import TrainingError
+from anychannel.utils.extras import need
+from anychannel.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from anychannel.extras import need
-from anychannel.files import write_json
 from anychannel.tracking.base import Settings, TrackingError
+from anychannel.utils.extras import need
+from anychannel.utils.files import write_json
 
 EXPERIMENT = "anychannel"
 RECORD = "mlflow.json"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anychannel.extras import need
-from anychannel.names import unknown_name
 from anychannel.tracking.base import Tracker, TrackingError
 from anychannel.tracking.mlflow import MLflow
 from anychannel.tracking.tensorboard import TensorBoard
+from anychannel.utils.extras import need
+from anychannel.utils.names import unknown_name
 
 TRACKERS: dict[str, Callable[[Path, str], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
 

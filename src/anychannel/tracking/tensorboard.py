@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from anychannel.extras import need
 from anychannel.tracking.base import Settings
+from anychannel.utils.extras import need
 
 FOLDER = "tensorboard"
 

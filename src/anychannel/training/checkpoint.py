@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from anychannel.files import write_atomically, write_text
 from anychannel.training.settings import TrainingSettings
+from anychannel.utils.files import write_atomically, write_text
 
 CHECKPOINT = Path("checkpoint/state.pt")
 ENTRIES = ("epoch", "step", "tally", "spent", "rows", "model", "ema", "optimizer", "schedule", "stopping", "best")

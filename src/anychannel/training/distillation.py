@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.models.classifier import Classifier
-from anychannel.samplers import Part, create_sampler
+from anychannel.nn.channel_sampling import Part, create_sampler
+from anychannel.nn.classifier import Classifier
 from anychannel.training.patterns import Step
 from anychannel.training.settings import TrainingSettings
 

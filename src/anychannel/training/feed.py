@@ -9,8 +9,8 @@ import numpy as np
 from anychannel.data import Split, Stream, iterate_batches
 from anychannel.data.batches import Batch
 from anychannel.data.workers import one_ahead
-from anychannel.processes import Share, gather_rows
 from anychannel.training.randomness import epoch_order
+from anychannel.utils.processes import Share, gather_rows
 
 
 def feed(

@@ -3,11 +3,11 @@
     result = fit(model, dataset.train, dataset.val, TrainingSettings(epochs=15), folder="run")
 
 It trains ``model`` in place and leaves it with the weights of the best validation epoch. Where subsets have statistics
-of their own, these are computed anew (``anychannel.training.settling``) and kept unless validation does worse with
+of their own, these are computed anew (``anychannel.training.bn_statistics``) and kept unless validation does worse with
 them. With a folder it writes metrics (one row an epoch), the best and the last weights and checkpoints, and can go on
 where it was killed: it ends with bitwise the same weights on the same machine and settings. Of several processes
-(``anychannel.processes``), each takes its share of every batch, and all of them end with the weights that one process
-would end with.
+(``anychannel.utils.processes``), each takes its share of every batch, and all of them end with the weights that one
+process would end with.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from anychannel.data import Split, Stream, augment
-from anychannel.models.classifier import Classifier
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
-from anychannel.placement import place
-from anychannel.processes import add_up, on_main, open_accelerator, prepared, share
-from anychannel.progress import progress_bar
-from anychannel.samplers import Part, create_sampler
+from anychannel.nn.channel_sampling import Part, create_sampler
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.placement import place
+from anychannel.nn.sync_batchnorm import sync_batchnorm
+from anychannel.training.bn_statistics import recompute_bn_statistics
 from anychannel.training.checkpoint import (
     check_settings,
     describe_settings,
@@ -43,13 +43,13 @@ from anychannel.training.contention import Contention
 from anychannel.training.distillation import check_distillation, find_teacher, training_loss
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.feed import feed
-from anychannel.training.joint_norms import joint_norms
 from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
 from anychannel.training.patterns import check_patterns, plan_step
 from anychannel.training.randomness import seeded, step_generator
 from anychannel.training.settings import TrainingSettings
-from anychannel.training.settling import settle
 from anychannel.training.validation import COUNTED, count_answers, mean_figures, validate
+from anychannel.utils.processes import add_up, on_main, open_accelerator, prepared, share
+from anychannel.utils.progress import progress_bar
 
 LAST = "weights/last.safetensors"
 
@@ -62,7 +62,8 @@ class TrainingError(RuntimeError):
 class FitResult:
     """What a training run did: one row an epoch, the epoch whose weights were kept (counted from 1), and more.
 
-    ``settled`` says whether subsets' statistics of their own were computed anew (``anychannel.training.settling``).
+    ``settled`` says whether subsets' statistics of their own were computed anew
+    (``anychannel.training.bn_statistics``).
     """
 
     rows: list[dict[str, Any]]
@@ -188,7 +189,7 @@ def fit(
     contention = Contention() if device.type == "cpu" and own.count == 1 else None
     total = options.epochs * steps
     bar = progress_bar("training", total, done=first_epoch * steps + first_step, show=progress and own.is_main)
-    normalising = joint_norms(synchronise=options.sync_norm)
+    normalising = sync_batchnorm(synchronise=options.sync_norm)
     with bar as advance, normalising as norms, prepared(model, accelerator) as wrapped:
         for epoch in range(first_epoch, options.epochs):
             if stopping.should_stop:
@@ -274,7 +275,7 @@ def fit(
     model.load_state_dict(best_state)
     model.eval()
     with accelerator.autocast():
-        settled = settle(model, train, seed=options.seed, batch_size=batch_size)
+        settled = recompute_bn_statistics(model, train, seed=options.seed, batch_size=batch_size)
         if settled and options.shows_subsets:
             figures = validate(model, val, device, batch_size=options.batch_size, reduced=True)
             if figures["val_reduced_accuracy"] < rows[stopping.best_epoch - 1]["val_reduced_accuracy"]:

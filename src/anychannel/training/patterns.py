@@ -18,10 +18,10 @@ from torch import Tensor
 from anychannel.channels import Subset
 from anychannel.data import Split, Stream
 from anychannel.data.dataset import group_rows
-from anychannel.models.classifier import Classifier
-from anychannel.processes import Share
-from anychannel.samplers import Part, share_parts
-from anychannel.stems import MaskedStem
+from anychannel.nn.channel_sampling import Part, share_parts
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.stems import MaskedStem
+from anychannel.utils.processes import Share
 
 
 @dataclass(frozen=True)

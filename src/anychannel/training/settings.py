@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from anychannel.annotated import as_annotated
-from anychannel.hardware import PRECISIONS
 from anychannel.training.early_stopping import MONITORS, REDUCED_MONITORS
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES
+from anychannel.utils.hardware import PRECISIONS
+from anychannel.utils.options import coerce_options
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TrainingSettings:
     Args:
         epochs: most epochs to train.
         batch_size: images a step, over all processes.
-        sampler, sampler_options: which channels each part of a batch shows; see ``anychannel.samplers``.
+        sampler, sampler_options: which channels each part of a batch shows; see ``anychannel.nn.channel_sampling``.
         optimizer, lr, momentum, weight_decay: see ``create_optimizer``.
         schedule, warmup_epochs: see ``create_schedule``.
         distill: weight of distillation in the loss of images that have a teacher, in [0, 1]; 0 does without.
@@ -75,7 +75,7 @@ class TrainingSettings:
     checkpoint_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        for name, value in as_annotated(TrainingSettings, vars(self)).items():
+        for name, value in coerce_options(TrainingSettings, vars(self)).items():
             object.__setattr__(self, name, value)
         for name, valid in (
             ("optimizer", OPTIMIZERS),

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data import Split, iterate_batches
-from anychannel.models.classifier import Classifier
-from anychannel.processes import add_up, share
-from anychannel.samplers import Part, draw_subset
+from anychannel.nn.channel_sampling import Part, draw_subset
+from anychannel.nn.classifier import Classifier
+from anychannel.utils.processes import add_up, share
 
 COUNTED = 3
 MOST_SUBSETS = 30

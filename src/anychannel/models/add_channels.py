@@ -1,0 +1,192 @@
+"""Channels that training never showed, added to a trained classifier."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from anychannel.channels import ChannelError, ChannelSet, as_channel_set
+from anychannel.models.carry import carry_norms
+from anychannel.models.kernel_transfer import wavelength
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.normalisation import Normalisation, moments
+from anychannel.nn.replacing import replace_module
+from anychannel.nn.stems import CompletionStem, Stem, build_stem
+from anychannel.nn.stems.descriptor import DescribedStem
+from anychannel.nn.stems.static import StaticStem
+from anychannel.nn.subset_batchnorm import MOST_CHANNELS, SubsetBatchNorm, install_norms
+from anychannel.utils.names import unknown_name
+
+NEW = ("generated", "nearest", "zero")
+MEASURED = ("correlation", "offset")
+"""Options of a stem that are measured on the channels it has."""
+
+
+def with_channels(
+    model: Classifier,
+    channels: ChannelSet | str | Sequence[str],
+    *,
+    new: str | None = None,
+    embedding: Sequence[Sequence[float]] | None = None,
+) -> Classifier:
+    """A copy of a trained classifier that takes more channels, without training it again.
+
+    What it answers to the channels that it was trained on stays as it is, except where ``completion`` learns better
+    correlations from ``channels``.
+
+    Args:
+        model: a classifier with norm ``shared`` or ``statistics``; the latter becomes ``shared``, with the old subsets'
+            statistics, where there are then too many channels for it. ``calibrate`` gives new subsets theirs.
+        channels: its own channels and the new ones, in any order. The new ones need a mean and standard deviation,
+            measured on unlabelled images; the known ones keep the model's.
+        new: how a new channel gets a kernel. ``generated``: from its descriptor, by the stems ``descriptor`` and
+            ``dofa``. ``nearest``: a copy of the slice of the channel nearest in wavelength. ``zero``: none of its own;
+            it is ignored, but for ``completion``, which estimates the known channels from it. None takes what the
+            stem can do: ``generated``, else ``nearest``.
+        embedding: a vector for each of ``channels``, where the stem was given such.
+
+    Raises:
+        ChannelError: a channel of the model is missing, or statistics or wavelengths are.
+        ValueError: ``new`` is unknown or not for this stem, or the model has whole batch norms for
+            subsets.
+    """
+    if model.spec.norm not in ("shared", "statistics"):
+        raise ValueError(
+            f"a model with norm={model.spec.norm!r} has batch norms for the old channels' subsets; "
+            "add channels to one with norm shared or statistics"
+        )
+    channels = as_channel_set(channels)
+    absent = [name for name in model.channels.names if name not in channels.names]
+    if absent:
+        raise ChannelError(f"channels must hold the model's own too; {', '.join(absent)} is missing")
+    if model.channels.measured and not channels.measured:
+        raise ChannelError("new channels need statistics, measured on images without labels: pass data.channels")
+    old = model.stem
+    how = new or ("generated" if isinstance(old, DescribedStem) else "nearest")
+    if how not in NEW:
+        raise ValueError(unknown_name("new", how, NEW))
+    known = [model.channels.names.index(name) if name in model.channels.names else None for name in channels.names]
+    merged = keep_known(model.channels, channels, known)
+    used = model.spec.normalisation
+    if used is not None:
+        pairs = list(enumerate(known))
+        used = Normalisation(
+            tuple(merged.mean[i] if j is None else used.mean[j] for i, j in pairs),
+            tuple(merged.std[i] if j is None else used.std[j] for i, j in pairs),
+        )
+    stem: Stem
+    if how == "generated":
+        if not isinstance(old, DescribedStem):
+            raise ValueError(f"{type(old).__name__} generates no kernels from descriptors; use new='nearest' or 'zero'")
+        stem = copy.deepcopy(old)
+        stem.redescribe(len(merged), [wavelength(merged, i) for i in range(len(merged))], embedding)
+    else:
+        stem = copied_stem(model, merged, known, how, used)
+    wider = copy.deepcopy(model)
+    for module in list(wider.backbone.modules()):
+        if isinstance(module, AdaptiveConv2d):
+            module.stem = stem.train(model.training)
+        if isinstance(module, SubsetBatchNorm):
+            replace_module(wider.backbone, module, module.shared)
+    norm = model.spec.norm if len(merged) <= MOST_CHANNELS else "shared"
+    spec = replace(
+        model.spec,
+        stem_options={key: value for key, value in model.spec.stem_options.items() if key not in MEASURED},
+        normalisation=used,
+        in_chans=model.spec.in_chans or old.in_chans,
+        norm=norm,
+        calibrated=(),
+    )
+    wider = Classifier(wider.backbone, merged, spec).train(model.training)
+    install_norms(wider.backbone, norm, merged)
+    carry_norms(model, wider, known)
+    return wider
+
+
+def keep_known(own: ChannelSet, channels: ChannelSet, known: Sequence[int | None]) -> ChannelSet:
+    """``channels`` with the model's own statistics and wavelengths for those that it knows."""
+
+    def merge(name: str) -> tuple[float, ...]:
+        theirs, mine = getattr(channels, name), getattr(own, name)
+        return tuple(theirs[i] if j is None else mine[j] for i, j in enumerate(known))
+
+    waves = tuple(
+        channels.wavelengths_nm[i] if j is None else own.wavelengths_nm[j] or channels.wavelengths_nm[i]
+        for i, j in enumerate(known)
+    )
+    correlation = channels.correlation
+    if correlation is None and own.correlation is not None:  # nothing tells how new channels go with the known
+        correlation = widen(own.correlation, known)
+    merged = replace(channels, wavelengths_nm=waves)
+    return merged.with_statistics(merge("mean"), merge("std"), correlation)
+
+
+def widen(matrix: Sequence[Sequence[float]], known: Sequence[int | None]) -> tuple[tuple[float, ...], ...]:
+    """A correlation matrix of the known channels, with new ones that go along with none of them."""
+    return tuple(
+        tuple(matrix[a][b] if a is not None and b is not None else float(i == j) for j, b in enumerate(known))
+        for i, a in enumerate(known)
+    )
+
+
+@torch.no_grad()
+def copied_stem(
+    model: Classifier, channels: ChannelSet, known: Sequence[int | None], how: str, used: Normalisation | None
+) -> Stem:
+    """A stem of the same kind whose kernel has a slice for each of ``channels``."""
+    old = model.stem
+    options = {key: value for key, value in (model.spec.stem_options | old.options()).items() if key not in MEASURED}
+    if not isinstance(old, StaticStem) or options.get("residual", "none") != "none" or options.get("learn_covariance"):
+        raise ValueError(
+            f"{type(old).__name__} with {options} has parts that belong to its own channels; add channels to a static, "
+            "sliced, grey or plain completion stem, or train with the stem descriptor"
+        )
+    weight = torch.zeros(
+        old.out_chans, len(channels), *old.geometry.kernel_size, device=old.weight.device, dtype=old.weight.dtype
+    )
+    for i, j in enumerate(known):
+        if j is not None:
+            weight[:, i] = old.weight[:, j]
+        elif how == "nearest":
+            weight[:, i] = old.weight[:, nearest(channels, i, model.channels)]
+    stem = build_stem(
+        model.spec.stem,
+        weight,
+        old.bias,
+        old.geometry,
+        **options | (own_moments(old, known) if channels.correlation is None else moments(channels, used)),
+    )
+    if isinstance(stem, CompletionStem) and isinstance(old, CompletionStem) and old.presence is not None:
+        assert stem.presence is not None
+        for i, j in enumerate(known):
+            if j is not None:
+                stem.presence[i] = old.presence[j]
+    return stem
+
+
+def own_moments(old: Stem, known: Sequence[int | None]) -> dict[str, Any]:
+    """What a completion stem knows of its channels, and nothing of the new ones; for channels without correlations."""
+    if not isinstance(old, CompletionStem):
+        return {}
+    offset = None if old.offset is None else old.offset.tolist()
+    return {
+        "correlation": widen(old.covariance.tolist(), known),
+        "offset": None if offset is None else [0.0 if j is None else offset[j] for j in known],
+    }
+
+
+def nearest(channels: ChannelSet, position: int, own: ChannelSet) -> int:
+    """Position in ``own`` of the channel nearest in wavelength; the shorter one of two as near."""
+    here = wavelength(channels, position)
+    waves = {j: wave for j in range(len(own)) if (wave := wavelength(own, j)) is not None}
+    if here is None or not waves:
+        raise ChannelError(
+            f"channel {channels.names[position]!r} or the model's have no wavelength, so none is nearest; give them "
+            "('NIR @ 842 nm'), or use new='zero'"
+        )
+    return min(waves, key=lambda j: (abs(waves[j] - here), waves[j]))

@@ -1,0 +1,308 @@
+"""Samplers: which subset of the channels each part of a training batch sees.
+
+A sampler is a training policy and knows nothing of stems. It cuts a batch into parts, one subset a part, so that the
+stem stays one convolution a part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from anychannel.channels import Subset
+from anychannel.utils.names import unknown_name
+from anychannel.utils.options import coerce_options
+from anychannel.utils.processes import Share
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images ``start`` to ``stop`` (exclusive) of a batch, and the channels that they show."""
+
+    subset: Subset
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Sampler(Protocol):
+    """Called once a step."""
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        """Parts of one batch; an image may be in none, one or several of them.
+
+        Args:
+            batch_size: images in the batch.
+            generator: the only source of randomness, so that a step can be repeated.
+        """
+        ...
+
+
+def share_parts(parts: Sequence[Part], share: Share) -> list[Part]:
+    """What one process holds of a batch's parts, when it takes every ``share.count``-th image of the batch.
+
+    There are as many parts as before, in the same order, counted in the process's own images; a part of fewer images
+    than there are processes is empty in some of them.
+
+    Raises:
+        ValueError: a process is left without any image to show; the same in all processes.
+    """
+    for index in range(share.count):
+        other = Share(index, share.count)
+        if not any(other.before(part.stop) > other.before(part.start) for part in parts):
+            raise ValueError(
+                f"the sampler's {sum(map(len, parts))} shown images are too few for {share.count} processes: process "
+                f"{index} has none; raise batch_size"
+            )
+    return [Part(part.subset, share.before(part.start), share.before(part.stop)) for part in parts]
+
+
+def split_evenly(batch_size: int, parts: int) -> list[tuple[int, int]]:
+    """Cut 0 .. batch_size into ``parts`` ranges whose lengths differ by one at most; empty ones are left out."""
+    edges = [round(batch_size * i / parts) for i in range(parts + 1)]
+    return [(a, b) for a, b in itertools.pairwise(edges) if b > a]
+
+
+@dataclass(frozen=True)
+class FullSampler:
+    """Every image shows every channel: ordinary training."""
+
+    num_channels: int
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:  # noqa: ARG002
+        """One part."""
+        return [Part(tuple(range(self.num_channels)), 0, batch_size)]
+
+
+@dataclass(frozen=True)
+class DropoutSampler:
+    """Each channel is dropped independently; a draw that drops them all is drawn again (report, Task I, v4).
+
+    Args:
+        num_channels: number of channels of the full set.
+        drop: probability that a channel is dropped, in [0, 1).
+        parts: number of draws a batch; 1 gives the whole batch one subset.
+    """
+
+    num_channels: int
+    drop: float = 0.2
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"drop is a probability in [0, 1), got {self.drop}")
+        check_number("parts", self.parts)
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        """One subset a part."""
+        return [Part(self.draw(generator), start, stop) for start, stop in split_evenly(batch_size, self.parts)]
+
+    def draw(self, generator: torch.Generator) -> Subset:
+        """One non-empty subset."""
+        while True:
+            kept = torch.rand(self.num_channels, generator=generator) >= self.drop
+            if kept.any():
+                return tuple(torch.nonzero(kept).flatten().tolist())
+
+
+@dataclass(frozen=True)
+class UniformSizeSampler:
+    """A size drawn evenly from 1 to C, then a subset of that size drawn evenly.
+
+    Bao, Sivanandan and Karaletsos, "Channel Vision Transformers: An Image Is Worth C x 16 x 16 Words", ICLR 2024,
+    https://arxiv.org/abs/2309.16108, call it hierarchical channel sampling.
+
+    Args:
+        num_channels: number of channels C of the full set.
+        parts: number of draws a batch.
+    """
+
+    num_channels: int
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        check_number("parts", self.parts)
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        """One subset a part."""
+        return [
+            Part(draw_subset(self.num_channels, draw_integer(1, self.num_channels, generator), generator), start, stop)
+            for start, stop in split_evenly(batch_size, self.parts)
+        ]
+
+
+@dataclass(frozen=True)
+class SandwichSampler:
+    """Every image passes three times: with all channels, with one, and with a random subset between.
+
+    The rule of Yu and Huang, "Universally Slimmable Networks", ICCV 2019, https://arxiv.org/abs/1903.05134, with
+    channels in place of widths. A step costs three passes an image (two for two channels, one for one).
+    """
+
+    num_channels: int
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        """All images in each part."""
+        count = self.num_channels
+        subsets = [tuple(range(count))]
+        if count > 1:
+            subsets.append(draw_subset(count, 1, generator))
+        if count > 2:
+            subsets.append(draw_subset(count, draw_integer(2, count - 1, generator), generator))
+        return [Part(subset, 0, batch_size) for subset in subsets]
+
+
+@dataclass(frozen=True)
+class SplitSampler:
+    """A set share of the batch shows all channels, half of the rest single ones, the other half sizes in between.
+
+    A network that knows most channels knows what one more tells, but each single one has to be learned. So sizes
+    between come in ranges that about double, of eight channels 2-3 and 4-7, and for each of these ranges there are two
+    parts of the batch: one that shows a single channel, and one that draws a size from the range and a subset of that
+    size. With three channels that is one pair and one single channel a step. Where a batch has fewer images than parts,
+    each step draws which of the parts it shows.
+
+    Args:
+        num_channels: number of channels C of the full set.
+        full: share of the batch's passes with all channels, in (0, 1]; None is half for up to four channels, a third up
+            to eight, a quarter up to sixteen ..., one over the number of doublings.
+        ranges: number of ranges; None takes one for each doubling, of which the first is single channels. With fewer,
+            the first holds more sizes and takes their place.
+        fractions: in place of both, the share of the batch for each size, from all channels down to one; C numbers that
+            sum to 1. A step shows one subset of each size whose share comes to an image.
+        paired: the reduced parts show the same images as the full part, so that the full set's answer to each of them
+            is there to learn from; a step then sees fewer different images at the same number of passes.
+    """
+
+    num_channels: int
+    full: float | None = None
+    ranges: int | None = None
+    fractions: Sequence[float] | None = None
+    paired: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fractions is not None:
+            self.check_fractions(self.fractions)
+        if self.full is not None and not 0 < self.full <= 1:
+            raise ValueError(f"full is the share of the batch that shows all channels, in (0, 1], got {self.full}")
+        if self.ranges is not None:
+            check_number("ranges", self.ranges)
+
+    def check_fractions(self, fractions: Sequence[float]) -> None:
+        """Refuse fractions that do not say what each size gets."""
+        if self.full is not None or self.ranges is not None:
+            raise ValueError("fractions say what each size gets; leave full and ranges out")
+        wrong = len(fractions) != self.num_channels or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-3
+        if wrong or fractions[0] == 0:
+            raise ValueError(
+                f"fractions needs {self.num_channels} numbers that sum to 1, for {self.num_channels} channels down to "
+                f"one, of which the first is positive; got {list(fractions)}"
+            )
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        """The full part first."""
+        count = self.num_channels
+        if count == 1:
+            return [Part((0,), 0, batch_size)]
+        if self.fractions is not None:
+            return self.by_fractions(self.fractions, batch_size, generator)
+        smallest, *larger = size_ranges(count, self.ranges or (count - 1).bit_length())
+        sizes = [size for others in larger for size in (smallest, others)] or [smallest]
+        full = 1 / max(1 + len(larger), 2) if self.full is None else self.full
+        whole = max(round(full * batch_size), 1)
+        result = [Part(tuple(range(count)), 0, whole)]
+        pieces = split_evenly(batch_size - whole, len(sizes))
+        if len(pieces) < len(sizes):
+            shown = torch.randperm(len(sizes), generator=generator)[: len(pieces)].tolist()
+            sizes = [sizes[place] for place in sorted(shown)]
+        for (start, stop), (low, high) in zip(pieces, sizes, strict=True):
+            subset = draw_subset(count, draw_integer(low, high, generator), generator)
+            result.append(Part(subset, *self.place(start, stop, whole)))
+        return result
+
+    def place(self, start: int, stop: int, whole: int) -> tuple[int, int]:
+        """Which images a reduced part shows that would be the ``start``-th to ``stop``-th of those shown reduced.
+
+        They follow the images that are shown whole or, where the parts are paired, are among them: parts that do not
+        fit one after the other begin anew.
+        """
+        if not self.paired:
+            return whole + start, whole + stop
+        length = min(stop - start, whole)
+        first = min(start % whole, whole - length)
+        return first, first + length
+
+    def by_fractions(self, fractions: Sequence[float], batch_size: int, generator: torch.Generator) -> list[Part]:
+        """A part for each size, all channels first."""
+        edges = [round(batch_size * share) for share in itertools.accumulate(fractions, initial=0.0)]
+        whole = max(edges[1], 1)
+        edges = [max(edge, whole) for edge in edges[1:-1]] + [batch_size]
+        result = [Part(tuple(range(self.num_channels)), 0, whole)]
+        for size, (start, stop) in zip(range(self.num_channels - 1, 0, -1), itertools.pairwise(edges), strict=True):
+            if stop > start:
+                shown = self.place(start - whole, stop - whole, whole)
+                result.append(Part(draw_subset(self.num_channels, size, generator), *shown))
+        return result
+
+
+def size_ranges(num_channels: int, number: int) -> list[tuple[int, int]]:
+    """The sizes 1 .. C-1 in at most ``number`` ranges, each about as many times wider than the one before; both ends
+    are included."""
+    number = min(number, num_channels - 1)
+    edges = [1]
+    for i in range(1, number + 1):
+        wanted = math.ceil(round(num_channels ** (i / number), 6))
+        edges.append(min(max(wanted, edges[-1] + 1), num_channels - number + i))
+    return [(low, high - 1) for low, high in itertools.pairwise(edges)]
+
+
+def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
+    """A whole number from low to high, both included."""
+    return int(torch.randint(low, high + 1, (1,), generator=generator))
+
+
+def draw_subset(num_channels: int, size: int, generator: torch.Generator) -> Subset:
+    """A subset of that size, each as likely as any other."""
+    return tuple(sorted(torch.randperm(num_channels, generator=generator)[:size].tolist()))
+
+
+def check_number(name: str, number: int) -> None:
+    """Refuse a number below 1."""
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "full": FullSampler,
+    "dropout": DropoutSampler,
+    "uniform_size": UniformSizeSampler,
+    "sandwich": SandwichSampler,
+    "split": SplitSampler,
+}
+
+
+def list_samplers() -> list[str]:
+    """Names that ``fit(..., sampler=name)`` takes."""
+    return list(SAMPLERS)
+
+
+def create_sampler(name: str, num_channels: int, **options: Any) -> Sampler:
+    """A sampler by name.
+
+    Raises:
+        ValueError: the name or an option is unknown, of another type or out of range; the message lists the valid
+            names.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(unknown_name("sampler", name, SAMPLERS))
+    try:
+        return SAMPLERS[name](num_channels, **coerce_options(SAMPLERS[name], options))
+    except TypeError as error:
+        raise ValueError(f"sampler {name!r} does not take these options: {error}") from error

@@ -1,0 +1,101 @@
+"""Report, Task I, v1: kernels generated from a masked descriptor, for the one channel set it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from anychannel.channels import ChannelError, Subset
+from anychannel.nn.stems.base import ConvGeometry, Stem
+from anychannel.nn.stems.per_image import describe, generated_bank, per_image_conv2d, scatter, with_one
+
+
+class MaskedStem(Stem):
+    """A linear layer maps the masked descriptor to one kernel an image: Linear(C -> out * C * kh * kw).
+
+    It learns one channel set, the first that it meets in training, and refuses any other unless
+    ``allow_untrained`` is set; the report shows why: with another set the generator is out of its range.
+
+    Args:
+        in_chans, out_chans, geometry, bias: see ``Stem``; this stem always has an output bias, as in the report.
+        trained: positions of the channel set that it was trained on, None before training.
+        allow_untrained: compute any subset all the same.
+    """
+
+    per_image: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        in_chans: int,
+        out_chans: int,
+        geometry: ConvGeometry,
+        bias: bool = False,  # noqa: ARG002 - the report's v1 always has one
+        *,
+        trained: Sequence[int] | None = None,
+        allow_untrained: bool = False,
+    ) -> None:
+        super().__init__(in_chans, out_chans, geometry, bias=True)
+        self.trained: Subset | None = None if trained is None else tuple(trained)
+        self.allow_untrained = allow_untrained
+        self.generator = nn.Linear(in_chans, out_chans * in_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
+        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
+        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+
+    def features(self, images: Tensor, subset: Subset) -> Tensor:
+        """Generate each image's kernel and convolve.
+
+        Raises:
+            ChannelError: the subset is not the one that the stem was trained on.
+        """
+        if self.training and self.trained is None:
+            self.trained = subset
+        self.refuse_untrained(subset)
+        masked = scatter(describe(images), subset, self.in_chans)
+        kernels = self.generator(masked).view(-1, self.out_chans, self.in_chans, *self.geometry.kernel_size)
+        return per_image_conv2d(images, kernels[:, :, list(subset)], self.bias, self.geometry)
+
+    def told(self) -> dict[str, Any]:
+        """The channel set that it was trained on."""
+        return {"trained": None if self.trained is None else list(self.trained)}
+
+    def tell(self, told: Mapping[str, Any]) -> None:
+        """Take over the channel set."""
+        if "trained" in told:
+            trained = told["trained"]
+            self.trained = None if trained is None else tuple(trained)
+
+    def refuse_untrained(self, subset: Subset) -> None:
+        """Raise the error that ``features`` documents."""
+        if self.trained is not None and subset != self.trained and (self.training or not self.allow_untrained):
+            raise ChannelError(
+                f"the masked stem was trained on the channel positions {self.trained} and cannot take {subset}; "
+                "train it on that set (sampler 'full'), choose a stem that takes subsets, or set allow_untrained to "
+                "see it fail"
+            )
+
+    def bank(self, subset: Subset) -> Tensor:
+        """The generator's kernels, for the channel set that it was trained on.
+
+        Raises:
+            ChannelError: the subset is another one.
+        """
+        self.refuse_untrained(subset)
+        return generated_bank(self.generator, self.out_chans, self.geometry.kernel_size)[:, :, list(subset)]
+
+    def weights(self, images: Tensor, subset: Subset) -> Tensor:
+        """The masked descriptor."""
+        return with_one(scatter(describe(images), subset, self.in_chans))
+
+    @torch.no_grad()
+    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The kernel becomes the generator's bias; its weights start at the kernel's scale over sqrt(C)."""
+        self.generator.bias.copy_(weight.flatten())
+        nn.init.normal_(self.generator.weight, std=float(weight.std()) / self.in_chans**0.5)
+        self.copy_bias(bias)
+
+    def options(self) -> dict[str, Any]:
+        """The channel set that it was trained on."""
+        return {**self.told(), "allow_untrained": self.allow_untrained}

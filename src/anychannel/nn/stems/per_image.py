@@ -1,0 +1,67 @@
+"""Convolution with a kernel of its own for every image: one grouped convolution, or one with a bank of kernels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anychannel.channels import Subset
+from anychannel.nn.stems.base import ConvGeometry
+
+
+def describe(images: Tensor) -> Tensor:
+    """Descriptor d(x): the spatial mean of each channel, (B, k, H, W) -> (B, k)."""
+    return F.adaptive_avg_pool2d(images, 1).flatten(1)
+
+
+def scatter(values: Tensor, subset: Subset, in_chans: int) -> Tensor:
+    """Place (B, k) values at the subset's positions of (B, C); the missing channels are zero."""
+    if len(subset) == in_chans:
+        return values
+    places = [subset.index(channel) if channel in subset else len(subset) for channel in range(in_chans)]
+    return F.pad(values, (0, 1))[:, places]
+
+
+def generated_bank(generator: nn.Linear, out_chans: int, kernel_size: tuple[int, int]) -> Tensor:
+    """What a linear generator of kernels mixes: its bias and one kernel for each number of the descriptor.
+
+    Returns:
+        (1 + inputs, out, channels, kh, kw), to be mixed with ``with_one(descriptor)``.
+    """
+    return torch.cat([generator.bias[None], generator.weight.T]).view(
+        1 + generator.in_features, out_chans, -1, *kernel_size
+    )
+
+
+def with_one(values: Tensor) -> Tensor:
+    """A one before each row, for the generator's bias: (B, n) -> (B, 1 + n)."""
+    return F.pad(values, (1, 0), value=1.0)
+
+
+def per_image_conv2d(images: Tensor, weights: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    """Convolve image i with kernel i.
+
+    The batch becomes the groups of one convolution: (1, B*k, H, W) with (B*out, k, kh, kw). On a CPU it runs in
+    float32 even under autocast, since grouped bfloat16 convolutions are several times slower there.
+
+    Args:
+        images: (B, k, H, W).
+        weights: (B, out, k, kh, kw).
+        bias: (out,), shared by the images, or None.
+        geometry: stride, padding, dilation.
+
+    Returns:
+        (B, out, H', W').
+    """
+    batch, out = weights.shape[:2]
+    with torch.autocast(images.device.type, enabled=images.device.type != "cpu" and torch.is_autocast_enabled("cuda")):
+        if images.device.type == "cpu":
+            dtype = torch.promote_types(torch.promote_types(images.dtype, weights.dtype), torch.float32)
+            images, weights = images.to(dtype), weights.to(dtype)
+        images, padding = geometry.pad(images)
+        joined = images.reshape(1, -1, *images.shape[2:])
+        kernels = weights.reshape(batch * out, *weights.shape[2:])
+        repeated = None if bias is None else bias.to(kernels.dtype).repeat(batch)
+        result = F.conv2d(joined, kernels, repeated, geometry.stride, padding, geometry.dilation, groups=batch)
+    return result.view(batch, out, *result.shape[2:])

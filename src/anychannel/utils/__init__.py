@@ -1,0 +1,1 @@
+"""What every other folder may use: files, names, options, progress, processes."""
