@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from anychannel.utils.version import __version__
+
 if TYPE_CHECKING:
     from anychannel.channels import ChannelError, ChannelSet, as_channel_set
     from anychannel.data import (
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from anychannel.sweeps import SweepError, sweep
     from anychannel.training import FitResult, TrainingError, TrainingSettings, fit
 
-__version__ = "0.2.0"
 
 _HOMES = {
     "ChannelError": "channels",
@@ -108,6 +109,7 @@ __all__ = [
     "SweepError",
     "TrainingError",
     "TrainingSettings",
+    "__version__",
     "adapt",
     "as_channel_set",
     "calibrate",

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-import anychannel
 from anychannel.cli.compare import compare
 from anychannel.cli.demo import demo
 from anychannel.cli.evaluate import evaluate
@@ -19,6 +18,7 @@ from anychannel.cli.report import report
 from anychannel.cli.serve import serve
 from anychannel.cli.sweep import sweep
 from anychannel.cli.train import train
+from anychannel.utils.version import __version__
 
 app = typer.Typer(
     name="anychannel",
@@ -33,7 +33,7 @@ app = typer.Typer(
 def show_version(value: bool) -> None:
     """Print the version and stop."""
     if value:
-        typer.echo(f"anychannel {anychannel.__version__}")
+        typer.echo(f"anychannel {__version__}")
         raise typer.Exit
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-import anychannel
 from anychannel.export.any_subset import AnySubset
 from anychannel.export.formats import format_named
 from anychannel.export.graph import Sizes, capture
 from anychannel.models import Classifier
 from anychannel.utils.files import check_place
 from anychannel.utils.sizes import ImageSize, height_width, plain_size
+from anychannel.utils.version import __version__
 
 ANY = "any"
 """Stands for a graph that takes every subset."""
@@ -96,7 +96,7 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
     """
     places = list(model.channels.positions(names))
     return {
-        "version": anychannel.__version__,
+        "version": __version__,
         "channels": list(names),
         "subset": subset,
         "all_channels": list(model.channels.names),

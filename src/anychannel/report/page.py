@@ -13,7 +13,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-import anychannel
 from anychannel.report import confusion, figures, tables, theme
 from anychannel.report.gap import gap_panels
 from anychannel.report.load import load_runs
@@ -21,6 +20,7 @@ from anychannel.report.provenance import provenance
 from anychannel.report.records import Run, SubsetResult
 from anychannel.report.verdict import judge, percent
 from anychannel.utils.files import readable, write_text
+from anychannel.utils.version import __version__
 
 KINDS = ("accuracy", "loss")
 MANY_RUNS = 3
@@ -140,7 +140,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
     panels, class_names = class_panels(runs, keys)
     return environment.get_template("report.html.j2").render(
         title=title or default_title(runs),
-        version=anychannel.__version__,
+        version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         light=Markup(theme.css_variables(theme.LIGHT)),
         dark=Markup(theme.css_variables(theme.DARK)),

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-import anychannel
 from anychannel.utils.hardware import choose_device, choose_precision
+from anychannel.utils.version import __version__
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn")
 
@@ -24,7 +24,7 @@ def describe_environment(device_name: str = "auto", precision: str = "auto") -> 
     """Versions, hardware and commit, as plain values for ``environment.json``."""
     device = choose_device(device_name)
     return {
-        "anychannel": anychannel.__version__,
+        "anychannel": __version__,
         "commit": current_commit(),
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
@@ -50,7 +50,7 @@ def cpu_name() -> str:
 
 def current_commit() -> str | None:
     """The git commit of the source tree this package runs from (``+`` if changed since), None if there is none."""
-    folder = Path(anychannel.__file__).parent
+    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(

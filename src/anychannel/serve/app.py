@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-import anychannel
 from anychannel.channels import ChannelError
 from anychannel.data import DataError
 from anychannel.serve.guard import Guard
@@ -19,6 +18,7 @@ from anychannel.serve.page import ASSETS, render
 from anychannel.serve.schemas import Examples, Health, Image, Model, Prediction, Problem
 from anychannel.serve.service import GoneError, Service
 from anychannel.utils.extras import MissingExtraError
+from anychannel.utils.version import __version__
 
 DEFAULT_UPLOAD_MB = 64.0
 MOST_CLASSES = 1000
@@ -59,7 +59,7 @@ def create_app(
     app = FastAPI(
         title=f"anychannel: {service.run.name}",
         summary="An image classifier that takes any subset of its channels.",
-        version=anychannel.__version__,
+        version=__version__,
         docs_url=None,
         redoc_url=None,
     )
@@ -106,7 +106,7 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
     @router.get("/health")
     def health() -> Health:
         """Whether the service is up."""
-        return Health(version=anychannel.__version__)
+        return Health(version=__version__)
 
     @router.get("/model")
     def model() -> Model:

@@ -7,13 +7,13 @@ from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-import anychannel
 from anychannel.data.content import FOLDER_SUFFIXES
 from anychannel.data.decode import SUFFIXES
 from anychannel.report import theme
 from anychannel.report.verdict import listed
 from anychannel.serve.service import Service
 from anychannel.utils.plurals import plural
+from anychannel.utils.version import __version__
 
 
 @cache
@@ -47,7 +47,7 @@ def render(service: Service) -> str:
             channels=names,
             held=listed(used) if len(used) <= 8 else f"its {len(used)} channels",
             suffixes=",".join(suffix for suffix in SUFFIXES if suffix not in FOLDER_SUFFIXES),
-            version=anychannel.__version__,
+            version=__version__,
             example=",".join(names[:2]),
         )
     )
