@@ -15,10 +15,7 @@ from anychannel.data.problems import ImageError
 DTYPES = ("uint8", "uint16", "float32")
 """Types of decoded images."""
 
-WIDENED = {"int8": "float32", "int16": "float32", "float16": "float32"}
-"""Types whose values all fit into float32."""
-
-CHECKED = ("int32", "uint32", "int64", "uint64", "float64")
+CONVERTED = ("int8", "int16", "int32", "uint32", "int64", "uint64", "float16", "float64")
 """Types that are converted to float32 if this changes no value in the file."""
 
 COLOURS = {2: "greyscale with alpha", 3: "RGB", 4: "RGB with alpha"}
@@ -99,6 +96,8 @@ def library_errors(*errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         raise damaged(error) from error
+    except MemoryError as error:
+        raise ImageError("it does not fit into memory", "scale it down, or replace it if it is damaged") from error
 
 
 def bring_to_known_type(pixels: np.ndarray) -> np.ndarray:
@@ -110,9 +109,7 @@ def bring_to_known_type(pixels: np.ndarray) -> np.ndarray:
     name = pixels.dtype.name
     if name in DTYPES:
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if name in WIDENED:
-        return pixels.astype(WIDENED[name])
-    if name in CHECKED:
+    if name in CONVERTED:
         with np.errstate(over="ignore"):
             narrowed = pixels.astype(np.float32)
         if np.array_equal(narrowed.astype(pixels.dtype), pixels, equal_nan=pixels.dtype.kind == "f"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from tokenize import TokenError
 
 import numpy as np
 
@@ -16,9 +17,9 @@ def decode_npy(data: bytes) -> Decoded:
     Raises:
         ImageError: it is damaged or holds Python objects.
     """
-    try:
+    try:  # a MemoryError means a damaged header, as the file is in memory already
         pixels = np.load(BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:  # MemoryError: a shape beyond the file's own size
+    except (ValueError, OSError, EOFError, MemoryError, TokenError) as error:
         if "Object arrays" in str(error):
             raise ImageError("it holds Python objects", "save an array of numbers") from error
         raise damaged(error) from error

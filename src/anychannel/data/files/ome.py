@@ -20,6 +20,8 @@ from anychannel.data.problems import ImageError
 from anychannel.utils.extras import need
 
 METADATA = ("zarr.json", ".zattrs")
+DAMAGED = (LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What zarr and its codecs raise for damaged images, found by damaging some."""
 
 
 def read_ome_xml(text: str) -> tuple[str | None, ...]:
@@ -58,12 +60,12 @@ def decode_ome_zarr(files: Mapping[str, bytes]) -> Decoded:
 
     to_buffer = default_buffer_prototype().buffer.from_bytes
     store = MemoryStore({name: to_buffer(content) for name, content in files.items()}, read_only=True)
-    with library_errors(Exception):  # zarr and its codecs raise many kinds
+    with library_errors(*DAMAGED):
         array = zarr.open_array(store, path=path, mode="r")
         stored = array.nchunks_initialized
     if stored == 0:
         raise ImageError("none of its chunks is there, so that it would be blank", "replace or remove it")
-    with library_errors(Exception):
+    with library_errors(*DAMAGED):
         pixels = np.asarray(array[...])
     if len(axes) != pixels.ndim:
         raise ImageError(f"it names axes {', '.join(axes)}, but has shape {pixels.shape}", "correct its metadata")
@@ -101,9 +103,9 @@ def read_metadata(files: Mapping[str, bytes]) -> tuple[list[str], str, tuple[str
             case None | [] if isinstance(values, dict):
                 continue
             case [{"datasets": [{"path": str(path)}, *_]} as image]:
-                axes = [str(entry(axis, "name") or axis) for axis in image.get("axes", "tczyx")]
-                channels = entry(entry(attributes, "omero"), "channels") or ()
-                return axes, path, tuple(entry(channel, "label") for channel in channels)
+                axes = [str(entry(axis, "name") or axis) for axis in listed(entry(image, "axes")) or "tczyx"]
+                labels = [entry(one, "label") for one in listed(entry(entry(attributes, "omero"), "channels"))]
+                return axes, path, tuple(label if isinstance(label, str) else None for label in labels)
             case [_, _, *_] as images:
                 raise ImageError(f"it holds {len(images)} images", "keep the one that you want")
             case _:
@@ -114,6 +116,11 @@ def read_metadata(files: Mapping[str, bytes]) -> tuple[list[str], str, tuple[str
 def entry(value: Any, key: str) -> Any:
     """An entry of a JSON object; None if there is none, or no object."""
     return value.get(key) if isinstance(value, dict) else None
+
+
+def listed(value: Any) -> list[Any]:
+    """A JSON array; empty if it is something else."""
+    return value if isinstance(value, list) else []
 
 
 OME_ZARR = Format(FOLDER_SUFFIXES, lambda content: not isinstance(content, bytes), decode_ome_zarr)

@@ -15,30 +15,15 @@ from PIL import Image, ImageFile
 from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
 from anychannel.data.problems import DataError, ImageError
 
-DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-    imagecodecs.PngError,
-)
+DAMAGED = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, imagecodecs.PngError)
 """What Pillow and imagecodecs raise for damaged files."""
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 ORIENTATION_TAG = 274
-REFUSED_MODES = {
-    "1": "a black-and-white bitmap",
-    "P": "a palette image",
-    "PA": "a palette image",
-    "CMYK": "CMYK",
-    "YCbCr": "YCbCr",
-    "LAB": "CIELAB",
-    "HSV": "HSV",
-}
+REFUSED_MODES = {"1": "a black-and-white bitmap", "P": "a palette image", "PA": "a palette image", "LAB": "CIELAB"}
+REFUSED_MODES |= {mode: mode for mode in ("CMYK", "YCbCr", "HSV")}
 
 
 def decode_pillow(data: bytes) -> Decoded:

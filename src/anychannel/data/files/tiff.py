@@ -8,7 +8,6 @@ pages of 40 x 5. Their axes stay unknown here.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -22,28 +21,16 @@ from anychannel.data.files.geotiff import decode_geotiff, is_geotiff
 from anychannel.data.files.ome import read_ome_xml
 from anychannel.data.problems import ImageError
 
-DAMAGED = (
-    tifffile.TiffFileError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OSError,
-    struct.error,
-    zlib.error,
-    MemoryError,
-    ParseError,
-)
-"""What tifffile and imagecodecs raise for damaged files. tifffile takes tags as they come, hence the built-in ones."""
+BUILT_IN = (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
+DAMAGED = (*BUILT_IN, tifffile.TiffFileError, ParseError)
+"""What tifffile and imagecodecs raise for damaged files, found by damaging some; it trusts a file's tags."""
 
 ORIENTATION_TAG = 274
+TO_RGB = "convert it to RGB"
 REFUSED_PHOTOMETRIC = {
-    "PALETTE": ("a palette image", "convert it to RGB"),
-    "SEPARATED": ("CMYK", "convert it to RGB"),
-    "CIELAB": ("CIELAB", "convert it to RGB"),
-    "ICCLAB": ("CIELAB", "convert it to RGB"),
-    "ITULAB": ("CIELAB", "convert it to RGB"),
+    "PALETTE": ("a palette image", TO_RGB),
+    "SEPARATED": ("CMYK", TO_RGB),
+    **dict.fromkeys(("CIELAB", "ICCLAB", "ITULAB"), ("CIELAB", TO_RGB)),
     "MINISWHITE": ("greyscale stored inverted (MINISWHITE)", "save it with black as 0"),
     "MASK": ("a transparency mask", "replace it by the image"),
     "CFA": ("a raw sensor mosaic", "demosaic it"),
@@ -89,6 +76,8 @@ def decode_tiff(data: bytes) -> Decoded:
         )
     with library_errors(*DAMAGED):
         pixels = np.asarray(series.asarray(maxworkers=1))
+    if pixels.ndim != len(series.axes):
+        raise damaged(f"its axes are {series.axes}, its pixels {' x '.join(map(str, pixels.shape))}")
     is_colour = photometric in ("RGB", "YCBCR") and "S" in series.axes
     return Decoded(pixels, series.axes, orientation if isinstance(orientation, int) else 1, is_colour, names)
 
