@@ -5,8 +5,8 @@
 
 A training step costs three forward passes (one forward, two backward), and a GPU reaches ``--utilisation`` of its peak
 on convolutions. A node reads at most ``--gib-per-second`` from storage, and a process prepares at most
-``--process-gib-per-second``. The slower of computing and reading sets the speed. With more than one GPU ``--scaling`` of
-the speed is left. If you have a run, ``images_per_second`` in its ``metrics.jsonl`` replaces peak and utilisation.
+``--process-gib-per-second``. The slower of computing and reading sets the speed. With more than one GPU, ``--scaling``
+of the speed is left. If you have a run, ``images_per_second`` in its ``metrics.jsonl`` replaces peak and utilisation.
 """
 
 from __future__ import annotations

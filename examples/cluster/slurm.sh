@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two nodes of eight GPUs under Slurm:  sbatch examples/cluster/slurm.sh
-# torchrun runs once per node; its processes meet at the first node. The images are on a disk that all nodes see, decoded
-# images on each node's own disk. Only the first node writes the run's folder.
+# torchrun runs once per node; its processes meet at the first node. The images are on a disk that all nodes see,
+# decoded images on each node's own disk. Only the first node writes the run's folder.
 #SBATCH --job-name=anychannel
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
