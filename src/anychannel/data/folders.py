@@ -17,7 +17,7 @@ import numpy as np
 
 from anychannel.data.content import is_folder_image
 from anychannel.data.dataset import SPLITS
-from anychannel.data.decode import SUFFIXES
+from anychannel.data.files.read import SUFFIXES
 from anychannel.data.list_files import read_names
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import DataError, Problems

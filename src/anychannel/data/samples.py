@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.data.decode import SUFFIXES, ReadSettings, read
-from anychannel.data.decoded import Decoded
+from anychannel.data.files.decoded import Decoded
+from anychannel.data.files.read import SUFFIXES, ReadSettings, read
 from anychannel.data.listing import split_channels
 from anychannel.data.partial import find_fault
 from anychannel.data.problems import DataError, ImageError

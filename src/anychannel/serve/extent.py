@@ -8,10 +8,10 @@ import tifffile
 from PIL import Image
 
 from anychannel.data.content import Content
-from anychannel.data.decode import DAMAGED, PILLOW_FORMATS
+from anychannel.data.files.read import DAMAGED, PILLOW_FORMATS
+from anychannel.data.files.tiff import DAMAGED as DAMAGED_TIFF
+from anychannel.data.files.tiff import TIFF_SIGNATURES
 from anychannel.data.problems import ImageError
-from anychannel.data.tiff import DAMAGED as DAMAGED_TIFF
-from anychannel.data.tiff import TIFF_SIGNATURES
 
 MOST_VALUES = 200_000_000
 """Pixels times channels: 4,096 x 4,096 of 11 channels, or 1.6 GB while it is resized."""

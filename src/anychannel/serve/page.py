@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from anychannel.data.content import FOLDER_SUFFIXES
-from anychannel.data.decode import SUFFIXES
+from anychannel.data.files.read import SUFFIXES
 from anychannel.report import theme
 from anychannel.report.verdict import listed
 from anychannel.serve.service import Service

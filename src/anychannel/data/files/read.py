@@ -18,15 +18,21 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from anychannel.channels import ChannelSet, as_channel_set
-from anychannel.data.band_names import check_names
 from anychannel.data.content import Content, read_content
-from anychannel.data.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
-from anychannel.data.numpy_files import NPY_SIGNATURE, decode_array, decode_npy
-from anychannel.data.ome import decode_ome_zarr
-from anychannel.data.orientation import ORIENTATION_TAG, orient
+from anychannel.data.files.decoded import (
+    ORIENTATION_TAG,
+    Decoded,
+    apply_scaling,
+    bring_to_known_type,
+    fill_missing,
+    orient,
+)
+from anychannel.data.files.names import check_names
+from anychannel.data.files.npy import NPY_SIGNATURE, decode_array, decode_npy
+from anychannel.data.files.ome import decode_ome_zarr
+from anychannel.data.files.resize import resize_and_crop
+from anychannel.data.files.tiff import TIFF_SIGNATURES, check_layout, damaged, decode_tiff
 from anychannel.data.problems import DataError, ImageError
-from anychannel.data.resize import resize_and_crop
-from anychannel.data.tiff import TIFF_SIGNATURES, check_layout, damaged, decode_tiff
 from anychannel.utils.plurals import plural
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".npy", ".zarr")

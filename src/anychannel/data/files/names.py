@@ -7,10 +7,24 @@ text ("B4, central wavelength 665 nm" is B04). Case, spaces and leading zeros do
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
-from anychannel.data.problems import ImageError
+import numpy as np
+
+from anychannel.channels import ChannelSet, Subset
+from anychannel.data.files.decoded import Decoded
+from anychannel.data.problems import DataError, ImageError
+from anychannel.utils.files import write_text
+
+RGB = ChannelSet(("R", "G", "B"))
+
+FileNames = set[tuple[Subset, tuple[str | None, ...]]]
+"""Each way in which the files name their planes: the planes' channels, by position, and the files' names for them."""
+
+NAMES_FILE = "names.json"
 
 SHORT = {"nearinfrared": "nir", "shortwaveinfrared": "swir", "thermalinfrared": "tir", "panchromatic": "pan"}
 NUMBERED = re.compile(r"(band|channel|chan|ch|b|c|layer|sample|image|channel:0)[ _:#-]*(\d+)", re.IGNORECASE)
@@ -32,7 +46,7 @@ def readings(text: str) -> set[str]:
     return {reading for reading in found if reading and not reading.isdecimal()}
 
 
-def telling(own: Sequence[str | None]) -> tuple[str | None, ...]:
+def informative_names(own: Sequence[str | None]) -> tuple[str | None, ...]:
     """The file's names, without those that say nothing: empty ones, and all where they only count the channels."""
     names = [name.strip() if name and name.strip() else None for name in own]
     numbers = [NUMBERED.fullmatch(name) for name in names if name]
@@ -53,7 +67,7 @@ def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence
     Raises:
         ImageError: the order differs, or a name is another; it lists both.
     """
-    named = telling(own)
+    named = informative_names(own)
     accepted = [
         readings(name) | (readings(kind) if kind else set())
         for name, kind in zip(given, kinds or (None,) * len(given), strict=True)
@@ -71,3 +85,46 @@ def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence
     raise ImageError(
         f"it names its channels otherwise: {both}", "give the file's names, or check_names=False if yours mean the same"
     )
+
+
+def channels_from_file(found: Decoded, source: str, place: str, *, file: bool = True) -> ChannelSet:
+    """The names that an image tells, or R, G, B if it is an 8-bit RGB picture.
+
+    Args:
+        found: the first image that could be read.
+        source, place: the data set and where in it the image lies, for messages.
+        file: whether names may also be written to a file in the data folder.
+
+    Raises:
+        DataError: it tells none; the message says what it holds and how to name the channels.
+    """
+    own = [name for name in informative_names(found.names) if name]
+    if len(own) == len(found.pixels):
+        return ChannelSet(tuple(own))
+    if found.meaning == "RGB" and found.pixels.dtype == np.uint8:
+        return RGB
+    raise DataError(
+        f"nothing names the channels of {source}; {place} has {len(found.pixels)} of "
+        f"{found.pixels.dtype.name}{found.meaning and f' ({found.meaning})'}. Give channels='first,second,...' in "
+        f"the files' order{', or write the names to channels.txt, one a line' if file else ''}"
+    )
+
+
+def save_file_names(folder: Path, found: FileNames) -> None:
+    """Keep them in a folder of the cache."""
+    write_text(folder / NAMES_FILE, json.dumps(sorted((one for one in found if any(one[1])), key=repr)))
+
+
+def names_agree(folder: Path, named: ChannelSet) -> bool:
+    """Whether the files whose images lie in a folder of the cache call their channels as these are; False too where
+    it does not say.
+    """
+    try:
+        found = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
+        for planes, names in found:
+            given = named.select([named.names[position] for position in planes])
+            if len(names) == len(given):
+                check_names(names, given.names, given.kinds)
+    except (OSError, ValueError, TypeError, IndexError):  # an ImageError is a ValueError
+        return False
+    return True

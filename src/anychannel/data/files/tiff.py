@@ -17,10 +17,9 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 import tifffile
 
-from anychannel.data.decoded import Decoded
-from anychannel.data.geotiff import decode_geotiff, is_geotiff
-from anychannel.data.ome import read_ome_xml
-from anychannel.data.orientation import ORIENTATION_TAG, orient
+from anychannel.data.files.decoded import ORIENTATION_TAG, Decoded, orient
+from anychannel.data.files.geotiff import decode_geotiff, is_geotiff
+from anychannel.data.files.ome import read_ome_xml
 from anychannel.data.problems import ImageError
 from anychannel.utils.extras import MissingExtraError
 

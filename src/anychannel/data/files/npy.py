@@ -6,9 +6,9 @@ from io import BytesIO
 
 import numpy as np
 
-from anychannel.data.decoded import Decoded
+from anychannel.data.files.decoded import Decoded
+from anychannel.data.files.tiff import channels_first
 from anychannel.data.problems import ImageError
-from anychannel.data.tiff import channels_first
 
 NPY_SIGNATURE = b"\x93NUMPY"
 

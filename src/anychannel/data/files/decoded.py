@@ -8,6 +8,9 @@ import numpy as np
 
 from anychannel.data.problems import ImageError
 
+ORIENTATION_TAG = 274
+"""Number of the orientation's tag in EXIF and TIFF."""
+
 DTYPES = ("uint8", "uint16", "float32")
 """Types that images are kept in."""
 
@@ -97,3 +100,20 @@ def fill_missing(pixels: np.ndarray, missing: np.ndarray | None, nodata: float |
     if pixels.dtype != np.float32 and value != nodata:
         raise ImageError(f"it holds {pixels.dtype.name} values, and nodata={nodata} is none", "give one that is")
     return np.where(missing, value, pixels)
+
+
+def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an orientation.
+
+    Args:
+        pixels: (C, H, W) as stored.
+        orientation: 1 to 8 as in the TIFF 6.0 and EXIF standards; anything else counts as 1, upright.
+
+    Returns:
+        (C, H, W), or (C, W, H) for orientations 5 to 8, as a view.
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(1, 2)
+    flip_rows = orientation in (3, 4, 7, 8)
+    flip_columns = orientation in (2, 3, 6, 7)
+    return pixels[:, :: -1 if flip_rows else 1, :: -1 if flip_columns else 1]

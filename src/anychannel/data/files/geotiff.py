@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from anychannel.data.decoded import Decoded, Scaling
+from anychannel.data.files.decoded import Decoded, Scaling
 from anychannel.data.problems import ImageError
 from anychannel.utils.extras import need
 
