@@ -272,7 +272,8 @@ def main() -> None:
     parts = [
         "# The report's eight networks, measured",
         "Made by `python -m benchmarks.tables.report` from the JSON files in "
-        "[benchmarks/results](../benchmarks/results), which hold every figure with its configuration, versions, processor, commit and the command that made it. To make "
+        "[benchmarks/results](../benchmarks/results), which hold every figure with its configuration, versions, "
+        "processor, commit and the command that made it. To make "
         "most of them anew (it resumes where it stopped and skips what is finished):",
         "<!-- no-run: hours -->\n"
         f"```sh\n{STUDY}\n{STUDY} --only resnet18 --seeds 1 2\n"

@@ -184,7 +184,8 @@ def compose() -> str:
     parts = [
         "# Robustness",
         "What happens to a network when channels go missing. Made by `python -m benchmarks.tables.robustness` from "
-        "the JSON files in [benchmarks/results](../benchmarks/results), which hold every figure with its configuration, "
+        "the JSON files in [benchmarks/results](../benchmarks/results), which hold every figure with its "
+        "configuration, "
         "versions, processor, commit and the command that made it. To make most of these anew:",
         f"<!-- no-run: hours -->\n```sh\n{commands}\npython -m benchmarks.tables.robustness\n```",
         "A missing channel is not given; for a plain network that is the same as its mean. A network that refuses a "
