@@ -243,8 +243,8 @@ def held_out() -> str:
             f"{result['model']} is trained on five of the eight embedded bands. `with_channels` adds the other three "
             f"afterwards, without labels. Test accuracy (%, mean ± standard deviation over {len(result['seeds'])} "
             f"seeds) on {result['data']['n_test']} images, averaged over {len(choices)} choices of held-out bands "
-            "(between trained ones, a gap of three, beyond the ends) and over the subsets of each column. Chance is 10. "
-            f"Made by `{command}`.",
+            "(between trained ones, a gap of three, beyond the ends) and over the subsets of each column. Chance is "
+            f"10. Made by `{command}`.",
             table(["", *HELD_OUT_GROUPS.values()], rows),
         ]
     )
