@@ -14,7 +14,7 @@ from anychannel.data.content import read_content
 from anychannel.data.load import SOURCES
 from anychannel.data.partial import told_channels
 from anychannel.data.sources import find_folder, find_form, split_name
-from anychannel.report.records import Run
+from anychannel.results.run import Example, Run
 from anychannel.runs.config import RunConfig
 from anychannel.runs.execute import load_data
 from anychannel.serve.images import UNUSED, OpenedImage, open_image, prepare
@@ -42,7 +42,7 @@ def find_examples(
     Returns:
         The examples, and why there are none (empty where there are).
     """
-    wanted = (run.examples or {}).get("images", [])
+    wanted = run.examples["images"] if run.examples else ()
     if not wanted:
         return (), "The run recorded no example images."
     if config.data.partition(":")[0] in SOURCES:
@@ -58,7 +58,7 @@ def find_examples(
 
 
 def from_embedded(
-    wanted: list[dict[str, str]], config: RunConfig, channels: ChannelSet, shape: tuple[int, int]
+    wanted: Sequence[Example], config: RunConfig, channels: ChannelSet, shape: tuple[int, int]
 ) -> list[OpenedImage]:
     """Examples of a data set that is made in memory."""
     dataset = load_data(config)
@@ -86,7 +86,7 @@ def from_embedded(
 
 
 def from_files(
-    wanted: list[dict[str, str]],
+    wanted: Sequence[Example],
     config: RunConfig,
     channels: ChannelSet,
     shape: tuple[int, int],
