@@ -1,6 +1,6 @@
 """The gap tables of docs/method.md, from the studies' results.
 
-    python benchmarks/method.py
+    python -m benchmarks.tables.method
 
 Reads ``results/report_quick`` and ``results/any_subset_*`` and writes what stands between the page's two marks; no
 figure there is typed. The site composes it anew each time it is built.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import statistics
 
-from page import HERE, insert_tables, mean, table
-from robustness import short
+from benchmarks.tables.report import HERE, insert_tables, mean, table
+from benchmarks.tables.robustness import short
 
 PAGE = HERE.parent / "docs" / "method.md"
 DATA = {

@@ -1,6 +1,6 @@
 """What happens when channels go missing: docs/robustness.md, from the studies' results.
 
-    python benchmarks/robustness.py
+    python -m benchmarks.tables.robustness
 
 Reads ``results/report_quick``, ``results/any_subset_*`` and ``results/zero_shot``; no figure of the page is typed. The
 site composes the page anew each time it is built, so that it holds what the results say even where the file lags.
@@ -12,7 +12,7 @@ import json
 import statistics
 from typing import Any
 
-from page import HERE, NAMES, accuracy, adapted_table, made_by, mean, read_adapted, table
+from benchmarks.tables.report import HERE, NAMES, accuracy, adapted_table, made_by, mean, read_adapted, table
 
 PAGE = HERE.parent / "docs" / "robustness.md"
 STUDIES = {
@@ -177,16 +177,17 @@ def compose() -> str:
     """The page's text."""
     data = {"any_subset_jurkat": " --data jurkat-cell-cycle", "any_subset_bands": ""}
     commands = "\n".join(
-        f"python benchmarks/study.py benchmarks/studies/{study}.toml{data.get(study, ' --data mini-imagenet-50')} "
-        "--runs runs"
+        f"python -m benchmarks.queue.study benchmarks/studies/{study}.toml"
+        f"{data.get(study, ' --data mini-imagenet-50')} --runs runs"
         for study in STUDIES
     )
     parts = [
         "# Robustness",
-        "What happens to a network when channels go missing. Made by `python benchmarks/robustness.py` from the JSON "
-        "files in [benchmarks/results](../benchmarks/results), which hold every figure with its configuration, "
+        "What happens to a network when channels go missing. Made by `python -m benchmarks.tables.robustness` from "
+        "the JSON files in [benchmarks/results](../benchmarks/results), which hold every figure with its "
+        "configuration, "
         "versions, processor, commit and the command that made it. To make most of these anew:",
-        f"<!-- no-run: hours -->\n```sh\n{commands}\npython benchmarks/robustness.py\n```",
+        f"<!-- no-run: hours -->\n```sh\n{commands}\npython -m benchmarks.tables.robustness\n```",
         "A missing channel is not given; for a plain network that is the same as its mean. A network that refuses a "
         'subset is listed as such, and "-" stands where one was not measured.',
         *(text for study in STUDIES if (text := section(study))),

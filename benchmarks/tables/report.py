@@ -1,6 +1,6 @@
 """Turn the results of the report's study into the tables of docs/benchmarks.md.
 
-    python benchmarks/page.py
+    python -m benchmarks.tables.report
 
 Reads ``benchmarks/results/report_quick/*.json`` (and ``report_full`` where it is there) and writes the page anew. A
 network that has not been run yet is listed as such.
@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 REFERENCE = HERE.parent / "src" / "anychannel" / "report" / "reference_figures.json"
 ZERO_SHOT = HERE / "results" / "zero_shot"
@@ -28,6 +28,7 @@ NAMES = {
     "task_2/v1": "v1, `compact_k3`",
     "task_2/v2": "v2, `compact_k7`",
 }
+STUDY = "python -m benchmarks.queue.study benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs"
 SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
 PROTOCOLS = {
     "report_quick": "Quick: mini-imagenet-50, its first 25 classes at 42 x 42 pixels (12,500 training, 1,250 "
@@ -185,7 +186,7 @@ WAYS = {
 def made_by(result: dict[str, Any]) -> str:
     """What measured a network that was adapted without training."""
     images = result["command"].partition("--images ")[2].split()[0]
-    return f"made by [zero_shot.py](../benchmarks/zero_shot.py), {int(images):,} images to calibrate with"
+    return f"made by [zero_shot.py](../benchmarks/measure/zero_shot.py), {int(images):,} images to calibrate with"
 
 
 def read_adapted(name: str) -> list[dict[str, Any]]:
@@ -246,6 +247,7 @@ def held_out() -> str:
         return ""
     result = json.loads(HELD_OUT.read_text(encoding="utf-8"))
     choices = result["accuracy"]
+    command = f"python -m benchmarks.measure.held_out_bands {result['command'].partition('.py ')[2]}"
 
     def cell(way: str, group: str) -> str:
         seeds = zip(*(choice[way][group] for choice in choices.values()), strict=True)
@@ -259,7 +261,7 @@ def held_out() -> str:
             f"`with_channels`, with no label of theirs. Test accuracy (%, mean ± standard deviation over "
             f"{len(result['seeds'])} seeds) on {result['data']['n_test']} images, averaged over {len(choices)} choices "
             "of held-out bands (between trained ones, a gap of three, beyond the ends) and over the subsets of each "
-            f"column; chance is 10. Made by `{result['command']}`.",
+            f"column; chance is 10. Made by `{command}`.",
             table(["", *HELD_OUT_GROUPS.values()], rows),
         ]
     )
@@ -269,14 +271,13 @@ def main() -> None:
     """Write the page."""
     parts = [
         "# The report's eight networks, measured",
-        "Made by `python benchmarks/page.py` from the JSON files in [benchmarks/results](../benchmarks/results), which "
-        "hold every figure with its configuration, versions, processor, commit and the command that made it. To make "
+        "Made by `python -m benchmarks.tables.report` from the JSON files in "
+        "[benchmarks/results](../benchmarks/results), which hold every figure with its configuration, versions, "
+        "processor, commit and the command that made it. To make "
         "most of them anew (it resumes where it stopped and skips what is finished):",
         "<!-- no-run: hours -->\n"
-        "```sh\npython benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs\n"
-        "python benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs "
-        "--only resnet18 --seeds 1 2\n"
-        "python benchmarks/page.py\n```",
+        f"```sh\n{STUDY}\n{STUDY} --only resnet18 --seeds 1 2\n"
+        "python -m benchmarks.tables.report\n```",
         *(text for study in PROTOCOLS if (text := section(study))),
         *(text for text in (zero_shot(), held_out()) if text),
         published(),
