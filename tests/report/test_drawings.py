@@ -94,10 +94,6 @@ def test_text_is_legible_in_both_themes(colours):
         assert contrast(colours["ink"], mixed) >= 4.5, strength
 
 
-def test_light_and_dark_name_the_same_colours():
-    assert theme.LIGHT.keys() == theme.DARK.keys()
-
-
 def test_the_original_reports_figures_hold_its_eight_networks():
     figures = {name: value for name, value in reference_figures().items() if isinstance(value, dict)}
     assert len(figures) == 8

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from anychannel.results.cost import Cost, SubsetCost
 from anychannel.results.evaluation import Scores, SubsetResult
+from anychannel.results.gap import BudgetGap, SubsetGap
 from anychannel.results.parse import number
 from anychannel.results.run import Run
 from anychannel.utils.plurals import plural
@@ -183,6 +184,26 @@ def gaps_of(test: Scores) -> dict[str, float]:
 def signed(fraction: float) -> str:
     """A difference in points with a true minus sign."""
     return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+def dedicated_table(gap: BudgetGap, caption: str) -> Table:
+    """One network for every subset against dedicated networks: accuracies, differences and tests."""
+
+    def mean(values: Sequence[float]) -> Cell:
+        each = ", ".join(f"{100 * value:.1f}" for value in values)
+        spread = f"± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+        return Cell(f"{100 * fmean(values):.1f}", note=spread, title=f"seed by seed: {each}")
+
+    def cells(row: SubsetGap) -> tuple[Cell, ...]:
+        interval = f"{signed(row.low)} to {signed(row.high)}"
+        level = f"{100 * gap.confidence:.0f} % bootstrap interval over images"
+        ps = ", ".join("< 0.001" if p < 0.001 else f"{p:.3f}" for p in row.p_values)
+        tests = Cell(ps, title="exact, two-sided, on each seed's pair of networks")
+        return mean(row.adaptive), mean(row.dedicated), Cell(signed(row.difference), note=interval, title=level), tests
+
+    columns = ("One network for all (%)", "Dedicated network (%)", "Difference (points)", "McNemar's p")
+    heads = tuple(row.subset.replace(",", ", ") for row in gap.rows)
+    return Table(caption, columns, heads, rows=tuple(map(cells, gap.rows)))
 
 
 def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
