@@ -12,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from anychannel.report import confusion, figures, tables, theme
-from anychannel.report.provenance import provenance
 from anychannel.report.verdict import judge, percent
 from anychannel.results.evaluation import Scores, SubsetResult
 from anychannel.results.run import Run, load_runs
@@ -126,7 +125,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
             if run.examples and run.examples["images"]
         ],
         scatters=[Markup(figures.cost_scatter(runs, key, width)) for key, width in SCATTERS.items()],
-        provenance=[(run, provenance(run)) for run in runs],
+        provenance=[(run, tables.provenance(run)) for run in runs],
     )
 
 
