@@ -45,7 +45,7 @@ def profile(
     """
     with plain_errors():
         from anychannel.cost import profile as measure
-        from anychannel.cost import profile_reference
+        from anychannel.cost import profile_report_networks
         from anychannel.models import create_model, load_model
 
         pixels = None if size is None else parse_size(size)
@@ -54,7 +54,7 @@ def profile(
         if reference:
             of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
             refuse_flags(of_size | of_network, "--reference measures the report's networks as the report does")
-            result = profile_reference(memory=memory, progress=not as_json)
+            result = profile_report_networks(memory=memory, progress=not as_json)
         elif run is not None:
             refuse_flags(of_network, f"{run} says what its network is")
             network = load_model(run)
