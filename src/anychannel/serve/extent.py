@@ -1,4 +1,4 @@
-"""How large a file becomes once decoded, read from its header: a small file can unfold to more than memory holds."""
+"""The decoded size of a file, read from its header: a small file can decode to more than memory holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from io import BytesIO
 import tifffile
 from PIL import Image
 
-from anychannel.data.content import Content
 from anychannel.data.decode import DAMAGED, PILLOW_FORMATS
 from anychannel.data.problems import ImageError
 from anychannel.data.tiff import DAMAGED as DAMAGED_TIFF
@@ -17,15 +16,14 @@ MOST_VALUES = 200_000_000
 """Pixels times channels: 4,096 x 4,096 of 11 channels, or 1.6 GB while it is resized."""
 
 
-def check_extent(data: Content, most: int = MOST_VALUES) -> None:
-    """Refuse a file that would decode to more than ``most`` values. One that has no legible header passes: decoding
-    says what is wrong with it. A folder image passes too, as none is ever sent.
+def check_extent(data: bytes, most: int = MOST_VALUES) -> None:
+    """Refuse a file that would decode to more than ``most`` values.
+
+    A file without a readable header passes, because decoding reports what is wrong with it.
 
     Raises:
-        ImageError: it is too large.
+        ImageError: the file is too large.
     """
-    if not isinstance(data, bytes):
-        return
     try:
         if data[:4] in TIFF_SIGNATURES:
             with tifffile.TiffFile(BytesIO(data)) as tiff:
