@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from anychannel.cost import profile
+from anychannel.cost.profile import profile
 from anychannel.data import ImageDataset
 from anychannel.evaluation import Evaluation, choose_subsets, evaluate
 from anychannel.models import Classifier, adapt, create_model, load_model
