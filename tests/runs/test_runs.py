@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from anychannel.evaluation import load_evaluation
+from anychannel.results.run import RunError
 from anychannel.runs import RunConfig, evaluate_run, execute, folder, load_recipe, train_run
 from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
 from anychannel.runs.data import load_data
 from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
 from anychannel.runs.execute import build_model
-from anychannel.runs.folder import RunError
 from anychannel.utils import files
 
 VALUES = {

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from anychannel.data import DataError, load_dataset
-from anychannel.evaluation.result import load_evaluation
 from anychannel.models import load_model
+from anychannel.results.evaluation import load_evaluation
 from anychannel.runs.predict import predict_files
 from anychannel.serve.images import ImageStore
 from anychannel.serve.server import LOOPBACK

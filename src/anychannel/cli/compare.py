@@ -123,7 +123,7 @@ def show_pairs(result: dict[str, Any]) -> None:
 
 def show_gap(result: dict[str, Any]) -> None:
     """Print one gap table per budget, in percent and percentage points."""
-    from anychannel.report.gap import describe_epochs
+    from anychannel.results.gap import describe_epochs
 
     for budget, table in result["budgets"].items():
         ours = describe_epochs(table["adaptive_epochs"], table["adaptive_epochs_run"])

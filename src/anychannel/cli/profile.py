@@ -81,7 +81,7 @@ def sizes_of(run: Path, size: ImageSize | None, batch_size: int | None) -> tuple
     Raises:
         ValueError: the image size is not given, and the folder does not record it.
     """
-    from anychannel.runs.folder import read_record
+    from anychannel.results.run import read_record
 
     record = read_record(run) if (run / "run.json").is_file() else {}
     size = size or record.get("image_size")

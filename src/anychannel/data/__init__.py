@@ -4,7 +4,7 @@ from anychannel.data.arrays import dataset_from_arrays
 from anychannel.data.augment import augment
 from anychannel.data.batches import iterate_batches, to_tensor
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
-from anychannel.data.decode import read_image
+from anychannel.data.files.read import read_image
 from anychannel.data.load import load_dataset
 from anychannel.data.load_huggingface import dataset_from_huggingface
 from anychannel.data.problems import DataError

@@ -10,7 +10,7 @@ import numpy as np
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.assemble import assemble
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
-from anychannel.data.decoded import DTYPES, bring_to_known_type
+from anychannel.data.files.decoded import DTYPES, bring_to_known_type
 from anychannel.data.folders import cut
 from anychannel.data.problems import DataError, ImageError, Problems
 from anychannel.data.statistics import measure, refuse_unseen

@@ -13,13 +13,13 @@ import numpy as np
 from anychannel.data.cache import Arrays, check_space
 from anychannel.data.content import digest_content
 from anychannel.data.dataset import SPLITS
-from anychannel.data.decode import read
-from anychannel.data.decoded import Decoded, Scaling
-from anychannel.data.kept_names import OwnNames
+from anychannel.data.files.decoded import Decoded, Scaling
+from anychannel.data.files.names import FileNames
+from anychannel.data.files.read import read
+from anychannel.data.files.tiff import quiet
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.partial import Holdings
 from anychannel.data.problems import ImageError, Problems
-from anychannel.data.tiff import quiet
 from anychannel.data.workers import chunked, count_workers
 from anychannel.utils.progress import progress_bar
 
@@ -33,7 +33,7 @@ class Built(NamedTuple):
     """
 
     arrays: Arrays
-    own_names: OwnNames
+    own_names: FileNames
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def decode_all(
     """
     template = find_template(listing, digests, holdings)
     arrays: Arrays = {}
-    own_names: OwnNames = set()
+    own_names: FileNames = set()
     if template is not None and folder is not None:
         count = len(holdings[None].positions)
         shapes = {split: (len(listing.splits[split]), count, *template.size) for split in SPLITS}

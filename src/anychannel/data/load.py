@@ -20,9 +20,10 @@ from anychannel.data.build import decode_all
 from anychannel.data.cache import make_key, memory_path, open_or_build, resolve_cache_dir
 from anychannel.data.content import digest_content
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
-from anychannel.data.decode import ReadSettings, decode
 from anychannel.data.digests import digest_files
-from anychannel.data.kept_names import names_agree, write_names
+from anychannel.data.files.names import RGB, channels_from_file, names_agree, save_file_names
+from anychannel.data.files.read import ReadSettings, decode
+from anychannel.data.files.resize import resize_and_crop
 from anychannel.data.listing import (
     Listing,
     check_contents,
@@ -33,10 +34,8 @@ from anychannel.data.listing import (
 )
 from anychannel.data.load_huggingface import load_hf
 from anychannel.data.load_stream import Request, load_wds
-from anychannel.data.naming import RGB, own_names
 from anychannel.data.partial import describe_planes, find_present, resolve, tell_channels
 from anychannel.data.problems import DataError, ImageError, Problems
-from anychannel.data.resize import resize_and_crop
 from anychannel.data.sources import find_folder, find_form, split_name
 from anychannel.data.statistics import Statistics, measure
 from anychannel.utils.options import coerce_options
@@ -166,7 +165,7 @@ def load_dataset(
     def build(folder: Path) -> Statistics:
         built = decode_all(listing, digests, holdings, folder, problems, progress=progress)
         problems.raise_if_any(root)
-        write_names(folder, built.own_names)
+        save_file_names(folder, built.own_names)
         return measure(built.arrays["train"], present["train"])
 
     contents = {split: [digests[entry.path] for entry in listing.splits[split]] for split in SPLITS}
@@ -176,7 +175,7 @@ def load_dataset(
     if check_names and not names_agree(cached.folder, named):
         built = decode_all(listing, digests, holdings, None, problems, progress=progress)
         problems.raise_if_any(root)
-        write_names(cached.folder, built.own_names)
+        save_file_names(cached.folder, built.own_names)
     splits = {
         split: Split(
             cached.images[split],
@@ -278,5 +277,5 @@ def name_channels(
             found = decode(listing.read(entry), settings)
         except (ImageError, OSError):
             continue
-        return own_names(found, str(listing.root), entry.path)
+        return channels_from_file(found, str(listing.root), entry.path)
     return RGB

@@ -20,7 +20,7 @@ from anychannel.data.assemble import assemble
 from anychannel.data.build import Template
 from anychannel.data.cache import open_or_build, resolve_cache_dir
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
-from anychannel.data.decode import ReadSettings
+from anychannel.data.files.read import ReadSettings
 from anychannel.data.huggingface import (
     class_names_of,
     find_fields,

@@ -18,10 +18,10 @@ from anychannel.data.assemble import assemble
 from anychannel.data.build import Scalings, Template
 from anychannel.data.cache import open_or_build, resolve_cache_dir
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
-from anychannel.data.decode import ReadSettings
+from anychannel.data.files.names import channels_from_file
+from anychannel.data.files.read import ReadSettings
 from anychannel.data.labels import Labels
 from anychannel.data.list_files import read_lines
-from anychannel.data.naming import own_names
 from anychannel.data.problems import DataError, Problems
 from anychannel.data.samples import Fields, Reader, placed, read_unnamed
 from anychannel.data.shards import SCHEME, Shards, find_tar_shards
@@ -294,7 +294,7 @@ def name_channels(name: str, train: Shards, request: Request, fields: Fields) ->
             for sample in samples:
                 with placed(sample):
                     found = read_unnamed(sample, fields, request.settings)
-                return own_names(found, name, sample.place, file=False)
+                return channels_from_file(found, name, sample.place, file=False)
         finally:
             samples.close()  # type: ignore[attr-defined]  # a generator, which holds a file
     raise DataError(f"the training shards of {name} hold no sample")

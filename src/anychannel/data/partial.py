@@ -26,7 +26,7 @@ import numpy as np
 
 from anychannel.channels import ChannelSet
 from anychannel.data.dataset import SPLITS
-from anychannel.data.decode import ReadSettings
+from anychannel.data.files.read import ReadSettings
 from anychannel.data.list_files import read_lines
 from anychannel.data.listing import Entry, Listing, split_channels
 from anychannel.data.problems import DataError, Problems

@@ -17,12 +17,12 @@ import numpy as np
 from anychannel.channels import Subset
 from anychannel.data.build import Template, note_scalings
 from anychannel.data.cache import check_space
+from anychannel.data.files.tiff import quiet
 from anychannel.data.labels import Labels
 from anychannel.data.problems import ImageError, Problems
 from anychannel.data.samples import Image, Reader, Sample
 from anychannel.data.shards import ShardError, Shards
 from anychannel.data.statistics import RunningMoments, Statistics
-from anychannel.data.tiff import quiet
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.progress import Advance, progress_bar
 

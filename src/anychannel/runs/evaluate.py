@@ -9,8 +9,9 @@ from anychannel.data import SPLITS
 from anychannel.evaluation import Evaluation, evaluate
 from anychannel.models import load_model
 from anychannel.nn.stems import MaskedStem
+from anychannel.results.run import RunError, read_record
 from anychannel.runs.data import find_changes, load_data, with_data
-from anychannel.runs.folder import RunError, read_config, read_record
+from anychannel.runs.folder import read_config
 
 
 def evaluate_run(

@@ -16,11 +16,12 @@ from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.stems import MaskedStem
+from anychannel.results.run import FORMAT, RunError, read_record
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.data import describe_data, find_changes, load_data
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.examples import collect_examples
-from anychannel.runs.folder import FORMAT, RunError, acquire, append_command, prepare_folder, read_record
+from anychannel.runs.folder import acquire, append_command, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.distillation import check_distillation

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
+from anychannel.results.run import RunError, read_record
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line
 from anychannel.utils.files import LOCK, write_text
 
-FORMAT = 2
-"""Version of the layout of run folders, ``format`` in ``run.json``. Folders without the entry have version 1. Every
-version up to this one can be read."""
-
 FIRST = ("config.toml", "command.txt", "environment.json")
 """Files written before ``run.json``. A folder with only these and a lock belongs to a run killed at its start."""
-
-
-class RunError(ValueError):
-    """A run's folder cannot be used as requested; the message names the folder and the remedy."""
 
 
 def acquire(lock: FileLock, home: Path) -> None:
@@ -91,53 +82,18 @@ def append_command(home: Path) -> None:
     write_text(path, earlier + command_line() + "\n")
 
 
-def read_file(folder: str | Path, name: str) -> str:
-    """Text of a file in a run's folder.
-
-    Raises:
-        RunError: the folder has no such file, so it is not a run; or the file is not UTF-8.
-    """
-    path = Path(folder) / name
-    if not path.is_file():
-        raise RunError(f"{folder} is not a run: it has no {name}; give the folder that `anychannel train` wrote")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
-
-
 def read_config(folder: str | Path) -> RunConfig:
     """Read the configuration of a run.
 
     Raises:
         RunError: the folder is not a run, is damaged, or was written by a newer version.
     """
-    text = read_file(folder, "config.toml")
+    path = Path(folder) / "config.toml"
+    if not path.is_file():
+        raise RunError(f"{folder} is not a run: it has no config.toml; give the folder that `anychannel train` wrote")
     if (Path(folder) / "run.json").is_file():
-        read_record(folder)  # a newer format is named as such, not by the first setting that is unknown
+        read_record(folder)  # reports a newer format as that, not as an unknown setting
     try:
-        return RunConfig.from_dict(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, ConfigError) as error:
-        raise RunError(f"{Path(folder) / 'config.toml'} is damaged: {error}") from error
-
-
-def read_record(folder: str | Path) -> dict[str, Any]:
-    """Read ``run.json``.
-
-    Raises:
-        RunError: the folder is not a run, is damaged, or was written by a newer version.
-    """
-    path = Path(folder) / "run.json"
-    try:
-        record: dict[str, Any] = json.loads(read_file(folder, "run.json"))
-    except json.JSONDecodeError as error:
+        return RunConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
-    if not isinstance(record, dict):
-        raise RunError(f"{path} is damaged: it holds a {type(record).__name__}, expected an object")
-    version = record.get("format", 1)
-    if version not in range(1, FORMAT + 1):
-        raise RunError(
-            f"{path} has format {version!r}, but this version of anychannel reads formats up to {FORMAT}; "
-            "update anychannel to use this run"
-        )
-    return record

@@ -19,15 +19,16 @@ from torch import Tensor
 
 from anychannel.channels import ChannelError, parse_names
 from anychannel.data import DataError, to_tensor
-from anychannel.data.band_names import check_names
 from anychannel.data.content import Content, read_content
-from anychannel.data.decode import ReadSettings, decode
+from anychannel.data.files.names import check_names
+from anychannel.data.files.read import ReadSettings, decode
+from anychannel.data.files.resize import resize_and_crop
 from anychannel.data.problems import ImageError
-from anychannel.data.resize import resize_and_crop
 from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST
-from anychannel.runs.folder import read_config, read_record
+from anychannel.results.run import read_record
+from anychannel.runs.folder import read_config
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import height_width
 

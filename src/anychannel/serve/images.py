@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anychannel.channels import ChannelSet
-from anychannel.data.resize import resize_and_crop
+from anychannel.data.files.resize import resize_and_crop
 from anychannel.runs.examples import channel_png
 from anychannel.runs.predict import InputImage
 from anychannel.serve.schemas import ChannelPicture, Image

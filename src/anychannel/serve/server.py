@@ -70,7 +70,7 @@ def serve(
 
     Raises:
         ServeError: the service cannot listen on the address.
-        RunError, ReportError, ModelFileError: the folder is not a run, or its model cannot be loaded.
+        RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
     """
     with listen(host, port) as taken:
         hosts = LOOPBACK if host in LOOPBACK else None

@@ -13,8 +13,8 @@ from anychannel.data import DataError, ImageDataset
 from anychannel.data.content import digest_content
 from anychannel.data.load import SOURCES
 from anychannel.data.problems import ImageError
-from anychannel.report.load import load_runs
-from anychannel.report.records import SubsetResult
+from anychannel.results.evaluation import SubsetResult
+from anychannel.results.run import load_runs
 from anychannel.runs.data import load_data
 from anychannel.runs.folder import read_config
 from anychannel.runs.predict import UNUSED, Predictor
@@ -35,7 +35,7 @@ class Service:
         cache_dir: folder of the cache of decoded images, for the run's examples.
 
     Raises:
-        RunError, ReportError, ModelFileError: the folder is not a run, or its model cannot be loaded.
+        RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
     """
 
     def __init__(self, folder: str | Path, cache_dir: str | Path | None = None) -> None:
@@ -59,7 +59,7 @@ class Service:
     def _load_data(self, cache_dir: str | Path | None) -> tuple[ImageDataset | None, str]:
         """The run's data with all their channels; or None and the reason."""
         unnamed = self.config.only_channels is not None and self.config.channels is None  # only the data name them
-        if not unnamed and not (self.run.examples or {}).get("images"):
+        if not unnamed and not (self.run.examples and self.run.examples["images"]):
             return None, "The run recorded no example images."
         if not unnamed and self.config.data.partition(":")[0] in SOURCES:
             return None, "Examples of streamed data are not read again: that might take as long as reading all of them."
@@ -80,7 +80,7 @@ class Service:
 
     def _read_examples(self, data: ImageDataset) -> list[OpenedImage]:
         """The images of ``examples.json`` with their pixels; the pictures in that file have stretched values."""
-        wanted = (self.run.examples or {}).get("images", [])
+        wanted = self.run.examples["images"] if self.run.examples else ()
         rows = {path: row for row, path in enumerate(data.test.paths)}
         absent = [entry["path"] for entry in wanted if entry["path"] not in rows]
         if absent or not set(self.channels.names) <= set(data.channels.names):

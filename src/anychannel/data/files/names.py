@@ -1,0 +1,135 @@
+"""Channel names in files: compare them with the names given by the user, or take them where none are given.
+
+A wrong order of bands does not show in the shape or type of an array, only in a bad result. So if a file names its
+channels, each name has to agree with the given one: literally, with the channel's kind, or with a part of the file's
+text ("B4, central wavelength 665 nm" is B04). Case, spaces and leading zeros do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anychannel.channels import ChannelSet, Subset
+from anychannel.data.files.decoded import Decoded
+from anychannel.data.problems import DataError, ImageError
+from anychannel.utils.files import write_text
+
+RGB = ChannelSet(("R", "G", "B"))
+
+FileNames = set[tuple[Subset, tuple[str | None, ...]]]
+"""All distinct ways in which files name their planes: positions of the planes' channels, and the names in the file."""
+
+NAMES_FILE = "names.json"
+
+SHORT = {"nearinfrared": "nir", "shortwaveinfrared": "swir", "thermalinfrared": "tir", "panchromatic": "pan"}
+NUMBERED = re.compile(r"(band|channel|chan|ch|b|c|layer|sample|image|channel:0)[ _:#-]*(\d+)", re.IGNORECASE)
+PARTS = re.compile(r"[,;:()\[\]/|]")
+
+
+def squash(text: str) -> str:
+    """``"B04"`` and ``"b 4"`` -> ``"b4"``, ``"near infrared"`` -> ``"nir"``."""
+    words = re.findall(r"[^\W\d_]+|\d+", text.casefold())
+    joined = "".join(word.lstrip("0") or "0" if word.isdecimal() else word for word in words)
+    for long, short in SHORT.items():
+        joined = joined.replace(long, short)
+    return re.sub(r"^band(?=\d)", "b", joined)
+
+
+def readings(text: str) -> set[str]:
+    """Return the whole text, its first word and its parts, squashed, without plain numbers."""
+    found = {squash(part) for part in (text, text.split()[0], *PARTS.split(text)) if part.strip()}
+    return {reading for reading in found if reading and not reading.isdecimal()}
+
+
+def informative_names(own: Sequence[str | None]) -> tuple[str | None, ...]:
+    """Return the file's names with None for empty ones, and for all if they only number the channels."""
+    names = [name.strip() if name and name.strip() else None for name in own]
+    numbers = [NUMBERED.fullmatch(name) for name in names if name]
+    counted = [int(match[2]) for match in numbers if match]
+    if counted and len(counted) == len(names) and counted in (list(range(len(names))), list(range(1, len(names) + 1))):
+        return (None,) * len(names)
+    return tuple(names)
+
+
+def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence[str | None] = ()) -> None:
+    """Refuse given names that contradict the file's own.
+
+    Args:
+        own: the file's names for its channels, None for a channel without one.
+        given: the user's names, in the same order and of the same number.
+        kinds: kinds of the given channels if known; a file may use them as names.
+
+    Raises:
+        ImageError: the order or a name differs; the message lists both.
+    """
+    named = informative_names(own)
+    accepted = [
+        readings(name) | (readings(kind) if kind else set())
+        for name, kind in zip(given, kinds or (None,) * len(given), strict=True)
+    ]
+    found = [None if name is None else readings(name) for name in named]
+    if all(reading is None or reading & accepted[place] for place, reading in enumerate(found)):
+        return
+    theirs = ", ".join(name or "(unnamed)" for name in named)
+    both = f"the file says {theirs}; given was {', '.join(given)}"
+    if all(reading is None or any(reading & names for names in accepted) for reading in found):
+        raise ImageError(
+            f"its channels are in another order: {both}",
+            "name them in the files' order, or give check_names=False if the file is wrong",
+        )
+    raise ImageError(
+        f"it names its channels otherwise: {both}", "give the file's names, or check_names=False if yours mean the same"
+    )
+
+
+def channels_from_file(found: Decoded, source: str, place: str, *, file: bool = True) -> ChannelSet:
+    """Return the channels that an image names itself; R, G, B for an 8-bit RGB picture.
+
+    Args:
+        found: the first readable image.
+        source, place: the data set and the image, for messages.
+        file: whether the user may also write names to a file in the data folder.
+
+    Raises:
+        DataError: it names none; the message says what it holds and how to name the channels.
+    """
+    own = [name for name in informative_names(found.names) if name]
+    if len(own) == len(found.pixels):
+        return ChannelSet(tuple(own))
+    if found.meaning == "RGB" and found.pixels.dtype == np.uint8:
+        return RGB
+    raise DataError(
+        f"nothing names the channels of {source}; {place} has {len(found.pixels)} of "
+        f"{found.pixels.dtype.name}{found.meaning and f' ({found.meaning})'}. Give channels='first,second,...' in "
+        f"the files' order{', or write the names to channels.txt, one a line' if file else ''}"
+    )
+
+
+def save_file_names(folder: Path, found: FileNames) -> None:
+    """Save the files' own names beside their decoded images.
+
+    Names shape no pixel, so cached images serve any given names. With this file a wrong order is noticed without
+    decoding again.
+    """
+    write_text(folder / NAMES_FILE, json.dumps(sorted((one for one in found if any(one[1])), key=repr)))
+
+
+def names_agree(folder: Path, named: ChannelSet) -> bool:
+    """Whether the files behind a cache folder's images agree with these names; False if the folder does not say."""
+    try:
+        found = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    try:
+        for planes, names in found:
+            given = named.select([named.names[position] for position in planes])
+            if len(names) == len(given):
+                check_names(names, given.names, given.kinds)
+    except ImageError:
+        return False
+    return True
