@@ -183,12 +183,6 @@ WAYS = {
 }
 
 
-def made_by(result: dict[str, Any]) -> str:
-    """What measured a network that was adapted without training."""
-    images = result["command"].partition("--images ")[2].split()[0]
-    return f"made by [zero_shot.py](../benchmarks/measure/zero_shot.py), {int(images):,} images to calibrate with"
-
-
 def read_adapted(name: str) -> list[dict[str, Any]]:
     """The seeds of a network that was adapted without training."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ZERO_SHOT.glob(f"{name}-s*.json"))]

@@ -12,7 +12,7 @@ import json
 import statistics
 from typing import Any
 
-from benchmarks.tables.report import HERE, NAMES, accuracy, adapted_table, made_by, mean, read_adapted, table
+from benchmarks.tables.report import HERE, NAMES, accuracy, adapted_table, mean, read_adapted, table
 
 PAGE = HERE.parent / "docs" / "robustness.md"
 STUDIES = {
@@ -126,9 +126,9 @@ def section(study: str) -> str:
     groups = by_missing(list(sample["test"]["subsets"]))
     keys = [key for group in groups.values() for key in group]
     title, about = STUDIES[study]
-    seeds = {name: len({result["run"]["seed"] for result in results}) for name, results in found.items()}
+    seeds = max(len({result["run"]["seed"] for result in results}) for results in found.values())
     tested, error = sample["test"]["n"], 50 / sample["test"]["n"] ** 0.5
-    several = "one seed each" if max(seeds.values()) == 1 else f"up to {max(seeds.values())} seeds (mean ± deviation)"
+    several = "one seed" if seeds == 1 else f"up to {seeds} seeds"
     facts = {
         "n_train": sample["run"]["num_train"],
         "epochs": sample["config"]["training"]["epochs"],
@@ -139,8 +139,7 @@ def section(study: str) -> str:
         [
             f"## {title}",
             about.format(**facts),
-            f"Test accuracy (%) on {tested:,} images, {several}. One standard error is at most {error:.1f} points. "
-            "Means over the subsets with this number of missing channels:",
+            f"{tested:,} test images, {several}; one standard error is at most {error:.1f} points.",
             table(
                 ["network", *groups],
                 [[label(n, r), *(average(r, group) for group in groups.values())] for n, r in whole.items()],
@@ -168,32 +167,28 @@ def adapted(name: str, title: str) -> str:
     if len(results[0]["zero_fill"]) <= MOST_COLUMNS:
         columns = {short(key): [key] for keys in columns.values() for key in keys}
     first, seeds = results[0], len(results)
-    several = "one seed" if seeds == 1 else f"{seeds} seeds (mean ± deviation)"
-    about = f"{title}; {first['n']:,} test images, {several}; {made_by(first)}."
+    several = "one seed" if seeds == 1 else f"{seeds} seeds"
+    images = int(first["command"].partition("--images ")[2].split()[0])
+    about = f"**{title}** ({first['n']:,} test images, {several}, {images:,} images for re-estimation)"
     return f"{about}\n\n{adapted_table(results, columns)}"
 
 
 def compose() -> str:
     """The page's text."""
-    data = {"any_subset_jurkat": " --data jurkat-cell-cycle", "any_subset_bands": ""}
-    commands = "\n".join(
-        f"python -m benchmarks.queue.study benchmarks/studies/{study}.toml"
-        f"{data.get(study, ' --data mini-imagenet-50')} --runs runs"
-        for study in STUDIES
-    )
     parts = [
         "# Robustness",
         "For readers who want to know how much accuracy a network loses when channels are missing, and how much "
         "completion or batch-norm re-estimation brings back without training.",
-        "A missing channel is left out, which for a plain network equals its mean. A dash means refused or not "
-        "measured. `ours` is stem `completion` with sampler `split`. Name parts: `3x`, trained three times as long; "
+        'All tables show test accuracy (%), mean ± deviation over seeds. Columns such as "1 missing" average over all '
+        "subsets without this many channels. A missing channel is left out, which for a plain network equals its mean. "
+        "A dash means refused or not measured. `ours` is stem `completion` with sampler `split`. Name parts: `3x`, "
+        "trained three times as long; "
         "`norm_`, another normalisation; `uniform_size`, another sampler; `quarter`, a quarter of each batch with all "
         "channels instead of half; `distilled`, from its own answer to all channels. [Method](method.md) explains "
         "these and compares with networks dedicated to one subset.",
         "`python -m benchmarks.tables.robustness` writes this page from the JSON files in "
         "[benchmarks/results](../benchmarks/results). They hold every figure with its configuration, versions, "
-        "processor, commit and command. These commands make most of them:",
-        f"<!-- no-run: hours -->\n```sh\n{commands}\npython -m benchmarks.tables.robustness\n```",
+        "processor, commit and command. [Method](method.md) and [Benchmarks](benchmarks.md) list the studies' commands.",
         *(text for study in STUDIES if (text := section(study))),
         "## Adapted without training",
         'A plain network with another stem, batch-norm re-estimation, or both. `replace_stem(model, "completion")` '
@@ -202,7 +197,7 @@ def compose() -> str:
         "all channels.",
         "How much this helps depends on how well the channels predict each other. On photographs it helps every "
         "subset. On the stained cells completion alone harms some subsets; with statistics of the subset it helps, but "
-        "without the DNA stain most accuracy is lost anyway.",
+        "without the DNA stain most accuracy is lost anyway. Measured by `python -m benchmarks.measure.zero_shot`.",
         *(text for name, title in ADAPTED.items() if (text := adapted(name, title))),
         "[Benchmarks](benchmarks.md#bands-that-training-never-showed) has networks on bands that training never saw.",
     ]
