@@ -182,13 +182,13 @@ def compose() -> str:
         'All tables show test accuracy (%), mean ± deviation over seeds. Columns such as "1 missing" average over all '
         "subsets without this many channels. A missing channel is left out, which for a plain network equals its mean. "
         "A dash means refused or not measured. `ours` is stem `completion` with sampler `split`. Name parts: `3x`, "
-        "trained three times as long; "
-        "`norm_`, another normalisation; `uniform_size`, another sampler; `quarter`, a quarter of each batch with all "
-        "channels instead of half; `distilled`, from its own answer to all channels. [Method](method.md) explains "
+        "trained three times as long; `norm_`, another normalisation; `uniform_size`, another sampler; `quarter`, a "
+        "quarter of each batch with all channels instead of half; `distilled`, from its own answer to all channels. [Method](method.md) explains "
         "these and compares with networks dedicated to one subset.",
         "`python -m benchmarks.tables.robustness` writes this page from the JSON files in "
         "[benchmarks/results](../benchmarks/results). They hold every figure with its configuration, versions, "
-        "processor, commit and command. [Method](method.md) and [Benchmarks](benchmarks.md) list the studies' commands.",
+        "processor, commit and command. [Method](method.md) and [Benchmarks](benchmarks.md) list the "
+        "commands.",
         *(text for study in STUDIES if (text := section(study))),
         "## Adapted without training",
         'A plain network with another stem, batch-norm re-estimation, or both. `replace_stem(model, "completion")` '
