@@ -90,7 +90,7 @@ def few_channels(kind: str) -> str:
         )
     seeds = sorted({len(values) for figures in found.values() for values in figures.values()})
     several = count_seeds(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {count_seeds(seeds[-1])}"
-    about = f"Test accuracy (%), {several}; 1x is as many image passes as one dedicated network has."
+    about = f"Test accuracy (%), {several}. 1x means the image passes of one dedicated network."
     return "\n\n".join([f"### {title}", about, table(["", *map(short, keys)], rows), *summaries])
 
 
@@ -125,10 +125,10 @@ def many_channels() -> str:
         summaries.append(f"At {budget}, over these {len(gap)} subsets: {summarise(gap)}")
     head = ["channels given", *(f"{size} of 8" if size < 8 else "all 8" for size in by_size)]
     about = (
-        f"Embedded bands, 8 channels, 255 subsets: dedicated networks for {len(dedicated)} of them, drawn by size. "
-        f"Test accuracy (%) averaged over the subsets of each size, {max(map(len, dedicated.values()))} seeds."
+        f"The embedded bands have 255 subsets; {len(dedicated)} of them, drawn by size, have a dedicated network. Test "
+        f"accuracy (%) averaged over the subsets of each size, {max(map(len, dedicated.values()))} seeds."
     )
-    return "\n\n".join(["### More channels than subsets can be listed for", about, table(head, rows), *summaries])
+    return "\n\n".join(["### Eight bands", about, table(head, rows), *summaries])
 
 
 def make(_: str) -> str:

@@ -10,7 +10,7 @@ import statistics
 from typing import Any
 
 from benchmarks.tables.results import DOCS, RESULTS, ROOT, Runs, mean, read_study, table, write
-from benchmarks.tables.robustness import NAMES, accuracy, adapted_table, made_by
+from benchmarks.tables.robustness import NAMES, accuracy
 
 PAGE = DOCS / "benchmarks.md"
 REFERENCE = ROOT / "src" / "anychannel" / "report" / "reference_figures.json"
@@ -51,7 +51,7 @@ def trained(study: str) -> str:
             table(["model", *SHORT], subsets),
             "Cost at batch 128 and 42 x 42 pixels. Memory is the peak of a float32 training step in a fresh process. "
             "The last column is wall time on a shared machine, a rough guide only:",
-            table(["model", "params (M)", "GFLOPs", "GFLOPs with attention", "memory (MB)", "s an epoch"], cost),
+            table(["model", "params (M)", "GFLOPs", "GFLOPs with attention", "memory (MB)", "s per epoch"], cost),
         ]
     )
 
@@ -72,15 +72,6 @@ def describe(found: dict[str, Runs]) -> str:
         f"is at most {50 / tests**0.5:.1f} points. Seeds: {'; '.join(seeds)}. Trained on {' and '.join(processors)} "
         f"with {environment['threads']} thread per run, {environment['precision']}, torch {environment['torch']}."
     )
-
-
-def adapted() -> str:
-    """The plain network adapted without retraining."""
-    runs = read_study("zero_shot")["quick"]
-    first = next(iter(runs.values()))
-    seeds = "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
-    about = f"Test accuracy (%), {seeds}, {first['n']:,} test images; {made_by(first)}."
-    return f"{about}\n\n{adapted_table(runs, {key.replace(',', ''): [key] for key in SUBSETS})}"
 
 
 HELD_OUT_GROUPS = {
@@ -133,7 +124,7 @@ def published() -> str:
 
 def make(block: str) -> str:
     """Make one block of the page."""
-    makers = {"zero_shot": adapted, "held_out_bands": held_out, "published": published}
+    makers = {"held_out_bands": held_out, "published": published}
     return makers[block]() if block in makers else trained(block)
 
 

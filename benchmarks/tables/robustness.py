@@ -24,10 +24,10 @@ NAMES = {
 """The report's networks."""
 WAYS = {
     "zero_fill": "plain, missing channels zero",
-    "zero_fill_calibrated": "the same, batch norm statistics from unlabelled images of the subset",
-    "completion": "the same weights, completion",
-    "completion_calibrated": "the same weights, completion and such statistics",
-    "completion_calibrated_whole": "the same weights, completion, statistics from images of all channels",
+    "zero_fill_calibrated": "plain, re-estimated on the subset",
+    "completion": "completion",
+    "completion_calibrated": "completion, re-estimated on the subset",
+    "completion_calibrated_whole": "completion, re-estimated on all channels",
 }
 """Ways to adapt a plain network without training, as in measure/zero_shot.py."""
 ORDER = (*NAMES, "plain", "plain_3x", "ours", "ours_3x")
@@ -53,11 +53,6 @@ def by_missing(keys: list[str]) -> dict[str, list[str]]:
     return {f"{largest - size} missing" if size < largest else "all channels": some for size, some in groups.items()}
 
 
-def report_name(name: str, results: Results) -> str:
-    """Return the report's name of a network, else its own."""
-    return str(results[0]["config"].get("report_name") or name)
-
-
 def accuracy(results: Results, key: str) -> str:
     """Format test accuracy on a subset, in percent, over the seeds that have it."""
     figures = [result["test"]["subsets"][key] for result in results if key in result["test"]["subsets"]]
@@ -74,43 +69,40 @@ def average(results: Results, keys: list[str]) -> str:
     return mean(100 * statistics.mean(of_one_seed) for of_one_seed in figures)
 
 
-def trained(study: str) -> str:
-    """A study's two tables: by the number of missing channels, and each subset if there are few.
-
-    Networks dedicated to one subset share a row, unless they were trained longer.
-    """
-    found: dict[str, Results] = {}
-    for name, runs in read_study(study).items():
-        one_row = name.startswith("dedicated_") and not name.startswith("dedicated_3x_")
-        found.setdefault("dedicated" if one_row else name, []).extend(runs.values())
+def rows_of(study: str) -> dict[str, tuple[str, Results]]:
+    """Return the networks of a study by name in a table's order, with their labels; not those dedicated to a subset."""
+    found = {name: list(runs.values()) for name, runs in read_study(study).items() if not name.startswith("dedicated")}
+    known = {name: str(results[0]["config"].get("report_name") or name) for name, results in found.items()}
 
     def order(name: str) -> tuple[int, str]:
-        known = report_name(name, found[name])
-        return ORDER.index(known) if known in ORDER else len(ORDER), name
+        return ORDER.index(known[name]) if known[name] in ORDER else len(ORDER), name
 
-    found = {name: found[name] for name in sorted(found, key=order)}
-    labels = {name: NAMES.get(report_name(name, results), f"`{name}`") for name, results in found.items()}
-    whole = {name: results for name, results in found.items() if not name.startswith("dedicated")}
-    first = next(results[0] for name, results in whole.items() if "3x" not in name)
+    return {name: (NAMES.get(known[name], f"`{name}`"), found[name]) for name in sorted(found, key=order)}
+
+
+def by_number(study: str) -> str:
+    """A study's table by the number of missing channels."""
+    rows = rows_of(study)
+    first = next(results[0] for name, (_, results) in rows.items() if "3x" not in name)
     groups = by_missing(list(first["test"]["subsets"]))
-    keys = [key for group in groups.values() for key in group]
-    seeds = max(len({result["run"]["seed"] for result in results}) for results in found.values())
+    seeds = max(len(results) for _, results in rows.values())
     several = "one seed each" if seeds == 1 else f"up to {count_seeds(seeds)}"
     tested, error = first["test"]["n"], 50 / first["test"]["n"] ** 0.5
-    longer = " (`3x`: three times as long)" if any("3x" in name for name in whole) else ""
-    parts = [
-        f"{first['run']['num_train']:,} training images, {first['config']['training']['epochs']} epochs{longer}, "
-        f"{len(keys)} subsets. Test accuracy (%) on {tested:,} images, {several}. One standard error is at most "
-        f"{error:.1f} points. Means over the subsets with this number of missing channels:",
-        table(
-            ["network", *groups],
-            [[labels[name], *(average(whole[name], group) for group in groups.values())] for name in whole],
-        ),
-    ]
-    if len(keys) <= MOST_COLUMNS:
-        rows = [[labels[name], *(accuracy(found[name], key) for key in keys)] for name in found]
-        parts += ["Each subset:", table(["network", *map(short, keys)], rows)]
-    return "\n\n".join(parts)
+    about = (
+        f"{first['run']['num_train']:,} training images, {first['config']['training']['epochs']} epochs, "
+        f"{len(first['test']['subsets'])} subsets. Test accuracy (%) on {tested:,} images, {several}. One standard "
+        f"error is at most {error:.1f} points. Means over the subsets with this number of missing channels:"
+    )
+    cells = [[label, *(average(results, group) for group in groups.values())] for label, results in rows.values()]
+    return f"{about}\n\n{table(['network', *groups], cells)}"
+
+
+def each_subset(study: str) -> str:
+    """A study's table with a column for each subset."""
+    rows = list(rows_of(study).values())
+    keys = [key for group in by_missing(list(rows[0][1][0]["test"]["subsets"])).values() for key in group]
+    cells = [[label, *(accuracy(results, key) for key in keys)] for label, results in rows]
+    return table(["network", *map(short, keys)], cells)
 
 
 def made_by(result: dict[str, Any]) -> str:
@@ -145,9 +137,11 @@ def adapted(name: str) -> str:
 
 
 def make(block: str) -> str:
-    """Make one block of the page: a study's name, or ``zero_shot/`` and a plain network's."""
-    folder, _, name = block.rpartition("/")
-    return adapted(name) if folder == "zero_shot" else trained(block)
+    """Make one block of the page: ``STUDY``, ``STUDY/subsets``, or ``zero_shot/NAME`` for a plain network."""
+    study, _, part = block.partition("/")
+    if study == "zero_shot":
+        return adapted(part)
+    return each_subset(study) if part == "subsets" else by_number(study)
 
 
 if __name__ == "__main__":
