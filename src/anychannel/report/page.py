@@ -118,7 +118,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         classes=[(run, found) for run in runs if run.test and (found := detailed(run.test, keys))],
         matrix=confusion.matrix_drawing,
         some_panels=any(len(test.answered) > tables.MANY_SUBSETS for test in tests),
-        refusals=tables.refusals(runs),
+        refusing=[(run, run.test.refused) for run in runs if run.test and run.test.refused],
         examples=[
             (run, run.examples, [result.key for result in detailed(run.test, keys)] if run.test else keys)
             for run in runs
