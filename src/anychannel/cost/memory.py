@@ -95,6 +95,14 @@ def measure_memory(
     return float(json.loads(done.stdout.splitlines()[-1])["peak_bytes"]) / 1e6
 
 
+def try_memory(model: Classifier, **options: Any) -> tuple[float | None, str]:
+    """``measure_memory``, or None and a sentence that says why it cannot be measured."""
+    try:
+        return measure_memory(model, **options), ""
+    except MemoryMeasurementError as error:
+        return None, f"No memory figure: {error}."
+
+
 def answer() -> None:
     """Read a task from standard input and print ``{"peak_bytes": ...}``; run in the fresh process."""
     task: dict[str, Any] = json.load(sys.stdin)

@@ -108,13 +108,14 @@ def curve(
         marks = [y for found in lines.values() for x, y in found if x in (at, found[-1][0])]
         height = max((bottom - 8, top + 10), key=lambda y: min((abs(y - mark) for mark in marks), default=0.0))
         parts.append(svg.text(at + shift, height, f"{label} {best.epoch}{early}", anchor=anchor, size=11.5))
-    heights = spread([found[-1][1] for found in lines.values()])
-    for (split, found), height in zip(lines.items(), heights, strict=True):
+    labels = svg.place_labels([found[-1] for found in lines.values()], list(lines), math.inf)
+    for (split, found), (x, y, _) in zip(lines.items(), labels, strict=True):
         colour, dashes = ("second", ' stroke-dasharray="5 4"') if split == "training" else ("accent", "")
         parts.append(svg.path(found, colour, 2, dashes) if len(found) > 1 else svg.circle(*found[0], 3.5, colour))
-        parts += [svg.circle(x, y, 4, colour) for x, y in found if best is not None and x == across(best.epoch)]
-        end = found[-1][0] + 8
-        parts.append(svg.text(end, height + 4, split, colour=colour, weight=600, size=11.5, extra=svg.HALO))
+        parts += [
+            svg.circle(*place, 4, colour) for place in found if best is not None and place[0] == across(best.epoch)
+        ]
+        parts.append(svg.text(x, y, split, colour=colour, weight=600, size=11.5, extra=svg.HALO))
     said = [f"{len(run.epochs)} epochs; at the last {describe(run.epochs[-1], kind)}"] if run.epochs else []
     said += [f"at the best, epoch {best.epoch}, {describe(best, kind)}"] if best else []
     return svg.drawing(
@@ -141,14 +142,6 @@ def describe(row: Epoch, kind: str) -> str:
     form = "{:.1f} %" if kind == "accuracy" else "{:.3f}"
     figures = [(split, measure(row, kind, split)) for split in SPLITS]
     return ", ".join(f"{split} {form.format(value)}" for split, value in figures if value is not None) or "nothing"
-
-
-def spread(heights: list[float], gap: float = 14.0) -> list[float]:
-    """The heights of at most two labels, moved apart so that they do not overlap."""
-    if len(heights) < 2 or abs(heights[0] - heights[1]) >= gap:
-        return heights
-    middle, half = sum(heights) / 2, gap / 2 if heights[0] <= heights[1] else -gap / 2
-    return [middle - half, middle + half]
 
 
 @dataclass(frozen=True)
