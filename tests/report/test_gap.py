@@ -79,7 +79,7 @@ def test_runs_that_were_never_compared_have_no_such_section(tmp_path):
 
 def test_the_picture_names_every_subset_and_difference(seeds):
     gap = load_runs(seeds)[0].gaps.budgets["passes"]
-    root = ElementTree.fromstring(gap_chart(gap, "key"))
+    root = ElementTree.fromstring(gap_chart(gap, "key", 900))
     words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert set(ROWS) <= set(words)
     assert {"+0.4", "−1.1", "−3.2"} <= set(words)

@@ -50,11 +50,7 @@ class Comparison:
 
 
 def compare(
-    first: Evaluation,
-    second: Evaluation,
-    *,
-    subset: str | None = None,
-    second_subset: str | None = None,
+    first: Evaluation, second: Evaluation, *, subset: str | None = None, second_subset: str | None = None
 ) -> Comparison:
     """Compare two evaluations' predictions on the images that have the channels for both.
 

@@ -67,7 +67,7 @@ def write_figures(run: Run) -> None:
         limits = figures.shared_limits([run])
         drawings = {kind: figures.curve(run, kind, limits, kind) for kind in KINDS}
     if run.test and run.test.answered:
-        drawings["subset_accuracy"] = figures.subset_bars(run, "subsets")
+        drawings["subset_accuracy"] = figures.subset_chart(run, "subsets")
     if run.test and run.test.whole:
         drawings["confusion"] = confusion.matrix_drawing(run, run.test.whole, "confusion")
     for name, drawing in drawings.items():
