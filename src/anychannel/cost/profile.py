@@ -17,8 +17,6 @@ from anychannel.models import Classifier
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, plain_size
 
-LATENCY_BATCHES = (1, 64)
-
 
 def count_parameters(model: nn.Module) -> int:
     """Number of learned values, without the running statistics of normalisations."""
@@ -72,8 +70,7 @@ def profile(
             row: dict[str, Any] = dict(count_flops(model, batch_size=batch_size, image_size=image_size, channels=names))
             if latency:
                 row["latency_ms"] = {
-                    str(size): measure_latency(model, batch_size=size, channels=names, **shared)
-                    for size in LATENCY_BATCHES
+                    str(size): measure_latency(model, batch_size=size, channels=names, **shared) for size in (1, 64)
                 }
             largest = max(largest, names, key=len)
         except ChannelError as error:

@@ -10,8 +10,6 @@ from anychannel.cost.profile import count_parameters
 from anychannel.models import REFERENCE_NETWORKS, create_reference
 from anychannel.utils.progress import progress_bar
 
-IMAGE_SIZE = 84
-
 NOTES = {
     "task_1/v1": "Without the max-pool after the first convolution: the 84 x 84 map goes on.",
     "task_1/v3": "The report prints 11,192,700 parameters, fewer than ResNet18 has without any first convolution: it "
@@ -41,12 +39,12 @@ def profile_report_networks(*, memory: bool = True, progress: bool = False) -> d
             # v2 and v4 differ in their sampler only, and are measured once
             same = repr((network.model, network.stem, network.model_options, size))
             if memory and same not in measured:
-                measured[same] = try_memory(model, batch_size=size, image_size=IMAGE_SIZE, device="cpu")
+                measured[same] = try_memory(model, batch_size=size, image_size=84, device="cpu")
             peak, why = measured.get(same, (None, ""))
             note = " ".join(filter(None, [NOTES.get(name), why]))
             rows[name] = {
                 "params": count_parameters(model),
-                **count_flops(model, batch_size=size, image_size=IMAGE_SIZE),
+                **count_flops(model, batch_size=size, image_size=84),
                 "peak_memory_mb": peak,
                 "batch_size": size,
                 **({"note": note} if note else {}),

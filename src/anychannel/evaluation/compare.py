@@ -131,11 +131,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def pair_records(
     first: Evaluation, second: Evaluation, subset: str, second_subset: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images each evaluation gets right: two records of booleans over the images that both classified.
-
-    Raises:
-        ValueError: see ``compare``.
-    """
+    """Which images each evaluation gets right: booleans over the images that both classified; raises as ``compare``."""
     records = first.correct(subset), second.correct(second_subset)
     rows = first.rows(subset), second.rows(second_subset)
     if first.present is None and second.present is None:
@@ -164,11 +160,7 @@ def number_repeats(paths: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def check_same_images(first: Evaluation, second: Evaluation) -> None:
-    """Refuse evaluations of different images.
-
-    Raises:
-        ValueError: paths or labels differ.
-    """
+    """Raise ValueError if the images' paths or labels differ."""
     if first.paths != second.paths or not np.array_equal(first.labels, second.labels):
         raise ValueError(
             f"the evaluations are not of the same images: {len(first.paths)} of {first.split!r} and "
@@ -177,15 +169,7 @@ def check_same_images(first: Evaluation, second: Evaluation) -> None:
 
 
 def check_same_content(first: Evaluation, second: Evaluation, rows: np.ndarray, second_rows: np.ndarray) -> None:
-    """Refuse images with the same paths but other content, if both evaluations know their images' digests.
-
-    Args:
-        first, second: the evaluations.
-        rows, second_rows: positions of the images to pair, in the first and in the second.
-
-    Raises:
-        ValueError: names the first differing image and the number of them.
-    """
+    """Raise ValueError if images at paired positions have known and different digests."""
     if first.digests is None or second.digests is None:
         return
     pairs = zip(rows.tolist(), second_rows.tolist(), strict=True)

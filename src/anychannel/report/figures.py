@@ -66,12 +66,11 @@ def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run
     """Training and validation accuracy or loss against epochs, with the best epoch marked.
 
     Args:
-        run: the run.
-        kind: ``accuracy`` or ``loss``.
-        limits: axes.
+        run, kind: the run, and ``accuracy`` or ``loss``.
+        limits: axes, see ``shared_limits``.
         key: makes the drawing's ids unique.
         others: runs whose validation curves are drawn faintly behind.
-        width: of the drawing.
+        width: of the drawing, in pixels.
     """
     left, top, right, bottom = plot_area(width)
     low, high = limits[kind]
@@ -156,16 +155,7 @@ def dot_plot(
     unit: str,
     width: float,
 ) -> str:
-    """Values with intervals, one a row.
-
-    Args:
-        rows: at least one.
-        key, title, description: see ``svg.drawing``.
-        bounds: of the axis.
-        tick: label of a tick.
-        unit: written below the axis.
-        width: of the drawing.
-    """
+    """Values with intervals, one a row, on an axis from and to ``bounds``; for the other arguments see ``svg``."""
     names = [svg.clipped(row.name, round(width / 16)) for row in rows]
     left, top = 24 + max(svg.text_width(name) for name in names), 12.0
     right, bottom = width - 52, top + ROW_HEIGHT * len(rows)

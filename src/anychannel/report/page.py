@@ -20,7 +20,6 @@ from anychannel.utils.plurals import plural
 from anychannel.utils.version import __version__
 
 KINDS = ("accuracy", "loss")
-SCATTERS = {"cost-wide": 980.0, "cost-narrow": 360.0}
 MANY_RUNS = 3
 """With more runs, their curves become small multiples."""
 WIDE_SUBSETS = 8
@@ -124,7 +123,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
             for run in runs
             if run.examples and run.examples["images"]
         ],
-        scatters=[Markup(figures.cost_scatter(runs, key, width)) for key, width in SCATTERS.items()],
+        scatters=[Markup(figures.cost_scatter(runs, f"cost-{width}", width)) for width in (980, 360)],
         provenance=[(run, tables.provenance(run)) for run in runs],
     )
 

@@ -34,7 +34,7 @@ class Cell:
         reference: the original report's figure, shown muted beside it.
         note: a short second line, muted.
         title: shown under the pointer.
-        shade: 0 to 1, how strongly the cell is coloured; None leaves it plain.
+        shade: strength of the cell's colour, 0 to 1; None leaves it plain.
     """
 
     text: str
@@ -172,11 +172,6 @@ def subset_gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
     return run_table("Each subset minus the full set (percentage points)", rows)
 
 
-def accuracies_of(test: Scores) -> dict[str, float]:
-    """Accuracy of each accepted subset, as a fraction."""
-    return {key: result.accuracy for key, result in test.answered.items()}
-
-
 def gaps_of(test: Scores) -> dict[str, float]:
     """Accuracy of each accepted subset minus the full set's, as a fraction."""
     return {key: test.gap[key]["accuracy"] for key in test.others if key in test.gap}
@@ -210,7 +205,10 @@ def dedicated_table(gap: BudgetGap, caption: str) -> Table:
 def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
     """Mean, least and greatest test accuracy for each number of channels, or the same of the gap to the full set."""
     tests = {run: run.test for run in runs if run.test and (run.test.whole or not gap)}
-    values = {run: gaps_of(test) if gap else accuracies_of(test) for run, test in tests.items()}
+    values = {
+        run: gaps_of(test) if gap else {key: result.accuracy for key, result in test.answered.items()}
+        for run, test in tests.items()
+    }
     sizes = sorted({key.count(",") + 1 for found in values.values() for key in found}, reverse=True)
     chosen = {
         (run, size): [value for key, value in found.items() if key.count(",") + 1 == size]

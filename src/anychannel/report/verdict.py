@@ -30,7 +30,6 @@ class Mean:
 
 
 Measured = Mean | SubsetResult
-"""An accuracy, as a fraction, with its standard error."""
 
 
 @dataclass(frozen=True)
