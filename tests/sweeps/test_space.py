@@ -64,8 +64,8 @@ def test_an_impossible_entry_is_refused_with_what_to_give(space, message):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"training.lrr": {"low": 1, "high": 2}}, r"unknown setting training\.lrr \(did you mean training\.lr\?\)"),
-        ({"stems": {"choices": ["static"]}}, r"unknown setting stems \(did you mean stem\?\)"),
+        ({"training.lrr": {"low": 1, "high": 2}}, r"unknown setting 'training\.lrr' \(did you mean 'training\.lr'\?\)"),
+        ({"stems": {"choices": ["static"]}}, r"unknown setting 'stems' \(did you mean 'stem'\?\)"),
         ({"training.epochs": {"low": 1, "high": 999_999}}, "epochs must be between 1 and 100000, got 999999"),
         ({"training.optimizer": {"choices": ["sgd", "magic"]}}, "unknown optimizer 'magic'"),
         ({"training.seed": {"low": 0.5, "high": 1.5}}, r"training\.seed must be a whole number, got 0\.5"),

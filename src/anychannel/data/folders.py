@@ -17,7 +17,7 @@ import numpy as np
 
 from anychannel.data.content import is_folder_image
 from anychannel.data.dataset import SPLITS
-from anychannel.data.files.read import SUFFIXES
+from anychannel.data.files.registry import image_suffixes
 from anychannel.data.list_files import read_names
 from anychannel.data.listing import Entry, Listing
 from anychannel.data.problems import DataError, Problems
@@ -54,7 +54,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 def is_image(path: Path) -> bool:
     """Whether the name is one that an image file may have."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in image_suffixes()
 
 
 def holds_images(folder: Path) -> bool:
@@ -170,7 +170,7 @@ def read_class(root: Path, folder: Path, label: int, problems: Problems) -> list
         if is_image(file):
             entries.append(Entry(path, label, path))
         else:
-            problems.add(path, f"not named as an image ({', '.join(SUFFIXES)})", "convert, rename or remove it")
+            problems.add(path, f"not named as an image ({', '.join(image_suffixes())})", "convert, rename or remove it")
     if not entries:
         problems.add(f"{folder.relative_to(root).as_posix()}/", "no image in this class folder", "fill or remove it")
     return entries

@@ -11,12 +11,11 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.files.decoded import Decoded
-from anychannel.data.files.read import SUFFIXES, ReadSettings, read
+from anychannel.data.files.read import ReadSettings, read
+from anychannel.data.files.registry import image_suffixes
 from anychannel.data.listing import split_channels
 from anychannel.data.partial import find_fault
 from anychannel.data.problems import DataError, ImageError
-
-IMAGE_FIELDS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 
 
 class Sample(NamedTuple):
@@ -103,7 +102,7 @@ class Fields:
                     f"it has no field {self.image!r}, only {list_fields(sample)}", "name the image's field"
                 )
             return self.image
-        found = [name for name in sample.fields if name in IMAGE_FIELDS]
+        found = [name for name in sample.fields if f".{name}" in image_suffixes()]
         if len(found) == 1:
             return found[0]
         what = f"several fields that may be its image ({', '.join(found)})" if found else "no field that is an image"

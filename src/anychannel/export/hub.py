@@ -8,7 +8,8 @@ from typing import Any
 
 from anychannel.export.export import ExportError
 from anychannel.models import load_model
-from anychannel.runs.folder import RunError, read_config, read_record
+from anychannel.results.run import RunError, read_record
+from anychannel.runs.folder import read_config
 from anychannel.utils.sizes import ImageSize
 
 TRAINING = ("epochs", "batch_size", "sampler", "optimizer", "lr", "weight_decay", "schedule", "label_smoothing", "seed")

@@ -26,9 +26,10 @@ import torch
 from anychannel.channels import ChannelSet, parse_names
 from anychannel.evaluation import Evaluation, compare_with_dedicated, load_evaluation
 from anychannel.nn.channel_sampling import create_sampler
+from anychannel.results.run import RunError, read_record
 from anychannel.runs.config import RunConfig, flatten
 from anychannel.runs.execute import train_run
-from anychannel.runs.folder import RunError, read_config, read_record
+from anychannel.runs.folder import read_config
 from anychannel.training.early_stopping import REDUCED_MONITORS
 from anychannel.utils.files import write_json
 from anychannel.utils.names import unknown_name

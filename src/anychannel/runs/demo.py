@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anychannel.cost import profile
+from anychannel.cost.profile import profile
 from anychannel.models import load_model
 from anychannel.runs.config import RunConfig, merge
 from anychannel.runs.execute import train_run

@@ -1,4 +1,4 @@
-"""The page and its assets as text: the report's own colours and type, and nothing that lies elsewhere."""
+"""The page and its assets as text. They use the report's theme and load nothing from other sites."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from anychannel.data.content import FOLDER_SUFFIXES
-from anychannel.data.files.read import SUFFIXES
+from anychannel.data.files.registry import image_suffixes
 from anychannel.report import theme
 from anychannel.report.verdict import listed
 from anychannel.serve.service import Service
@@ -34,7 +34,7 @@ def render(service: Service) -> str:
     facts = [
         f"{service.config.model} with stem {service.config.stem}",
         plural(len(names), "channel"),
-        f"{len(service.classes)} classes",
+        f"{len(service.predictor.classes)} classes",
         f"images of {service.shape[1]} × {service.shape[0]} pixels",
     ]
     used = [name for name in service.file_channels if name != "-"]
@@ -46,7 +46,7 @@ def render(service: Service) -> str:
             facts=facts,
             channels=names,
             held=listed(used) if len(used) <= 8 else f"its {len(used)} channels",
-            suffixes=",".join(suffix for suffix in SUFFIXES if suffix not in FOLDER_SUFFIXES),
+            suffixes=",".join(suffix for suffix in image_suffixes() if suffix not in FOLDER_SUFFIXES),
             version=__version__,
             example=",".join(names[:2]),
         )

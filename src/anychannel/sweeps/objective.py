@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from anychannel.evaluation import load_evaluation
-from anychannel.runs.folder import read_record
+from anychannel.results.run import read_record
 from anychannel.sweeps.space import SweepError
 from anychannel.training.early_stopping import MONITORS
 

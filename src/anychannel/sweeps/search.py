@@ -25,10 +25,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 from torch import OutOfMemoryError
 
+from anychannel.results.run import read_record
 from anychannel.runs.config import RunConfig, flatten, merge, nest, without_none
-from anychannel.runs.execute import RunStopped, load_data, train_run
-from anychannel.runs.folder import read_config, read_record
-from anychannel.runs.own_data import find_changes
+from anychannel.runs.data import find_changes, load_data
+from anychannel.runs.execute import RunStopped, train_run
+from anychannel.runs.folder import read_config
 from anychannel.sweeps.objective import OBJECTIVES, curve_of, read_rows, value_of
 from anychannel.sweeps.space import Domain, SweepError, check_space, parse_space
 from anychannel.training import TrainingError

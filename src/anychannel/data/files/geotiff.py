@@ -1,7 +1,7 @@
-"""GeoTIFFs, by rasterio: what GDAL's tags say about bands, values without data, scale and offset is heeded.
+"""GeoTIFFs, by rasterio: reads GDAL's band names, nodata, mask, scale and offset.
 
-Values come as stored. Where the file gives a band a scale and an offset, they come with it; where it marks values as no
-data, by a number or a mask, they are marked too. A fourth band that is declared as alpha is a channel like the others.
+Values are returned as stored, with the scale and offset and the mask beside them. A fourth band that is declared as
+alpha is a channel like the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from anychannel.data.files.decoded import Decoded, Scaling
+from anychannel.data.files.decoded import Decoded, Scaling, library_errors
 from anychannel.data.problems import ImageError
 from anychannel.utils.extras import need
 
@@ -23,12 +23,12 @@ _OPENING = Lock()
 
 
 def is_geotiff(page: tifffile.TiffPage) -> bool:
-    """Whether a TIFF's first page carries what plain readers overlook."""
+    """Whether a TIFF's first page has tags that plain readers ignore."""
     return any(tag in page.tags for tag in GEO_TAGS)
 
 
 def decode_geotiff(data: bytes) -> Decoded:
-    """Decode a GeoTIFF's first and only image.
+    """Decode the only image of a GeoTIFF.
 
     Raises:
         ImageError: it is damaged, or holds several images.
@@ -37,32 +37,28 @@ def decode_geotiff(data: bytes) -> Decoded:
     rasterio = need("rasterio", "geo", "a GeoTIFF")
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    try:
-        with rasterio.MemoryFile(data) as file:
-            with _OPENING, warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                image = file.open(driver="GTiff")
-            with image:
-                if len(image.subdatasets) > 1:
-                    raise ImageError(f"it holds {len(image.subdatasets)} images", "keep the one that you want")
-                pixels = image.read()
-                meaning = {1: "greyscale"}.get(image.count, "")
-                return Decoded(pixels, meaning, image.descriptions, find_scaling(image), find_missing(image, pixels))
-    except RasterioError as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ImageError(f"it is truncated or damaged ({reason})", "replace or remove it") from error
+    with library_errors(RasterioError), rasterio.MemoryFile(data) as file:
+        with _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            image = file.open(driver="GTiff")
+        with image:
+            if len(image.subdatasets) > 1:
+                raise ImageError(f"it holds {len(image.subdatasets)} images", "keep the one that you want")
+            pixels = image.read()
+            scaling, missing = find_scaling(image), find_missing(image, pixels)
+            return Decoded(pixels, names=image.descriptions, scaling=scaling, missing=missing)
 
 
 def find_scaling(image: Any) -> Scaling | None:
-    """Scale and offset of each band; None where the file declares none."""
+    """Scale and offset of each band; None if the file declares none."""
     scaling = tuple(zip(image.scales, image.offsets, strict=True))
     return None if all(pair == (1.0, 0.0) for pair in scaling) else scaling
 
 
 def find_missing(image: Any, pixels: np.ndarray) -> np.ndarray | None:
-    """(C, H, W), True where a band's number for no data or the file's mask marks a value; None where there is neither.
+    """(C, H, W), True where a band's nodata value or the file's mask marks a value; None if the file has neither.
 
-    An alpha band is no such mask here: four bands of 8 bit are often declared so that are red to infrared.
+    An alpha band is not a mask here: files often declare red, green, blue and infrared of 8 bits like that.
     """
     from rasterio.enums import MaskFlags
 

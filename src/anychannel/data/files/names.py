@@ -1,7 +1,7 @@
-"""Compare the names that a file gives its channels with the names that were given for them.
+"""Channel names in files: compare them with the names given by the user, or take them where none are given.
 
-A wrong order of bands shows in no shape and no type, only in a bad result. So where a file names its channels, each
-name has to agree with the one given for its place: as written, by the channel's kind, or by a part of the file's own
+A wrong order of bands does not show in the shape or type of an array, only in a bad result. So if a file names its
+channels, each name has to agree with the given one: literally, with the channel's kind, or with a part of the file's
 text ("B4, central wavelength 665 nm" is B04). Case, spaces and leading zeros do not count.
 """
 
@@ -22,7 +22,7 @@ from anychannel.utils.files import write_text
 RGB = ChannelSet(("R", "G", "B"))
 
 FileNames = set[tuple[Subset, tuple[str | None, ...]]]
-"""Each way in which the files name their planes: the planes' channels, by position, and the files' names for them."""
+"""All distinct ways in which files name their planes: positions of the planes' channels, and the names in the file."""
 
 NAMES_FILE = "names.json"
 
@@ -41,13 +41,13 @@ def squash(text: str) -> str:
 
 
 def readings(text: str) -> set[str]:
-    """The whole text and its parts, squashed; a part that is nothing but a number says nothing."""
+    """Return the whole text, its first word and its parts, squashed, without plain numbers."""
     found = {squash(part) for part in (text, text.split()[0], *PARTS.split(text)) if part.strip()}
     return {reading for reading in found if reading and not reading.isdecimal()}
 
 
 def informative_names(own: Sequence[str | None]) -> tuple[str | None, ...]:
-    """The file's names, without those that say nothing: empty ones, and all where they only count the channels."""
+    """Return the file's names with None for empty ones, and for all if they only number the channels."""
     names = [name.strip() if name and name.strip() else None for name in own]
     numbers = [NUMBERED.fullmatch(name) for name in names if name]
     counted = [int(match[2]) for match in numbers if match]
@@ -57,15 +57,15 @@ def informative_names(own: Sequence[str | None]) -> tuple[str | None, ...]:
 
 
 def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence[str | None] = ()) -> None:
-    """Refuse names that contradict the file's own.
+    """Refuse given names that contradict the file's own.
 
     Args:
-        own: what the file calls its channels, None where it does not say.
-        given: what they were said to be, in the same order and of the same number.
-        kinds: what the given channels show, where known; a file may say that instead.
+        own: the file's names for its channels, None for a channel without one.
+        given: the user's names, in the same order and of the same number.
+        kinds: kinds of the given channels if known; a file may use them as names.
 
     Raises:
-        ImageError: the order differs, or a name is another; it lists both.
+        ImageError: the order or a name differs; the message lists both.
     """
     named = informative_names(own)
     accepted = [
@@ -88,15 +88,15 @@ def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence
 
 
 def channels_from_file(found: Decoded, source: str, place: str, *, file: bool = True) -> ChannelSet:
-    """The names that an image tells, or R, G, B if it is an 8-bit RGB picture.
+    """Return the channels that an image names itself; R, G, B for an 8-bit RGB picture.
 
     Args:
-        found: the first image that could be read.
-        source, place: the data set and where in it the image lies, for messages.
-        file: whether names may also be written to a file in the data folder.
+        found: the first readable image.
+        source, place: the data set and the image, for messages.
+        file: whether the user may also write names to a file in the data folder.
 
     Raises:
-        DataError: it tells none; the message says what it holds and how to name the channels.
+        DataError: it names none; the message says what it holds and how to name the channels.
     """
     own = [name for name in informative_names(found.names) if name]
     if len(own) == len(found.pixels):
@@ -111,20 +111,25 @@ def channels_from_file(found: Decoded, source: str, place: str, *, file: bool = 
 
 
 def save_file_names(folder: Path, found: FileNames) -> None:
-    """Keep them in a folder of the cache."""
+    """Save the files' own names beside their decoded images.
+
+    Names shape no pixel, so cached images serve any given names. With this file a wrong order is noticed without
+    decoding again.
+    """
     write_text(folder / NAMES_FILE, json.dumps(sorted((one for one in found if any(one[1])), key=repr)))
 
 
 def names_agree(folder: Path, named: ChannelSet) -> bool:
-    """Whether the files whose images lie in a folder of the cache call their channels as these are; False too where
-    it does not say.
-    """
+    """Whether the files behind a cache folder's images agree with these names; False if the folder does not say."""
     try:
         found = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    try:
         for planes, names in found:
             given = named.select([named.names[position] for position in planes])
             if len(names) == len(given):
                 check_names(names, given.names, given.kinds)
-    except (OSError, ValueError, TypeError, IndexError):  # an ImageError is a ValueError
+    except ImageError:
         return False
     return True

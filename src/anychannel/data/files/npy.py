@@ -1,40 +1,40 @@
-"""NumPy arrays, alone or in ``.npy`` files: (H, W), (C, H, W) or (H, W, C)."""
+"""NumPy arrays, in memory or in ``.npy`` files: (H, W), (C, H, W) or (H, W, C)."""
 
 from __future__ import annotations
 
 from io import BytesIO
+from tokenize import TokenError
 
 import numpy as np
 
-from anychannel.data.files.decoded import Decoded
-from anychannel.data.files.tiff import channels_first
+from anychannel.data.files.decoded import Decoded, Format, damaged, starts_with
 from anychannel.data.problems import ImageError
 
-NPY_SIGNATURE = b"\x93NUMPY"
 
-
-def decode_npy(data: bytes, expected: int | None, layout: str | None) -> Decoded:
-    """Decode a file's array; see ``decode_array``.
+def decode_npy(data: bytes) -> Decoded:
+    """Decode a ``.npy`` file.
 
     Raises:
-        ImageError: it is damaged, holds objects, or its channel axis cannot be told.
+        ImageError: it is damaged or holds Python objects.
     """
-    try:
+    try:  # a MemoryError means a damaged header, as the file is in memory already
         pixels = np.load(BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
-        if "pickle" in str(error) or "Object arrays" in str(error):
+    except (ValueError, OSError, EOFError, MemoryError, TokenError) as error:
+        if "Object arrays" in str(error):
             raise ImageError("it holds Python objects", "save an array of numbers") from error
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise ImageError(f"it is truncated or damaged ({reason})", "replace or remove it") from error
-    return decode_array(pixels, expected, layout)
+        raise damaged(error) from error
+    return from_array(pixels)
 
 
-def decode_array(pixels: np.ndarray, expected: int | None, layout: str | None) -> Decoded:
-    """Channels first; which axis holds them is told by their number, else by ``layout``, never guessed.
+def from_array(pixels: np.ndarray) -> Decoded:
+    """Take an array as an image whose channel axis is unknown.
 
     Raises:
-        ImageError: the channel axis cannot be told.
+        ImageError: it is empty or has fewer than two axes.
     """
     if pixels.ndim < 2 or not pixels.size:
         raise ImageError(f"it is an array of shape {pixels.shape}", "save (C, H, W) or (H, W)")
-    return Decoded(channels_first(pixels, "Q" * pixels.ndim, expected, layout))
+    return Decoded(pixels, axes="Q" * pixels.ndim)
+
+
+NPY = Format((".npy",), starts_with(b"\x93NUMPY"), decode_npy)

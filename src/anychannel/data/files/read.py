@@ -1,59 +1,26 @@
-"""One image file to an array of channels, with nothing converted on the way.
+"""Read one image: find its format, decode it, check it against what is expected, bring it to size.
 
-TIFF goes to ``tifffile``, GeoTIFF to ``rasterio``, OME-Zarr to ``zarr``, ``.npy`` to NumPy, 16-bit PNG to
-``imagecodecs`` (Pillow would cut it to 8 bit), the rest to Pillow. A file whose content is not plainly one array of
-channels (palette, CMYK, transparency, animation, numbers that float32 cannot hold) is refused with what to do about it.
+No value is converted on the way. A file that would need a conversion is refused with what to do about it.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
-from PIL import Image, ImageFile
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.content import Content, read_content
-from anychannel.data.files.decoded import (
-    ORIENTATION_TAG,
-    Decoded,
-    apply_scaling,
-    bring_to_known_type,
-    fill_missing,
-    orient,
-)
+from anychannel.data.files.axes import LAYOUTS, arrange
+from anychannel.data.files.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
 from anychannel.data.files.names import check_names
-from anychannel.data.files.npy import NPY_SIGNATURE, decode_array, decode_npy
-from anychannel.data.files.ome import decode_ome_zarr
+from anychannel.data.files.npy import from_array
+from anychannel.data.files.registry import find_format
 from anychannel.data.files.resize import resize_and_crop
-from anychannel.data.files.tiff import TIFF_SIGNATURES, check_layout, damaged, decode_tiff
 from anychannel.data.problems import DataError, ImageError
 from anychannel.utils.plurals import plural
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".npy", ".zarr")
-"""Names of files, and of OME-Zarr folders, that are images. How one is read, its content decides."""
-
-PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND\xaeB`\x82"
-
-REFUSED_MODES = {
-    "1": "a black-and-white bitmap",
-    "P": "a palette image",
-    "PA": "a palette image",
-    "CMYK": "CMYK",
-    "YCbCr": "YCbCr",
-    "LAB": "CIELAB",
-    "HSV": "HSV",
-}
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises on damaged files."""
-MODE_NAMES = {1: "greyscale", 2: "greyscale with alpha", 3: "RGB", 4: "RGB with alpha"}
 
 
 @dataclass(frozen=True)
@@ -62,12 +29,12 @@ class ReadSettings:
 
     Args:
         channels: names of the files' channels in file order; None accepts any number.
-        size: side of the square to which images are brought; None keeps the files' size.
-        layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not tell; None asks where it is needed.
+        size: side in pixels of the square to which images are resized and cropped; None keeps the files' size.
+        layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not say it; None refuses them if both fit.
         nodata: what to do with values that a file marks as no data; see ``fill_missing``.
-        scaled: turn stored into physical values by the scale and offset that the files declare.
-        check_names: refuse a file that names its channels otherwise.
-        kinds: what the channels show, where known, which a file may name them by.
+        scaled: convert stored to physical values with the scale and offset that the files declare.
+        check_names: refuse a file whose own channel names contradict ``channels``.
+        kinds: kinds of the channels if known; a file may name its channels by them.
     """
 
     channels: tuple[str, ...] | None = None
@@ -79,127 +46,66 @@ class ReadSettings:
     kinds: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
-        check_layout(self.layout)
+        if self.layout not in (None, *LAYOUTS):
+            choices = " or ".join(map(repr, LAYOUTS))
+            raise ValueError(f"layout is {choices}, or None to let the files tell, got {self.layout!r}")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size is the side of the images in pixels, at least 1, or None, got {self.size}")
         if isinstance(self.nodata, str) and self.nodata != "keep":
             raise ValueError(f"nodata is 'keep', a number, or None to refuse such values, got {self.nodata!r}")
 
     def naming(self, channels: ChannelSet) -> ReadSettings:
-        """The same settings for files that hold these channels."""
+        """Return the same settings for files that hold these channels."""
         return replace(self, channels=channels.names, kinds=channels.kinds)
 
     def beyond_size(self) -> dict[str, object]:
-        """The settings beside size and layout that shape pixels, where they are not the default: for a cache's key."""
+        """Return the settings beside size and layout that change pixels, without defaults, for a cache's key."""
         nodata: dict[str, object] = {} if self.nodata is None else {"nodata": self.nodata}
         return nodata | ({"scaled": True} if self.scaled else {})
 
 
 def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
-    """Decode a file's bytes, or take an array as it is, and check what is in it.
+    """Decode a file's bytes, or take an array as it is, and check the result.
+
+    Returns:
+        Pixels (C, H, W) uint8, uint16 or float32, not resized.
 
     Raises:
         ImageError: the bytes cannot be decoded, or not without a conversion; the number of channels is not the one
-            named, or the file names them otherwise; values are marked as no data, not finite, or of a type that
+            expected, or the file's own names contradict it; values are marked as no data, not finite, or of a type that
             changes them.
         MissingExtraError: a package that reads this format is not installed.
     """
-    if not isinstance(data, np.ndarray) and not data:
+    if isinstance(data, np.ndarray):
+        found = from_array(data)
+    elif data:
+        found = find_format(data).decode(data)
+    else:
         raise ImageError("the file is empty (zero bytes)", "replace or remove it")
-    found = find_pixels(data, settings)
-    pixels, names = found.pixels, settings.channels
-    if names is not None and len(pixels) != len(names):
+    names = settings.channels
+    found = arrange(found, None if names is None else len(names), settings.layout)
+    if names is not None and len(found.pixels) != len(names):
         kind = f" ({found.meaning})" if found.meaning else ""
         raise ImageError(
-            f"it has {plural(len(pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
+            f"it has {plural(len(found.pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
             channel_fix(found.meaning),
         )
     if names is not None and settings.check_names and len(found.names) == len(names):
         check_names(found.names, names, settings.kinds)
-    pixels = apply_scaling(pixels, found.scaling) if settings.scaled else bring_to_known_type(pixels)
-    pixels = fill_missing(pixels, found.missing, settings.nodata)
+    scaled = apply_scaling(found.pixels, found.scaling) if settings.scaled else bring_to_known_type(found.pixels)
+    pixels = fill_missing(scaled, found.missing, settings.nodata)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError("it holds NaN or infinite values", "replace them with the value that marks no data")
     return replace(found, pixels=pixels)
 
 
-def find_pixels(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
-    """Hand the content to the decoder for its format.
-
-    Raises:
-        ImageError: it cannot be decoded, or not without a conversion.
-    """
-    expected = None if settings.channels is None else len(settings.channels)
-    if isinstance(data, np.ndarray):
-        return decode_array(data, expected, settings.layout)
-    if not isinstance(data, bytes):
-        return decode_ome_zarr(data)
-    if data[:8] == PNG_SIGNATURE and PNG_END not in data:
-        raise damaged("its end is missing")
-    if data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE:
-        return decode_npy(data, expected, settings.layout)
-    if data[:4] in TIFF_SIGNATURES:
-        return decode_tiff(data, expected, settings.layout)
-    if data[:8] == PNG_SIGNATURE and data[24:25] == b"\x10":
-        return Decoded(*decode_png16(data))
-    return Decoded(*decode_with_pillow(data))
-
-
 def channel_fix(meaning: str) -> str:
-    """What to do about a file with another number of channels."""
+    """What to do about a file with an unexpected number of channels."""
     if "alpha" in meaning:
         return "remove the alpha channel, or name it"
     if meaning == "greyscale":
-        return (
-            "replace it, name one channel if all files are like this, or tell which one it has (docs/partial-data.md)"
-        )
-    return (
-        "name the files' channels in their order, tell which ones this file has (docs/partial-data.md), or replace it"
-    )
-
-
-def decode_png16(data: bytes) -> tuple[np.ndarray, str]:
-    """A 16-bit PNG as (C, H, W) uint16."""
-    try:
-        pixels = imagecodecs.png_decode(data)
-        with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
-            orientation = int(image.getexif().get(ORIENTATION_TAG, 1)) if b"eXIf" in data else 1
-    except (imagecodecs.PngError, *DAMAGED) as error:
-        raise unreadable(error) from error
-    pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    return orient(pixels, orientation), MODE_NAMES[len(pixels)]
-
-
-def decode_with_pillow(data: bytes) -> tuple[np.ndarray, str]:
-    """An 8-bit image as (C, H, W) uint8."""
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise DataError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that damaged files would pass; set it to False")
-    try:
-        with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
-            if image.mode in REFUSED_MODES:
-                raise ImageError(
-                    f"it is {REFUSED_MODES[image.mode]}", "convert it to RGB, or to greyscale if it is grey"
-                )
-            if data[:8] == PNG_SIGNATURE and data[24] < 8:
-                raise ImageError(f"it holds {data[24]}-bit values", "convert it to 8 bit")
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise ImageError("it is an animation", "save one frame of it")
-            if "transparency" in image.info:
-                raise ImageError("it has a transparent colour", "convert it to RGB")
-            orientation = int(image.getexif().get(ORIENTATION_TAG, 1))
-            pixels = np.asarray(image)
-    except ImageError:
-        raise
-    except DAMAGED as error:
-        raise unreadable(error) from error
-    pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    return orient(pixels, orientation), MODE_NAMES.get(len(pixels), "")
-
-
-def unreadable(error: Exception) -> ImageError:
-    """What a decoder's own error means to whoever owns the file."""
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
-    return damaged("not an image in a known format" if "cannot identify image file" in reason else reason)
+        return "replace it, name one channel if all files are like this, or say which one it has (docs/partial-data.md)"
+    return "name the files' channels in their order, say which ones this file has (docs/partial-data.md), or replace it"
 
 
 def read(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
@@ -229,15 +135,17 @@ def read_image(
     Args:
         path: JPEG, PNG, TIFF, BMP, WebP or NumPy file, or an OME-Zarr folder.
         channels: names of the file's channels in file order, or a sensor (see ``as_channel_set``).
-        size: height and width in pixels to which it is resized and cropped; None keeps its size.
-        layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C), where a TIFF or array does not tell.
-        nodata, scaled, check_names: as ``load_dataset``.
+        size: height and width in pixels to which the image is resized and cropped; None keeps its size.
+        layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C), for a TIFF or array that does not say it.
+        nodata: ``"keep"`` keeps values that the file marks as no data, a number replaces them, None refuses the file.
+        scaled: convert stored to physical values with the scale and offset that the file declares.
+        check_names: refuse a file whose own channel names contradict ``channels``.
 
     Returns:
         (C, H, W) uint8, uint16 or float32 in the file's own units.
 
     Raises:
-        DataError: the file is missing, cannot be decoded or holds something else than these channels.
+        DataError: the file is missing, cannot be decoded, or does not hold these channels.
     """
     settings = ReadSettings(None, size, layout, nodata, scaled, check_names).naming(as_channel_set(channels))
     try:

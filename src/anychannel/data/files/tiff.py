@@ -1,14 +1,13 @@
-"""TIFF files of any number of channels: planar, interleaved, or one page a channel; OME-TIFF names them.
+"""TIFF files with any number of channels: planar, interleaved, or one page for each channel.
 
-Which axis holds the channels is what the file says (samples per pixel, ImageJ, OME or tifffile metadata). Plain stacks
-of pages do not say it: a program that writes a (40, 40, 5) array without metadata makes 40 pages of 40 x 5. Such a file
-is read by the axis whose length is the number of channels named; if both could be it, ``layout`` decides.
+tifffile and imagecodecs decode them. The file says which axis holds the channels (samples per pixel, ImageJ, OME or
+tifffile metadata). Plain stacks of pages do not: a program that writes a (40, 40, 5) array without metadata makes 40
+pages of 40 x 5. Their axes stay unknown here.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -17,146 +16,106 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 import tifffile
 
-from anychannel.data.files.decoded import ORIENTATION_TAG, Decoded, orient
+from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
 from anychannel.data.files.geotiff import decode_geotiff, is_geotiff
 from anychannel.data.files.ome import read_ome_xml
 from anychannel.data.problems import ImageError
-from anychannel.utils.extras import MissingExtraError
 
-TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-LAYOUTS = ("planar", "interleaved")
-DAMAGED = (
-    tifffile.TiffFileError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OSError,
-    struct.error,
-    zlib.error,
-    MemoryError,
-    ParseError,
-)
-"""What tifffile and its codecs raise on damaged files."""
+BUILT_IN = (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
+DAMAGED = (*BUILT_IN, tifffile.TiffFileError, ParseError)
+"""What tifffile and imagecodecs raise for damaged files, found by damaging some; it trusts a file's tags."""
 
-UNKNOWN_AXES = "IQ"
+ORIENTATION_TAG = 274
+TO_RGB = "convert it to RGB"
 REFUSED_PHOTOMETRIC = {
-    "PALETTE": ("a palette image", "convert it to RGB"),
-    "SEPARATED": ("CMYK", "convert it to RGB"),
-    "CIELAB": ("CIELAB", "convert it to RGB"),
-    "ICCLAB": ("CIELAB", "convert it to RGB"),
-    "ITULAB": ("CIELAB", "convert it to RGB"),
+    "PALETTE": ("a palette image", TO_RGB),
+    "SEPARATED": ("CMYK", TO_RGB),
+    **dict.fromkeys(("CIELAB", "ICCLAB", "ITULAB"), ("CIELAB", TO_RGB)),
     "MINISWHITE": ("greyscale stored inverted (MINISWHITE)", "save it with black as 0"),
     "MASK": ("a transparency mask", "replace it by the image"),
     "CFA": ("a raw sensor mosaic", "demosaic it"),
 }
 
 
-def check_layout(layout: str | None) -> None:
-    """Refuse a layout that does not exist.
+def decode_tiff(data: bytes) -> Decoded:
+    """Decode the only image of a TIFF.
 
     Raises:
-        ValueError: it is neither None nor one of ``LAYOUTS``.
+        ImageError: the file is damaged, would need a conversion, or holds several images.
     """
-    if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"layout is {' or '.join(map(repr, LAYOUTS))}, or None to let the files tell, got {layout!r}")
+    with library_errors(*DAMAGED):
+        tiff = tifffile.TiffFile(BytesIO(data))
+        pages = list(tiff.pages)
+        last, width = tiff.pages.next_page_offset or 0, tiff.tiff.offsetsize
+    if not pages:
+        raise ImageError("it holds no image", "replace or remove it")
+    check_complete(pages, data, data[last : last + width], width)
+    page = tiff.pages.first
+    photometric = getattr(page.photometric, "name", "")
+    if photometric in REFUSED_PHOTOMETRIC and not (photometric == "SEPARATED" and page.samplesperpixel != 4):
+        what, fix = REFUSED_PHOTOMETRIC[photometric]
+        raise ImageError(f"it is {what}", fix)
+    if is_geotiff(page):
+        return decode_geotiff(data)
+    with library_errors(*DAMAGED):
+        ome = tiff.ome_metadata
+        images = [series for series in tiff.series if not series.keyframe.is_reduced]
+        shapes = [" x ".join(map(str, series.shape)) for series in images]
+        orientation = page.tags.valueof(ORIENTATION_TAG, 1)
+    names = read_ome_xml(ome) if ome else ()
+    if len(images) != 1:
+        raise ImageError(f"it holds {len(images)} images ({' and '.join(shapes[:3])})", "keep the one that you want")
+    with library_errors(*DAMAGED):
+        series = images[0]
+        held, goes_on = sum(page.size for page in series if page is not None), series.dataoffset is not None
+    # An image of one page may continue after it without further pages, as ImageJ writes large ones.
+    if held < series.size and (len(pages) > 1 or not goes_on):
+        raise ImageError(
+            f"its metadata declare an image of {shapes[0]}, {series.size:,} values, but its pages hold {held:,}",
+            "write it again with all of its planes, or replace or remove it",
+        )
+    with library_errors(*DAMAGED):
+        pixels = np.asarray(series.asarray(maxworkers=1))
+    if pixels.ndim != len(series.axes):
+        raise damaged(f"its axes are {series.axes}, its pixels {' x '.join(map(str, pixels.shape))}")
+    is_colour = photometric in ("RGB", "YCBCR") and "S" in series.axes
+    return Decoded(pixels, series.axes, orientation if isinstance(orientation, int) else 1, is_colour, names)
 
 
-def decode_tiff(data: bytes, expected: int | None, layout: str | None) -> Decoded:
-    """Decode a TIFF.
+def check_complete(pages: list[tifffile.TiffPage], data: bytes, next_page: bytes, width: int) -> None:
+    """Refuse a file that ends before its pixels or its list of pages does; tifffile would fill in or omit the rest.
 
     Args:
+        pages: all pages of the file.
         data: the file.
-        expected: number of channels that are named, None where they are not.
-        layout: ``planar`` or ``interleaved``, used only where the file does not tell which axis holds the channels.
-
-    Returns:
-        Pixels (C, H, W); ``"RGB"``, ``"RGB with alpha"``, ``"greyscale"`` or ``""``; and the names that OME or GDAL
-        metadata give the channels.
+        next_page: the pointer after the last page, ``width`` zero bytes in a complete file.
 
     Raises:
-        ImageError: the file is damaged, holds images of several sizes, or its channel axis cannot be told.
+        ImageError: a strip or tile ends after the file, or the last page points to a missing one.
     """
-    try:
-        with tifffile.TiffFile(BytesIO(data)) as tiff:
-            if not tiff.pages:
-                raise ImageError("it holds no image", "replace or remove it")
-            page = tiff.pages.first
-            check_complete(tiff, data)
-            if page.photometric.name in REFUSED_PHOTOMETRIC and not (
-                page.photometric.name == "SEPARATED" and page.samplesperpixel != 4
-            ):
-                what, fix = REFUSED_PHOTOMETRIC[page.photometric.name]
-                raise ImageError(f"it is {what}", fix)
-            if is_geotiff(page):
-                return decode_geotiff(data)
-            names = read_ome_xml(tiff.ome_metadata) if tiff.ome_metadata else ()
-            images = [series for series in tiff.series if not series.keyframe.is_reduced]
-            if len(images) != 1:
-                shapes = " and ".join(" x ".join(map(str, series.shape)) for series in images[:3])
-                raise ImageError(f"it holds {len(images)} images ({shapes})", "keep the one that you want")
-            series = images[0]
-            check_planes(series, len(tiff.pages))
-            pixels = np.asarray(series.asarray(maxworkers=1))
-            axes = series.axes
-            is_rgb = page.photometric.name in ("RGB", "YCBCR") and "S" in axes
-            tag = page.tags.get(ORIENTATION_TAG)
-    except (ImageError, MissingExtraError):
-        raise
-    except DAMAGED as error:
-        raise damaged(str(error).strip().split("\n")[0] or type(error).__name__) from error
-    pixels = channels_first(pixels, axes, expected, layout)
-    meaning = {3: "RGB", 4: "RGB with alpha"}.get(len(pixels), "") if is_rgb else "greyscale" * (len(pixels) == 1)
-    return Decoded(orient(pixels, 1 if tag is None else int(tag.value)), meaning, names)
-
-
-def check_complete(tiff: tifffile.TiffFile, data: bytes) -> None:
-    """Refuse a file that ends before its pixels or its list of pages do; tifffile would fill in or leave out the rest.
-
-    Raises:
-        ImageError: a strip or tile ends after the file, or the last page points to one that is not there.
-    """
-    for number, page in enumerate(tiff.pages, start=1):
+    for number, page in enumerate(pages, start=1):
+        if len(page.dataoffsets) != len(page.databytecounts):
+            raise damaged(f"page {number} has {len(page.dataoffsets)} offsets and {len(page.databytecounts)} sizes")
         end = max((start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
         if end > len(data):
             raise damaged(f"page {number} ends at byte {end:,}, the file at {len(data):,}")
-    last = tiff.pages.next_page_offset or 0
-    pointer = data[last : last + tiff.tiff.offsetsize]
-    if len(pointer) < tiff.tiff.offsetsize or any(pointer):
-        raise damaged(f"pages are missing after page {len(tiff.pages)}")
+    if len(next_page) < width or any(next_page):
+        raise damaged(f"pages are missing after page {len(pages)}")
 
 
-def check_planes(series: tifffile.TiffPageSeries, pages: int) -> None:
-    """Refuse an image of which the metadata declare more planes than the file holds; tifffile would make them blank, or
-    read whatever follows as pixels.
-
-    An image of one page may go on after it without further pages, as ImageJ writes large ones.
-
-    Args:
-        series: the image.
-        pages: number of pages in the file.
+def count_values(data: bytes) -> int:
+    """Pixels times channels, from the header.
 
     Raises:
-        ImageError: planes are missing.
+        ImageError: it is damaged.
     """
-    held = [page.size for page in series if page is not None]
-    if sum(held) < series.size and (pages > 1 or series.dataoffset is None):
-        shape = " x ".join(map(str, series.shape))
-        raise ImageError(
-            f"its metadata declare an image of {shape}, {series.size:,} values, but its pages hold {sum(held):,}",
-            "write it again with all of its planes, or replace or remove it",
-        )
-
-
-def damaged(reason: str) -> ImageError:
-    """The error for a file that cannot be decoded, or not to its end."""
-    return ImageError(f"it is truncated or damaged ({reason})", "replace or remove it")
+    with library_errors(*DAMAGED), tifffile.TiffFile(BytesIO(data)) as tiff:
+        return max(sum(int(one.size) for one in tiff.series), sum(int(page.size) for page in tiff.pages))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep tifffile from logging what is wrong with a file, as ``ImageError`` tells it; for all threads."""
+    """Keep tifffile from logging what is wrong with a file, for all threads; ``ImageError`` says it."""
     logger = tifffile.logger()
     before = logger.disabled
     logger.disabled = True
@@ -166,45 +125,4 @@ def quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-def channels_first(pixels: np.ndarray, axes: str, expected: int | None, layout: str | None) -> np.ndarray:
-    """Bring an array to (C, H, W).
-
-    Args:
-        pixels: the file's array.
-        axes: one letter an axis, as tifffile names them: Y, X, S samples, C channels, Z depth, ...; of I and Q nothing
-            is known, and then Y and X are a guess too.
-        expected: number of channels that are named, None where they are not.
-        layout: what to take where neither tells.
-
-    Raises:
-        ImageError: there is more than one axis beside height and width, or the channel axis cannot be told.
-    """
-    keep = [
-        i for i, (letter, length) in enumerate(zip(axes, pixels.shape, strict=True)) if length > 1 or letter in "YX"
-    ]
-    pixels = pixels.reshape([pixels.shape[i] for i in keep])
-    axes = "".join(axes[i] for i in keep)
-    if pixels.ndim == 2:
-        return pixels[None]
-    if pixels.ndim != 3:
-        raise ImageError(
-            f"it has axes {axes} of lengths {pixels.shape}, more than channels, height and width",
-            "save one image with its channels a file",
-        )
-    if not set(axes) & set(UNKNOWN_AXES):
-        return np.moveaxis(pixels, next(i for i, letter in enumerate(axes) if letter not in "YX"), 0)
-    first, last = pixels.shape[0] == expected, pixels.shape[2] == expected
-    if layout == "planar" or (layout is None and first and not last):
-        return pixels
-    if layout == "interleaved" or (layout is None and last and not first):
-        return np.moveaxis(pixels, -1, 0)
-    shape = " x ".join(map(str, pixels.shape))
-    if expected is not None and not first and not last:
-        raise ImageError(
-            f"it is an array of {shape}, no axis of which has the {expected} channels expected",
-            "name the files' channels in their order, or replace the file",
-        )
-    raise ImageError(
-        f"it is an array of {shape} that does not say which axis holds its channels",
-        "give layout='planar' (channels first) or layout='interleaved' (channels last)",
-    )
+TIFF = Format((".tif", ".tiff"), starts_with(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), decode_tiff, count_values)
