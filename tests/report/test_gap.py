@@ -10,8 +10,8 @@ import pytest
 from anychannel.report import write_report
 from anychannel.report.figures import gap_chart
 from anychannel.results.run import load_runs
-from tests.report.folders import make_run, write_gap
-from tests.report.html_reader import read_html, table_rows
+from tests.helpers.html_reader import read_html, table_rows
+from tests.helpers.run_folders import make_run, write_gap
 
 ROWS = {"R,G,B": (0.56, 0.004), "R,G": (0.53, -0.011), "G": (0.48, -0.032)}
 

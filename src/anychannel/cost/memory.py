@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import anychannel
 from anychannel.models import Classifier
 from anychannel.models.saving import describe_model, rebuild_model
 from anychannel.nn.placement import place
@@ -74,7 +73,7 @@ def measure_memory(
         "precision": choose_precision(precision or "fp32", target),
         "threads": torch.get_num_threads(),
     }
-    path = os.pathsep.join(filter(None, [str(Path(anychannel.__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     # -P: modules in the working directory must not be imported
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM],
