@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.queue import study
+from benchmarks.tables import any_subset
 
 from anychannel.runs import RunConfig
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import any_subset  # noqa: E402
-import study  # noqa: E402
 
 RANDOM = np.random.default_rng(0)
 
@@ -91,8 +89,9 @@ def test_a_run_that_loses_the_gpu_is_tried_once_more_by_another_worker(tmp_path,
 def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_path):
     study_file = tmp_path / "benchmarks" / "studies" / "tiny.toml"
     study_file.parent.mkdir(parents=True)
-    for script in ("study.py", "small_maps.py"):
-        shutil.copy(BENCHMARKS / script, tmp_path / "benchmarks" / script)
+    shutil.copy(BENCHMARKS / "__init__.py", tmp_path / "benchmarks")
+    for part in ("queue", "measure"):
+        shutil.copytree(BENCHMARKS / part, tmp_path / "benchmarks" / part)
     study_file.write_text(
         """
         data = "bands:2"
@@ -111,10 +110,10 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
         """,
         encoding="utf-8",
     )
-    command = [sys.executable, "study.py", "studies/tiny.toml", "--runs", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "benchmarks.queue.study", str(study_file), "--runs", str(tmp_path / "runs")]
     command += ["--workers", "2", "--commit", "abc"]
     for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path / "benchmarks", capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.stderr.endswith("failed or not finished: broken-s0\n")
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "benchmarks/results/tiny").iterdir()}
     assert sorted(results) == ["pupil-s0", "teacher-s0"]

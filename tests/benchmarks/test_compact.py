@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.tables import ablation, any_subset, compact, method
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import ablation  # noqa: E402
-import any_subset  # noqa: E402
-import compact  # noqa: E402
-import method  # noqa: E402
 
 OPTIMISER = {"sampler": "full", "optimizer": "sgd", "lr": 0.1, "schedule": "one_cycle"}
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import page
-import robustness
+from benchmarks.tables import report, robustness
 
 
 def keep(folder: Path, name: str, channels: str, accuracy: float) -> None:
@@ -30,7 +26,7 @@ def keep(folder: Path, name: str, channels: str, accuracy: float) -> None:
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "ZERO_SHOT", tmp_path / "results" / "zero_shot")
+    monkeypatch.setattr(report, "ZERO_SHOT", tmp_path / "results" / "zero_shot")
     return tmp_path / "results"
 
 
@@ -39,11 +35,13 @@ def test_few_channels_have_a_column_for_each_subset(results):
     keep(results, "photos-s1", "RGB", 50)
     keep(results, "photos_3x-s0", "RGB", 90)
     text = robustness.adapted("photos", "Photographs")
-    assert "2 seeds (mean ± deviation); made by [zero_shot.py](../benchmarks/zero_shot.py), 1,500 images" in text
+    assert (
+        "2 seeds (mean ± deviation); made by [zero_shot.py](../benchmarks/measure/zero_shot.py), 1,500 images" in text
+    )
     lines = text.splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[2:-1]] == ["R G B", "R G", "R B", "G B", "R", "G", "B"]
     rows = [line.split("|")[1:-1] for line in lines[4:]]
-    assert [row[0].strip() for row in rows] == [page.WAYS["zero_fill"], page.WAYS["completion"]]
+    assert [row[0].strip() for row in rows] == [report.WAYS["zero_fill"], report.WAYS["completion"]]
     assert rows[0][1].strip() == "48.0 ± 7.1"
 
 

@@ -44,7 +44,7 @@ def profile(
     - `anychannel profile --model compact_k7 --size 84 --batch-size 16`
     """
     from anychannel.cost import profile as measure
-    from anychannel.cost import profile_reference
+    from anychannel.cost import profile_report_networks
     from anychannel.models import create_model, load_model
 
     pixels = None if size is None else parse_size(size)
@@ -53,7 +53,7 @@ def profile(
     if reference:
         of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
         refuse_flags(of_size | of_network, "--reference measures the report's networks as the report does")
-        result = profile_reference(memory=memory, progress=not as_json)
+        result = profile_report_networks(memory=memory, progress=not as_json)
     elif run is not None:
         refuse_flags(of_network, f"{run} says what its network is")
         network = load_model(run)

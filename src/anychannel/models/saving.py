@@ -23,7 +23,8 @@ from anychannel.nn.classifier import Classifier, ModelSpec
 from anychannel.nn.normalisation import Normalisation
 from anychannel.utils.files import write_atomically, write_json
 
-FORMAT = 1
+FORMAT = 2
+"""1: the weights' file holds weights alone; statistics stand in ``model.json`` only (versions before 0.2)."""
 
 BEST = "weights/best.safetensors"
 """In a run's folder: the weights of the best validation epoch."""
@@ -102,6 +103,11 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
     Raises:
         ModelFileError: the network is the user's own and was not given.
     """
+    if description["format"] > FORMAT:
+        raise ModelFileError(
+            f"the model is of format {description['format']}, and this version of anychannel reads formats up to "
+            f"{FORMAT}; upgrade anychannel"
+        )
     channels = ChannelSet.from_dict(description["channels"])
     used = description.get("normalisation")
     values: dict[str, Any] = {
@@ -161,7 +167,11 @@ def load_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{description} is damaged or not a model description: {error!r}") from error
     try:
-        model.load_state_dict(load_file(tensors))
+        state = load_file(tensors)
+        if values["format"] == 1:
+            own = model.state_dict()
+            state = {name: own[name] for name in model.measured_names()} | state
+        model.load_state_dict(state)
     except Exception as error:  # safetensors and torch raise several kinds
         raise ModelFileError(f"{tensors} does not hold the weights of {description}: {error}") from error
     return model.eval()

@@ -187,6 +187,6 @@ class FixedNormalisation(nn.Module):
 def fixed_normalisation(model: Classifier, order: Sequence[int]) -> nn.Module:
     """How the model normalises these channels, as operations of PyTorch alone."""
     chosen = list(order)
-    mean, std = (values[:, chosen] for values in model.exact_statistics())
-    dtype = None if mean.dtype == model.mean.dtype else model.mean.dtype
+    mean, std = model.mean[:, chosen], model.std[:, chosen]
+    dtype = None if mean.dtype == model.dtype else model.dtype
     return fx.symbolic_trace(FixedNormalisation(mean, std, dtype))

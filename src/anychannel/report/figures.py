@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from anychannel.report import svg
@@ -16,30 +16,22 @@ CURVE_HEIGHT = 256.0
 ROW_HEIGHT = 26.0
 MANY_BARS = 40
 SPLITS = {"training": "train", "validation": "val"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Axes that all runs' curves share, so that panels can be compared by eye; accuracies in percent."""
-
-    epochs: int
-    accuracy: tuple[float, float]
-    loss: tuple[float, float]
+Limits = Mapping[str, tuple[float, float]]
 
 
 def shared_limits(runs: Sequence[Run]) -> Limits:
-    """Axes wide enough for all runs."""
+    """Axes of ``epochs``, ``accuracy`` (percent) and ``loss`` that suit all runs, so that panels can be compared."""
     rows = [row for run in runs for row in run.epochs]
 
     def values(kind: str) -> list[float]:
         found = (measure(row, kind, split) for row in rows for split in SPLITS)
         return [value for value in found if value is not None]
 
-    return Limits(
-        epochs=max((row.epoch for row in rows), default=1),
-        accuracy=padded(values("accuracy"), 0.0, 100.0, finest=1.0),
-        loss=padded(values("loss"), 0.0, math.inf),
-    )
+    return {
+        "epochs": (1, max((row.epoch for row in rows), default=1)),
+        "accuracy": padded(values("accuracy"), 0.0, 100.0, finest=1.0),
+        "loss": padded(values("loss"), 0.0, math.inf),
+    }
 
 
 def padded(values: Sequence[float], least: float, most: float, finest: float = 1e-6) -> tuple[float, float]:
@@ -60,8 +52,8 @@ def measure(row: Epoch, kind: str, split: str) -> float | None:
     return None if value is None else 100 * value if kind == "accuracy" else value
 
 
-def plot_area(width: float) -> svg.Box:
-    """The plotting area of a curve chart; the names of the lines stand right of it."""
+def plot_area(width: float) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a curve's plotting area; the names of the lines stand right of it."""
     return (46.0, 14.0, width - 76, CURVE_HEIGHT - 26)
 
 
@@ -70,7 +62,15 @@ def percent_tick(value: float) -> str:
     return f"{svg.short(value)}%"
 
 
-def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run] = (), width: float = 480.0) -> str:
+def curve(
+    run: Run,
+    kind: str,
+    limits: Limits,
+    key: str,
+    *,
+    others: Sequence[Run] = (),
+    width: float = 480.0,
+) -> str:
     """Training and validation accuracy or loss against epochs, with the best epoch marked.
 
     Args:
@@ -82,8 +82,9 @@ def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run
         width: of the drawing.
     """
     left, top, right, bottom = plot_area(width)
-    low, high = limits.accuracy if kind == "accuracy" else limits.loss
-    across = svg.Scale(1, max(limits.epochs, 2), left, right)
+    low, high = limits[kind]
+    last = limits["epochs"][1]
+    across = svg.Scale(1, max(last, 2), left, right)
     up = svg.Scale(low, high, bottom, top)
 
     def places(of: Run, split: str) -> list[tuple[float, float]]:
@@ -92,7 +93,7 @@ def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run
 
     parts = [svg.y_axis(up, svg.ticks(low, high), left, right, percent_tick if kind == "accuracy" else svg.short)]
     clear = across(1) + 36  # the first label, with its word, ends here
-    whole = [1, *(round(value) for value in svg.ticks(1, limits.epochs, 6) if across(value) > clear)]
+    whole = [1, *(round(value) for value in svg.ticks(1, last, 6) if across(value) > clear)]
     parts.append(svg.x_axis(across, whole, top, bottom, lambda value: f"epoch {value}" if value == 1 else str(value)))
     ghosts = [places(other, "validation") for other in others]
     parts += [svg.path(ghost, "ghost", 1.25) for ghost in ghosts if len(ghost) > 1]
@@ -131,7 +132,7 @@ def curve_data(run: Run, kind: str, limits: Limits, width: float = 480.0) -> str
     rows = [[row.epoch, *(measure(row, kind, split) for split in SPLITS)] for row in run.epochs]
     rounded = [[entry if entry is None else round(entry, 4) for entry in row] for row in rows]
     unit = " %" if kind == "accuracy" else ""
-    plot = [*plot_area(width), width, CURVE_HEIGHT, max(limits.epochs, 2)]
+    plot = [*plot_area(width), width, CURVE_HEIGHT, max(limits["epochs"][1], 2)]
     return json.dumps({"plot": plot, "unit": unit, "rows": rounded}, separators=(",", ":"))
 
 
@@ -179,8 +180,7 @@ def bars(
 
     Args:
         rows: at least one.
-        key: makes the drawing's ids unique.
-        title, description: for screen readers.
+        key, title, description: see ``svg.drawing``.
         bounds: of the axis.
         tick: label of a tick.
         width: of the drawing.
@@ -274,7 +274,7 @@ def cost_scatter(runs: Sequence[Run], key: str, width: float) -> str:
     if len(points) < 2:
         return ""
     height = 380.0
-    left, top, right, bottom = box = 52.0, 16.0, width - 16, height - 52
+    left, top, right, bottom = 52.0, 16.0, width - 16, height - 52
     costs = [cost for _, cost, _ in points]
     across = svg.Scale(min(costs) / 1.8, max(costs) * 1.8, left, right, log=True)
     errors = [100 * (whole.accuracy + sign * whole.standard_error) for _, _, whole in points for sign in (-1, 1)]
@@ -288,12 +288,11 @@ def cost_scatter(runs: Sequence[Run], key: str, width: float) -> str:
         parts.append(svg.line(x, up(low), x, up(high), "accent", 1.25))
         parts.append(svg.circle(x, y, 5, "accent"))
     words = [svg.clipped(run.name, 26) for run, _, _ in points]
-    for (x, y), word, label in zip(places, words, svg.place_labels(places, words, box), strict=True):
+    for (x, y), word, label in zip(places, words, svg.place_labels(places, words, right), strict=True):
         at, base, anchor = label
         if abs(base - y) > 16:
-            end = at + {"start": -2, "middle": 0, "end": 2}[anchor]
-            parts.append(svg.line(x, y, end, base - 4, "rule"))
-        parts.append(svg.text(at, base, word, anchor=anchor, colour="ink"))
+            parts.append(svg.line(x, y, at + (2 if anchor == "end" else -2), base - 4, "rule"))
+        parts.append(svg.text(at, base, word, anchor=anchor, colour="ink", extra=svg.HALO))
     listing = "; ".join(f"{run.name} {cost:.4g} GFLOPs, {100 * whole.accuracy:.1f} %" for run, cost, whole in points)
     return svg.drawing(
         width,

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from anychannel.results.cost import Cost, SubsetCost
 from anychannel.results.evaluation import Scores, SubsetResult
+from anychannel.results.gap import BudgetGap, SubsetGap
 from anychannel.results.parse import number
 from anychannel.results.run import Run
 from anychannel.utils.plurals import plural
@@ -60,6 +61,7 @@ class Table:
 
 
 NONE = Cell("–")
+VERSIONS = ("anychannel", "python", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn")
 
 
 @cache
@@ -185,6 +187,26 @@ def signed(fraction: float) -> str:
     return f"{100 * fraction:+.1f}".replace("-", "−")
 
 
+def dedicated_table(gap: BudgetGap, caption: str) -> Table:
+    """One network for every subset against dedicated networks: accuracies, differences and tests."""
+
+    def mean(values: Sequence[float]) -> Cell:
+        each = ", ".join(f"{100 * value:.1f}" for value in values)
+        spread = f"± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+        return Cell(f"{100 * fmean(values):.1f}", note=spread, title=f"seed by seed: {each}")
+
+    def cells(row: SubsetGap) -> tuple[Cell, ...]:
+        interval = f"{signed(row.low)} to {signed(row.high)}"
+        level = f"{100 * gap.confidence:.0f} % bootstrap interval over images"
+        ps = ", ".join("< 0.001" if p < 0.001 else f"{p:.3f}" for p in row.p_values)
+        tests = Cell(ps, title="exact, two-sided, on each seed's pair of networks")
+        return mean(row.adaptive), mean(row.dedicated), Cell(signed(row.difference), note=interval, title=level), tests
+
+    columns = ("One network for all (%)", "Dedicated network (%)", "Difference (points)", "McNemar's p")
+    heads = tuple(row.subset.replace(",", ", ") for row in gap.rows)
+    return Table(caption, columns, heads, rows=tuple(map(cells, gap.rows)))
+
+
 def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
     """Mean, least and greatest test accuracy for each number of channels, or the same of the gap to the full set."""
     values: dict[Run, Mapping[str, float]] = {}
@@ -270,3 +292,40 @@ def refusals(runs: Sequence[Run]) -> list[str]:
             example = "" if len(refused) == 1 else f"{first}, for example, because "
             said.append(f"{run.name} refuses {'; '.join(refused)}: {example}{reason}")
     return said
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """Names and values from ``run.json`` and ``environment.json``; unknown values are left out."""
+    known = {key: str(value) for key, value in run.environment.items() if value is not None}
+    counts = [f"{run.text(f'num_{split}')} {split}" for split in ("train", "val", "test") if run.text(f"num_{split}")]
+    device = known.get("device", "")
+    if device == "cpu" and "cpu" in known:
+        device = f"{known['cpu']}, {known.get('threads', '?')} of {known.get('cpu_cores', '?')} cores used"
+    facts = {
+        "Status": ": ".join(filter(None, [run.status, run.text("error")])),
+        "Started": known.get("started", "").replace("T", " "),
+        "Training time": duration(run.record.get("seconds")),
+        "Seed": run.text("seed"),
+        "Batch size": run.text("batch_size"),
+        "Data": run.text("dataset") + (f" ({', '.join(counts)})" if counts else ""),
+        "Data fingerprint": run.text("fingerprint"),
+        "Channels": ", ".join(run.channels),
+        "Device": device,
+        "Precision": known.get("precision", ""),
+        "Platform": known.get("platform", ""),
+        "Commit": known.get("commit", ""),
+        "Versions": ", ".join(f"{name} {known[name]}" for name in VERSIONS if name in known),
+        "Folder": run.folder.name,
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def duration(seconds: object) -> str:
+    """Seconds in words; empty if unknown."""
+    if (known := number(seconds)) is None:
+        return ""
+    minutes, rest = divmod(round(known), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{known:.1f} s"

@@ -86,6 +86,17 @@ class BudgetGap(GapTable):
     adaptive_epochs_run: tuple[int, ...] = ()
     dedicated_epochs_run: tuple[int, ...] = ()
 
+    @property
+    def epochs(self) -> tuple[str, str]:
+        """Epochs of the network for all subsets and of a dedicated one, see ``describe_epochs``."""
+        ours = describe_epochs(self.adaptive_epochs, self.adaptive_epochs_run)
+        return ours, describe_epochs(self.dedicated_epochs, self.dedicated_epochs_run)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether a network trained for fewer epochs than planned."""
+        return self.epochs != (str(self.adaptive_epochs), str(self.dedicated_epochs))
+
 
 @dataclass(frozen=True)
 class DedicatedGaps:

@@ -167,7 +167,6 @@ def fit(
             "spent": spent + time.monotonic() - epoch_start,
             "rows": rows,
             "model": model.state_dict(),
-            "stem": model.stem.told(),
             "ema": None if ema is None else ema.module.state_dict(),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
@@ -183,10 +182,8 @@ def fit(
     if state is not None and home is not None:
         check_settings(home, state, fixed)
         model.load_state_dict(state["model"])
-        model.stem.tell(state.get("stem", {}))
         if ema is not None:
             ema.module.load_state_dict(state["ema"])
-            judged.stem.tell(model.stem.told())
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         updates.load_state_dict(state["updates"])
@@ -227,7 +224,8 @@ def fit(
                     batch_size=batch_size,
                 )
                 shown = plan.arrange(changed).contiguous(memory_format=torch.channels_last)
-                model.stem.anneal(epoch + step / steps)
+                for network in (model, judged):
+                    network.stem.anneal(epoch + step / steps)
                 wrapped.train()
                 with seeded(options.seed, 3, epoch, step, own.index), autocast(), norms:
                     logits = wrapped(shown, parts=plan.parts).float()
@@ -262,7 +260,6 @@ def fit(
                     last_checkpoint = time.monotonic()
 
             updates.look()
-            judged.stem.tell(model.stem.told())
             row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally.tolist(), "train")}
             with autocast():
                 row |= validate(judged, val, device, batch_size=options.batch_size, reduced=options.shows_subsets)

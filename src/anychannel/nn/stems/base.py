@@ -6,7 +6,6 @@ built in the image of the convolution it replaces: same kernel size, stride, pad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
+from anychannel.nn.float32_buffers import Float32Buffers
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ConvGeometry:
         return F.conv2d(images, weight, bias, self.stride, padding, self.dilation)
 
 
-class Stem(nn.Module):
+class Stem(Float32Buffers):
     """Base of all stems: holds the sizes, checks what arrives, knows what it can do.
 
     Args:
@@ -54,7 +54,8 @@ class Stem(nn.Module):
         geometry: kernel size, stride, padding and dilation.
         bias: whether the convolution that it replaces had a bias.
 
-    Subclasses implement ``features(images, subset)`` and ``initialise_from(weight, bias)``.
+    Subclasses implement ``features(images, subset)`` and ``initialise_from(weight, bias)``. Whatever else changes their
+    output (a measured covariance, a temperature) is a buffer, so that a state dict carries it.
     """
 
     per_image: ClassVar[bool] = False
@@ -136,13 +137,6 @@ class Stem(nn.Module):
 
     def anneal(self, epoch: float) -> None:
         """Take note of how far training has come, in epochs from 0; most stems do not care."""
-
-    def told(self) -> dict[str, Any]:
-        """What training told this stem beyond its weights, as plain values."""
-        return {}
-
-    def tell(self, told: Mapping[str, Any]) -> None:
-        """Take over what training ``told`` another copy of this stem, of which this one averages the weights, say."""
 
     def copy_bias(self, bias: Tensor | None) -> None:
         """Take over a convolution's bias where both have one."""

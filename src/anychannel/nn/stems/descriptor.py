@@ -77,7 +77,7 @@ class DescribedStem(ChannelwiseStem):
             raise ValueError(f"frequencies must be at least 1, got {frequencies}")
         self.frequencies = frequencies
         self.embedding = None if embedding is None else [list(map(float, row)) for row in embedding]
-        self.register_buffer("features_of_channels", self.encode(wavelengths_nm, self.embedding), persistent=False)
+        self.register_buffer("features_of_channels", self.encode(wavelengths_nm, self.embedding))
 
     def encode(
         self, wavelengths_nm: Sequence[float | None] | None, embedding: Sequence[Sequence[float]] | None
@@ -89,6 +89,10 @@ class DescribedStem(ChannelwiseStem):
         if rows.ndim != 2 or len(rows) != self.in_chans:
             raise ValueError(f"embedding needs one vector for each of the {self.in_chans} channels")
         return rows
+
+    def described(self, subset: Subset) -> Tensor:
+        """Descriptors (k, F) of a subset's channels, in the weights' number format."""
+        return self.features_of_channels[list(subset)].to(next(self.parameters()).dtype)
 
     @torch.no_grad()
     def redescribe(
@@ -169,7 +173,7 @@ class DescriptorStem(DescribedStem):
 
     def slices(self, subset: Subset) -> Tensor:
         """Generate the present channels' slices, each from its descriptor."""
-        hidden = nn.functional.gelu(self.hidden(self.features_of_channels[list(subset)]))
+        hidden = nn.functional.gelu(self.hidden(self.described(subset)))
         generated: Tensor = self.output(hidden)
         return generated.view(-1, self.out_chans, *self.geometry.kernel_size)
 

@@ -79,7 +79,7 @@ class DofaStem(DescribedStem):
             subset: the k channels.
             seen: (tokens + k,) bool, which tokens and channels the others attend to; None means all.
         """
-        waves = self.project(self.features_of_channels[list(subset)])
+        waves = self.project(self.described(subset))
         waves = waves + F.relu(self.second(F.relu(self.first(waves))))
         x = torch.cat([self.tokens, waves])
 

@@ -1,6 +1,6 @@
 """Turn the results of the report's study into the tables of docs/benchmarks.md.
 
-    python benchmarks/page.py
+    python -m benchmarks.tables.report
 
 Reads ``benchmarks/results/report_quick/*.json`` (and ``report_full`` where it is there) and writes the page anew. A
 network that has not been run yet is listed as such.
@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 REFERENCE = HERE.parent / "src" / "anychannel" / "report" / "reference_figures.json"
 ZERO_SHOT = HERE / "results" / "zero_shot"
@@ -28,6 +28,7 @@ NAMES = {
     "task_2/v1": "v1, `compact_k3`",
     "task_2/v2": "v2, `compact_k7`",
 }
+STUDY = "python -m benchmarks.queue.study benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs"
 SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
 PROTOCOLS = {
     "report_quick": "Quick: mini-imagenet-50, its first 25 classes at 42 x 42 pixels (12,500 training, 1,250 "
@@ -131,26 +132,26 @@ def section(study: str) -> str:
     for name, results in found.items():
         seeds.setdefault(", ".join(sorted(str(result["run"]["seed"]) for result in results)), []).append(NAMES[name])
     most = max(seeds, key=lambda which: len(seeds[which]))
-    told = [f"{which} ({', '.join(labels)})" for which, labels in seeds.items() if which != most]
-    told.append(f"{most} (the others)" if told else most)
+    runs = [f"{which} ({', '.join(labels)})" for which, labels in seeds.items() if which != most]
+    runs.append(f"{most} (the others)" if runs else most)
     processors = sorted({result["environment"]["cpu"] for results in found.values() for result in results})
     error = 100 * (0.5 * 0.5 / tests) ** 0.5
     parts = [
         f"## {PROTOCOLS[study].partition(':')[0]} protocol",
         PROTOCOLS[study],
-        f"Test images are read once, with the weights of the best validation epoch; {tests:,} of them, so one "
-        f"standard error is at most {error:.1f} points. Seeds: {'; '.join(told)}. "
-        f"Trained on {' and '.join(processors)} with {environment['threads']} thread a run, "
+        f"The {tests:,} test images are read once, with the weights of the best validation epoch. One standard error "
+        f"is at most {error:.1f} points. Seeds: {'; '.join(runs)}. "
+        f"Trained on {' and '.join(processors)} with {environment['threads']} thread per run, "
         f"{environment['precision']}, torch {environment['torch']}.",
         *([f"Not finished yet: {', '.join(missing)}."] if missing else []),
         table(["model", "epochs", "train acc %", "train loss", "val acc %", "val loss", "test acc RGB %"], curves),
-        "Test accuracy (%) on every subset of the channels; a missing channel is not given:",
+        "Test accuracy (%) on every subset of the channels. The network gets only the subset's channels:",
         table(["model", *(key.replace(",", "") for key in SUBSETS)], subsets),
-        "Cost at batch 128 and 42 x 42 pixels (memory: peak of a training step in float32 in a fresh process; the last "
-        "column is wall time on a shared machine and only a rough guide):"
+        "Cost at batch 128 and 42 x 42 pixels. Memory is the peak of a float32 training step in a fresh process. The "
+        "last column is wall time on a shared machine, a rough guide only:"
         if study == "report_quick"
         else "Cost at the batch size and image size of the protocol:",
-        table(["model", "params (M)", "GFLOPs", "GFLOPs with attention", "memory (MB)", "s an epoch"], cost),
+        table(["model", "params (M)", "GFLOPs", "GFLOPs with attention", "memory (MB)", "s per epoch"], cost),
     ]
     return "\n\n".join(parts)
 
@@ -166,8 +167,8 @@ def published() -> str:
     return "\n\n".join(
         [
             "## What the report printed",
-            "Other images (63,325 for training, other 50 classes at 84 x 84 pixels) and only 450 test images, where "
-            "one standard error is up to 2.4 points: compare how the networks stand to each other, not the level.",
+            "The report used other images (63,325 for training, 50 other classes at 84 x 84 pixels) and 450 test "
+            "images, with a standard error of up to 2.4 points. Compare the networks' order, not the level.",
             table(["model", *(key.replace(",", "") for key in SUBSETS)], rows),
         ]
     )
@@ -175,17 +176,17 @@ def published() -> str:
 
 WAYS = {
     "zero_fill": "plain, missing channels zero",
-    "zero_fill_calibrated": "the same, batch norm statistics from unlabelled images of the subset",
-    "completion": "the same weights, completion",
-    "completion_calibrated": "the same weights, completion and such statistics",
-    "completion_calibrated_whole": "the same weights, completion, statistics from images of all channels",
+    "zero_fill_calibrated": "plain, re-estimated on the subset",
+    "completion": "completion",
+    "completion_calibrated": "completion, re-estimated on the subset",
+    "completion_calibrated_whole": "completion, re-estimated on all channels",
 }
 
 
 def made_by(result: dict[str, Any]) -> str:
     """What measured a network that was adapted without training."""
     images = result["command"].partition("--images ")[2].split()[0]
-    return f"made by [zero_shot.py](../benchmarks/zero_shot.py), {int(images):,} images to calibrate with"
+    return f"made by [zero_shot.py](../benchmarks/measure/zero_shot.py), {int(images):,} images to calibrate with"
 
 
 def read_adapted(name: str) -> list[dict[str, Any]]:
@@ -202,23 +203,6 @@ def adapted_table(results: list[dict[str, Any]], columns: dict[str, list[str]]) 
     measured = {way: label for way, label in WAYS.items() if all(way in one for one in results)}
     rows = [[label, *(cell(way, keys) for keys in columns.values())] for way, label in measured.items()]
     return table(["", *columns], rows)
-
-
-def zero_shot() -> str:
-    """What the plain network does when it is adapted without retraining."""
-    results = read_adapted("quick")
-    if not results:
-        return ""
-    seeds = "one seed" if len(results) == 1 else f"{len(results)} seeds"
-    return "\n\n".join(
-        [
-            "## The plain ResNet18 adapted without retraining",
-            '`replace_stem(model, "completion")` estimates the missing channels from the present ones inside the first '
-            "convolution; `calibrate` recomputes the batch norm statistics of one subset. Test accuracy (%) of the "
-            f"quick protocol's ResNet18, {seeds}, {results[0]['n']:,} test images; {made_by(results[0])}.",
-            adapted_table(results, {key.replace(",", ""): [key] for key in SUBSETS}),
-        ]
-    )
 
 
 HELD_OUT_GROUPS = {
@@ -246,6 +230,7 @@ def held_out() -> str:
         return ""
     result = json.loads(HELD_OUT.read_text(encoding="utf-8"))
     choices = result["accuracy"]
+    command = f"python -m benchmarks.measure.held_out_bands {result['command'].partition('.py ')[2]}"
 
     def cell(way: str, group: str) -> str:
         seeds = zip(*(choice[way][group] for choice in choices.values()), strict=True)
@@ -255,11 +240,11 @@ def held_out() -> str:
     return "\n\n".join(
         [
             "## Bands that training never showed",
-            f"{result['model']} trained on five of the eight embedded bands; the other three are added afterwards by "
-            f"`with_channels`, with no label of theirs. Test accuracy (%, mean ± standard deviation over "
-            f"{len(result['seeds'])} seeds) on {result['data']['n_test']} images, averaged over {len(choices)} choices "
-            "of held-out bands (between trained ones, a gap of three, beyond the ends) and over the subsets of each "
-            f"column; chance is 10. Made by `{result['command']}`.",
+            f"{result['model']} is trained on five of the eight embedded bands. `with_channels` adds the other three "
+            f"afterwards, without labels. Test accuracy (%, mean ± standard deviation over {len(result['seeds'])} "
+            f"seeds) on {result['data']['n_test']} images, averaged over {len(choices)} choices of held-out bands "
+            "(between trained ones, a gap of three, beyond the ends) and over the subsets of each column. Chance is 10. "
+            f"Made by `{command}`.",
             table(["", *HELD_OUT_GROUPS.values()], rows),
         ]
     )
@@ -268,17 +253,19 @@ def held_out() -> str:
 def main() -> None:
     """Write the page."""
     parts = [
-        "# The report's eight networks, measured",
-        "Made by `python benchmarks/page.py` from the JSON files in [benchmarks/results](../benchmarks/results), which "
-        "hold every figure with its configuration, versions, processor, commit and the command that made it. To make "
-        "most of them anew (it resumes where it stopped and skips what is finished):",
+        "# Benchmarks",
+        "For readers who compare networks: accuracy and cost of the report's eight networks "
+        "([what they are](tutorials/two-tasks.md)), and of networks on bands that training never saw. "
+        "[Robustness](robustness.md#adapted-without-training) has the plain ones adapted without training, "
+        "[Method](method.md) has ours.",
+        "`python -m benchmarks.tables.report` writes this page from the JSON files in "
+        "[benchmarks/results](../benchmarks/results). They hold every figure with its configuration, versions, "
+        "processor, commit and command. These commands make most of them; they resume and skip finished runs:",
         "<!-- no-run: hours -->\n"
-        "```sh\npython benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs\n"
-        "python benchmarks/study.py benchmarks/studies/report_quick.toml --data mini-imagenet-50 --runs runs "
-        "--only resnet18 --seeds 1 2\n"
-        "python benchmarks/page.py\n```",
+        f"```sh\n{STUDY}\n{STUDY} --only resnet18 --seeds 1 2\n"
+        "python -m benchmarks.tables.report\n```",
         *(text for study in PROTOCOLS if (text := section(study))),
-        *(text for text in (zero_shot(), held_out()) if text),
+        *([text] if (text := held_out()) else []),
         published(),
     ]
     PAGE.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The report's table of computational costs, for its eight networks."""
+"""The original report's table of computational costs, for its eight networks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from anychannel.models import REFERENCE_NETWORKS, create_reference
 from anychannel.utils.progress import progress_bar
 
 IMAGE_SIZE = 84
-NUM_CLASSES = 50
 
 NOTES = {
     "task_1/v1": "Without the max-pool after the first convolution: the 84 x 84 map goes on.",
     "task_1/v3": "The report prints 11,192,700 parameters, fewer than ResNet18 has without any first convolution: it "
-    "left the kernels out. Counted here are all.",
-    "task_1/v4": "The same network as task_1/v2: dropping channels is a sampler, and costs nothing.",
+    "left the kernels out. Here all are counted.",
+    "task_1/v4": "The same network as task_1/v2: channel dropout changes training only.",
 }
 
 
-def profile_reference(*, memory: bool = True, progress: bool = False) -> dict[str, dict[str, Any]]:
-    """Cost of the report's eight networks at its sizes: 84 x 84 RGB images, 50 classes, its batch sizes.
+def profile_report_networks(*, memory: bool = True, progress: bool = False) -> dict[str, dict[str, Any]]:
+    """Measure the report's eight networks at its sizes: 84 x 84 RGB images, 50 classes, its batch sizes.
 
     Args:
         memory: also measure the peak memory of a training step on the CPU in float32, which takes a minute or two.
@@ -30,17 +29,17 @@ def profile_reference(*, memory: bool = True, progress: bool = False) -> dict[st
 
     Returns:
         For each of the report's names: ``params`` (``count_parameters``), ``gflops_calflops`` and
-        ``gflops_with_attention`` (``count_flops``) of a batch, ``peak_memory_mb`` (``measure_memory``; None where it
-        was not measured), ``batch_size``, and a ``note`` where there is something to say.
+        ``gflops_with_attention`` (``count_flops``) of a batch, ``peak_memory_mb`` (``measure_memory``; None if it was
+        not measured), ``batch_size``, and for some a ``note``.
     """
     rows: dict[str, dict[str, Any]] = {}
     peaks: dict[str, float | None] = {}
     with progress_bar("profile", len(REFERENCE_NETWORKS), show=progress) as advance:
         for name, network in REFERENCE_NETWORKS.items():
-            model = create_reference(name, num_classes=NUM_CLASSES)
+            model = create_reference(name, num_classes=50)
             size = network.batch_size
             notes = [NOTES[name]] if name in NOTES else []
-            # a sampler changes no network: v2 and v4 are one, and measured once
+            # v2 and v4 differ in their sampler only, and are measured once
             same = repr((network.model, network.stem, network.model_options, size))
             if memory and same not in peaks:
                 try:

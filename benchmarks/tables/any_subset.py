@@ -1,6 +1,6 @@
 """Gather the studies of one network for every subset into one file, with the gap tables and their paired tests.
 
-    python benchmarks/any_subset.py
+    python -m benchmarks.tables.any_subset
 
 Reads ``benchmarks/results/any_subset_{full,quick,jurkat,bands}/``, the plain networks of ``report_quick`` and
 ``zero_shot/``, and writes ``benchmarks/results/any_subset.json``: for the photographs at full size at the top, and
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study import unpack
-from zero_shot import WAYS
 
 from anychannel.evaluation import gap_table
 from anychannel.utils.files import write_json
+from benchmarks.queue.study import unpack
+from benchmarks.tables.report import WAYS
 
-RESULTS = Path(__file__).parent / "results"
-STUDIES = Path(__file__).parent / "studies"
+RESULTS = Path(__file__).parents[1] / "results"
+STUDIES = Path(__file__).parents[1] / "studies"
 PROTOCOLS = {
     "full": "mini-imagenet-50, 50 classes, 84 x 84 pixels, recipes/photos.toml; 1x is 10 epochs",
     "quick": "mini-imagenet-50, first 25 classes, 42 x 42 pixels, recipes/quick.toml; 1x is 10 epochs",
@@ -131,7 +131,7 @@ def main() -> None:
     gathered = {kind: part for kind in PROTOCOLS if (part := gather(kind)) is not None}
     result = gathered.pop("full", {}) | gathered
     if not result:
-        raise SystemExit("no study has a seed with all of its runs finished; see benchmarks/study.py --list")
+        raise SystemExit("no study has a seed with all of its runs finished; see benchmarks/queue/study.py --list")
     write_json(RESULTS / "any_subset.json", result)
     for kind, part in {"full": result, **gathered}.items():
         for name, gap in part.get("gap", {}).items():

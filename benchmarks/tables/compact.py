@@ -1,6 +1,6 @@
 """Gather Task II's study into one file, and the tables of docs/compact.md.
 
-    python benchmarks/compact.py
+    python -m benchmarks.tables.compact
 
 Reads ``benchmarks/results/compact_quick/`` and writes ``benchmarks/results/compact.json``: test accuracy in percent of
 each network, one entry a seed in ``seeds``' order, and what share of ResNet34's each compact one reaches. Only seeds
@@ -15,11 +15,10 @@ import statistics
 import tomllib
 from typing import Any
 
-from any_subset import Runs, names_of, percents
-from any_subset import read as read_runs
-from page import HERE, insert_tables, mean, table
-
 from anychannel.utils.files import write_json
+from benchmarks.tables.any_subset import Runs, names_of, percents
+from benchmarks.tables.any_subset import read as read_runs
+from benchmarks.tables.report import HERE, insert_tables, mean, table
 
 PAGE = HERE.parent / "docs" / "compact.md"
 STUDY = HERE / "studies" / "compact_quick.toml"
@@ -154,7 +153,7 @@ def main() -> None:
     """Write the file and the page's tables, and say what share of ResNet34's accuracy is reached."""
     result = gather()
     if result is None:
-        print("no seed has both comparisons; see benchmarks/study.py --list")
+        print("no seed has both comparisons; see benchmarks/queue/study.py --list")
     else:
         write_json(HERE / "results" / "compact.json", result)
         for kind, shares in result["share_of_resnet34"].items():

@@ -1,6 +1,6 @@
 """The gap tables of docs/method.md, from the studies' results.
 
-    python benchmarks/method.py
+    python -m benchmarks.tables.method
 
 Reads ``results/report_quick`` and ``results/any_subset_*`` and writes what stands between the page's two marks; no
 figure there is typed. The site composes it anew each time it is built.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import statistics
 
-from page import HERE, insert_tables, mean, table
-from robustness import short
+from benchmarks.tables.report import HERE, insert_tables, mean, table
+from benchmarks.tables.robustness import short
 
 PAGE = HERE.parent / "docs" / "method.md"
 DATA = {
@@ -98,7 +98,7 @@ def section(kind: str) -> str:
     seeds = sorted({len(values) for figures in found.values() for values in figures.values()})
     number = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     several = "one seed" if number == "1" else f"{number} seeds (mean ± deviation)"
-    about = f"Test accuracy (%), {several}; 1x is as many image passes as one dedicated network has."
+    about = f"Test accuracy (%), {several}. 1x means the image passes of one dedicated network."
     return "\n\n".join([f"### {title}", about, table(["", *map(short, keys)], rows), *words])
 
 
@@ -154,10 +154,10 @@ def many_channels() -> str:
     seeds = sorted({len(values) for values in dedicated.values()})
     head = ["channels given", *(f"{size} of 8" if size < 8 else "all 8" for size in keys)]
     about = (
-        f"Embedded bands, 8 channels, 255 subsets: dedicated networks for {len(gap)} of them, drawn by size. Test "
+        f"The embedded bands have 255 subsets; {len(gap)} of them, drawn by size, have a dedicated network. Test "
         f"accuracy (%) averaged over the subsets of each size, {seeds[-1]} seeds."
     )
-    return "\n\n".join(["### More channels than subsets can be listed for", about, table(head, rows), *words])
+    return "\n\n".join(["### Eight bands", about, table(head, rows), *words])
 
 
 def compose() -> str:

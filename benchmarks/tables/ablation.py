@@ -1,6 +1,6 @@
 """The tables of docs/ablation.md, from the results of the ablation's study.
 
-    python benchmarks/ablation.py
+    python -m benchmarks.tables.ablation
 
 Reads ``results/ablation_quick`` and writes what stands between the page's two marks. The site composes it anew each
 time it is built.
@@ -12,10 +12,9 @@ import statistics
 import tomllib
 from typing import Any
 
-from method import Accuracies, read
-from page import HERE, insert_tables, mean, table
-
 from anychannel.runs.config import RunConfig, load_recipe, merge
+from benchmarks.tables.method import Accuracies, read
+from benchmarks.tables.report import HERE, insert_tables, mean, table
 
 PAGE = HERE.parent / "docs" / "ablation.md"
 STUDY = HERE / "studies" / "ablation_quick.toml"

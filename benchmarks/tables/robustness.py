@@ -1,6 +1,6 @@
 """What happens when channels go missing: docs/robustness.md, from the studies' results.
 
-    python benchmarks/robustness.py
+    python -m benchmarks.tables.robustness
 
 Reads ``results/report_quick``, ``results/any_subset_*`` and ``results/zero_shot``; no figure of the page is typed. The
 site composes the page anew each time it is built, so that it holds what the results say even where the file lags.
@@ -12,37 +12,35 @@ import json
 import statistics
 from typing import Any
 
-from page import HERE, NAMES, accuracy, adapted_table, made_by, mean, read_adapted, table
+from benchmarks.tables.report import HERE, NAMES, accuracy, adapted_table, made_by, mean, read_adapted, table
 
 PAGE = HERE.parent / "docs" / "robustness.md"
 STUDIES = {
     "report_quick": (
         "Small photographs",
-        "Red, green and blue predict each other well. {n_train:,} photographs of 25 classes at 42 x 42 pixels, "
-        "{epochs} epochs; the report's networks ([how](benchmarks.md#quick-protocol)).",
+        "The report's networks ([protocol](benchmarks.md#quick-protocol)) on {n_train:,} photographs of 25 classes at "
+        "42 x 42 pixels, {epochs} epochs. Red, green and blue predict each other well.",
     ),
     "any_subset_full": (
         "Photographs at full size, trained for every subset",
-        "{n_train:,} photographs of 50 classes at 84 x 84 pixels, ResNet18, {epochs} epochs; `ours` is `completion` "
-        "with `split`, `3x` three times as long. A dedicated network was trained on the one subset that it is listed "
-        "with.",
+        "{n_train:,} photographs of 50 classes at 84 x 84 pixels, ResNet18, {epochs} epochs "
+        "([each subset](method.md#photographs-50-classes-at-84-x-84)).",
     ),
     "any_subset_quick": (
         "Small photographs, trained for every subset",
-        "The photographs and protocol of the report's networks above; `ours` is `completion` with `split`, `3x` three "
-        "times as long.",
+        "Photographs and protocol of the report's networks above "
+        "([each subset](method.md#photographs-25-classes-at-42-x-42)).",
     ),
     "any_subset_bands": (
         "Embedded bands",
-        "Handwritten digits in eight made-up spectral bands, none of which suffices: half synthetic, and no evidence "
-        "about real sensors. {n_train:,} images, {epochs} epochs; {subsets} of the 255 subsets, more than the "
-        "[method's page](method.md#more-channels-than-subsets-can-be-listed-for) compares, so its means differ.",
+        "Handwritten digits in eight made-up spectral bands, none of which suffices. Half synthetic, so no evidence "
+        "about real sensors. {n_train:,} images, {epochs} epochs; {subsets} of the 255 subsets. "
+        "[Method](method.md#eight-bands) compares fewer, so its means differ.",
     ),
     "any_subset_jurkat": (
         "Stained cells",
-        "Brightfield, PI (a DNA stain) and darkfield hardly predict each other. {n_train:,} Jurkat cells of "
-        "four phases at 40 x 40 pixels, ResNet18, {epochs} epochs; `ours` is `completion` with `split`, `3x` three "
-        "times as long. A dedicated network was trained on the one subset that it is listed with.",
+        "Brightfield, PI (a DNA stain) and darkfield hardly predict each other. {n_train:,} Jurkat cells of four "
+        "phases at 40 x 40 pixels, ResNet18, {epochs} epochs ([each subset](method.md#stained-cells)).",
     ),
 }
 ADAPTED = {
@@ -56,6 +54,8 @@ ADAPTED = {
 """Plain networks that were adapted without training, by the beginning of their files' names."""
 ORDER = (*NAMES, "plain", "plain_3x", "ours", "ours_3x")
 """Networks that a table lists first; others follow by name."""
+ON_METHOD_PAGE = ("any_subset_full", "any_subset_quick", "any_subset_bands", "any_subset_jurkat")
+"""Studies whose subsets are listed in docs/method.md."""
 MOST_COLUMNS = 7
 SHORT = {"brightfield": "BF", "darkfield": "DF"}
 
@@ -118,7 +118,7 @@ def average(results: list[dict[str, Any]], keys: list[str]) -> str:
 
 
 def section(study: str) -> str:
-    """A study's two tables: by the number of missing channels, and each subset."""
+    """A study's table by the number of missing channels, and one with each subset if no other page has it."""
     found = read(study)
     if not found:
         return ""
@@ -139,13 +139,13 @@ def section(study: str) -> str:
         [
             f"## {title}",
             about.format(**facts),
-            f"Test accuracy (%) on {tested:,} images, {several}; one standard error is at most {error:.1f} points. "
-            "By the number of channels that are missing, averaged over the subsets:",
+            f"Test accuracy (%) on {tested:,} images, {several}. One standard error is at most {error:.1f} points. "
+            "Means over the subsets with this number of missing channels:",
             table(
                 ["network", *groups],
                 [[label(n, r), *(average(r, group) for group in groups.values())] for n, r in whole.items()],
             ),
-            *(each_subset(found, keys) if len(keys) <= MOST_COLUMNS else ()),
+            *(each_subset(found, keys) if study not in ON_METHOD_PAGE else ()),
         ]
     )
 
@@ -157,7 +157,7 @@ def each_subset(found: dict[str, list[dict[str, Any]]], keys: list[str]) -> tupl
 
 
 def adapted(name: str, title: str) -> str:
-    """A plain network mended without training, on one data set, over the seeds that were measured.
+    """A plain network adapted without training, on one data set, over the seeds that were measured.
 
     A column for each subset or, where there are many, for each number of missing channels.
     """
@@ -177,26 +177,34 @@ def compose() -> str:
     """The page's text."""
     data = {"any_subset_jurkat": " --data jurkat-cell-cycle", "any_subset_bands": ""}
     commands = "\n".join(
-        f"python benchmarks/study.py benchmarks/studies/{study}.toml{data.get(study, ' --data mini-imagenet-50')} "
-        "--runs runs"
+        f"python -m benchmarks.queue.study benchmarks/studies/{study}.toml"
+        f"{data.get(study, ' --data mini-imagenet-50')} --runs runs"
         for study in STUDIES
     )
     parts = [
         "# Robustness",
-        "What happens to a network when channels go missing. Made by `python benchmarks/robustness.py` from the JSON "
-        "files in [benchmarks/results](../benchmarks/results), which hold every figure with its configuration, "
-        "versions, processor, commit and the command that made it. To make most of these anew:",
-        f"<!-- no-run: hours -->\n```sh\n{commands}\npython benchmarks/robustness.py\n```",
-        "A missing channel is not given; for a plain network that is the same as its mean. A network that refuses a "
-        'subset is listed as such, and "-" stands where one was not measured.',
+        "For readers who want to know how much accuracy a network loses when channels are missing, and how much "
+        "completion or batch-norm re-estimation brings back without training.",
+        "A missing channel is left out, which for a plain network equals its mean. A dash means refused or not "
+        "measured. `ours` is stem `completion` with sampler `split`. Name parts: `3x`, trained three times as long; "
+        "`norm_`, another normalisation; `uniform_size`, another sampler; `quarter`, a quarter of each batch with all "
+        "channels instead of half; `distilled`, from its own answer to all channels. [Method](method.md) explains "
+        "these and compares with networks dedicated to one subset.",
+        "`python -m benchmarks.tables.robustness` writes this page from the JSON files in "
+        "[benchmarks/results](../benchmarks/results). They hold every figure with its configuration, versions, "
+        "processor, commit and command. These commands make most of them:",
+        f"<!-- no-run: hours -->\n```sh\n{commands}\npython -m benchmarks.tables.robustness\n```",
         *(text for study in STUDIES if (text := section(study))),
-        "## Mended without training",
-        "A plain network, given another stem or other batch norm statistics. How far that helps depends on how well "
-        "the channels predict each other: on photographs it helps every subset; on the stained cells completion alone "
-        "harms some, with statistics of the subset it helps, and without the DNA stain most is lost all the same.",
+        "## Adapted without training",
+        'A plain network with another stem, batch-norm re-estimation, or both. `replace_stem(model, "completion")` '
+        "estimates the missing channels from the present ones inside the first convolution. Re-estimation "
+        "(`calibrate`) recomputes batch-norm statistics for one subset from unlabelled images: of the subset, or of "
+        "all channels.",
+        "How much this helps depends on how well the channels predict each other. On photographs it helps every "
+        "subset. On the stained cells completion alone harms some subsets; with statistics of the subset it helps, but "
+        "without the DNA stain most accuracy is lost anyway.",
         *(text for name, title in ADAPTED.items() if (text := adapted(name, title))),
-        "What networks do with bands that training never showed is on the "
-        "[benchmark page](benchmarks.md#bands-that-training-never-showed).",
+        "[Benchmarks](benchmarks.md#bands-that-training-never-showed) has networks on bands that training never saw.",
     ]
     return "\n\n".join(parts) + "\n"
 
