@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from anychannel.models.saving import rebuild_model
-from anychannel.nn.placement import place
+from anychannel.nn.module_utils import place
 
 STATUS = Path("/proc/self/status")
 
