@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from anychannel.evaluation import load_evaluation
+from anychannel.results.run import RunError
 from anychannel.runs import RunConfig, evaluate_run, execute, folder, load_recipe, train_run
 from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
+from anychannel.runs.data import load_data
 from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
-from anychannel.runs.execute import build_model, load_data
-from anychannel.runs.folder import RunError
+from anychannel.runs.execute import build_model
 from anychannel.utils import files
 
 VALUES = {
@@ -119,7 +120,7 @@ def test_a_finished_run_is_left_alone_on_resume_and_protected_without(run):
     before = (run / "weights" / "best.safetensors").stat().st_mtime_ns
     assert train_run(config, run, resume=True) == run
     assert (run / "weights" / "best.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(RunError, match="already holds a run; add --resume to go on with it"):
+    with pytest.raises(RunError, match="already holds a run; add --resume to continue it"):
         train_run(config, run)
     changed = replace(config, training=replace(config.training, lr=0.5))
     with pytest.raises(RunError, match=r"other settings \(training\.lr: 0\.1 -> 0\.5\)"):
@@ -222,8 +223,8 @@ def test_bad_data_leaves_no_folder_behind(tmp_path):
         ({"subsets": []}, "no subset is named; give some, such as 'band_1,band_2,band_3'"),
         (
             {"subsets": ["band_1"], "stem": "masked", "training": {"sampler": "full"}},
-            "the masked stem takes just the channels that it is trained on, band_1, band_2, band_3, but subsets names "
-            "band_1; leave subsets out",
+            "the masked stem accepts only the channels that it is trained on, band_1, band_2, band_3, but subsets "
+            "names band_1; leave subsets out",
         ),
     ],
 )
@@ -298,10 +299,10 @@ def test_two_processes_never_train_in_one_folder(tmp_path, monkeypatch):
     ("values", "message"),
     [
         ({}, "data is missing"),
-        ({"data": "bands", "stems": "static"}, r"unknown setting stems \(did you mean stem\?\)"),
+        ({"data": "bands", "stems": "static"}, r"unknown setting 'stems' \(did you mean 'stem'\?\)"),
         (
             {"data": "bands", "training": {"epoch": 3}},
-            r"unknown setting training\.epoch \(did you mean training\.epochs",
+            r"unknown setting 'training\.epoch' \(did you mean 'training\.epochs'",
         ),
         ({"data": "bands", "training": {"epochs": 0}}, "epochs must be between 1 and 100000, got 0"),
         ({"data": "bands", "training": 3}, "training must be a table, got 3"),

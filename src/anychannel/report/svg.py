@@ -11,9 +11,6 @@ FONT = "font-family=\"Inter,-apple-system,'Segoe UI',Roboto,'Helvetica Neue','Li
 HALO = ' paint-order="stroke" stroke="var(--surface)" stroke-width="3" stroke-linejoin="round"'
 """Attributes that keep a label legible over lines."""
 
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -155,47 +152,29 @@ def clipped(words: str, most: int) -> str:
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]], words: Sequence[str], box: Box, size: float = 12
+    points: Sequence[tuple[float, float]], words: Sequence[str], right: float, gap: float = 14
 ) -> list[tuple[float, float, str]]:
-    """Find a place for each point's label, clear of the other labels and points.
-
-    Labels are placed from top to bottom, each where its penalty for leaving the box, for overlaps and for distance is
-    least.
+    """Find places for points' labels so that they do not overlap: beside the point, or further down.
 
     Args:
         points: (x, y) pixels.
-        words: labels.
-        box: area within which labels must stay.
-        size: font size.
+        words: labels of 12 pixels.
+        right: edge of the drawing; a label that would cross it stands left of its point.
+        gap: between baselines.
 
     Returns:
         For each point x, baseline y and text anchor.
     """
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
-    placed = {}
+    places: dict[int, tuple[float, float, str]] = {}
+    taken: list[tuple[float, float, float]] = []  # baseline, begin and end of each label, from top to bottom
     for index in sorted(range(len(points)), key=lambda position: points[position][1]):
         x, y = points[index]
-        width = text_width(words[index], size)
-        options: list[tuple[float, tuple[float, float, str], Box]] = []
-        for rank, lift in enumerate((0.0, -0.9, 0.9, -1.8, 1.8, -2.7, 2.7, -3.6, 3.6)):
-            for side, (anchor, shift, part) in enumerate((("start", 10, 0.0), ("end", -10, 1.0), ("middle", 0, 0.5))):
-                if anchor == "middle" and abs(lift) < 1:
-                    continue
-                base = y + size * (0.35 + lift)
-                begin = x + shift - part * width
-                area = (begin, base - size * 0.8, begin + width, base + size * 0.25)
-                outside = sum(max(0.0, over) for over in (box[0] - area[0], box[1] - area[1]))
-                outside += sum(max(0.0, over) for over in (area[2] - box[2], area[3] - box[3]))
-                hits = sum(overlap(area, other) for position, other in enumerate(taken) if position != index)
-                penalty = 10 * outside + hits + 3 * rank + side
-                options.append((penalty, (round(x + shift, 1), round(base, 1), anchor), area))
-        _, placed[index], area = min(options)
-        taken.append(area)
-    return [placed[index] for index in range(len(points))]
-
-
-def overlap(one: Box, other: Box) -> float:
-    """Area that two boxes share."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return width * height if width > 0 and height > 0 else 0.0
+        width = text_width(words[index])
+        at, begin, anchor = (x + 10, x + 10, "start") if x + 10 + width <= right else (x - 10, x - 10 - width, "end")
+        base = y + 4
+        for other, start, end in sorted(taken):
+            if begin < end and start < begin + width and abs(base - other) < gap:
+                base = other + gap
+        taken.append((base, begin, begin + width))
+        places[index] = (round(at, 1), round(base, 1), anchor)
+    return [places[index] for index in range(len(points))]

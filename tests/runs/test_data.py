@@ -11,9 +11,9 @@ import pytest
 
 from anychannel.data import load_dataset, read_image
 from anychannel.evaluation import compare, load_evaluation
+from anychannel.results.run import RunError
 from anychannel.runs import RunConfig, evaluate_run, execute, train_run
-from anychannel.runs.folder import RunError
-from anychannel.runs.own_data import describe_data, find_changes
+from anychannel.runs.data import describe_data, find_changes
 from tests.data.files import write_class_folders, write_image
 from tests.data.shard_files import write_shards
 

@@ -1,6 +1,7 @@
 """What a plain trained network does with missing channels when it is adapted without retraining.
 
-    python benchmarks/zero_shot.py runs/report_quick/resnet18-s0 --out benchmarks/results/zero_shot/quick-s0.json
+    python -m benchmarks.measure.zero_shot runs/report_quick/resnet18-s0 \
+        --out benchmarks/results/zero_shot/quick-s0.json
 
 On every subset that the run was evaluated on, of the test images: zero-fill (the plain network), completion
 (``replace_stem``), both with batch norm statistics recomputed for the subset on unlabelled training images of that
@@ -19,8 +20,8 @@ import torch
 from anychannel.evaluation import evaluate, load_evaluation
 from anychannel.models import calibrate, load_model, replace_stem
 from anychannel.nn.module_utils import place
+from anychannel.runs.data import load_data
 from anychannel.runs.environment import describe_environment
-from anychannel.runs.execute import load_data
 from anychannel.runs.folder import read_config
 from anychannel.utils.files import write_json
 from anychannel.utils.hardware import choose_device
@@ -52,7 +53,7 @@ def main() -> None:
     images = torch.tensor(data.train.images[chosen])
     keys = list(load_evaluation(options.run).subsets)
     result: dict[str, Any] = {
-        "command": f"python benchmarks/zero_shot.py runs/{options.run.parent.name}/{options.run.name} --out "
+        "command": f"python -m benchmarks.measure.zero_shot runs/{options.run.parent.name}/{options.run.name} --out "
         f"benchmarks/results/zero_shot/{options.out.name} "
         f"--images {options.images} --seed {options.seed}",
         "run": {"name": options.run.name, "model": config.model, "data": data.name, "fingerprint": data.fingerprint},

@@ -1,6 +1,6 @@
 """Measure how many images a core can feed to training: from shards, from Arrow files, and from decoded files.
 
-    python benchmarks/streaming_speed.py --images 4000 --side 128
+    python -m benchmarks.measure.streaming_speed --images 4000 --side 128
 
 The images are smooth RGB pictures as JPEG files of quality 90, written to a temporary folder, so that the disk's cache
 holds them: what is measured is reading, decoding and putting batches together, not a disk or a network. Figures are
@@ -32,7 +32,7 @@ from anychannel.training.feed import feed
 from anychannel.utils.files import write_json
 from anychannel.utils.processes import Share
 
-RESULT = Path(__file__).parent / "results" / "streaming_speed.json"
+RESULT = Path(__file__).parents[1] / "results" / "streaming_speed.json"
 SPLITS = {"train": 1.0, "val": 0.01, "test": 0.01}
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     write_json(
         RESULT,
         {
-            "command": f"python benchmarks/streaming_speed.py --images {chosen.images} --side {chosen.side}",
+            "command": f"python -m benchmarks.measure.streaming_speed --images {chosen.images} --side {chosen.side}",
             "settings": vars(chosen),
             "environment": describe_environment("cpu", "fp32"),
             "figures": figures,

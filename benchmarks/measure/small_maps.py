@@ -1,6 +1,6 @@
 """The ``anychannel`` command, faster on a CPU: convolutions of small maps and their attention are matrix products.
 
-    python benchmarks/small_maps.py train --config recipes/quick.toml ...
+    python -m benchmarks.measure.small_maps train --config recipes/quick.toml ...
 
 oneDNN's bfloat16 convolutions run at a sixth of a matrix product's speed where a map is a few pixels wide, which at
 42 x 42 pixels is the last stage of a ResNet. Here such a map is unfolded, (N, C, H, W) to (N H W, 9 C), and multiplied
@@ -13,7 +13,7 @@ positions.
 This replaces the forward pass of ``torch.nn.Conv2d`` and ``SelfAttention.attend``, on the CPU under bfloat16 autocast,
 and nothing else.
 
-    python benchmarks/small_maps.py --measure
+    python -m benchmarks.measure.small_maps --measure
 
 times one training step of ResNet18 and of compact_k7 both ways, alternating, and prints the medians.
 """

@@ -1,7 +1,7 @@
 """What a network trained on five of eight bands does with the three that it never saw.
 
-    python benchmarks/held_out_bands.py --out benchmarks/results/held_out_bands.json
-    python benchmarks/page.py
+    python -m benchmarks.measure.held_out_bands --out benchmarks/results/held_out_bands.json
+    python -m benchmarks.tables.report
 
 For each seed and each of three choices of held-out bands (``HELD_OUT``), trains a small network on the other five bands
 of ``bands:8`` with every stem that can take more channels, adds the held-out bands with ``with_channels`` (no label of
@@ -86,7 +86,7 @@ def main() -> None:
         choice: {way: {} for way in [*WAYS, "all_bands"]} for choice in HELD_OUT
     }
     result: dict[str, Any] = {
-        "command": f"python benchmarks/held_out_bands.py --out {options.out} --seeds {options.seeds} "
+        "command": f"python -m benchmarks.measure.held_out_bands --out {options.out} --seeds {options.seeds} "
         f"--epochs {options.epochs} --model {options.model}",
         "data": {"name": data.name, "fingerprint": data.fingerprint, "n_test": len(data.test)},
         "held_out": HELD_OUT,

@@ -1,8 +1,8 @@
 """Measure how large the package and each of its extras is, and how long installing takes.
 
-    python benchmarks/install_size.py                  everything, in new virtual environments
-    python benchmarks/install_size.py --only geo wds   these extras again; the others' figures stay
-    python benchmarks/install_size.py --print          the table of docs/install.md, from the committed result
+    python -m benchmarks.measure.install_size                  everything, in new virtual environments
+    python -m benchmarks.measure.install_size --only geo wds   these extras again; the others' figures stay
+    python -m benchmarks.measure.install_size --print          the table of docs/install.md, from the committed result
 
 The base is ``pip install .`` into an empty environment. Each extra is then installed into an environment of its own
 that sees the base's packages, so that what is counted is what this extra adds to the base; packages that two extras
@@ -27,8 +27,8 @@ from typing import Any
 
 from anychannel.utils.files import write_json
 
-ROOT = Path(__file__).parents[1]
-RESULT = Path(__file__).parent / "results" / "install_size.json"
+ROOT = Path(__file__).parents[2]
+RESULT = ROOT / "benchmarks" / "results" / "install_size.json"
 OWN = re.compile(r"anychannel\[(.+)\]")
 
 
@@ -117,7 +117,7 @@ def main() -> None:
                 if name in extras and name not in (chosen.only or extras)
             }
             result = {
-                "command": "python benchmarks/install_size.py",
+                "command": "python -m benchmarks.measure.install_size",
                 "python": platform.python_version(),
                 "platform": f"{platform.system()} {platform.machine()}",
                 "date": time.strftime("%Y-%m-%d"),

@@ -1,13 +1,13 @@
 """Work through studies: a queue of training runs that resumes, skips what is finished, and keeps small results.
 
-    python benchmarks/study.py benchmarks/studies/report_quick.toml --data DATA/mini-imagenet-50 --runs runs
-    python benchmarks/study.py benchmarks/studies/*.toml --data DATA/mini-imagenet-50 --runs runs --workers 14
+    python -m benchmarks.queue.study benchmarks/studies/report_quick.toml --data DATA/mini-imagenet-50 --runs runs
+    python -m benchmarks.queue.study benchmarks/studies/*.toml --data DATA/mini-imagenet-50 --runs runs --workers 14
 
 Each run is one ``anychannel train`` in a process of its own, which ``small_maps.py`` makes faster on a CPU. Kill the
 study at any time and start it again: finished runs are skipped, an unfinished one goes on from its checkpoint. Several
 studies, or the same one twice, can work side by side; a run is locked while it is worked on. What stays is
 ``benchmarks/results/STUDY/RUN-sSEED.json``, a few kilobytes with the figures and where they come from;
-``benchmarks/page.py`` turns them into the documentation's tables.
+``benchmarks/tables/report.py`` turns them into the documentation's tables.
 
 With ``--workers`` so many processes share the queue, and each trains one network after the other without starting
 anew: networks of a few million parameters and small images leave a GPU idle most of the time, a dozen of them at once
@@ -17,7 +17,6 @@ do not.
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import multiprocessing
 import os
@@ -31,7 +30,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomli_w
 import torch
 from filelock import FileLock, Timeout
@@ -40,8 +38,9 @@ from anychannel.channels import parse_names
 from anychannel.evaluation import load_evaluation
 from anychannel.runs.config import load_recipe, merge
 from anychannel.utils.files import write_json, write_text
+from benchmarks.queue.bits import pack
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 MOST_STARTS = 4
 """Of one worker."""
 KEPT_FIGURES = ("n", "accuracy", "top5", "loss", "ece", "refused")
@@ -85,16 +84,6 @@ def dedicated(key: str) -> dict[str, Any]:
     return {"only_channels": list(parse_names(key)), "subsets": [key]}
 
 
-def pack(correct: np.ndarray) -> str:
-    """Which images were classified correctly, one bit an image, for paired tests later."""
-    return base64.b64encode(np.packbits(correct).tobytes()).decode("ascii")
-
-
-def unpack(text: str, n: int) -> np.ndarray:
-    """Inverse of ``pack`` for ``n`` images."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
-
-
 def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of a finished run and where they come from, without paths of this machine."""
     read = {
@@ -117,7 +106,7 @@ def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str,
         for key, figures in test["subsets"].items()
     }
     return {
-        "command": f"python benchmarks/study.py benchmarks/studies/{job.study}.toml --data {data} "
+        "command": f"python -m benchmarks.queue.study benchmarks/studies/{job.study}.toml --data {data} "
         f"--only {config['name']} --seeds {config['training']['seed']} --threads {read['environment']['threads']}",
         "config": config,
         "environment": read["environment"] | ({"commit": options.commit} if options.commit else {}),
@@ -178,7 +167,7 @@ def train_apart(config: dict[str, Any], home: Path, cost: bool, threads: int) ->
     """Train in a process of its own."""
     recipe = home.with_suffix(".toml")
     write_text(recipe, tomli_w.dumps(config))
-    command = [sys.executable, str(Path(__file__).with_name("small_maps.py")), "train"]
+    command = [sys.executable, "-m", "benchmarks.measure.small_maps", "train"]
     command += ["--config", str(recipe), "--out", str(home), "--resume", *([] if cost else ["--no-cost"])]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     subprocess.run(command, env=environment, check=True)
@@ -186,9 +175,8 @@ def train_apart(config: dict[str, Any], home: Path, cost: bool, threads: int) ->
 
 def train_here(config: dict[str, Any], home: Path, cost: bool, threads: int) -> None:
     """Train in this process."""
-    import small_maps
-
     from anychannel.runs import RunConfig, train_run
+    from benchmarks.measure import small_maps
 
     torch.set_num_threads(threads)
     small_maps.install()
