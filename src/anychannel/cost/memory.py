@@ -16,7 +16,7 @@ from torch import nn
 
 from anychannel.models import Classifier
 from anychannel.models.saving import describe_model, rebuild_model
-from anychannel.nn.placement import place
+from anychannel.nn.module_utils import place
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, describe_size, height_width
 

@@ -31,7 +31,7 @@ from anychannel.data import Split, Stream, augment
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
 from anychannel.nn.channel_sampling import Part, create_sampler
 from anychannel.nn.classifier import Classifier
-from anychannel.nn.placement import place
+from anychannel.nn.module_utils import place
 from anychannel.nn.sync_batchnorm import sync_batchnorm
 from anychannel.training.bn_statistics import choose_passes, recomputed_statistics
 from anychannel.training.checkpoint import (
