@@ -47,10 +47,12 @@ def decode_geotiff(data: bytes) -> Decoded:
             pixels, flags = image.read(), image.mask_flag_enums
             # An alpha band is not a mask: files often declare red, green, blue and infrared of 8 bits like that.
             masked = [MaskFlags.all_valid not in band and MaskFlags.alpha not in band for band in flags]
-            missing = np.zeros(pixels.shape, bool) if any(masked) else None
+            missing = np.zeros(pixels.shape, bool)
             for band in np.flatnonzero(masked):
                 missing[band] = image.read_masks(int(band) + 1) == 0
             scaling = tuple(zip(image.scales, image.offsets, strict=True))
             names = image.descriptions
     is_scaled = any(pair != (1.0, 0.0) for pair in scaling)
-    return Decoded(pixels, names=names, scaling=scaling if is_scaled else None, missing=missing)
+    return Decoded(
+        pixels, names=names, scaling=scaling if is_scaled else None, missing=missing if any(masked) else None
+    )
