@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from anychannel.report import write_report
-from tests.report.folders import all_subsets, make_run
-from tests.report.html_reader import read_html, table_rows
+from tests.helpers.html_reader import read_html, table_rows
+from tests.helpers.run_folders import all_subsets, make_run
 
 KEYS = all_subsets(("R", "G", "B"))
 

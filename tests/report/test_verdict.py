@@ -9,7 +9,7 @@ from filelock import FileLock
 from anychannel.report import write_report
 from anychannel.report.verdict import judge
 from anychannel.results.run import load_runs
-from tests.report.folders import all_subsets, make_run
+from tests.helpers.run_folders import all_subsets, make_run
 
 SINGLES_AND_PAIRS = all_subsets(("R", "G", "B"))[1:]
 

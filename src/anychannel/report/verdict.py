@@ -30,7 +30,6 @@ class Mean:
 
 
 Measured = Mean | SubsetResult
-"""An accuracy, as a fraction, with its standard error."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Standing:
     @property
     def refused(self) -> int:
         """Number of subsets with channels missing that the run refuses."""
-        return sum(result.refused is not None for key, result in self.test.subsets.items() if key != self.test.full)
+        return len(self.test.refused.keys() - {self.test.full})
 
     @property
     def refuses(self) -> bool:
