@@ -17,7 +17,6 @@ do not.
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import multiprocessing
 import os
@@ -31,7 +30,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomli_w
 import torch
 from filelock import FileLock, Timeout
@@ -40,6 +38,7 @@ from anychannel.channels import parse_names
 from anychannel.evaluation import load_evaluation
 from anychannel.runs.config import load_recipe, merge
 from anychannel.utils.files import write_json, write_text
+from benchmarks.queue.bits import pack
 
 RESULTS = Path(__file__).parents[1] / "results"
 MOST_STARTS = 4
@@ -83,16 +82,6 @@ def queue(study: Path, data: str | Path | None, seeds: list[int] | None = None) 
 def dedicated(key: str) -> dict[str, Any]:
     """What makes a run of the study one dedicated to a subset (``"R,G"``); its base must be a plain network."""
     return {"only_channels": list(parse_names(key)), "subsets": [key]}
-
-
-def pack(correct: np.ndarray) -> str:
-    """Which images were classified correctly, one bit an image, for paired tests later."""
-    return base64.b64encode(np.packbits(correct).tobytes()).decode("ascii")
-
-
-def unpack(text: str, n: int) -> np.ndarray:
-    """Inverse of ``pack`` for ``n`` images."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
 
 
 def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str, Any]:
