@@ -140,7 +140,7 @@ def copied_stem(
 ) -> Stem:
     """A stem of the same kind whose kernel has a slice for each of ``channels``."""
     old = model.stem
-    options = {key: value for key, value in (model.spec.stem_options | old.options()).items() if key not in MEASURED}
+    options = {key: value for key, value in {**model.spec.stem_options, **old.options}.items() if key not in MEASURED}
     if not isinstance(old, StaticStem) or options.get("residual", "none") != "none" or options.get("learn_covariance"):
         raise ValueError(
             f"{type(old).__name__} with {options} has parts that belong to its own channels; add channels to a static, "
