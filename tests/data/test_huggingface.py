@@ -230,7 +230,9 @@ def test_labels_below_zero_are_named(declared, tmp_path):
 def test_an_image_in_two_splits_is_named(tmp_path):
     tables = made()
     tables["test"] = datasets.concatenate_datasets([tables["test"], tables["train"].select([4])])
-    with pytest.raises(DataError, match=r"test row 9: its image is in two splits \(leakage\): test, and one before it"):
+    with pytest.raises(
+        DataError, match=r"test row 9: its content is in two splits \(leakage\): test, and train as train row 4"
+    ):
         ac.dataset_from_huggingface(tables)
 
 

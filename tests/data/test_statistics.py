@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anychannel.data import load_dataset, statistics
-from anychannel.data.statistics import measure
+from anychannel.data import load_dataset
+from anychannel.data.prepare import statistics
+from anychannel.data.prepare.statistics import measure
 from tests.data.files import write_image, write_lists
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import pytest
 
 from anychannel.cli.common import parse_options
 from anychannel.data import load_dataset
-from anychannel.data.load import SOURCES
+from anychannel.data.sources.registry import SOURCES
 from anychannel.models.registry import MODELS
 from anychannel.nn.channel_sampling import SAMPLERS
 from anychannel.nn.stems.registry import STEMS

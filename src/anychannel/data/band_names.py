@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from anychannel.data.problems import ImageError
+from anychannel.data.errors import ImageError
 
 SHORT = {"nearinfrared": "nir", "shortwaveinfrared": "swir", "thermalinfrared": "tir", "panchromatic": "pan"}
 NUMBERED = re.compile(r"(band|channel|chan|ch|b|c|layer|sample|image|channel:0)[ _:#-]*(\d+)", re.IGNORECASE)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
+from anychannel.data.errors import DataError
 from anychannel.data.planes import Images, Planes
-from anychannel.data.problems import DataError
 from anychannel.utils.sizes import height_width
 
 if TYPE_CHECKING:
-    from anychannel.data.stream import Stream
+    from anychannel.data.batches.stream import Stream
 
 SPLITS = ("train", "val", "test")
 

@@ -21,10 +21,10 @@ from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.band_names import check_names
 from anychannel.data.content import Content, read_content
 from anychannel.data.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
+from anychannel.data.errors import DataError, ImageError
 from anychannel.data.numpy_files import NPY_SIGNATURE, decode_array, decode_npy
 from anychannel.data.ome import decode_ome_zarr
 from anychannel.data.orientation import ORIENTATION_TAG, orient
-from anychannel.data.problems import DataError, ImageError
 from anychannel.data.resize import resize_and_crop
 from anychannel.data.tiff import TIFF_SIGNATURES, check_layout, damaged, decode_tiff
 from anychannel.utils.plurals import plural
@@ -89,7 +89,7 @@ class ReadSettings:
         return nodata | ({"scaled": True} if self.scaled else {})
 
 
-def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
+def decode(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
     """Decode a file's bytes, or take an array as it is, and check what is in it.
 
     Raises:
@@ -98,7 +98,7 @@ def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
             changes them.
         MissingExtraError: a package that reads this format is not installed.
     """
-    if not isinstance(data, np.ndarray) and not data:
+    if not isinstance(data, np.ndarray | Decoded) and not data:
         raise ImageError("the file is empty (zero bytes)", "replace or remove it")
     found = find_pixels(data, settings)
     pixels, names = found.pixels, settings.channels
@@ -117,12 +117,14 @@ def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
     return replace(found, pixels=pixels)
 
 
-def find_pixels(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
+def find_pixels(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
     """Hand the content to the decoder for its format.
 
     Raises:
         ImageError: it cannot be decoded, or not without a conversion.
     """
+    if isinstance(data, Decoded):
+        return data
     expected = None if settings.channels is None else len(settings.channels)
     if isinstance(data, np.ndarray):
         return decode_array(data, expected, settings.layout)
@@ -196,7 +198,7 @@ def unreadable(error: Exception) -> ImageError:
     return damaged("not an image in a known format" if "cannot identify image file" in reason else reason)
 
 
-def read(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
+def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
     """Decode and bring to size: pixels (C, H, W), contiguous.
 
     Raises:

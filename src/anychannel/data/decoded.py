@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anychannel.data.problems import ImageError
+from anychannel.data.errors import ImageError
 
 DTYPES = ("uint8", "uint16", "float32")
 """Types that images are kept in."""

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from anychannel.data.decoded import Decoded, Scaling
-from anychannel.data.problems import ImageError
+from anychannel.data.errors import ImageError
 from anychannel.utils.extras import need
 
 GEO_TAGS = (34735, 42112, 42113)

@@ -7,7 +7,7 @@ import numpy as np
 from anychannel.channels import ChannelSet
 from anychannel.data.band_names import telling
 from anychannel.data.decoded import Decoded
-from anychannel.data.problems import DataError
+from anychannel.data.errors import DataError
 
 RGB = ChannelSet(("R", "G", "B"))
 

@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 
 from anychannel.data.decoded import Decoded
-from anychannel.data.problems import ImageError
+from anychannel.data.errors import ImageError
 from anychannel.data.tiff import channels_first
 
 NPY_SIGNATURE = b"\x93NUMPY"

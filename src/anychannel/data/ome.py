@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from anychannel.data.decoded import Decoded
-from anychannel.data.problems import ImageError
+from anychannel.data.errors import ImageError
 from anychannel.utils.extras import need
 
 METADATA = ("zarr.json", ".zattrs")

@@ -18,10 +18,10 @@ import numpy as np
 import tifffile
 
 from anychannel.data.decoded import Decoded
+from anychannel.data.errors import ImageError
 from anychannel.data.geotiff import decode_geotiff, is_geotiff
 from anychannel.data.ome import read_ome_xml
 from anychannel.data.orientation import ORIENTATION_TAG, orient
-from anychannel.data.problems import ImageError
 from anychannel.utils.extras import MissingExtraError
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anychannel.data import SPLITS, ImageDataset, Stream
-from anychannel.data.list_files import read_names
+from anychannel.data.sources.list_files import read_names
 from anychannel.evaluation.evaluate import describe
 from anychannel.runs.config import RunConfig
 

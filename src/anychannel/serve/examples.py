@@ -11,9 +11,8 @@ import numpy as np
 from anychannel.channels import ChannelSet
 from anychannel.data import DataError
 from anychannel.data.content import read_content
-from anychannel.data.load import SOURCES
-from anychannel.data.partial import told_channels
-from anychannel.data.sources import find_folder, find_form, split_name
+from anychannel.data.sources.registry import SOURCES, find_folder, open_source, split_address
+from anychannel.data.sources.source import Request
 from anychannel.report.records import Run
 from anychannel.runs.config import RunConfig
 from anychannel.runs.execute import load_data
@@ -45,10 +44,11 @@ def find_examples(
     wanted = (run.examples or {}).get("images", [])
     if not wanted:
         return (), "The run recorded no example images."
-    if config.data.partition(":")[0] in SOURCES:
+    kind = SOURCES.get(split_address(config.data)[0])
+    if kind is not None and not kind.embedded:
         return (), "Examples of streamed data are not read again: that might take as long as reading all of them."
     try:
-        if split_name(config.data) is not None:
+        if kind is not None:
             found = from_embedded(wanted, config, channels, shape)
         else:
             found = from_files(wanted, config, channels, shape, held, reading)
@@ -96,7 +96,9 @@ def from_files(
     """Examples of a folder of images."""
     root = find_folder(config.data)
     options = config.data_options
-    told = told_channels(root, find_form(root, options.get("form")), seed=options.get("seed", 0))
+    source = open_source(root, Request(seed=options.get("seed", 0)), form=options.get("form"))
+    samples = [one for split in source.splits.values() if isinstance(split, Sequence) for one in split]
+    told = {one.path: one.channels or () for one in samples}
     return [
         open_image(
             read_content(root / entry["path"]),

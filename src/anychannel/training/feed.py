@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from anychannel.data import Split, Stream, iterate_batches
-from anychannel.data.batches import Batch
+from anychannel.data.batches.rows import Batch
 from anychannel.data.workers import one_ahead
 from anychannel.training.randomness import epoch_order
 from anychannel.utils.processes import Share, gather_rows

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.dataset import group_rows
 from anychannel.data.planes import Images
-from anychannel.data.problems import DataError
 
 BLOCK_VALUES = 2**22
 """Values taken into memory at a time: 32 MB as float64."""
@@ -32,6 +32,12 @@ class Statistics:
     std: tuple[float, ...]
     correlation: tuple[tuple[float, ...], ...]
     apart: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
+        """From plain values, also from JSON."""
+        correlation, apart = (tuple(map(tuple, values[name])) for name in ("correlation", "apart"))
+        return cls(tuple(values["mean"]), tuple(values["std"]), correlation, apart)
 
 
 @dataclass(frozen=True)
@@ -215,7 +221,7 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
             f"channel {', '.join(map(repr, dead))} has the same value in every training pixel and can tell a model "
             "nothing; its standard deviation is taken as 1",
             UserWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
     if statistics.apart:
         pairs = [" and ".join(repr(channels.names[i]) for i in pair) for pair in statistics.apart]
@@ -224,25 +230,10 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
             f"no measured training image has {', '.join(pairs[:3])} together{more}; their correlation is not known and "
             "taken as 0, so that nothing is estimated of the one from the other; add images that have both if you can",
             UserWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
     std = [value if name not in dead else 1.0 for name, value in zip(channels.names, statistics.std, strict=True)]
     return channels.with_statistics(statistics.mean, std, statistics.correlation)
-
-
-def refuse_unseen(names: Sequence[str]) -> None:
-    """Refuse channels that no training image has; there may be none of them.
-
-    Raises:
-        DataError: names them.
-    """
-    if names:
-        raise DataError(f"no training image has the channel {', '.join(names)}; leave it out, or add images that do")
-
-
-def unmet_channels(statistics: Statistics) -> list[int]:
-    """Positions of the channels that no measured image has."""
-    return [i for i, j in statistics.apart if i == j]
 
 
 def constant_channels(names: Sequence[str], std: Sequence[float]) -> list[str]:

@@ -11,19 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from anychannel.channels import Subset
-from anychannel.data.batches import Batch, pass_through, to_tensor
-from anychannel.data.build import Template, note_scalings
-from anychannel.data.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
-from anychannel.data.problems import DataError
-from anychannel.data.samples import Reader, Sample, placed
-from anychannel.data.shards import Shards
+from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
+from anychannel.data.batches.rows import Batch, pass_through, to_tensor
+from anychannel.data.errors import DataError
+from anychannel.data.sources.reader import Reader, placed
+from anychannel.data.sources.source import AnySample, Label, Shards
+from anychannel.data.sources.template import Template, note_scalings
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
 from anychannel.utils.processes import Share
@@ -53,6 +53,12 @@ class Counted(NamedTuple):
     images: tuple[Mapping[Subset, int], ...]
     lacking: str = ""
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Counted:
+        """From plain values: all sets of channels, and for each shard how many images have them."""
+        patterns = [tuple(pattern) for pattern in values["patterns"]]
+        return cls(tuple(dict(zip(patterns, row, strict=True)) for row in values["images"]), values["lacking"])
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -73,7 +79,7 @@ class Stream:
 
     shards: Shards
     reader: Reader
-    label_of: Mapping[int | str, int]
+    label_of: Mapping[Label, int]
     template: Template
     counted: Counted | None = None
     epoch_images: int | None = None
@@ -132,7 +138,7 @@ class Stream:
     @property
     def may_lack(self) -> bool:
         """Whether an image can lack a channel."""
-        if self.chosen is not None or not self.reader.fields.may_lack:
+        if self.chosen is not None or not self.shards.may_lack:
             return False
         return self.counted is None or self.find_lacking()[0] > 0
 
@@ -205,7 +211,7 @@ class Stream:
         pieces = cut_row(self.counts(), shard_order(order.seed, order.epoch, total), lengths)
         return {lane: iter(pieces[lane]) for lane in mine}
 
-    def visit(self, stretches: Iterator[Stretch]) -> Iterator[Sample]:
+    def visit(self, stretches: Iterator[Stretch]) -> Iterator[AnySample]:
         """The samples of some stretches that are shown.
 
         Raises:
@@ -233,14 +239,14 @@ class Stream:
                     "holds an image of the classes and channels asked for"
                 )
 
-    def is_shown(self, sample: Sample) -> bool:
+    def is_shown(self, sample: AnySample) -> bool:
         """Whether a sample has a class and channels that are asked for."""
         with placed(sample):
-            if self.reader.fields.find_label(sample) not in self.label_of:
+            if sample.find_label() not in self.label_of:
                 return False
             return self.chosen is None or set(self.chosen) <= set(self.reader.positions(sample))
 
-    def take(self, samples: Iterator[Sample], count: int) -> list[Shown]:
+    def take(self, samples: Iterator[AnySample], count: int) -> list[Shown]:
         """The next images of a lane, decoded.
 
         Raises:
@@ -248,14 +254,14 @@ class Stream:
         """
         return [self.show(sample) for sample in islice(samples, count)]
 
-    def show(self, sample: Sample) -> Shown:
+    def show(self, sample: AnySample) -> Shown:
         """A sample's planes, each in its place.
 
         Raises:
             DataError: it cannot be used; its shard and key are named.
         """
         with placed(sample):
-            label = self.label_of[self.reader.fields.find_label(sample)]
+            label = self.label_of[sample.find_label()]
             image = self.reader.read(sample)
             note_scalings(self.template.scalings, sample.place, image.found, image.positions)
             self.template.check(image.found, image.positions, scaled=self.reader.settings.scaled)
