@@ -2,7 +2,7 @@
 
     python benchmarks/install_size.py                  everything, in new virtual environments
     python benchmarks/install_size.py --only geo wds   these extras again; the others' figures stay
-    python benchmarks/install_size.py --print          the README's table, from what was measured before
+    python benchmarks/install_size.py --print          the table of docs/install.md, from the committed result
 
 The base is ``pip install .`` into an empty environment. Each extra is then installed into an environment of its own
 that sees the base's packages, so that what is counted is what this extra adds to the base; packages that two extras
@@ -88,7 +88,7 @@ def largest(packages: Path, most: int = 3) -> dict[str, float]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The README's table."""
+    """Return the table of docs/install.md."""
     lines = ["| install | packages | MB | seconds |", "|---|---:|---:|---:|"]
     rows = {"`pip install .`": result["base"]} | {f"`[{name}]` adds": row for name, row in result["extras"].items()}
     for name, row in rows.items():

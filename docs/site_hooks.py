@@ -1,12 +1,10 @@
-"""What MkDocs does not know by itself; mkdocs.yml lists this file under ``hooks``.
+"""MkDocs hooks of this site; mkdocs.yml lists this file under ``hooks``.
 
-- CHANGELOG.md and CONTRIBUTING.md, which stand beside docs/, are pages of the site too.
-- The page on robustness, and the tables of some other pages, are composed of the results as they are when the site is
-  built.
-- A link to a file of the repository that is no page (a recipe, a result) becomes its text: on the site it would lead
-  nowhere.
-- A picture from docs/diagrams is put into the page itself, where it follows the site's light and dark colours and its
-  words can be searched and read aloud. In the repository the same line shows the file.
+- Add CHANGELOG.md and CONTRIBUTING.md, which are beside docs/, as pages.
+- Compose the page on robustness and the tables of some other pages from the current results.
+- Replace a link to a repository file that is not a page (a recipe, a result) by its text.
+- Inline pictures from docs/diagrams, so that they follow the site's light and dark colours and their text can be
+  searched and read aloud.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ STYLE = re.compile(r"<style>.*?</style>\s*", re.DOTALL)
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that stand beside docs/."""
+    """Add the pages beside docs/."""
     for name in BESIDE:
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=text))
@@ -38,7 +36,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links and diagrams of one page, as the site needs them."""
+    """Rewrite the links and diagrams of one page for the site."""
     name = page.file.src_uri
     if name == "robustness.md":
         markdown = from_results("robustness", "compose")
@@ -61,7 +59,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def from_results(script: str, function: str, *arguments: str) -> str:
-    """What a script in benchmarks/ makes of the results; it finds the modules beside it only where told to look."""
+    """Return what a script in benchmarks/ makes of the results. Its folder must be on the path for its imports."""
     folder = str(ROOT / "benchmarks")
     sys.path.insert(0, folder)
     try:
@@ -71,6 +69,6 @@ def from_results(script: str, function: str, *arguments: str) -> str:
 
 
 def inline(path: Path, description: str) -> str:
-    """A diagram as part of the page: without its own colours, which assets/site.css gives for both themes."""
+    """Return a diagram as part of the page, without its own colours; assets/site.css defines them for both themes."""
     drawing = STYLE.sub("", path.read_text(encoding="utf-8")).strip()
     return f'<figure class="diagram" markdown="0">\n{drawing}\n<figcaption>{description}</figcaption>\n</figure>'

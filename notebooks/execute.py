@@ -1,8 +1,8 @@
-"""Make the notebooks from their sources: convert the percent script, execute it, keep what it printed and drew.
+"""Make the notebooks from their sources: convert each percent script, execute it and store its outputs.
 
     python notebooks/execute.py
 
-writes ``task_1.ipynb`` and ``task_2.ipynb`` beside ``task_1.py`` and ``task_2.py``, from small runs on embedded data.
+Writes ``task_1.ipynb`` and ``task_2.ipynb`` beside ``task_1.py`` and ``task_2.py``, from small runs on embedded data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TIMEOUT_S = 900
 
 
 def convert(source: Path) -> NotebookNode:
-    """A percent script as a notebook without outputs; the cells' names follow from their places."""
+    """Convert a percent script to a notebook without outputs. Cell ids are the cells' positions."""
     notebook = jupytext.read(source)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
@@ -35,12 +35,13 @@ def convert(source: Path) -> NotebookNode:
     return notebook
 
 
-def execute(source: Path, runs: Path) -> NotebookNode:
+def execute(source: Path, runs: Path, *, quick: bool = False) -> NotebookNode:
     """Run a percent script's cells in a kernel of this Python.
 
     Args:
         source: the script.
-        runs: folder of the runs to show; where they are missing, they are trained there.
+        runs: folder of the runs. Missing runs are trained in it.
+        quick: train missing runs for one epoch only and do not measure their memory.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
@@ -53,13 +54,13 @@ def execute(source: Path, runs: Path) -> NotebookNode:
         record_timing=False,
         resources={"metadata": {"path": str(source.parent)}},
     )
-    client.execute(env={**os.environ, "ANYCHANNEL_RUNS": str(runs)})
+    client.execute(env={**os.environ, "ANYCHANNEL_RUNS": str(runs), "ANYCHANNEL_QUICK": "1" if quick else ""})
     notebook.metadata["language_info"] = {"name": "python"}
     return notebook
 
 
 def main() -> None:
-    """Execute each notebook in an empty folder and write it down."""
+    """Execute each notebook in an empty folder and write it."""
     for source in SOURCES:
         with tempfile.TemporaryDirectory() as runs:
             notebook = execute(source, Path(runs))

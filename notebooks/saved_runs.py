@@ -1,8 +1,9 @@
-"""What the two notebooks share: run folders in, tables and figures out."""
+"""Shared code of the two notebooks: reads run folders and makes tables and figures."""
 
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from IPython.display import display as show
 from matplotlib.axes import Axes
 
-# tqdm, which timm's libraries import, looks for notebook widgets and warns where there are none
+# tqdm, which timm's dependencies import, warns if notebook widgets are not installed
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 import anychannel as ac
@@ -39,7 +40,7 @@ __all__ = [
 
 TRAINING, VALIDATION, MARK = "#3b6ea5", "#d1742b", "#555555"
 NUMBERED_CLASSES = 12
-"""Up to this many classes a confusion matrix has room for numbers."""
+"""A confusion matrix of up to this many classes shows numbers."""
 
 plt.rcParams.update(
     {
@@ -55,13 +56,13 @@ plt.rcParams.update(
 
 @dataclass(frozen=True)
 class SavedRun:
-    """One run's folder, read.
+    """The content of one run's folder.
 
     Args:
-        label: what the report calls the network.
+        label: the network's name in the report.
         record: ``run.json``.
         epochs: the rows of ``metrics.jsonl``.
-        test: the evaluation on the test split.
+        test: evaluation on the test split.
         cost: ``cost.json``.
     """
 
@@ -72,7 +73,7 @@ class SavedRun:
     cost: dict[str, Any]
 
     def accuracy(self, subset: str) -> float | None:
-        """Test accuracy on a subset as a fraction; None where the network refuses the subset."""
+        """Test accuracy on a subset as a fraction, or None if the network refuses the subset."""
         accuracy: float | None = self.test.subsets[subset].get("accuracy")
         return accuracy
 
@@ -104,15 +105,19 @@ def read_run(folder: Path, label: str) -> SavedRun:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the folder holds a run that came to its end, its cost included."""
+    """Whether the folder holds a finished run with its cost."""
     if not (folder / "run.json").is_file() or not (folder / "cost.json").is_file():
         return False
     return bool(json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"] == "finished")
 
 
 def train_demo(config: Mapping[str, Any], folder: Path) -> None:
-    """Train a small run, or go on with it; of its cost, only the full channel set's is measured, to be quick."""
-    settings = ac.RunConfig.from_dict(config)
+    """Train a small run, or resume it, and measure its cost with all channels.
+
+    With the environment variable ``ANYCHANNEL_QUICK`` it trains for one epoch and measures neither memory nor latency.
+    """
+    quick = bool(os.environ.get("ANYCHANNEL_QUICK"))
+    settings = ac.RunConfig.from_dict({**config, "training": config["training"] | ({"epochs": 1} if quick else {})})
     ac.train_run(settings, folder, resume=True, cost=False)
     model = ac.load_model(folder)
     cost = profile(
@@ -120,17 +125,19 @@ def train_demo(config: Mapping[str, Any], folder: Path) -> None:
         batch_size=settings.training.batch_size,
         image_size=settings.size or 24,
         subsets=[model.channels.key(model.channels.full)],
+        memory=not quick,
+        latency=not quick,
     )
     (folder / "cost.json").write_text(json.dumps(cost, indent=1), encoding="utf-8")
 
 
 def percent(value: float | None) -> str:
-    """A fraction as the report prints it; a dash where there is none."""
+    """A fraction in percent with two decimals; a dash for None."""
     return "-" if value is None else f"{100 * value:.2f}"
 
 
 def results_table(runs: Sequence[SavedRun]) -> Table:
-    """The report's table of results, in its columns: training and validation at the epoch whose weights were kept."""
+    """The report's table of results. Training and validation figures are those of the epoch whose weights were kept."""
     channels = runs[0].test.full
     rows = []
     for run in runs:
@@ -161,7 +168,7 @@ def results_table(runs: Sequence[SavedRun]) -> Table:
 
 
 def cost_table(runs: Sequence[SavedRun]) -> Table:
-    """The report's table of costs, with operations counted by both conventions, on the full channel set."""
+    """The report's table of costs on all channels, with operations counted by both conventions."""
     rows = []
     for run in runs:
         operations = run.cost["subsets"][run.test.full]
@@ -182,7 +189,7 @@ def cost_table(runs: Sequence[SavedRun]) -> Table:
 
 
 def subsets_table(runs: Sequence[SavedRun]) -> Table:
-    """Test accuracy of each network on each channel subset, in percent; ``refused`` where it does not take it."""
+    """Test accuracy of each network on each channel subset, in percent, or ``refused``."""
     keys = list(runs[0].test.subsets)
     rows = [
         [run.label] + ["refused" if run.accuracy(key) is None else percent(run.accuracy(key)) for key in keys]
@@ -192,7 +199,7 @@ def subsets_table(runs: Sequence[SavedRun]) -> Table:
 
 
 def classes_table(run: SavedRun, subset: str | None = None) -> Table:
-    """Precision, recall, F1 and support of each class, and their macro average, on one subset."""
+    """Precision, recall, F1 and support of each class on one subset, and their macro average."""
     figures = run.test.subsets[subset or run.test.full]
     scores = ("precision", "recall", "f1")
     rows = [
@@ -203,9 +210,9 @@ def classes_table(run: SavedRun, subset: str | None = None) -> Table:
 
 
 def draw_curves(runs: Sequence[SavedRun]) -> None:
-    """Accuracy above, loss below, a column a network.
+    """Draw accuracy above and loss below, with one column per network.
 
-    A dashed line marks the epoch whose weights were kept; a full line the last one, where early stopping ended it.
+    A dashed line marks the epoch whose weights were kept, a solid line where early stopping ended training.
     """
     figure, grid = plt.subplots(2, len(runs), figsize=(2.3 * len(runs), 3.8), sharex="col", sharey="row", squeeze=False)
     for column, run in enumerate(runs):
@@ -231,7 +238,7 @@ def draw_curves(runs: Sequence[SavedRun]) -> None:
 
 
 def draw_subsets(runs: Sequence[SavedRun]) -> None:
-    """Heat map of test accuracy: a row a network, a column a channel subset; hatched where it is refused."""
+    """Draw a heat map of test accuracy with one row per network and one column per channel subset."""
     keys = list(runs[0].test.subsets)
     values = np.array([[np.nan if (a := run.accuracy(key)) is None else 100 * a for key in keys] for run in runs])
     figure, axes = plt.subplots(figsize=(1.5 + 0.8 * len(keys), 0.9 + 0.36 * len(runs)))
@@ -251,7 +258,7 @@ def draw_subsets(runs: Sequence[SavedRun]) -> None:
 
 
 def draw_confusion(axes: Axes, matrix: np.ndarray, classes: Sequence[str], title: str) -> None:
-    """One confusion matrix: a row a true class, in percent of its images."""
+    """Draw one confusion matrix. Each row is a true class, in percent of its images."""
     shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.set_title(title)
@@ -265,15 +272,15 @@ def draw_confusion(axes: Axes, matrix: np.ndarray, classes: Sequence[str], title
 
 
 def draw_confusions(panels: Sequence[tuple[SavedRun, str]], *, columns: int = 4) -> None:
-    """Confusion matrices of runs on subsets; those that a network refuses are left out."""
-    shown = [(run, key) for run, key in panels if run.accuracy(key) is not None]
-    columns = min(columns, len(shown))
-    lines = -(-len(shown) // columns)
+    """Draw confusion matrices of runs on subsets. Skips subsets that a network refuses."""
+    answered = [(run, key) for run, key in panels if run.accuracy(key) is not None]
+    columns = min(columns, len(answered))
+    lines = -(-len(answered) // columns)
     size = (2.1 * columns, 2.4 * lines)
     _, grid = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
-    for axes in grid.flat[len(shown) :]:
+    for axes in grid.flat[len(answered) :]:
         axes.set_axis_off()
-    for axes, (run, key) in zip(grid.flat, shown, strict=False):
+    for axes, (run, key) in zip(grid.flat, answered, strict=False):
         matrix = np.array(run.test.subsets[key]["confusion"])
         subset = "all channels" if key == run.test.full else key
         draw_confusion(axes, matrix, run.test.classes, f"{run.label}\n{subset}")

@@ -1,23 +1,24 @@
 # %% [markdown]
 # # Task I: a first convolution for a varying set of channels
 #
-# What the report showed of its five networks, read from saved runs: curves, test accuracy on every subset of the
-# channels, precision, recall and F1 of every class, confusion matrices, costs, and its own tables in their columns.
+# This notebook is for readers who [reproduce the report](../docs/tutorials/two-tasks.md) that anychannel started
+# from. It reads saved runs and shows what the report showed of its five networks: learning curves, test accuracy on
+# every channel subset, precision, recall and F1 of each class, confusion matrices, costs, and the report's tables.
 #
-# | here | report | first convolution | training shows |
+# | here | report | first convolution | channels seen in training |
 # |---|---|---|---|
-# | `static` | ResNet18 | one learned kernel | all channels |
-# | `masked` | v1 | generated for each image, for the one set it was trained on | all channels |
-# | `per_size` | v2 | generated for each image, a generator for each number of channels | all channels |
-# | `kernel_attention` | v3 | four kernels, mixed for each image | all channels |
-# | `per_size` + `dropout` | v4 | as v2 | a random part of them |
+# | `static` | ResNet18 | one learned kernel | all |
+# | `masked` | v1 | generated for each image, for one channel set | all |
+# | `per_size` | v2 | generated for each image, one generator per number of channels | all |
+# | `kernel_attention` | v3 | four kernels, mixed for each image | all |
+# | `per_size` + `dropout` | v4 | as v2 | a random subset |
 #
-# The runs are looked for in the folder that `ANYCHANNEL_RUNS` names, by default `runs/` in the repository, under
-# `task_1/resnet18`, `task_1/v1` and so on. **Those that are missing are trained here, small and quick, on embedded
-# data**: a compact network of 16 features instead of ResNet18, five of the ten digits, three bands, six epochs; v4
-# drops each channel with probability 0.5, four draws a batch, to learn the subsets in that time. They show that
-# everything works, and nothing about the report's networks. To see those, train them first, from the repository's
-# folder, with images of your own:
+# The environment variable `ANYCHANNEL_RUNS` names the folder of the runs; the default is `runs/` in the repository.
+# The notebook expects `task_1/resnet18`, `task_1/v1` and so on in it. **It trains missing runs itself, small and
+# quick, on embedded data**: a compact network of 16 features instead of ResNet18, five of the ten digits, three
+# bands, six epochs. v4 drops each channel with probability 0.5 and draws four subsets a batch, so that it learns the
+# subsets in that time. These small runs show that everything works. They say nothing about the report's networks. To
+# see those, first train them on your own images, from the repository's folder:
 #
 # ```sh
 # common="--config recipes/full.toml --data IMAGES"
@@ -87,11 +88,11 @@ print(f"{len(record['classes'])} classes, so that guessing is right on {100 / le
 # %% [markdown]
 # ## Curves
 #
-# Training and validation, accuracy above and loss below. The dashed line marks the epoch with the best validation
-# accuracy, whose weights were kept and tested; a full line would mark where early stopping ended the training. Look at
-# the distance between the two colours: it is what the network learned by heart. The training loss is of smoothed labels
-# and augmented images, so that it can lie above the validation loss; v4's training figures are of images that lack
-# channels, its validation figures of complete ones.
+# Training and validation accuracy above, loss below. The dashed line marks the epoch with the best validation
+# accuracy; its weights are kept and tested. A solid line marks where early stopping ended training. The distance
+# between the two curves shows overfitting. The training loss can lie above the validation loss, because it uses
+# smoothed labels and augmented images. v4's training figures are for images with channels dropped; its validation
+# figures are for all channels.
 
 # %%
 draw_curves(runs)
@@ -99,9 +100,9 @@ draw_curves(runs)
 # %% [markdown]
 # ## Results
 #
-# The report's table in its columns: epochs that were run; accuracy and loss of training and validation at the epoch
-# whose weights were kept; accuracy on the test images with all channels, which were read once, at the end. What to
-# compare is the last column, among networks that were trained alike.
+# The report's table, with its columns: epochs run; training and validation accuracy and loss at the epoch whose
+# weights are kept; accuracy on the test images with all channels. Test images are read once, at the end. Compare the
+# last column among networks that were trained alike.
 
 # %%
 show(results_table(runs))
@@ -109,9 +110,9 @@ show(results_table(runs))
 # %% [markdown]
 # ## Every subset of the channels
 #
-# The report's second table, for all five networks. A missing channel is not given to the network at all. Read along a
-# row: a network is channel-adaptive as far as its row stays dark. v1 knows one set and refuses the others; v2 and v3
-# take any subset but have never been shown one; v4 has.
+# The report's second table, for all five networks. The network gets only the channels of the subset. Read along a
+# row: a network is channel-adaptive if its row stays dark. v1 knows one channel set and refuses the others. v2 and v3
+# accept any subset but saw none in training. v4 did.
 
 # %%
 draw_subsets(runs)
@@ -120,9 +121,9 @@ show(subsets_table(runs))
 # %% [markdown]
 # ## Classes
 #
-# Precision (of the images called so, how many are), recall (of the images that are, how many are called so), their
-# harmonic mean F1, and the number of test images of each class, with all channels. A class with high recall and low
-# precision is one that the network falls back on.
+# Precision is the share of correct answers among the images assigned to a class. Recall is the share of a class's
+# images that the network finds. F1 is their harmonic mean. Support is the number of test images. All are measured
+# with all channels. High recall with low precision means that the network assigns too many images to this class.
 
 # %%
 for run in runs:
@@ -131,15 +132,15 @@ for run in runs:
 # %% [markdown]
 # ## Confusion matrices
 #
-# A row is a true class, and its cells, in percent, say what its images were taken for. First all networks with all
-# channels: a good network is dark on the diagonal and nowhere else.
+# Each row is a true class; its cells show, in percent, which classes the network assigned its images to. A good
+# network is dark on the diagonal and nowhere else. First all networks with all channels.
 
 # %%
 draw_confusions([(run, run.test.full) for run in runs], columns=3)
 
 # %% [markdown]
-# Then v2 and v4, the same network trained without and with dropped channels, on each subset. Where a network has never
-# seen a subset, look for dark columns: it gives the same answer to everything.
+# Then v2 and v4 on each subset: the same network, trained without and with channel dropout. Dark columns mean that
+# the network gives the same answer for every image.
 
 # %%
 by_name = dict(zip(NETWORKS, runs, strict=True))
@@ -149,10 +150,10 @@ for name in ("v2", "v4"):
 # %% [markdown]
 # ## Costs
 #
-# Parameters; operations of one batch in 10^9, by the report's own counter `calflops`, which leaves out the products of
-# two activations, and with these counted; and the memory that one training step adds to a fresh process at its peak
-# (weights, gradients, momentum, images, activations), in 10^6 bytes. v2 and v4 are one network: dropping channels in
-# training costs nothing.
+# Parameters; operations of one batch in 10^9; and the peak memory that one training step adds to a fresh process
+# (weights, gradients, momentum, images, activations), in 10^6 bytes. Operations are counted twice: by `calflops`, the
+# report's counter, which leaves out products of two activations, and with these products. v2 and v4 are the same
+# network: channel dropout adds no cost.
 
 # %%
 print(f"a batch of {runs[0].cost['batch_size']}, {runs[0].cost['image_size']} x {runs[0].cost['image_size']} pixels")

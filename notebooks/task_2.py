@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Task II: a compact network for image classification
 #
-# What the report showed of its three networks, read from saved runs: curves, test accuracy, precision, recall and F1
-# of every class, confusion matrices, costs, and its own tables in their columns.
+# This notebook is for readers who [reproduce the report](../docs/tutorials/two-tasks.md) that anychannel started
+# from. It reads saved runs and shows what the report showed of its three networks: learning curves, test accuracy,
+# precision, recall and F1 of each class, confusion matrices, costs, and the report's tables.
 #
 # | here | report | first convolution |
 # |---|---|---|
@@ -10,11 +11,12 @@
 # | `compact_k3` | v1 | 3 x 3, stride 1, padding 1 |
 # | `compact_k7` | v2 | 7 x 7, stride 2, padding 3 |
 #
-# The runs are looked for in the folder that `ANYCHANNEL_RUNS` names, by default `runs/` in the repository, under
-# `task_2/resnet34`, `task_2/v1` and `task_2/v2`. **Those that are missing are trained here, small and quick, on
-# embedded data**: timm's tiny `test_resnet` in ResNet34's place, compact networks of 16 features instead of 64, five of
-# the ten digits, three bands, six epochs. They show that everything works, and nothing about the report's networks.
-# To see those, train them first, from the repository's folder, with images of your own:
+# The environment variable `ANYCHANNEL_RUNS` names the folder of the runs; the default is `runs/` in the repository.
+# The notebook expects `task_2/resnet34`, `task_2/v1` and `task_2/v2` in it. **It trains missing runs itself, small
+# and quick, on embedded data**: timm's tiny `test_resnet` in place of ResNet34, compact networks of 16 features
+# instead of 64, five of the ten digits, three bands, six epochs. These small runs show that everything works. They
+# say nothing about the report's networks. To see those, first train them on your own images, from the repository's
+# folder:
 #
 # ```sh
 # common="--config recipes/full.toml --data IMAGES --stem static --sampler full --batch-size 16"
@@ -79,9 +81,10 @@ print(f"{len(record['classes'])} classes, so that guessing is right on {100 / le
 # %% [markdown]
 # ## Curves
 #
-# Training and validation, accuracy above and loss below. The dashed line marks the epoch with the best validation
-# accuracy, whose weights were kept and tested; a full line would mark where early stopping ended the training. Look
-# at how many epochs each network needs to level off: in the report v2 took 57, the reference 15.
+# Training and validation accuracy above, loss below. The dashed line marks the epoch with the best validation
+# accuracy; its weights are kept and tested. A solid line marks where early stopping ended training. The training loss
+# can lie above the validation loss, because it uses smoothed labels and augmented images. Look at how many epochs
+# each network needs to level off: in the report v2 took 57, the reference 15.
 
 # %%
 draw_curves(runs)
@@ -89,9 +92,9 @@ draw_curves(runs)
 # %% [markdown]
 # ## Results
 #
-# The report's table in its columns: epochs that were run; accuracy and loss of training and validation at the epoch
-# whose weights were kept; accuracy on the test images with all channels, which were read once, at the end. Its question
-# was whether a compact network reaches 90 % of the reference's test accuracy.
+# The report's table, with its columns: epochs run; training and validation accuracy and loss at the epoch whose
+# weights are kept; accuracy on the test images with all channels. Test images are read once, at the end. The report
+# asked whether a compact network reaches 90 % of the reference's test accuracy.
 
 # %%
 show(results_table(runs))
@@ -102,7 +105,7 @@ for run in runs[1:]:
 # %% [markdown]
 # ## Every subset of the channels
 #
-# Not in the report, and free to look at: none of these networks was ever shown fewer than all channels. Compare each
+# The report does not have this table. None of these networks saw fewer than all channels in training. Compare each
 # row's first cell with the others.
 
 # %%
@@ -112,9 +115,9 @@ show(subsets_table(runs))
 # %% [markdown]
 # ## Classes
 #
-# Precision (of the images called so, how many are), recall (of the images that are, how many are called so), their
-# harmonic mean F1, and the number of test images of each class, with all channels. A class with high recall and low
-# precision is one that the network falls back on.
+# Precision is the share of correct answers among the images assigned to a class. Recall is the share of a class's
+# images that the network finds. F1 is their harmonic mean. Support is the number of test images. All are measured
+# with all channels. High recall with low precision means that the network assigns too many images to this class.
 
 # %%
 for run in runs:
@@ -123,8 +126,8 @@ for run in runs:
 # %% [markdown]
 # ## Confusion matrices
 #
-# A row is a true class, and its cells, in percent, say what its images were taken for: a good network is dark on the
-# diagonal and nowhere else.
+# Each row is a true class; its cells show, in percent, which classes the network assigned its images to. A good
+# network is dark on the diagonal and nowhere else.
 
 # %%
 draw_confusions([(run, run.test.full) for run in runs])
@@ -132,10 +135,11 @@ draw_confusions([(run, run.test.full) for run in runs])
 # %% [markdown]
 # ## Costs
 #
-# Parameters; operations of one batch in 10^9, by the report's own counter `calflops`, which leaves out the products of
-# two activations, and with these counted; and the memory that one training step adds to a fresh process at its peak
-# (weights, gradients, momentum, images, activations), in 10^6 bytes. The two counts differ by the attention over all
-# positions: with stride 1, v1 has four times v2's positions and sixteen times its attention products.
+# Parameters; operations of one batch in 10^9; and the peak memory that one training step adds to a fresh process
+# (weights, gradients, momentum, images, activations), in 10^6 bytes. Operations are counted twice: by `calflops`, the
+# report's counter, which leaves out products of two activations, and with these products. They differ by the
+# attention over all positions: with stride 1, v1 has four times the positions of v2 and sixteen times the attention
+# products.
 
 # %%
 print(f"a batch of {runs[0].cost['batch_size']}, {runs[0].cost['image_size']} x {runs[0].cost['image_size']} pixels")

@@ -2,8 +2,8 @@
 
     python docs/diagrams/draw.py
 
-Colours are CSS variables. A file by itself carries them for light and dark; on the site assets/site.css gives them.
-Drawings are 440 units wide, so that their words stay legible on a phone.
+Colours are CSS variables. Each file defines them for light and dark mode; on the site, assets/site.css defines them.
+Drawings are 440 units wide, so that their text stays legible on a phone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ KINDS = {  # fill, edge, further attributes
     "gone": ("surface", "rule", ' stroke-dasharray="3 4"'),
 }
 CORRELATION = ((1.0, 0.9, 0.7), (0.9, 1.0, 0.9), (0.7, 0.9, 1.0))
-"""Of R, G and B in the example; neighbours in colour resemble each other more."""
+"""Correlation of R, G and B in the example; neighbouring colours correlate more."""
 
 
 def text(x: float, y: float, words: str, *, size: int = 15, colour: str = "ink", anchor: str = "middle") -> str:
-    """Words, centred at x unless ``anchor`` says otherwise, with their middle at y."""
+    """Return a text element whose middle is at (x, y), or whose ``anchor`` is at x."""
     return (
         f'<text x="{x:g}" y="{y + size * 0.35:g}" font-size="{size}" fill="var(--{colour})" text-anchor="{anchor}">'
         f"{escape(words)}</text>"
@@ -37,7 +37,7 @@ def text(x: float, y: float, words: str, *, size: int = 15, colour: str = "ink",
 
 
 def box(x: float, y: float, width: float, height: float, words: str = "", kind: str = "plain", size: int = 15) -> str:
-    """A rectangle with words in its middle."""
+    """Return a rectangle with a label in its middle."""
     fill, edge, more = KINDS[kind]
     colour = {"gone": "muted"}.get(kind, "ink")
     return (
@@ -47,7 +47,7 @@ def box(x: float, y: float, width: float, height: float, words: str = "", kind: 
 
 
 def arrow(x1: float, y1: float, x2: float, y2: float) -> str:
-    """A straight arrow; the head is a mark of its own, so that no drawing needs names that others may use too."""
+    """Return a straight arrow. The head is a polygon, so drawings on one page share no marker ids."""
     length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
     along, across = ((x2 - x1) / length, (y2 - y1) / length), (-(y2 - y1) / length, (x2 - x1) / length)
     back = (x2 - 7 * along[0], y2 - 7 * along[1])
@@ -60,9 +60,9 @@ def arrow(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def network() -> tuple[int, str, list[str]]:
-    """Whichever channels arrive, one network answers."""
+    """Draw one network that accepts any subset of its channels."""
     parts = []
-    for row, (held, note) in enumerate((("RGB", "all channels"), ("RB", "one is missing"), ("G", "one arrives"))):
+    for row, (held, note) in enumerate((("RGB", "all channels"), ("RB", "one missing"), ("G", "two missing"))):
         for column, name in enumerate("RGB"):
             there = name in held
             parts.append(box(8 + 38 * column, 12 + 62 * row, 32, 32, name, "there" if there else "gone"))
@@ -70,24 +70,24 @@ def network() -> tuple[int, str, list[str]]:
         parts.append(arrow(126, 28 + 62 * row, 158, 74 + 16 * row))
     parts += [box(162, 60, 66, 60, "stem", "there"), arrow(230, 90, 250, 90), box(254, 60, 92, 60, "backbone")]
     parts += [arrow(348, 90, 368, 90), text(404, 90, "heron", size=17)]
-    parts += [text(195, 136, "takes subsets", size=12, colour="muted")]
+    parts += [text(195, 136, "any subset", size=12, colour="muted")]
     parts += [
-        text(300, 136, "never notices", size=12, colour="muted"),
+        text(300, 136, "unchanged", size=12, colour="muted"),
         text(404, 136, "a class", size=12, colour="muted"),
     ]
-    return 200, "Images of R, G and B, of R and B, and of G alone pass through one stem and one backbone.", parts
+    return 200, "Images with R, G and B, with R and B, and with G only pass through one stem and one backbone.", parts
 
 
 def stem() -> tuple[int, str, list[str]]:
-    """The kernel's slices: all channels; static with one missing; completion with one missing."""
+    """Draw the kernel's slices for all channels, and for static and completion with one channel missing."""
     rows = (
-        ("all three", ("W_R", "W_G", "W_B"), ("there", "there", "there"), "an ordinary convolution"),
-        ("static, no G", ("W_R", "left out", "W_B"), ("there", "gone", "there"), "its contribution is lacking"),
+        ("all channels", ("W_R", "W_G", "W_B"), ("there", "there", "there"), "an ordinary convolution"),
+        ("static, G missing", ("W_R", "dropped", "W_B"), ("there", "gone", "there"), "G contributes nothing"),
         (
-            "completion, no G",
+            "completion, G missing",
             ("W_R + a·W_G", "", "W_B + b·W_G"),
             ("estimated", "", "estimated"),
-            "a share each: no cost",
+            "G is estimated, at no cost",
         ),
     )
     parts = []
@@ -103,14 +103,14 @@ def stem() -> tuple[int, str, list[str]]:
                 x += width + 8
     return (
         256,
-        "The kernel has one slice a channel: WR, WG and WB. Without G, static leaves WG out; completion adds "
-        + ("a share of WG to WR and WB."),
+        "The kernel has one slice for each channel: WR, WG and WB. Without G, static drops WG; completion adds "
+        "a share of WG to WR and to WB.",
         parts,
     )
 
 
 def estimate(present: tuple[int, int], missing: int) -> tuple[float, float]:
-    """C[missing, S] C[S, S]^-1 for two present channels, by Cramer's rule."""
+    """Compute C[missing, S] C[S, S]^-1 for two present channels, by Cramer's rule."""
     i, j = present
     shared = CORRELATION[i][j]
     to_i, to_j = CORRELATION[missing][i], CORRELATION[missing][j]
@@ -119,12 +119,12 @@ def estimate(present: tuple[int, int], missing: int) -> tuple[float, float]:
 
 
 def completion() -> tuple[int, str, list[str]]:
-    """The matrix M_S of an example, and how it goes into the kernel."""
+    """Draw the matrix M_S of an example, and how it is folded into the kernel."""
     share = estimate((0, 2), 1)
     matrix = ((1.0, 0.0), share, (0.0, 1.0))
     parts = [
-        text(8, 18, "1  what resembles what (C)", anchor="start"),
-        text(252, 18, "2  the best estimate (M)", anchor="start"),
+        text(8, 18, "1  correlations C", anchor="start"),
+        text(252, 18, "2  linear estimate M", anchor="start"),
     ]
     for row, name in enumerate("RGB"):
         top = 50 + 40 * row
@@ -137,40 +137,40 @@ def completion() -> tuple[int, str, list[str]]:
             parts.append(box(280 + 78 * column, top, 72, 34, f"{matrix[row][column]:.2f}", kind))
     parts += [text(60 + 62 * column, 40, name, size=13, colour="muted") for column, name in enumerate("RGB")]
     parts += [text(316 + 78 * column, 40, name, size=13, colour="muted") for column, name in enumerate("RB")]
-    parts.append(text(8, 196, "3  folded into the kernel (W M)", anchor="start"))
+    parts.append(text(8, 196, "3  folded into the kernel, W M", anchor="start"))
     for x, name, part in ((8, "R", share[0]), (226, "B", share[1])):
         parts.append(box(x, 212, 206, 40, f"W{name} + {part:.2f} · WG", "estimated"))
-    parts.append(text(220, 272, "two slices over the two channels that are there", size=13, colour="muted"))
-    words = f"A missing G is estimated as {share[0]:.2f} R + {share[1]:.2f} B; the kernel takes that in."
+    parts.append(text(220, 272, "two slices for the two present channels", size=13, colour="muted"))
+    words = f"A missing G is estimated as {share[0]:.2f} R + {share[1]:.2f} B, and the kernel includes this estimate."
     return 286, words, parts
 
 
 def split() -> tuple[int, str, list[str]]:
-    """One batch under the sampler split: parts, stems, joined."""
+    """Draw one batch with the sampler split: parts, stems, concatenation."""
     shown = (
         (8, 206, "R, G, B", "half of the batch: all channels"),
-        (222, 99, "R, B", "a pair"),
-        (329, 103, "G", "a single"),
+        (222, 99, "R, B", "two channels"),
+        (329, 103, "G", "one channel"),
     )
-    parts = [text(8, 14, "one batch, cut into parts", anchor="start")]
+    parts = [text(8, 14, "one batch, split into parts", anchor="start")]
     for x, width, words, note in shown:
         parts += [box(x, 30, width, 36, words, "there"), text(x + width / 2, 80, note, size=12, colour="muted")]
         parts += [arrow(x + width / 2, 92, x + width / 2, 112), box(x, 114, width, 34, "stem")]
         parts.append(arrow(x + width / 2, 150, x + width / 2, 172))
-    parts += [box(8, 174, 424, 36, "joined: one batch of features", "estimated"), arrow(220, 212, 220, 234)]
+    parts += [box(8, 174, 424, 36, "concatenated: one batch of features", "estimated"), arrow(220, 212, 220, 234)]
     parts.append(box(8, 236, 424, 36, "batch norm, backbone, loss"))
     return (
         284,
-        "Half of the batch shows all channels, the rest parts of different sizes; after the stem they are one batch.",
+        "Half of the batch has all channels, the rest has fewer; after the stem all parts are one batch again.",
         parts,
     )
 
 
 def norms() -> tuple[int, str, list[str]]:
-    """Which batch norm a subset meets, for the five kinds."""
+    """Draw which batch norm each subset uses, for the five kinds."""
     subsets = ("RGB", "RG", "RB", "GB", "R", "G", "B")
     groups = {
-        "shared": ((7, "one for all"),),
+        "shared": ((7, "one for all subsets"),),
         "size": ((1, "3"), (3, "2 channels"), (3, "1 channel")),
         "statistics": tuple((1, "μ, σ") for _ in subsets),
         "subset": tuple((1, name) for name in subsets),
@@ -184,11 +184,11 @@ def norms() -> tuple[int, str, list[str]]:
             parts.append(box(x, top, 47 * span - 5, 34, words, "there", 13))
             x += 47 * span
     parts.append(arrow(249, 260, 249, 278))
-    parts.append(box(87, 280, 324, 34, "every later batch norm: one for all", "there", 13))
+    parts.append(box(87, 280, 324, 34, "later batch norms: one for all subsets", "there", 13))
     return (
         324,
-        "Which batch norm a subset meets; statistics has a mean and a variance for each and the rest for all; stem has "
-        "banks right after the stem, and one for all further on.",
+        "The batch norm that each subset uses. statistics keeps a mean and a variance for each subset and shares scale "
+        "and shift; stem keeps one batch norm for each subset after the stem, and shares all later ones.",
         parts,
     )
 
@@ -197,7 +197,7 @@ DRAWINGS = {"network": network, "stem": stem, "completion": completion, "split":
 
 
 def draw(name: str) -> str:
-    """One drawing as the text of an SVG file."""
+    """Return one drawing as the text of an SVG file."""
     height, description, parts = DRAWINGS[name]()
     body = "\n".join(parts)
     return (

@@ -1,13 +1,12 @@
-"""Paper estimate of a training's throughput, time and cost. Nothing is measured but the network's operations.
+"""Estimate throughput, time and cost of a training. Only the network's operations are counted; the rest is assumed.
 
     python examples/cluster/estimate.py
     python examples/cluster/estimate.py --peak-tflops 312 --price 2 --gpus 16 --gib-per-second 2
 
-A step of training costs three forward passes (one forward, two backward), and a GPU reaches ``--utilisation`` of its
-peak on convolutions. A node reads at most ``--gib-per-second`` from where the images lie, and a process prepares at
-most ``--process-gib-per-second`` of that. The slower of computing and reading is what you get. Gradients are exchanged
-while they are computed, and ``--scaling`` of the speed is left with many GPUs. Put in what you see:
-``images_per_second`` in a run's ``metrics.jsonl`` replaces peak and utilisation.
+A training step costs three forward passes (one forward, two backward), and a GPU reaches ``--utilisation`` of its peak
+on convolutions. A node reads at most ``--gib-per-second`` from storage, and a process prepares at most
+``--process-gib-per-second``. The slower of computing and reading sets the speed. With more than one GPU, ``--scaling``
+of the speed is left. If you have a run, ``images_per_second`` in its ``metrics.jsonl`` replaces peak and utilisation.
 """
 
 from __future__ import annotations
@@ -20,19 +19,20 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Plan:
-    """What is assumed.
+    """Assumptions of an estimate.
 
     Args:
-        images: training images; channels, side, bytes_per_value: of each.
-        epochs: passes over them.
+        images: number of training images.
+        channels, side, bytes_per_value: size of each image.
+        epochs: passes over the images.
         gflops: operations of a forward pass of one image, in 1e9.
-        gpus, gpus_per_node: machines.
-        peak_tflops: a GPU's peak in the number format used, dense, from its data sheet.
+        gpus, gpus_per_node: number of GPUs, in all and per node.
+        peak_tflops: a GPU's dense peak in the number format used, from its data sheet.
         utilisation: share of the peak that training reaches.
-        scaling: share of the sum of single GPUs' speeds that is left with all of them.
-        gib_per_second: what a node reads from its disk or from object storage.
-        process_gib_per_second: what one process, a GPU's, turns from decoded images in memory into batches.
-        price: of a GPU and hour, in any currency, with its share of the node.
+        scaling: share of the summed speed of single GPUs that is left with all of them.
+        gib_per_second: reading speed of a node, from its disk or from object storage.
+        process_gib_per_second: speed at which one process turns decoded images in memory into batches.
+        price: price of a GPU hour in any currency, with its share of the node.
     """
 
     images: int = 10_000_000
@@ -52,7 +52,7 @@ class Plan:
 
 
 def estimate(plan: Plan) -> dict[str, float]:
-    """Bytes, images a second by computing and by reading, hours and cost, each from the plan alone."""
+    """Terabytes, images per second by computing and by reading, hours, GPU hours and cost of a plan."""
     image_bytes = plan.channels * plan.side**2 * plan.bytes_per_value
     nodes = -(-plan.gpus // plan.gpus_per_node)
     spread = plan.scaling if plan.gpus > 1 else 1.0
@@ -72,7 +72,7 @@ def estimate(plan: Plan) -> dict[str, float]:
 
 
 def count_forward(model: str, channels: int, side: int) -> float:
-    """Operations of a forward pass of one image through a network with the completion stem, in 1e9."""
+    """Count the operations of a forward pass of one image with the completion stem, in 1e9."""
     from anychannel import create_model
     from anychannel.cost.flops import count_flops
 
@@ -83,10 +83,10 @@ def count_forward(model: str, channels: int, side: int) -> float:
 
 
 def main() -> None:
-    """Print a table: for each number of GPUs the two limits, the time and the cost."""
+    """Print a table with the two limits, the time and the cost for each number of GPUs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="timm/resnet50", help="network whose operations are counted")
-    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 16, 32], help="one row each")
+    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 16, 32], help="numbers of GPUs, one row each")
     for name in ("images", "channels", "side", "bytes-per-value", "epochs", "gpus-per-node"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Plan, name.replace("-", "_")))
     for name in ("peak-tflops", "utilisation", "scaling", "gib-per-second", "process-gib-per-second", "price"):
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def table(plans: list[Plan], model: str) -> str:
-    """The plans' estimates as Markdown."""
+    """The plans' estimates as a Markdown table."""
     first = plans[0]
     lines = [
         f"{first.images:,} images of {first.channels} x {first.side} x {first.side} values, {first.bytes_per_value} "

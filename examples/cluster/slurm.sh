@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two nodes of eight GPUs under Slurm:  sbatch examples/cluster/slurm.sh
-# torchrun runs once a node; its processes meet at the first node. The images lie on a disk that all nodes see; each
-# node keeps decoded ones on its own disk. The first node alone writes the run's folder.
+# torchrun runs once per node; its processes meet at the first node. The images are on a disk that all nodes see,
+# decoded images on each node's own disk. Only the first node writes the run's folder.
 #SBATCH --job-name=anychannel
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -21,7 +21,7 @@ FIRST_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export ANYCHANNEL_CACHE=${SLURM_TMPDIR:-/tmp/$USER-anychannel}
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / GPUS))
 
-# --resume starts the run if it is not there, so a requeued job goes on where it was
+# --resume starts a new run or continues an existing one, so a requeued job continues
 srun torchrun \
   --nnodes="$SLURM_NNODES" --nproc-per-node="$GPUS" \
   --rdzv-backend=c10d --rdzv-endpoint="$FIRST_NODE:29500" --rdzv-id="$SLURM_JOB_ID" \

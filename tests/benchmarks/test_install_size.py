@@ -1,4 +1,4 @@
-"""What the README says about the size of an install is what was measured, for every extra that there is."""
+"""docs/install.md shows the measured size of the package and of every extra."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_every_extra_was_measured(result):
     assert list(result["extras"]) == list(install_size.read_extras())
 
 
-def test_the_readme_holds_the_table_of_what_was_measured(result):
-    assert install_size.render(result) in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_install_page_holds_the_measured_table(result):
+    assert install_size.render(result) in (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 
 
 def test_extras_that_an_extra_is_made_of_are_written_out():

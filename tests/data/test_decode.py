@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from anychannel.data import DataError, read_image
-from anychannel.data.orientation import orient
+from anychannel.data.files.axes import orient
 from tests.data.files import smooth, write_image
 
 RNG = np.random.default_rng(0)

@@ -145,7 +145,7 @@ def replace_metadata(text: str):
         (replace_metadata("[]"), r"its \.zattrs is damaged \(its multiscales are no list of data sets\); replace"),
         (replace_metadata('{"multiscales": [{}]}'), r"its \.zattrs is damaged \(its multiscales are no list"),
         (damage_metadata, "it is no OME-Zarr image: its folder has no 'multiscales' metadata; give the image's own"),
-        (damage_pixels, "it is incomplete or damaged"),
+        (damage_pixels, "it is truncated or damaged"),
         (remove_chunks, "none of its chunks is there, so that it would be blank; replace or remove it"),
         (two_images, "it holds 2 images; keep the one that you want"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from anychannel.data import read_image
-from anychannel.data.resize import resize_and_crop
+from anychannel.data.files.resize import resize_and_crop
 from tests.data.files import smooth, write_image
 
 

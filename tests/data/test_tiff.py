@@ -10,6 +10,9 @@ import pytest
 import tifffile
 
 from anychannel.data import DataError, read_image
+from anychannel.data.errors import ImageError
+from anychannel.data.files import tiff as tiff_module
+from anychannel.data.files.read import ReadSettings, decode
 
 NAMES = ("a", "b", "c", "d", "e")
 PIXELS = np.random.default_rng(0).integers(0, 60000, (5, 12, 11), dtype=np.uint16)
@@ -158,3 +161,33 @@ def test_pages_lost_at_the_end_of_a_stack_are_missed(tmp_path: Path):
     path.write_bytes(buffer.getvalue()[:second])
     with pytest.raises(DataError, match=r"truncated or damaged \(pages are missing after page 1\)"):
         read_image(path, channels="a")
+
+
+@pytest.mark.parametrize("way", ["predictor", "tiles, compressed"])
+def test_tags_that_were_overwritten_are_reported_as_damage_of_the_file(way: str):
+    """tifffile trusts a file's tags, and raises many kinds of errors for wrong ones."""
+    buffer = BytesIO()
+    pixels, options = WAYS[way]
+    tifffile.imwrite(buffer, pixels, **options)
+    whole, refused = buffer.getvalue(), 0
+    for place in range(8, 264):
+        data = bytearray(whole)
+        data[place] = 0
+        with tiff_module.quiet():
+            try:
+                decode(bytes(data), ReadSettings(NAMES))
+            except ImageError:
+                refused += 1
+    assert refused
+
+
+@pytest.mark.parametrize("function", ["check_complete", "is_geotiff", "read_ome_xml", "Decoded"])
+def test_a_bug_of_our_own_is_not_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str):
+    def broken(*_: object, **__: object) -> None:
+        raise TypeError("a bug")
+
+    path = tmp_path / "image.ome.tif"
+    tifffile.imwrite(path, PIXELS, photometric="minisblack", ome=True, metadata={"axes": "CYX"})
+    monkeypatch.setattr(tiff_module, function, broken)
+    with pytest.raises(TypeError, match="a bug"):
+        read_image(path, channels=NAMES)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from anychannel.evaluation import MetricError, compute_metrics, expected_calibration_error
-from anychannel.evaluation.metrics import top_k_accuracy
+from anychannel.results.metrics import top_k_accuracy
 from tests.reference import metrics as literal
 
 # truth 0 0 1 1; predictions 0 1 1 1; class 2 is absent and never predicted

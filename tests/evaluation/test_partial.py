@@ -11,8 +11,8 @@ import torch
 from anychannel.data import Split
 from anychannel.evaluation import compare, compare_with_dedicated, compute_metrics, evaluate, load_evaluation
 from anychannel.evaluation.compare import pair_records
-from anychannel.evaluation.result import Evaluation
 from anychannel.models import create_model
+from anychannel.results.evaluation import Evaluation
 from tests.evaluation.test_evaluate import CHANNELS, CLASSES, make_dataset, noise
 
 

@@ -216,6 +216,7 @@ def write_gap(runs: list[Path], rows: dict[str, tuple[float, float]]) -> None:
             "low": difference - 0.02,
             "high": difference + 0.02,
             "p_values": [0.25 if seed else 0.0001 for seed in seeds],
+            "n": 250,
         }
         for key, (accuracy, difference) in rows.items()
     ]

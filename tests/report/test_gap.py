@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from anychannel.report import write_report
-from anychannel.report.gap import forest
-from anychannel.report.load import load_runs
+from anychannel.report.figures import gap_chart
+from anychannel.results.run import load_runs
 from tests.report.folders import make_run, write_gap
 from tests.report.html_reader import read_html, table_rows
 
@@ -43,7 +43,7 @@ def test_training_that_ended_early_is_said_to(seeds, tmp_path):
         (run / "gap.json").write_text(json.dumps(gap))
     text = read(seeds, tmp_path).one("section", id="dedicated").text
     assert "8 of 10 epochs for all subsets, 3 to 10 of 10 for each dedicated network" in text
-    assert text.count("That is the most they may take: early stopping ended training sooner.") == 1
+    assert text.count("That is the maximum: early stopping ended training sooner.") == 1
 
 
 def test_rows_hold_means_spreads_intervals_and_tests(seeds, tmp_path):
@@ -78,8 +78,8 @@ def test_runs_that_were_never_compared_have_no_such_section(tmp_path):
 
 
 def test_the_picture_names_every_subset_and_difference(seeds):
-    gap = load_runs(seeds)[0].gaps[0]
-    root = ElementTree.fromstring(forest(gap, "key"))
+    gap = load_runs(seeds)[0].gaps.budgets["passes"]
+    root = ElementTree.fromstring(gap_chart(gap, "key"))
     words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert set(ROWS) <= set(words)
     assert {"+0.4", "−1.1", "−3.2"} <= set(words)

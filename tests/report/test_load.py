@@ -5,32 +5,34 @@ import re
 
 import pytest
 
-from anychannel.report import ReportError, write_report
-from anychannel.report.load import load_runs
+from anychannel.report import write_report
+from anychannel.results.run import RunError, load_runs
 from tests.report.folders import make_run
 
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path):
     expected = re.escape(f"{tmp_path} is not a run: it has no run.json; give a folder that `anychannel train` wrote")
-    with pytest.raises(ReportError, match=expected):
+    with pytest.raises(RunError, match=expected):
         write_report([tmp_path], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(ReportError, match=re.escape(f"{tmp_path / 'gone'} is not a run: there is no such folder")):
+    with pytest.raises(RunError, match=re.escape(f"{tmp_path / 'gone'} is not a run: there is no such folder")):
         load_runs([tmp_path / "gone"])
 
 
 def test_no_folder_at_all_is_an_error(tmp_path):
-    with pytest.raises(ReportError, match="no run was given"):
+    with pytest.raises(RunError, match="no run was given"):
         load_runs([])
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "run.json is not JSON"), ("[]", "holds a list, expected an object")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "run.json is damaged: it is not JSON"), ("[]", "holds a list, expected an object")]
+)
 def test_a_damaged_record_is_named(tmp_path, text, said):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(ReportError, match=said):
+    with pytest.raises(RunError, match=said):
         load_runs([tmp_path])
 
 
@@ -80,6 +82,16 @@ def test_a_damaged_line_of_the_metrics_is_counted(tmp_path):
     (loaded,) = load_runs([run])
     assert [row.epoch for row in loaded.epochs] == [1, 2, 3, 4]
     assert loaded.problems == ("metrics.jsonl has 1 damaged line, left out.",)
+
+
+def test_a_value_of_another_type_is_named_by_its_place(tmp_path):
+    run = make_run(tmp_path / "a")
+    record = json.loads((run / "evaluation/test.json").read_text())
+    record["subsets"]["R,G"]["macro"]["f1"] = "high"
+    (run / "evaluation/test.json").write_text(json.dumps(record))
+    (loaded,) = load_runs([run])
+    assert loaded.test is None
+    assert "(subsets: R,G: macro: f1: expected float, got 'high')" in loaded.problems[0]
 
 
 def test_the_best_epoch_of_a_run_that_has_not_ended_is_its_best_validation(tmp_path):

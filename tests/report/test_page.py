@@ -355,3 +355,13 @@ def test_a_chart_of_one_epoch_keeps_its_labels_apart(tmp_path):
         heights = {text.text: float(text.attributes["y"]) for text in drawing.all("text")}
         words = ("best epoch 1", "training", "validation")
         assert all(abs(heights[a] - heights[b]) >= 12 for a, b in itertools.combinations(words, 2))
+
+
+def test_skipped_steps_are_counted_and_a_run_without_any_says_nothing(tmp_path):
+    runs = [make_run(tmp_path / name, epochs=3) for name in ("smooth", "rough")]
+    rows = [json.loads(line) for line in (runs[1] / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.dumps(row | {"skipped_steps": count}) for row, count in zip(rows, (2, 0, 1), strict=True)]
+    (runs[1] / "metrics.jsonl").write_text("\n".join(lines))
+    page, _ = page_of(runs, tmp_path / "page.html")
+    said = [line.text for line in section(page, "curves").all("p", "small")]
+    assert said == ["rough: 3 training steps skipped, because the gradients were not finite."]

@@ -7,8 +7,8 @@ import pytest
 from filelock import FileLock
 
 from anychannel.report import write_report
-from anychannel.report.load import load_runs
 from anychannel.report.verdict import judge
+from anychannel.results.run import load_runs
 from tests.report.folders import all_subsets, make_run
 
 SINGLES_AND_PAIRS = all_subsets(("R", "G", "B"))[1:]
@@ -55,8 +55,8 @@ def test_a_difference_within_two_standard_errors_makes_no_winner(tmp_path):
     two = exact(tmp_path / "two", {"R,G,B": 0.50, "R": 0.48}, 100)
     verdict, said, _ = verdict_of(one, two)
     assert verdict.headline == (
-        "No run clearly keeps more accuracy when channels go missing: two runs are within two standard errors of "
-        "each other."
+        "No run clearly keeps more accuracy when channels go missing: all runs are within two standard errors of "
+        "the highest mean."
     )
     assert "one averages 50.0 %, 2.0 points more than two" in said
     assert said.count("within two standard errors, so the test images do not separate them") == 2
@@ -88,8 +88,8 @@ def test_another_run_may_have_the_best_worst_case(tmp_path):
 def test_one_run_alone_is_described_not_ranked(tmp_path):
     run = exact(tmp_path / "net", {"R,G,B": 0.8, "R,G": 0.6, "R": 0.2}, 1000)
     _, said, _ = verdict_of(run)
-    assert said.startswith("net averages 40.0 % when channels are missing, against 80.0 % with all of them.")
-    assert "the worst is R at 20.0 %, 60.0 points below the full set" in said
+    assert said.startswith("net averages 40.0 % when channels are missing, against 80.0 % with all channels.")
+    assert "The worst subset is R at 20.0 %, 60.0 points below the full set" in said
     assert "keeps" not in said
     assert "best" not in said
 
@@ -99,11 +99,11 @@ def test_a_run_that_refuses_every_other_subset_is_said_to(tmp_path):
     masked = make_run(tmp_path / "masked", refused=refused)
     plain = make_run(tmp_path / "plain", full=0.4)
     verdict, said, _ = verdict_of(masked, plain)
-    assert verdict.headline.startswith("plain alone takes subsets of the channels and averages")
+    assert verdict.headline.startswith("Only plain has results with channels missing: it averages")
     assert "masked refuses every subset with channels missing." in said
     assert "The best there is masked at" in said
     _, alone, _ = verdict_of(masked)
-    assert "It refuses every subset with channels missing." in alone
+    assert "masked refuses every subset with channels missing." in alone
 
 
 def test_runs_are_compared_on_the_subsets_that_all_answer(tmp_path):
@@ -135,16 +135,16 @@ def test_runs_on_other_images_are_not_compared(tmp_path):
     [
         (
             {"status": "failed", "error": "loss is nan in batch 7", "epochs": 3},
-            "net failed after 3 of 10 epochs: loss is nan in batch 7; it is not ranked.",
+            "net failed after 3 of 10 epochs: loss is nan in batch 7. It is not ranked.",
         ),
-        ({"status": "running", "epochs": 4}, "net is still running (4 of 10 epochs so far); it is not ranked."),
-        ({"status": "interrupted", "epochs": 1}, "net was interrupted after 1 of 10 epochs; it is not ranked."),
+        ({"status": "running", "epochs": 4}, "net is still running (4 of 10 epochs so far). It is not ranked."),
+        ({"status": "interrupted", "epochs": 1}, "net was interrupted after 1 of 10 epochs. It is not ranked."),
         (
             {"status": "stopped", "error": "pruned at epoch 1", "epochs": 1},
-            "net was stopped after 1 of 10 epochs: pruned at epoch 1; it is not ranked.",
+            "net was stopped after 1 of 10 epochs: pruned at epoch 1. It is not ranked.",
         ),
-        ({"status": "odd"}, "net has the unknown status 'odd' after 10 of 10 epochs; it is not ranked."),
-        ({"test": False}, "net finished without test results; it is not ranked."),
+        ({"status": "odd"}, "net has the unknown status 'odd' after 10 of 10 epochs. It is not ranked."),
+        ({"test": False}, "net finished without test results. It is not ranked."),
     ],
 )
 def test_what_is_not_finished_is_listed_with_its_status(tmp_path, options, said):
@@ -164,7 +164,7 @@ def test_the_error_of_a_mean_is_at_least_that_of_any_correlation(tmp_path):
     run = exact(tmp_path / "net", {"R,G,B": 0.8, "R": 0.5, "G": 0.2}, 400)
     verdict, _, _ = verdict_of(run)
     errors = [math.sqrt(p * (1 - p) / 400) for p in (0.5, 0.2)]
-    assert verdict.standings[0].mean_error == pytest.approx(sum(errors) / 2, rel=0.02)
+    assert verdict.standings[0].mean.standard_error == pytest.approx(sum(errors) / 2, rel=0.02)
 
 
 @pytest.mark.parametrize(("n", "separate"), [(2, False), (4, True)])
@@ -179,7 +179,7 @@ def test_runs_that_were_not_asked_are_not_said_to_refuse(tmp_path):
     adaptive = make_run(tmp_path / "adaptive", subsets=None)
     other = make_run(tmp_path / "other", subsets=["R,G,B"])
     verdict, said, _ = verdict_of(adaptive, other)
-    assert verdict.headline.startswith("adaptive alone was evaluated on subsets of the channels and averages")
+    assert verdict.headline.startswith("Only adaptive has results with channels missing: it averages")
     assert "other was evaluated on the full set only." in said
     assert [entry.refuses for entry in verdict.standings] == [False, False]
     masked = make_run(tmp_path / "masked", refused=dict.fromkeys(SINGLES_AND_PAIRS, "trained on R,G,B only"))
@@ -196,7 +196,7 @@ def test_a_run_whose_process_is_gone_is_not_said_to_run(tmp_path):
     with lock:
         assert "net is still running" in judge(load_runs([folder]))[1][0]
     assert judge(load_runs([folder]))[1] == [
-        "net was killed after 4 of 10 epochs, or runs on another machine; --resume goes on with it. It is not ranked."
+        "net was killed after 4 of 10 epochs, or runs on another machine; --resume continues it. It is not ranked."
     ]
     page = write_report([folder], tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<span class="chip unknown">not finished</span>' in page

@@ -15,8 +15,8 @@ from anychannel.data import Split, load_dataset
 from anychannel.evaluation import evaluate, load_evaluation
 from anychannel.models import load_model
 from anychannel.report import write_report
-from anychannel.report.load import load_runs
-from anychannel.report.tables import gap_table
+from anychannel.report.tables import subset_gap_table
+from anychannel.results.run import load_runs
 from anychannel.runs import RunConfig, train_run
 from anychannel.runs.dedicated import compare_dedicated
 from anychannel.runs.execute import load_data
@@ -113,7 +113,7 @@ def test_the_report_and_the_commands_say_on_how_many_images_a_figure_rests(run, 
     gaps = json.loads((run / "evaluation" / "test.json").read_text())["gap"]
     found = load_runs([run])[0].test
     assert found.gaps == {key: gap["accuracy"] for key, gap in gaps.items()}
-    rows = gap_table(load_runs([run]), list(found.subsets)).rows
+    rows = subset_gap_table(load_runs([run]), list(found.subsets)).rows
     assert [cell.text for cell in rows[0]] == [f"{100 * gaps[key]['accuracy']:+.1f}".replace("-", "−") for key in gaps]
     shown = CliRunner().invoke(
         app, ["evaluate", str(run), "--channels", "R,G", "--channels", "NIR", "--cache", str(cache)]

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from anychannel.data import DataError, load_dataset
-from anychannel.evaluation.result import load_evaluation
 from anychannel.models import load_model
-from anychannel.report.load import load_runs
+from anychannel.results.evaluation import load_evaluation
+from anychannel.results.run import load_runs
 from anychannel.runs import RunConfig
 from anychannel.runs.predict import predict_files
 from anychannel.serve import images as images_module

@@ -140,7 +140,7 @@ def show_pairs(result: dict[str, Any]) -> None:
 
 def show_gap(result: dict[str, Any]) -> None:
     """The gap table, in percent and points, one table a budget."""
-    from anychannel.report.gap import describe_epochs
+    from anychannel.results.gap import describe_epochs
 
     for budget, table in result["budgets"].items():
         ours = describe_epochs(table["adaptive_epochs"], table["adaptive_epochs_run"])

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from anychannel.evaluation import inference_mode
 from anychannel.models import Classifier
+from anychannel.nn.inference_mode import inference_mode
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, height_width
 

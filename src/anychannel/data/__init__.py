@@ -4,8 +4,8 @@ from anychannel.data.batches.augment import augment
 from anychannel.data.batches.rows import iterate_batches, to_tensor
 from anychannel.data.batches.stream import Stream
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
-from anychannel.data.decode import read_image
 from anychannel.data.errors import DataError
+from anychannel.data.files.read import read_image
 from anychannel.data.load import dataset_from_arrays, dataset_from_huggingface, load_dataset
 from anychannel.data.sources.registry import list_datasets
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from anychannel.channels import ChannelSet
 from anychannel.data.dataset import ImageDataset
-from anychannel.data.decode import ReadSettings
+from anychannel.data.files.read import ReadSettings
 from anychannel.data.prepare.prepare import prepare
 from anychannel.data.sources.arrays import open_arrays
 from anychannel.data.sources.huggingface import check_tables, name_splits, open_tables

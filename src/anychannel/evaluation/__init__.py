@@ -1,14 +1,13 @@
-"""Evaluation: metrics on every channel subset, gaps, paired comparison."""
+"""Evaluation: metrics on every channel subset, and paired comparisons on the same images."""
 
 from __future__ import annotations
 
-from anychannel.evaluation.compare import Comparison, compare, compare_correct
+from anychannel.evaluation.compare import Comparison, compare, compare_correct, compare_with_dedicated, gap_table
 from anychannel.evaluation.evaluate import evaluate
-from anychannel.evaluation.gap import GapTable, SubsetGap, compare_with_dedicated, gap_table
-from anychannel.evaluation.inference_mode import inference_mode
-from anychannel.evaluation.metrics import MetricError, compute_metrics, expected_calibration_error
-from anychannel.evaluation.result import Evaluation, load_evaluation
 from anychannel.evaluation.subsets import choose_subsets
+from anychannel.results.evaluation import Evaluation, load_evaluation
+from anychannel.results.gap import GapTable, SubsetGap
+from anychannel.results.metrics import MetricError, compute_metrics, expected_calibration_error
 
 __all__ = [
     "Comparison",
@@ -24,6 +23,5 @@ __all__ = [
     "evaluate",
     "expected_calibration_error",
     "gap_table",
-    "inference_mode",
     "load_evaluation",
 ]

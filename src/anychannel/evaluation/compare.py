@@ -1,28 +1,29 @@
-"""Paired comparison of two classifiers, or of two channel subsets, on the same images."""
+"""Paired comparisons on the same images: of two classifiers, of two subsets, of one network with dedicated ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import exp, fsum, lgamma, log
 from typing import Any
 
 import numpy as np
 
-from anychannel.evaluation.result import Evaluation
+from anychannel.results.evaluation import Evaluation
+from anychannel.results.gap import GapTable, SubsetGap
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a second classifier does against a first on the same N images.
+    """A second classifier against a first on the same N images.
 
     Args:
         n: number of images N.
         first, second: their accuracies, as fractions.
         difference: second minus first.
         low, high: bootstrap confidence interval of the difference.
-        confidence: its level.
-        only_first, only_second: images that only the one gets right.
+        confidence: level of the interval.
+        only_first, only_second: number of images that only one of them gets right.
         p_value: McNemar's exact test, two-sided.
     """
 
@@ -42,12 +43,37 @@ class Comparison:
         return asdict(self)
 
 
+def compare(
+    first: Evaluation,
+    second: Evaluation,
+    *,
+    subset: str | None = None,
+    second_subset: str | None = None,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two evaluations' predictions on the images that have the channels for both.
+
+    Args:
+        first, second: evaluations of the same split; pass one evaluation twice to compare two subsets of one model.
+        subset: key of the channel subset (``"R,G"``); None uses the first's full set.
+        second_subset: key in the second evaluation, if it differs.
+        confidence, resamples, seed: see ``compare_correct``.
+
+    Raises:
+        ValueError: the images are not the same (by path, label and, if known, content), no image has the channels for
+            both, or an evaluation lacks the subset (the message lists those it has).
+    """
+    key = subset or first.full
+    records = pair_records(first, second, key, second_subset or key)
+    return compare_correct(*records, confidence=confidence, resamples=resamples, seed=seed)
+
+
 def compare_correct(
     first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Comparison:
-    """Compare two records of which images were classified correctly.
-
-    The interval is ``bootstrap_mean``'s over the images' differences of -1, 0 or 1, the test ``mcnemar``.
+    """Compare which images two classifiers get right, by ``bootstrap_mean`` and ``mcnemar``.
 
     Args:
         first, second: (N,) booleans, the same images in the same order.
@@ -85,7 +111,7 @@ def bootstrap_mean(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean (Efron, 1979).
 
-    A resample of values that take few levels is one draw from the multinomial distribution of the levels' counts.
+    The values take few levels, so that a resample is one multinomial draw of the levels' counts.
 
     Args:
         values: (N,).
@@ -102,70 +128,43 @@ def bootstrap_mean(
 def mcnemar(only_first: int, only_second: int) -> float:
     """McNemar's test in its exact, two-sided form.
 
-    If two classifiers are equally good, each is the one that is right on half of the images on which they disagree, so
-    that the smaller count is binomial with p = 1/2 (McNemar, Psychometrika 1947; Dietterich, Neural Computation 1998).
+    If two classifiers are equally good, each is right on half of the images on which they disagree, so that the
+    smaller count is binomial with p = 1/2 (McNemar, Psychometrika 1947; Dietterich, Neural Computation 1998).
 
     Args:
-        only_first, only_second: images that only the one, or only the other, gets right.
+        only_first, only_second: number of images that only one of them gets right.
 
     Returns:
-        The probability of a split as uneven as this or more; 1 where they never disagree.
+        The probability of a split at least as uneven; 1 if they never disagree.
     """
     n, smaller = only_first + only_second, min(only_first, only_second)
     logs = (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(smaller + 1))
     return min(1.0, 2 * fsum(map(exp, logs)))
 
 
-def compare(
-    first: Evaluation,
-    second: Evaluation,
-    *,
-    subset: str | None = None,
-    second_subset: str | None = None,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Comparison:
-    """Compare two evaluations' predictions on the same images, those that both have the channels for.
-
-    Args:
-        first, second: evaluations of the same split; for two subsets of one model, the same evaluation twice.
-        subset: key of the channel subset (``"R,G"``); None is the first's full set.
-        second_subset: key in the second evaluation, where it is another.
-        confidence, resamples, seed: see ``compare_correct``.
-
-    Raises:
-        ValueError: the images are not the same (by path, label and, where it is known, content), none has the channels
-            for both, or an evaluation lacks the subset (the message lists those it has).
-    """
-    key = subset or first.full
-    records = pair_records(first, second, key, second_subset or key)
-    return compare_correct(*records, confidence=confidence, resamples=resamples, seed=seed)
-
-
 def pair_records(
     first: Evaluation, second: Evaluation, subset: str, second_subset: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the images that both evaluations answered each gets right: two records of booleans, image by image.
+    """Which images each evaluation gets right: two records of booleans over the images that both classified.
 
     Raises:
         ValueError: see ``compare``.
     """
     records = first.correct(subset), second.correct(second_subset)
+    rows = first.rows(subset), second.rows(second_subset)
     if first.present is None and second.present is None:
         check_same_images(first, second)
-        check_same_content(first, second, np.arange(len(first.labels)), np.arange(len(second.labels)))
+        check_same_content(first, second, *rows)
         return records
     names = [number_repeats(evaluation.paths) for evaluation in (first, second)]
-    rows = first.rows(subset), second.rows(second_subset)
-    places = [{names[i][row]: place for place, row in enumerate(rows[i])} for i in (0, 1)]
-    common = [name for name in places[0] if name in places[1]]
+    positions = [{names[i][row]: position for position, row in enumerate(rows[i])} for i in (0, 1)]
+    common = [name for name in positions[0] if name in positions[1]]
     if not common:
         raise ValueError(
             f"no image was answered by both, of {len(rows[0])} with {subset} and {len(rows[1])} with {second_subset}; "
             "compare subsets that some images have together, of the same split of the same data"
         )
-    mine, theirs = ([found[name] for name in common] for found in places)
+    mine, theirs = ([found[name] for name in common] for found in positions)
     if not np.array_equal(first.labels[rows[0][mine]], second.labels[rows[1][theirs]]):
         raise ValueError("the evaluations have other labels for the same images; evaluate both on the same data")
     check_same_content(first, second, rows[0][mine], rows[1][theirs])
@@ -173,7 +172,7 @@ def pair_records(
 
 
 def number_repeats(paths: Sequence[str]) -> list[tuple[str, int]]:
-    """Each path with how often it came before, so that an image that is listed twice is two."""
+    """Pair each path with the number of its earlier occurrences, so that an image listed twice counts twice."""
     seen: dict[str, int] = {}
     result = []
     for path in paths:
@@ -183,7 +182,7 @@ def number_repeats(paths: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def check_same_images(first: Evaluation, second: Evaluation) -> None:
-    """Refuse to pair evaluations of different images.
+    """Refuse evaluations of different images.
 
     Raises:
         ValueError: paths or labels differ.
@@ -196,14 +195,14 @@ def check_same_images(first: Evaluation, second: Evaluation) -> None:
 
 
 def check_same_content(first: Evaluation, second: Evaluation, rows: np.ndarray, second_rows: np.ndarray) -> None:
-    """Refuse to pair images that have the same paths and were read from something else, as far as both tell.
+    """Refuse images with the same paths but other content, if both evaluations know their images' digests.
 
     Args:
         first, second: the evaluations.
-        rows, second_rows: positions of the images to pair, in the one and in the other.
+        rows, second_rows: positions of the images to pair, in the first and in the second.
 
     Raises:
-        ValueError: names the first such image and how many there are.
+        ValueError: names the first differing image and the number of them.
     """
     if first.digests is None or second.digests is None:
         return
@@ -214,3 +213,68 @@ def check_same_content(first: Evaluation, second: Evaluation, rows: np.ndarray, 
             f"the evaluations are of other images with the same paths: {len(other)} of {len(rows)} differ in content, "
             f"the first being {first.paths[other[0]]}; evaluate both on the same data"
         )
+
+
+def compare_with_dedicated(
+    adaptive: Sequence[Evaluation],
+    dedicated: Mapping[str, Sequence[Evaluation]],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> GapTable:
+    """Compare a network for every subset with networks dedicated to one subset each.
+
+    Args:
+        adaptive: one evaluation for each seed.
+        dedicated: for each subset's key the evaluations of its dedicated network, seed by seed in the same order.
+        confidence, resamples, seed: see ``gap_table``.
+
+    Raises:
+        ValueError: there is nothing to compare, the numbers of seeds differ, the images differ within a pair or
+            between seeds, or an adaptive evaluation lacks a subset.
+    """
+    if not adaptive or not dedicated:
+        raise ValueError("a gap table needs at least one adaptive evaluation and one dedicated to a subset")
+    pairs = {}
+    for seeds in (adaptive, *dedicated.values()):
+        for other in seeds[1:]:
+            check_same_images(seeds[0], other)
+    for key, alone in dedicated.items():
+        if len(alone) != len(adaptive):
+            raise ValueError(f"{len(adaptive)} seeds of the adaptive network, but {len(alone)} dedicated to {key}")
+        pairs[key] = [pair_records(one, other, key, other.full) for one, other in zip(adaptive, alone, strict=True)]
+    return gap_table(pairs, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def gap_table(
+    pairs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> GapTable:
+    """Compute the gap table from records of which images were classified correctly.
+
+    Args:
+        pairs: for each subset's key, seed by seed, the records of the adaptive and of the dedicated network: (n,)
+            booleans over the same images in the same order.
+        confidence, resamples, seed: of the bootstrap over images, see ``bootstrap_mean``.
+    """
+    rows = []
+    for key, records in pairs.items():
+        differences = np.mean([one.astype(float) - other for one, other in records], axis=0)
+        low, high = bootstrap_mean(differences, confidence=confidence, resamples=resamples, seed=seed)
+        rows.append(
+            SubsetGap(
+                subset=key,
+                adaptive=tuple(float(one.mean()) for one, _ in records),
+                dedicated=tuple(float(other.mean()) for _, other in records),
+                difference=float(differences.mean()),
+                low=low,
+                high=high,
+                p_values=tuple(mcnemar(int((other & ~one).sum()), int((one & ~other).sum())) for one, other in records),
+                n=len(differences),
+            )
+        )
+    return GapTable(max(row.n for row in rows), confidence, tuple(rows))

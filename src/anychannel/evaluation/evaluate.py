@@ -4,8 +4,8 @@
     evaluation.subsets["R,G"]["accuracy"], evaluation.gap["R,G"]["accuracy"]
     evaluation.save("runs/photos")
 
-A missing channel is never given to the model, neither as zeros nor as anything else: the images that it sees hold just
-the subset's channels. Where images of the data lack channels, a subset is measured on those that have all of it.
+The model receives the subset's channels only; a missing channel is never filled in. If images of the data lack
+channels, a subset is measured on the images that have all of its channels.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import SPLITS, ImageDataset, Split, Stream, iterate_batches
-from anychannel.evaluation.inference_mode import inference_mode
-from anychannel.evaluation.metrics import compute_metrics
-from anychannel.evaluation.result import Evaluation
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.models import Classifier
+from anychannel.nn.inference_mode import inference_mode
+from anychannel.results.evaluation import Evaluation
+from anychannel.results.metrics import compute_metrics
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.processes import Share, gather_rows, share, tell_all
 from anychannel.utils.progress import progress_bar
@@ -41,133 +41,137 @@ def evaluate(
     split: str = "test",
     distributed: bool = False,
 ) -> Evaluation:
-    """Score a classifier on each channel subset, of the same images as far as they have its channels.
+    """Score a classifier on each channel subset.
 
     Args:
-        model: comes back in its former mode and on its former device.
+        model: returned to its former mode and device.
         data: a split whose images hold the model's channels in the model's order; or a data set, whose channels are
-            matched to the model's by name. A data set may lack some of the model's channels (then only subsets of
-            those that it has are evaluated) and may have others (they are not used).
-        subsets: as ``"R,G"``; None takes all, or a sample where there are too many (see ``choose_subsets``).
+            matched to the model's by name. A data set may lack some of the model's channels (only subsets of the
+            others are evaluated) and may have more (they are not used).
+        subsets: as ``"R,G"``; None takes all, or a sample if there are too many (see ``choose_subsets``).
         batch_size: images a forward pass; it changes speed and memory only.
-        device: ``auto`` or a torch device; None is where the model is.
-        precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 where the hardware has it; None is fp32.
+        device: ``auto`` or a torch device; None uses the model's device.
+        precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
         progress: show a bar with the time left on standard error.
-        split: which split of a data set is read, and the name under which the result is kept.
-        distributed: every process of the program calls this, each reads its share of the images, and all get the
-            whole result (see ``anychannel.utils.processes``). False reads everything in the process that calls.
+        split: the split of a data set to read, and the name of the result.
+        distributed: every process of the program calls this function, reads its share of the images, and gets the
+            whole result (see ``anychannel.utils.processes``). False reads everything in the calling process.
 
     Returns:
-        Metrics, gaps and predictions. A subset that was not named, and that the model does not take, is recorded as
-        ``{"refused": reason}``, and any that no image has as ``{"n": 0, "refused": reason}``.
+        Metrics, gaps and predictions. A subset that was not named and that the model does not accept is recorded as
+        ``{"refused": reason}``, and one that no image has as ``{"n": 0, "refused": reason}``.
 
     Raises:
-        ChannelError: a named subset has a channel that the model or the data does not know, or the model refuses it;
-            or the images do not hold the model's channels.
+        ChannelError: the model or the data does not know a channel of a named subset, the model refuses the subset, or
+            the images do not hold the model's channels.
         ValueError: the split is empty, the classes are not the model's, a label is out of range, the network's output
             is not finite, or a setting is unknown.
     """
     images, planes, names = match(model, data, split)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    held = model.channels.select([model.channels.names[position] for position in planes])
-    chosen, sampled, note = choose_subsets(held, subsets)
-    whole = list(planes.values()) == list(range(images.images.shape[1]))
-    where = None if device is None else choose_device(device)
+    channels = model.channels.select([model.channels.names[position] for position in planes])
+    chosen, sampled, note = choose_subsets(channels, subsets)
+    columns = list(planes.values())
+    all_columns = columns == list(range(images.images.shape[1]))
+    present = np.ones((len(images), len(columns)), bool) if images.present is None else images.present[:, columns]
+    has = {subset: np.asarray(present[:, list(subset)].all(axis=1)) for subset in chosen}
+    measured = [subset for subset in chosen if has[subset].any()]
+    unmeasured = [channels.key(subset) for subset in chosen if not has[subset].any()]
     own = share() if distributed else Share()
     rows = own.rows(len(images))
-    present = None if images.present is None else images.present[:, list(planes.values())]
-    has = {subset: having(present, subset, len(images)) for subset in chosen}
-    shown = [subset for subset in chosen if has[subset].any()]
     refused: dict[Subset, str] = {}
-    tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in shown}
-    with inference_mode(model, where) as target:
-        form = choose_precision(precision or "fp32", target)
-        bar = progress_bar("evaluate", len(rows) * len(shown), show=progress and own.is_main)
-        with bar as advance, torch.autocast(target.type, torch.bfloat16, enabled=form == "bf16"):
+    tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in measured}
+    with inference_mode(model, None if device is None else choose_device(device)) as target:
+        bf16 = choose_precision(precision or "fp32", target) == "bf16"
+        bar = progress_bar("evaluate", len(rows) * len(measured), show=progress and own.is_main)
+        with bar as advance, torch.autocast(target.type, torch.bfloat16, enabled=bf16):
             batches = iterate_batches(images, batch_size, order=rows)
             for start, (pixels, _) in zip(range(0, len(rows), batch_size), batches, strict=True):
                 here = rows[start : start + batch_size]
                 batch = pixels.to(target).float()
-                batch = batch if whole else batch[:, list(planes.values())]
-                for subset in shown:
+                batch = batch if all_columns else batch[:, columns]
+                for subset in measured:
                     if subset not in refused:
                         try:
-                            tables[subset].append(predict_those(model, batch, held, subset, has[subset][here]))
+                            tables[subset].append(predict(model, batch, channels, subset, has[subset][here]))
                         except ChannelError as error:
                             if subsets is not None and own.count == 1:
                                 raise
                             refused[subset] = str(error)
                     advance(len(batch))
-    nothing = np.empty((0, model.spec.num_classes), dtype=np.float32)
     if distributed:
-        refused = {subset: reason for told in tell_all(refused) for subset, reason in told.items()}
+        refused = {subset: reason for each in tell_all(refused) for subset, reason in each.items()}
         if subsets is not None and refused:
             raise ChannelError(next(iter(refused.values())))
+    empty = np.empty((0, model.spec.num_classes), dtype=np.float32)
     probabilities = {
-        held.key(subset): gather_rows(np.concatenate([nothing, *tables[subset]]), len(images), own)[has[subset]]
-        for subset in shown
+        channels.key(subset): gather_rows(np.concatenate([empty, *tables[subset]]), len(images), own)[has[subset]]
+        for subset in measured
         if subset not in refused
     }
     classes = names or tuple(str(number) for number in range(model.spec.num_classes))
 
     def score(subset: Subset) -> dict[str, Any]:
+        key = channels.key(subset)
+        if key in unmeasured:
+            return {"n": 0, "refused": f"no image of the {split} split has all of {key.replace(',', ', ')}"}
         if subset in refused:
             return {"refused": refused[subset]}
-        if subset not in shown:
-            return {
-                "n": 0,
-                "refused": f"no image of the {split} split has all of {held.key(subset).replace(',', ', ')}",
-            }
-        return compute_metrics(images.labels[has[subset]], probabilities[held.key(subset)], classes)
+        return compute_metrics(images.labels[has[subset]], probabilities[key], classes)
 
+    lacking = not present.all()
+    of_model = np.zeros((len(images), len(model.channels)), dtype=bool)
+    of_model[:, list(planes)] = present
     return Evaluation(
         split=split,
         classes=classes,
         full=model.channels.key(model.channels.full),
-        subsets={held.key(subset): score(subset) for subset in chosen},
+        subsets={channels.key(subset): score(subset) for subset in chosen},
         sampled=sampled,
-        note=" ".join(filter(None, [note, describe_present(present, [held.key(s) for s in chosen if s not in shown])])),
+        note=" ".join(filter(None, [note, describe_present(present, unmeasured) if lacking else ""])),
         paths=tuple(images.paths),
         labels=np.asarray(images.labels),
         probabilities=probabilities,
-        present=spread(present, list(planes), len(model.channels)),
+        present=of_model if lacking else None,
         digests=None if images.digests is None else tuple(images.digests),
     )
 
 
-def having(present: np.ndarray | None, subset: Subset, count: int) -> np.ndarray:
-    """(count,) booleans, which images have all channels of a subset."""
-    if present is None:
-        return np.ones(count, dtype=bool)
-    return np.asarray(present[:, list(subset)].all(axis=1))
+def predict(model: Classifier, images: Tensor, channels: ChannelSet, subset: Subset, has: np.ndarray) -> np.ndarray:
+    """Class probabilities (B, K) in float32 from a subset of the images' channels.
+
+    Args:
+        model: the classifier.
+        images: (B, C, H, W).
+        channels: the images' C channels.
+        subset: positions of the channels that the model receives.
+        has: (B,) booleans, which images have them all; the rows of the others are zero.
+    """
+    table = np.zeros((len(images), model.spec.num_classes), dtype=np.float32)
+    if has.any():
+        chosen = images if has.all() else images[torch.from_numpy(has).to(images.device)]
+        chosen = chosen if len(subset) == images.shape[1] else chosen[:, list(subset)]
+        names = [channels.names[position] for position in subset]
+        logits = model(chosen.contiguous(memory_format=torch.channels_last), channels=names)
+        table[has] = logits.float().softmax(dim=1).cpu().numpy()
+    return table
 
 
-def describe_present(present: np.ndarray | None, unmeasured: list[str]) -> str:
-    """Sentences about images that lack channels and the subsets that none has; empty where no image lacks any."""
-    if present is None or present.all():
-        return ""
+def describe_present(present: np.ndarray, unmeasured: list[str]) -> str:
+    """Sentences about images that lack channels, and about subsets that no image has."""
     complete = int(present.all(axis=1).sum())
     none = f" No image has all of {' / '.join(unmeasured)}." if unmeasured else ""
     return (
-        f"{complete:,} of {len(present):,} images have every channel. A subset's figures rest on the images that have "
-        f"all of its channels, so that subsets are measured on different images.{none}"
+        f"{complete:,} of {len(present):,} images have every channel. Each subset is measured on the images that have "
+        f"all of its channels, so that figures of different subsets rest on different images.{none}"
     )
-
-
-def spread(present: np.ndarray | None, positions: list[int], count: int) -> np.ndarray | None:
-    """(N, count) booleans over all of the model's channels, from those at ``positions``; None where nothing lacks."""
-    if present is None or present.all():
-        return None
-    table = np.zeros((len(present), count), dtype=bool)
-    table[:, positions] = present
-    return table
 
 
 def match(
     model: Classifier, data: Split | ImageDataset, split: str
 ) -> tuple[Split, dict[int, int], tuple[str, ...] | None]:
-    """The images to read, for each of the model's channels that they hold its plane, and the classes' names.
+    """Find the images to read, the plane of each of the model's channels that they hold, and the classes' names.
 
     Raises:
         ChannelError, ValueError: see ``evaluate``.
@@ -208,22 +212,3 @@ def match(
 def describe(classes: Sequence[str]) -> str:
     """A few of the classes' names and their number."""
     return f"{', '.join(classes[:4])}{', ...' if len(classes) > 4 else ''} ({len(classes)})"
-
-
-def predict(model: Classifier, images: Tensor, held: ChannelSet, subset: Subset) -> np.ndarray:
-    """Class probabilities (B, K) in float32 of images that show ``subset`` of the channels ``held``."""
-    shown = images if len(subset) == images.shape[1] else images[:, list(subset)]
-    names = [held.names[position] for position in subset]
-    logits = model(shown.contiguous(memory_format=torch.channels_last), channels=names)
-    table: np.ndarray = logits.float().softmax(dim=1).cpu().numpy()
-    return table
-
-
-def predict_those(model: Classifier, images: Tensor, held: ChannelSet, subset: Subset, has: np.ndarray) -> np.ndarray:
-    """As ``predict``; the images that do not have the subset are not shown, and their rows are zero."""
-    if has.all():
-        return predict(model, images, held, subset)
-    table = np.zeros((len(images), model.spec.num_classes), dtype=np.float32)
-    if has.any():
-        table[has] = predict(model, images[torch.from_numpy(has).to(images.device)], held, subset)
-    return table

@@ -7,7 +7,6 @@ write_report([Path("runs/plain"), Path("runs/adaptive")], Path("report.html"))
 
 from __future__ import annotations
 
-from anychannel.report.load import ReportError
 from anychannel.report.page import write_report
 
-__all__ = ["ReportError", "write_report"]
+__all__ = ["write_report"]

@@ -8,48 +8,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from anychannel.report import confusion, figures, tables, theme
 from anychannel.report.gap import gap_panels
-from anychannel.report.load import load_runs
 from anychannel.report.provenance import provenance
-from anychannel.report.records import Run, SubsetResult
 from anychannel.report.verdict import judge, percent
+from anychannel.results.evaluation import Scores, SubsetResult
+from anychannel.results.run import Run, load_runs
 from anychannel.utils.files import readable, write_text
+from anychannel.utils.plurals import plural
 from anychannel.utils.version import __version__
 
 KINDS = ("accuracy", "loss")
 MANY_RUNS = 3
-"""Beyond this many runs their curves become small multiples."""
+"""With more runs, their curves become small multiples."""
 WIDE_SUBSETS = 8
 LONG_KEY = 16
-"""Beyond this many subsets, or characters in one's name, subsets go down the page and runs across it."""
+"""With more subsets, or characters in one's name, subsets go down the page and runs across it."""
 
 
 @dataclass(frozen=True)
 class ClassPanel:
-    """One run on one subset: its matrix, its most confused pairs and its classes' scores.
+    """One run on one subset: its matrix with data to read it out, its most confused pairs and its classes' scores.
 
-    ``order`` counts the runs that have panels; ``names`` is the id of the element that lists the classes.
+    ``order`` numbers the runs that have panels; ``names`` is the id of the element that lists the classes.
     """
 
     order: int
     run: Run
     result: SubsetResult
+    names: str
     matrix: Markup
     width: int
-    names: str
     data: str
-    pairs: tuple[str, ...]
+    pairs: list[str]
 
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """One chart of a run, its ``kind`` being accuracy or loss, and the data to read it out."""
+    """One chart of a run's accuracy or loss, and the data to read it out."""
 
     run: Run
     kind: str
@@ -57,21 +57,11 @@ class CurvePanel:
     data: str
 
 
-@dataclass(frozen=True)
-class ExamplePanel:
-    """One run's example images; ``keys`` are the subsets whose predictions are shown."""
-
-    run: Run
-    channels: tuple[str, ...]
-    keys: tuple[str, ...]
-    images: tuple[dict[str, Any], ...]
-
-
 def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
     """Write a page that compares runs, and each run's figures into its own folder.
 
     Args:
-        runs: folders that ``anychannel train`` wrote; unfinished and failed runs are shown as what they are.
+        runs: folders that ``anychannel train`` wrote; unfinished and failed runs are shown with their status.
         out: the HTML file. It needs no other file and no network.
         title: of the page; None makes one from the runs.
 
@@ -79,45 +69,38 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
         ``out``.
 
     Raises:
-        ReportError: no run was given, or a folder is not a run.
+        RunError: no run was given, or a folder is not a run.
         OSError: the page cannot be written.
 
     Warns:
-        UserWarning: a run's folder takes no figures.
+        UserWarning: the figures cannot be written into a run's folder.
     """
     loaded = load_runs([Path(run) for run in runs])
-    page = render(loaded, title)
-    write_text(Path(out), readable(page))
+    write_text(Path(out), readable(render(loaded, title)))
     for run in loaded:
         try:
             write_figures(run)
         except OSError as error:
             warnings.warn(
-                f"{out} is complete, but the figures cannot be written to {run.folder / 'figures'} as files of their "
-                f"own too: {error.strerror}",
+                f"{out} is complete, but the figures cannot be written to {run.folder / 'figures'}: {error.strerror}",
                 UserWarning,
                 stacklevel=2,
             )
     return Path(out)
 
 
-def write_figures(run: Run) -> list[Path]:
-    """Write what can be drawn of a run into its ``figures`` folder, as SVG files that stand alone."""
+def write_figures(run: Run) -> None:
+    """Write a run's charts into its ``figures`` folder, as SVG files."""
     drawings = {}
     if run.epochs:
         limits = figures.shared_limits([run])
-        drawings["accuracy"] = figures.curve(run, "accuracy", limits, "accuracy")
-        drawings["loss"] = figures.curve(run, "loss", limits, "loss")
+        drawings = {kind: figures.curve(run, kind, limits, kind) for kind in KINDS}
     if run.test and run.test.answered:
         drawings["subset_accuracy"] = figures.subset_bars(run, "subsets")
-    if run.test and run.test.whole and run.test.whole.confusion:
+    if run.test and run.test.whole:
         drawings["confusion"] = confusion.matrix_drawing(run, run.test.whole, "confusion")
-    written = []
     for name, drawing in drawings.items():
-        path = run.folder / "figures" / f"{name}.svg"
-        write_text(path, theme.stand_alone(drawing))
-        written.append(path)
-    return written
+        write_text(run.folder / "figures" / f"{name}.svg", theme.stand_alone(drawing))
 
 
 def render(runs: Sequence[Run], title: str | None = None) -> str:
@@ -129,14 +112,11 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "soft": soft}
+    environment.filters |= {"percent": percent, "plural": plural, "soft": soft}
     keys = tables.subset_keys(runs)
-    limits = figures.shared_limits(runs)
+    tests = [run.test for run in runs if run.test]
     verdicts, notes = judge(runs)
-    scatters = [
-        Markup(figures.cost_scatter(runs, f"cost-{name}", width))
-        for name, width in (("wide", 980.0), ("narrow", 360.0))
-    ]
+    wide = Markup(figures.cost_scatter(runs, "cost-wide", 980.0))
     panels, class_names = class_panels(runs, keys)
     return environment.get_template("report.html.j2").render(
         title=title or default_title(runs),
@@ -151,36 +131,40 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         training=tables.training_table(runs),
         cost=tables.cost_table(runs),
         subsets=tables.subset_table(runs, keys),
-        gaps=tables.gap_table(runs, keys),
+        gaps=tables.subset_gap_table(runs, keys),
         gap_panels=gap_panels(runs),
         sizes=tables.size_table(runs),
         size_gaps=tables.size_table(runs, gap=True),
         stacked=len(keys) > WIDE_SUBSETS or max(map(len, keys), default=0) > LONG_KEY,
-        error=max((held.standard_error for run in runs if run.test for held in run.test.answered.values()), default=0),
+        error=max((result.standard_error for test in tests for result in test.answered.values()), default=0),
         many_subsets=len(keys) > tables.MANY_SUBSETS,
-        subset_notes=sorted({run.test.note for run in runs if run.test and run.test.note}),
+        subset_notes=sorted({test.note for test in tests if test.note}),
         chance=sorted({len(run.classes) for run in runs if run.test and run.classes}),
         reference=tables.reference_figures(),
-        curves=curve_panels(runs, limits),
+        curves=curve_panels(runs),
         many_runs=len(runs) > MANY_RUNS,
         panels=panels,
         class_runs=list(dict.fromkeys(panel.run.name for panel in panels)),
-        some_panels=any(run.test and len(run.test.answered) > tables.MANY_SUBSETS for run in runs),
+        some_panels=any(len(test.answered) > tables.MANY_SUBSETS for test in tests),
         class_names=class_names,
         refusals=tables.refusals(runs),
-        examples=example_panels(runs, keys),
-        scatters=scatters if scatters[0] else [],
-        provenance=[provenance(run) for run in runs],
+        examples=[
+            (run, run.examples, detailed(run.test, keys) if run.test else keys)
+            for run in runs
+            if run.examples and run.examples["images"]
+        ],
+        scatters=[wide, Markup(figures.cost_scatter(runs, "cost-narrow", 360.0))] if wide else [],
+        provenance=[(run, provenance(run)) for run in runs],
     )
 
 
 def soft(words: str) -> Markup:
-    """``words``, escaped, with places where a long name may break: after commas, underscores and slashes."""
+    """``words``, escaped, with places to break a long name: after commas, underscores and slashes."""
     return Markup(re.sub(r"([,_/])(?=\S)", r"\1<wbr>", str(escape(words))))
 
 
 def default_title(runs: Sequence[Run]) -> str:
-    """What the runs are about."""
+    """The number of runs, or the name of one, and their data."""
     sets = list(dict.fromkeys(run.text("dataset") for run in runs if run.text("dataset")))
     about = f" on {', '.join(sets)}" if sets else ""
     return f"{runs[0].name}{about}" if len(runs) == 1 else f"{len(runs)} runs{about}"
@@ -189,94 +173,72 @@ def default_title(runs: Sequence[Run]) -> str:
 def facts(runs: Sequence[Run]) -> list[str]:
     """What all runs share: channels, classes, images."""
 
-    def common(values: list[str]) -> str:
-        return values[0] if len(set(values)) == 1 else ""
+    def of(run: Run) -> list[str]:
+        counts = [run.text(f"num_{split}") for split in ("train", "val", "test")]
+        train, val, test = (f"{int(count):,}" if count else "" for count in counts)
+        return [
+            f"channels {', '.join(run.channels)}" if run.channels else "",
+            f"{len(run.classes)} classes" if run.classes else "",
+            f"{train} training, {val} validation and {test} test images" if all(counts) else "",
+            f"{run.pixels} pixels" if run.pixels else "",
+        ]
 
-    channels = common([", ".join(run.channels) for run in runs])
-    classes = common([str(len(run.classes)) for run in runs])
-    sizes = common([run.pixels for run in runs])
-    counts = common(["/".join(run.text(f"num_{split}") for split in ("train", "val", "test")) for run in runs])
-    said = []
-    if channels:
-        said.append(f"channels {channels}")
-    if classes and classes != "0":
-        said.append(f"{classes} classes")
-    if counts and all(counts.split("/")):
-        train, val, test = (f"{int(part):,}" for part in counts.split("/"))
-        said.append(f"{train} training, {val} validation and {test} test images")
-    if sizes:
-        said.append(f"{sizes} pixels")
-    return said
+    return [each[0] for each in zip(*map(of, runs), strict=True) if each[0] and len(set(each)) == 1]
 
 
-def curve_panels(runs: Sequence[Run], limits: figures.Limits) -> list[list[CurvePanel]]:
-    """Curves of the runs that have any, on shared axes, each before the others' faint ones.
+def curve_panels(runs: Sequence[Run]) -> list[list[CurvePanel]]:
+    """Curves of the runs that have any, on shared axes, each in front of the others' faint ones.
 
     Returns:
-        Groups of panels: a run's two charts side by side, or where runs are many all accuracies, then all losses.
+        Groups of panels: a run's two charts side by side, or for many runs all accuracies, then all losses.
     """
     trained = [run for run in runs if run.epochs]
+    limits = figures.shared_limits(runs)
     many = len(trained) > MANY_RUNS
     width = 340.0 if many else 480.0
 
-    def panel(run: Run, kind: str) -> CurvePanel:
-        others = [other for other in trained if other is not run]
-        key = f"{kind}{trained.index(run)}"
-        drawing = figures.curve(run, kind, limits, key, others=others, width=width)
+    def panel(index: int, kind: str) -> CurvePanel:
+        run, others = trained[index], trained[:index] + trained[index + 1 :]
+        drawing = figures.curve(run, kind, limits, f"{kind}{index}", others=others, width=width)
         return CurvePanel(run, kind, Markup(drawing), figures.curve_data(run, kind, limits, width))
 
+    indices = range(len(trained))
     if many:
-        return [[panel(run, kind) for run in trained] for kind in KINDS]
-    return [[panel(run, kind) for kind in KINDS] for run in trained]
+        return [[panel(index, kind) for index in indices] for kind in KINDS]
+    return [[panel(index, kind) for kind in KINDS] for index in indices]
 
 
-def class_panels(runs: Sequence[Run], keys: Sequence[str]) -> tuple[list[ClassPanel], list[tuple[str, list[str]]]]:
-    """Panels for the runs' subsets, the full set first, and the lists of class names that they point to."""
+def class_panels(runs: Sequence[Run], keys: Sequence[str]) -> tuple[list[ClassPanel], dict[str, tuple[str, ...]]]:
+    """Panels for the runs' subsets, the full set first, and the lists of class names by their element's id."""
     panels = []
-    lists: dict[tuple[str, ...], str] = {}
-    detail = [(run, found) for run in runs if run.test and (found := detailed(run, keys))]
-    for order, (run, found) in enumerate(detail):
-        assert run.test is not None
+    ids: dict[tuple[str, ...], str] = {}
+    detail = [(run, run.test, found) for run in runs if run.test and (found := detailed(run.test, keys))]
+    for order, (run, test, found) in enumerate(detail):
         for place, key in enumerate(found):
-            result = run.test.subsets[key]
-            classes = tuple(score.name for score in result.per_class)
-            drawing = confusion.matrix_drawing(run, result, f"cm{order}-{place}")
+            result = test.subsets[key]
+            names = tuple(score["class"] for score in result.per_class)
             panels.append(
                 ClassPanel(
                     order=order,
                     run=run,
                     result=result,
-                    matrix=Markup(drawing),
-                    width=round(confusion.drawing_width(result)),
-                    names=lists.setdefault(classes, f"classes-{len(lists)}"),
+                    names=ids.setdefault(names, f"classes-{len(ids)}"),
+                    matrix=Markup(confusion.matrix_drawing(run, result, f"cm{order}-{place}")),
+                    width=round(confusion.layout(result)[-1]),
                     data=confusion.matrix_data(result),
-                    pairs=tuple(confusion.confused_pairs(result)),
+                    pairs=confusion.confused_pairs(result),
                 )
             )
-    return panels, [(name, list(classes)) for classes, name in lists.items()]
+    return panels, {key: names for names, key in ids.items()}
 
 
-def detailed(run: Run, keys: Sequence[str]) -> list[str]:
-    """Subsets shown class by class: all, or where they are many the full set and each size's best and worst."""
-    assert run.test is not None
-    answered = run.test.answered
-    own = [key for key in keys if key in answered and answered[key].confusion]
-    if len(own) <= tables.MANY_SUBSETS:
-        return own
-    chosen = {run.test.full}
-    for size in {answered[key].size for key in own}:
-        alike = sorted((key for key in own if answered[key].size == size), key=lambda key: answered[key].accuracy)
-        chosen |= {alike[0], alike[-1]}
-    return [key for key in own if key in chosen]
-
-
-def example_panels(runs: Sequence[Run], keys: Sequence[str]) -> list[ExamplePanel]:
-    """Example images of the runs that have any."""
-    panels = []
-    for run in runs:
-        if not run.examples or not run.examples["images"]:
-            continue
-        told = {key for image in run.examples["images"] for key in image["predictions"]}
-        shown = [key for key in (detailed(run, keys) if run.test else keys) if key in told]
-        panels.append(ExamplePanel(run, tuple(run.examples["channels"]), tuple(shown), tuple(run.examples["images"])))
-    return panels
+def detailed(test: Scores, keys: Sequence[str]) -> list[str]:
+    """Subsets shown class by class: all, or of many the full set and, for each size, the best and the worst."""
+    own = [test.answered[key] for key in keys if key in test.answered]
+    chosen = {result.key for result in own}
+    if len(own) > tables.MANY_SUBSETS:
+        chosen = {test.full}
+        for size in {result.size for result in own}:
+            alike = sorted((each for each in own if each.size == size), key=lambda each: (each.accuracy, each.key))
+            chosen |= {alike[0].key, alike[-1].key}
+    return [result.key for result in own if result.key in chosen]

@@ -1,9 +1,9 @@
-"""The verdict: what the numbers say in plain words, and no more than they support.
+"""The verdict: what the figures say in plain words, and no more than they support.
 
-Accuracies of two runs are called different only where they differ by more than two standard errors. The standard
-error of one accuracy is binomial (``SubsetResult.standard_error``). That of a mean over subsets is at most the mean of
-the subsets' standard errors, whatever their correlation, and that bound is used. Two runs are taken as independent;
-read on the same images they usually err together, so this too is on the careful side.
+Two accuracies are called different only if they differ by more than two standard errors. The standard error of one
+accuracy is binomial (``SubsetResult.standard_error``). That of a mean over subsets is at most the mean of the subsets'
+standard errors, whatever their correlation, and that bound is used. Two runs are treated as independent. On the same
+images they usually err together, so that this too is cautious.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from anychannel.report.records import Run, SubsetResult, TestResult
+from anychannel.results.evaluation import Scores, SubsetResult
+from anychannel.results.run import Run
 from anychannel.utils.plurals import plural
 
 SEPARATE = 2.0
@@ -20,23 +22,32 @@ SEPARATE = 2.0
 
 
 @dataclass(frozen=True)
+class Mean:
+    """Mean accuracy over subsets, with an upper bound of its standard error."""
+
+    accuracy: float
+    standard_error: float
+
+
+Measured = Mean | SubsetResult
+"""An accuracy, as a fraction, with its standard error."""
+
+
+@dataclass(frozen=True)
 class Standing:
-    """A run's accuracies, as fractions, over the subsets on which its group is compared.
+    """A run's accuracies on the subsets on which its group is compared.
 
     Args:
-        run: which run.
-        full, full_error: accuracy on the full set and its standard error; None where it has none.
-        mean, mean_error: mean over the other subsets and an upper bound of its standard error; None where none counts.
-        worst: the weakest of those subsets.
-        answered, refused, asked: how many of the group's other subsets the run has results for, how many it refuses,
-            and how many there are.
+        run: the run.
+        full: on the full set; None without a result.
+        mean, worst: over the other shared subsets; None if there is none.
+        answered, refused, asked: the number of the group's other subsets that the run has results for, that it
+            refuses, and that were evaluated by any run.
     """
 
     run: Run
-    full: float | None
-    full_error: float
-    mean: float | None
-    mean_error: float
+    full: SubsetResult | None
+    mean: Mean | None
     worst: SubsetResult | None
     answered: int
     refused: int
@@ -44,18 +55,18 @@ class Standing:
 
     @property
     def refuses(self) -> bool:
-        """Whether it was asked for other subsets than the full one and refused them all."""
+        """Whether it refused all subsets but the full one, and at least one."""
         return self.refused > 0 and not self.answered
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Sentences about runs that were read on the same test images.
+    """Sentences about runs that were evaluated on the same test images.
 
     Args:
         headline: one sentence.
-        sentences: what supports it.
-        standings: all finished runs with test results; those that keep most accuracy first.
+        sentences: the figures behind it.
+        standings: all finished runs with test results, by their mean accuracy with channels missing.
         subsets: keys of the other subsets on which the runs are compared.
         heading: what the runs have in common, for pages with several groups.
     """
@@ -69,12 +80,12 @@ class Verdict:
     @property
     def top(self) -> float:
         """A round fraction above every accuracy of the standings."""
-        values = [value for entry in self.standings for value in (entry.full, entry.mean) if value is not None]
+        values = [each.accuracy for entry in self.standings for each in (entry.full, entry.mean) if each]
         return min(1.0, math.ceil(10 * max(values, default=1.0) + 0.05) / 10) or 1.0
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """``0.4712`` as ``47.1 %``, the space unbreakable."""
+    """``0.4712`` as ``47.1 %``, with a no-break space."""
     return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
@@ -86,277 +97,208 @@ def points(fraction: float) -> str:
 
 def listed(items: Iterable[str]) -> str:
     """``a, b and c``."""
-    words = list(items)
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+    *first, last = list(items) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
-def apart(difference: float, *errors: float) -> bool:
-    """Whether a difference exceeds two standard errors."""
-    return abs(difference) > SEPARATE * math.hypot(*errors)
+def differ(one: Measured, other: Measured) -> bool:
+    """Whether two accuracies differ by more than two standard errors."""
+    error = math.hypot(one.standard_error, other.standard_error)
+    return abs(one.accuracy - other.accuracy) > SEPARATE * error
 
 
 def judge(runs: Sequence[Run]) -> tuple[list[Verdict], list[str]]:
-    """Verdicts, one for each set of runs that share their test images, and sentences about runs that are not ranked."""
-    groups: dict[tuple[object, ...], list[Run]] = {}
+    """Verdicts, one for each set of runs with the same test images, and sentences about runs that are not ranked."""
+    groups: dict[tuple[object, ...], list[tuple[Run, Scores]]] = {}
     notes = []
     for run in runs:
-        if run.status == "finished" and run.test is not None and run.test.answered:
-            groups.setdefault(test_images(run, run.test), []).append(run)
+        test = run.test
+        if run.status == "finished" and test is not None and test.answered:
+            same = run.text("dataset"), run.text("fingerprint"), run.channels, run.classes, test.full, test.n
+            groups.setdefault(same, []).append((run, test))
         else:
-            notes.append(unranked(run))
-    verdicts = [judge_group(group) for group in groups.values()]
-    if len(verdicts) > 1:
+            notes.append(f"{describe_unranked(run)} It is not ranked.")
+    if len(groups) > 1:
         notes.insert(
             0,
-            f"The runs fall into {len(verdicts)} groups that saw different data, classes or image sizes; "
+            f"The runs fall into {len(groups)} groups that saw different data, classes or image sizes; "
             "accuracies are compared within a group only.",
         )
-    return verdicts, notes
+    return [judge_group(group) for group in groups.values()], notes
 
 
-def test_images(run: Run, test: TestResult) -> tuple[object, ...]:
-    """What two runs must share for their accuracies to be comparable."""
-    return run.text("dataset"), run.text("fingerprint"), run.channels, run.classes, test.full, test.n
-
-
-def unranked(run: Run) -> str:
+def describe_unranked(run: Run) -> str:
     """Why a run is not ranked."""
     planned = run.record.get("epochs_planned")
     done = f"{len(run.epochs)} of {planned} epochs" if planned else plural(len(run.epochs), "epoch")
-    if run.status == "finished":
-        why = "finished without test results" if run.test is None else "finished, but refuses every subset it was asked"
-        return f"{run.name} {why}; it is not ranked."
-    if run.status == "running":
-        return f"{run.name} is still running ({done} so far); it is not ranked."
-    if run.status == "not finished":
-        went = f"{run.name} was killed after {done}, or runs on another machine"
-        return f"{went}; --resume goes on with it. It is not ranked."
-    error = run.text("error").strip()
-    because = f": {error.rstrip('.')}" if error else ""
-    known = {"failed": "failed", "interrupted": "was interrupted", "stopped": "was stopped"}
-    state = known.get(run.status, f"has the unknown status {run.status!r}")
-    return f"{run.name} {state} after {done}{because}; it is not ranked."
+    error = run.text("error").strip().rstrip(".")
+    because = f": {error}" if error else ""
+    finished = "without test results" if run.test is None else "but refuses every subset"
+    states = {
+        "finished": f"finished {finished}.",
+        "running": f"is still running ({done} so far).",
+        "not finished": f"was killed after {done}, or runs on another machine; --resume continues it.",
+        "failed": f"failed after {done}{because}.",
+        "interrupted": f"was interrupted after {done}{because}.",
+        "stopped": f"was stopped after {done}{because}.",
+    }
+    return f"{run.name} {states.get(run.status, f'has the unknown status {run.status!r} after {done}{because}.')}"
 
 
-def judge_group(runs: Sequence[Run]) -> Verdict:
-    """The verdict on runs that share their test images."""
-    tests = [(run, run.test) for run in runs if run.test is not None]
-    asked = list(dict.fromkeys(key for _, test in tests for key in test.subsets if key != test.full))
-    takers = [test for _, test in tests if test.others]
-    shared = tuple(key for key in asked if takers and all(key in test.others for test in takers))
+def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
+    """The verdict on runs with the same test images."""
+    first, test = group[0]
+    asked = list(dict.fromkeys(key for _, each in group for key in each.subsets if key != each.full))
+    takers = [each.others for _, each in group if each.others]
+    shared = tuple(key for key in asked if takers and all(key in others for others in takers))
     standings = sorted(
-        (standing(run, test, shared, len(asked)) for run, test in tests),
-        key=lambda entry: (-math.inf if entry.mean is None else entry.mean, entry.full or 0.0),
+        (standing(run, each, shared, len(asked)) for run, each in group),
+        key=lambda entry: (entry.mean.accuracy if entry.mean else -1.0, entry.full.accuracy if entry.full else 0.0),
         reverse=True,
     )
-    heading = f"{runs[0].text('dataset') or 'unnamed data'}, {plural(len(runs[0].classes), 'class')}".replace(
-        "classs", "classes"
-    )
-    heading += f", {runs[0].pixels} pixels" if runs[0].pixels else ""
-    headline, sentences = phrase(standings, shared, asked, tests[0][1])
-    return Verdict(headline, tuple(sentences), tuple(standings), shared, heading)
-
-
-def standing(run: Run, test: TestResult, shared: Sequence[str], asked: int) -> Standing:
-    """Where a run stands on the shared subsets."""
-    whole = test.whole
-    kept = [test.others[key] for key in shared if key in test.others]
-    return Standing(
-        run=run,
-        full=None if whole is None else whole.accuracy,
-        full_error=0.0 if whole is None else whole.standard_error,
-        mean=sum(result.accuracy for result in kept) / len(kept) if kept else None,
-        mean_error=sum(result.standard_error for result in kept) / len(kept) if kept else 0.0,
-        worst=min(kept, key=lambda result: result.accuracy) if kept else None,
-        answered=len(test.others),
-        refused=sum(held.refused is not None for key, held in test.subsets.items() if key != test.full),
-        asked=asked,
-    )
-
-
-def phrase(
-    standings: Sequence[Standing], shared: Sequence[str], asked: Sequence[str], test: TestResult
-) -> tuple[str, list[str]]:
-    """Headline and sentences."""
-    ranked = [entry for entry in standings if entry.mean is not None]
-    silent = [entry for entry in standings if entry.mean is None]
-    if not ranked:
-        headline, sentences = phrase_full_only(standings, asked)
-    elif len(ranked) == 1:
-        headline, sentences = phrase_single(ranked[0], shared, silent)
-    else:
-        headline, sentences = phrase_ranked(ranked, shared)
+    ranked = [(entry, entry.mean, entry.worst) for entry in standings if entry.mean and entry.worst]
     if ranked:
-        sentences.append(phrase_full(ranked[0], standings))
-        sentences += [f"{entry.run.name} {absence(entry)}." for entry in silent]
-        partial = [entry for entry in ranked if entry.answered < entry.asked]
-        sentences += [
-            f"{entry.run.name} has results for {entry.answered} of the {entry.asked} subsets with channels missing."
-            for entry in partial
-        ]
-        if len(shared) < len(asked):
-            sentences.append(
-                f"Means are over the {plural(len(shared), 'subset')} for which every ranked run has a result."
-            )
-    if any(entry.run.test and entry.run.test.sampled for entry in standings):
+        sentences = describe_single(*ranked[0], standings) if len(ranked) == 1 else describe_ranked(ranked, shared)
+        sentences.append(describe_full(ranked[0][0], standings))
+        sentences += describe_coverage(standings, shared, asked)
+    else:
+        best = max(standings, key=lambda entry: entry.full.accuracy if entry.full else 0.0)
+        sentences = [describe_no_mean(standings, asked), describe_full(best, standings)]
+    if any(each.sampled for _, each in group):
         sentences.append("The subsets are a sample of all possible ones.")
     if test.partial:
         sentences.append(
             "Images lack channels, so that accuracies on different subsets rest on different images; differences from "
             "the full set, below, are over the images that have every channel."
         )
-    sentences.append(
-        f"Standard errors are binomial, for {describe_images(test)}. They cover the choice of test images, not what "
-        "another training seed would change."
-    )
-    return headline, [sentence for sentence in sentences if sentence]
-
-
-def describe_images(test: TestResult) -> str:
-    """On how many images the figures rest, in words."""
-    if not test.partial:
-        return f"{test.n:,} test images"
     counts = sorted(result.n for result in test.answered.values())
-    return f"the {counts[0]:,} to {counts[-1]:,} of {test.n:,} test images that have a subset's channels"
+    images = f"the {counts[0]:,} to {counts[-1]:,} of {test.n:,} test images that have a subset's channels"
+    sentences.append(
+        f"Standard errors are binomial, for {images if test.partial else f'{test.n:,} test images'}. They cover the "
+        "choice of test images, not the effect of another training seed."
+    )
+    classes = f"{len(first.classes)} class{'' if len(first.classes) == 1 else 'es'}"
+    pixels = f"{first.pixels} pixels" if first.pixels else ""
+    heading = ", ".join(filter(None, [first.text("dataset") or "unnamed data", classes, pixels]))
+    headline, *rest = sentences
+    return Verdict(headline, tuple(filter(None, rest)), tuple(standings), shared, heading)
 
 
-def absence(entry: Standing) -> str:
-    """Why a run has no mean over the subsets on which its group is compared."""
-    if entry.answered:
-        return "has no result for the subsets on which the others are compared"
-    if entry.refuses:
-        return (
-            "refuses every subset with channels missing"
-            if entry.refused == entry.asked
-            else (f"refuses the {plural(entry.refused, 'subset')} with channels missing that it was asked")
-        )
-    return "was evaluated on the full set only"
+def standing(run: Run, test: Scores, shared: Sequence[str], asked: int) -> Standing:
+    """A run's accuracies on the shared subsets."""
+    kept = [test.others[key] for key in shared if key in test.others]
+    mean = Mean(fmean(each.accuracy for each in kept), fmean(each.standard_error for each in kept)) if kept else None
+    return Standing(
+        run=run,
+        full=test.whole,
+        mean=mean,
+        worst=min(kept, key=lambda result: result.accuracy, default=None),
+        answered=len(test.others),
+        refused=sum(result.refused is not None for key, result in test.subsets.items() if key != test.full),
+        asked=asked,
+    )
 
 
-def phrase_full_only(standings: Sequence[Standing], asked: Sequence[str]) -> tuple[str, list[str]]:
-    """No run was read on any subset but the full one, or none that all were read on."""
-    best = max(standings, key=lambda entry: entry.full or 0.0)
-    if asked and any(entry.answered for entry in standings):
-        why = "The runs share no subset with channels missing, so what they keep cannot be compared."
-    elif asked:
-        refusing = [entry.run.name for entry in standings if entry.refuses]
-        if len(standings) == 1:
-            why = "It refuses every subset with channels missing."
-        elif len(refusing) == len(standings):
-            why = "No run takes any of the subsets with channels missing."
-        else:
-            verb = "refuses" if len(refusing) == 1 else "refuse"
-            why = (
-                f"{listed(refusing)} {verb} every subset with channels missing, and no other run was evaluated on one."
-            )
-    else:
-        why = "No subset with channels missing was evaluated, so there is nothing to say on missing channels."
-    if best.full is None:
-        return why, []
-    if len(standings) == 1:
-        return f"{best.run.name} reaches {percent(best.full)} with all channels.", [
-            f"The standard error is {points(best.full_error)}.",
-            why,
-        ]
-    return why, [phrase_full(best, standings)]
+def describe_no_mean(standings: Sequence[Standing], asked: Sequence[str]) -> str:
+    """Why the runs cannot be compared with channels missing."""
+    refusing = [entry.run.name for entry in standings if entry.refuses]
+    if not asked:
+        return "No subset with channels missing was evaluated."
+    if not refusing:
+        return "The runs share no subset with channels missing, so they cannot be compared on one."
+    alone = ", and no other run was evaluated on one" if len(refusing) < len(standings) else ""
+    return f"{listed(refusing)} refuse{'s' * (len(refusing) == 1)} every subset with channels missing{alone}."
 
 
-def phrase_single(entry: Standing, shared: Sequence[str], silent: Sequence[Standing]) -> tuple[str, list[str]]:
-    """One run alone has results with channels missing."""
-    assert entry.mean is not None
-    assert entry.worst is not None
-    start = f"{entry.run.name} averages"
-    if silent:
-        does = "takes" if all(other.refuses for other in silent) else "was evaluated on"
-        start = f"{entry.run.name} alone {does} subsets of the channels and averages"
-    headline = f"{start} {percent(entry.mean)} when channels are missing"
-    headline += f", against {percent(entry.full)} with all of them." if entry.full is not None else "."
-    over = f"over {plural(len(shared), 'subset')}" if len(shared) > 1 else "over one subset"
-    sentence = f"The mean is {over}; the worst is {entry.worst.key} at {percent(entry.worst.accuracy)}"
-    if entry.full is not None:
-        sentence += (
-            f", {points(entry.full - entry.worst.accuracy)} {below(entry.worst.accuracy - entry.full)} the full set"
-        )
-    return headline, [sentence + "."]
+def describe_single(entry: Standing, mean: Mean, worst: SubsetResult, standings: Sequence[Standing]) -> list[str]:
+    """Headline and sentence if one run alone has results with channels missing."""
+    headline = f"{entry.run.name} averages {percent(mean.accuracy)} when channels are missing"
+    if len(standings) > 1:
+        headline = f"Only {entry.run.name} has results with channels missing: it averages {percent(mean.accuracy)}"
+    sentence = f"The worst subset is {worst.key} at {percent(worst.accuracy)}"
+    if entry.full:
+        headline += f", against {percent(entry.full.accuracy)} with all channels"
+        loss = entry.full.accuracy - worst.accuracy
+        sentence += f", {points(loss)} {'below' if loss > 0 else 'above'} the full set"
+    return [f"{headline}.", f"{sentence}."]
 
 
-def phrase_ranked(ranked: Sequence[Standing], shared: Sequence[str]) -> tuple[str, list[str]]:
-    """Two or more runs have results on the same subsets with channels missing."""
-    first, second = ranked[0], ranked[1]
-    assert first.mean is not None
-    assert second.mean is not None
-    tied = [first] + [
-        entry
-        for entry in ranked[1:]
-        if entry.mean is not None and not apart(first.mean - entry.mean, first.mean_error, entry.mean_error)
-    ]
+def describe_ranked(ranked: Sequence[tuple[Standing, Mean, SubsetResult]], shared: Sequence[str]) -> list[str]:
+    """Headline and sentences if several runs have results on the same subsets with channels missing."""
+    (first, mean, own), (second, next_mean, _) = ranked[:2]
+    tied = [entry.run.name for entry, other, _ in ranked if entry is first or not differ(mean, other)]
     if len(tied) == 1:
         headline = f"{first.run.name} keeps most accuracy when channels go missing."
-    elif len(tied) == len(ranked):
-        which = "two runs are" if len(ranked) == 2 else f"all {len(ranked)} runs are"
-        headline = (
-            f"No run clearly keeps more accuracy when channels go missing: {which} within two standard errors of "
-            f"{'each other' if len(ranked) == 2 else 'the highest mean'}."
-        )
     else:
-        headline = (
-            f"{listed(entry.run.name for entry in tied)} keep most accuracy when channels go missing, "
-            "within two standard errors of the highest mean."
+        who = (
+            "No run clearly keeps more accuracy when channels go missing: all runs are"
+            if len(tied) == len(ranked)
+            else f"{listed(tied)} keep most accuracy when channels go missing,"
         )
+        headline = f"{who} within two standard errors of the highest mean."
     over = f"the {len(shared)} subsets with channels missing" if len(shared) > 1 else f"the subset {shared[0]}"
-    gap = first.mean - second.mean
-    sentence = (
-        f"Over {over}, {first.run.name} averages {percent(first.mean)}, {points(gap)} more than {second.run.name}, "
-        f"next at {percent(second.mean)}; {beyond(gap, first.mean_error, second.mean_error)}."
-    )
-    return headline, [sentence, phrase_worst(ranked)]
-
-
-def phrase_worst(ranked: Sequence[Standing]) -> str:
-    """Who has the best worst case."""
-    cases = [(entry, entry.worst) for entry in ranked if entry.worst is not None]
-    best, worst = max(cases, key=lambda case: case[1].accuracy)
-    first, own = cases[0]
+    lead = points(mean.accuracy - next_mean.accuracy)
+    best, _, worst = max(ranked, key=lambda each: each[2].accuracy)
+    worst_case = f"Its worst subset is {own.key} at {percent(own.accuracy)}"
     if best is first:
-        return f"Its worst subset is {own.key} at {percent(own.accuracy)}; no other run's worst is better."
-    gap = worst.accuracy - own.accuracy
-    return (
-        f"Its worst subset is {own.key} at {percent(own.accuracy)}. {best.run.name} has the best worst case, "
-        f"{percent(worst.accuracy)} on {worst.key}, {points(gap)} more; "
-        f"{beyond(gap, own.standard_error, worst.standard_error)}."
-    )
-
-
-def phrase_full(entry: Standing, standings: Sequence[Standing]) -> str:
-    """A run's full-set accuracy against that of the run that is best there."""
-    if entry.full is None:
-        return f"{entry.run.name} has no result on the full set."
-    own = f"{percent(entry.full)} (standard error {points(entry.full_error)})"
-    rivals = [other for other in standings if other.full is not None and other is not entry]
-    if not rivals:
-        return (
-            f"With all channels {entry.run.name} reaches {own}."
-            if len(standings) > 1
-            else (f"The standard error with all channels is {points(entry.full_error)}.")
+        worst_case += "; no other run's worst is better."
+    else:
+        worst_case += (
+            f". {best.run.name} has the best worst case, {percent(worst.accuracy)} on {worst.key}, "
+            f"{points(worst.accuracy - own.accuracy)} more; {significance(own, worst)}."
         )
-    best = max(rivals, key=lambda other: other.full or 0.0)
-    assert best.full is not None
-    gap = entry.full - best.full
-    other = f"{percent(best.full)} (standard error {points(best.full_error)})"
-    judged = beyond(gap, entry.full_error, best.full_error)
-    start = f"With all channels {entry.run.name} reaches {own}"
-    if gap >= 0:
-        return f"{start}, {points(gap)} more than {best.run.name} at {other}; {judged}."
-    return f"{start}. The best there is {best.run.name} at {other}, {points(gap)} more; {judged}."
+    return [
+        headline,
+        f"Over {over}, {first.run.name} averages {percent(mean.accuracy)}, {lead} more than {second.run.name}, next at "
+        f"{percent(next_mean.accuracy)}; {significance(mean, next_mean)}.",
+        worst_case,
+    ]
 
 
-def beyond(gap: float, *errors: float) -> str:
-    """Whether a difference can be told from chance."""
-    if apart(gap, *errors):
+def describe_full(entry: Standing, standings: Sequence[Standing]) -> str:
+    """A run's full-set accuracy against that of the best other run."""
+    if entry.full is None:
+        return f"{entry.run.name} has no result on the full set." if len(standings) > 1 else ""
+    said = f"With all channels {entry.run.name} reaches {with_error(entry.full)}"
+    rivals = [(other.full, other.run.name) for other in standings if other.full and other is not entry]
+    if not rivals:
+        return f"{said}."
+    best, name = max(rivals, key=lambda rival: rival[0].accuracy)
+    gap = points(entry.full.accuracy - best.accuracy)
+    if entry.full.accuracy >= best.accuracy:
+        said += f", {gap} more than {name} at {with_error(best)}"
+    else:
+        said += f". The best there is {name} at {with_error(best)}, {gap} more"
+    return f"{said}; {significance(entry.full, best)}."
+
+
+def describe_coverage(standings: Sequence[Standing], shared: Sequence[str], asked: Sequence[str]) -> list[str]:
+    """Which runs lack results on subsets with channels missing."""
+    said = []
+    for entry in standings:
+        if entry.mean is None:
+            why = "was evaluated on the full set only"
+            if entry.answered:
+                why = "has no result for the subsets on which the others are compared"
+            elif entry.refused:
+                every = "every subset" if entry.refused == entry.asked else f"{plural(entry.refused, 'subset')}"
+                why = f"refuses {every} with channels missing"
+            said.append(f"{entry.run.name} {why}.")
+        elif entry.answered < entry.asked:
+            of = f"{entry.answered} of the {entry.asked} subsets"
+            said.append(f"{entry.run.name} has results for {of} with channels missing.")
+    if len(shared) < len(asked):
+        said.append(f"Means are over the {plural(len(shared), 'subset')} for which every ranked run has a result.")
+    return said
+
+
+def with_error(figure: Measured) -> str:
+    """An accuracy with its standard error."""
+    return f"{percent(figure.accuracy)} (standard error {points(figure.standard_error)})"
+
+
+def significance(one: Measured, other: Measured) -> str:
+    """Whether the test images separate two accuracies."""
+    if differ(one, other):
         return "that is more than two standard errors"
     return "that is within two standard errors, so the test images do not separate them"
-
-
-def below(difference: float) -> str:
-    """Which way a difference goes."""
-    return "below" if difference < 0 else "above"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from anychannel.channels import ChannelSet, parse_names
-from anychannel.evaluation import Evaluation, GapTable, compare_with_dedicated, load_evaluation
+from anychannel.evaluation import Evaluation, compare_with_dedicated, load_evaluation
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.runs.config import RunConfig, flatten
 from anychannel.runs.execute import train_run
@@ -248,7 +248,9 @@ def compare_dedicated(
         homes = [
             train_dedicated(run, keys, Path(out), budget=budget, cache_dir=cache, progress=progress) for run in runs
         ]
-        table = gap_table(runs, homes)
+        table = compare_with_dedicated(
+            [run.evaluation for run in runs], {key: [load_evaluation(home[key]) for home in homes] for key in keys}
+        )
         result["budgets"][budget] = {
             "adaptive_epochs": runs[0].config.training.epochs,
             "passes_an_image": passes_an_image(runs[0].config, channels),
@@ -276,12 +278,6 @@ def epochs_run(folders: Sequence[Path]) -> list[int]:
     """Fewest and most epochs that runs took, [] where one does not say."""
     counts = [int(count) for folder in folders if (count := read_record(folder).get("epochs_run"))]
     return [min(counts), max(counts)] if len(counts) == len(folders) else []
-
-
-def gap_table(runs: Sequence[Adaptive], homes: Sequence[Mapping[str, Path]]) -> GapTable:
-    """The table from run folders: for each seed the adaptive run, and each subset's dedicated one."""
-    dedicated = {key: [load_evaluation(home[key]) for home in homes] for key in homes[0]}
-    return compare_with_dedicated([run.evaluation for run in runs], dedicated)
 
 
 def describe(config: RunConfig) -> str:

@@ -25,22 +25,31 @@ MEASURED = ("band_1,band_2,band_3,band_4", "band_1")
 """Subsets whose cost is measured, to keep the demonstration short."""
 
 
-def run_demo(folder: str | Path, *, seed: int = 0, epochs: int | None = None, progress: bool = False) -> list[Path]:
+def run_demo(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    classes: int | None = None,
+    progress: bool = False,
+) -> list[Path]:
     """Train and evaluate both networks; finished ones are left as they are.
 
     Args:
         folder: where the runs go, each in a folder of its own.
         seed: of everything random.
         epochs: of each run; None takes the demonstration's own.
+        classes: trains on the first classes only. None takes all ten.
         progress: show progress on standard error.
 
     Returns:
         The runs' folders.
     """
     chosen = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
+    shared = SHARED | ({} if classes is None else {"classes": classes})
     runs = []
     for name, values in NETWORKS.items():
-        config = RunConfig.from_dict(merge(merge(SHARED, values), {"name": name, "training": chosen}))
+        config = RunConfig.from_dict(merge(merge(shared, values), {"name": name, "training": chosen}))
         home = train_run(config, Path(folder) / name, resume=True, progress=progress, cost=False)
         if not (home / "cost.json").is_file():
             cost = profile(load_model(home), batch_size=64, image_size=24, subsets=MEASURED)

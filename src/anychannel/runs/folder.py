@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
+from anychannel.results.run import RunError as RunError
+from anychannel.results.run import read_record as read_record
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line
 from anychannel.utils.files import LOCK, write_text
 
 FIRST = ("config.toml", "command.txt", "environment.json")
 """What is written before ``run.json``: a folder with a lock and these alone is left of a run killed at its start."""
-
-
-class RunError(ValueError):
-    """A run's folder cannot be used as asked; the message names it and what to do."""
 
 
 def take(lock: FileLock, home: Path) -> None:
@@ -87,21 +83,3 @@ def read_config(folder: str | Path) -> RunConfig:
         return RunConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
-
-
-def read_record(folder: str | Path) -> dict[str, Any]:
-    """A run's ``run.json``.
-
-    Raises:
-        RunError: the folder is not a run.
-    """
-    path = Path(folder) / "run.json"
-    if not path.is_file():
-        raise RunError(f"{folder} is not a run: it has no run.json; give the folder that `anychannel train` wrote")
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
-    if not isinstance(record, dict):
-        raise RunError(f"{path} is damaged: it holds a {type(record).__name__}, expected an object")
-    return record

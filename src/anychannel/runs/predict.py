@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anychannel.channels import parse_names
 from anychannel.data import DataError, read_image, to_tensor
-from anychannel.data.resize import resize_and_crop
+from anychannel.data.files.resize import resize_and_crop
 from anychannel.models import load_model
 from anychannel.runs.config import RunConfig
 from anychannel.runs.folder import read_config, read_record

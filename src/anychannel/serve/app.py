@@ -50,7 +50,7 @@ def create_app(
 
     Raises:
         ValueError: ``max_upload_mb`` is not positive.
-        RunError, ReportError, ModelFileError: the folder is not a run, or its model cannot be loaded.
+        RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
     """
     if max_upload_mb <= 0:
         raise ValueError(f"max_upload_mb is the largest request in MB, above 0, got {max_upload_mb}")

@@ -13,7 +13,7 @@ from anychannel.data import DataError
 from anychannel.data.content import read_content
 from anychannel.data.sources.registry import SOURCES, find_folder, open_source, split_address
 from anychannel.data.sources.source import Request
-from anychannel.report.records import Run
+from anychannel.results.run import Example, Run
 from anychannel.runs.config import RunConfig
 from anychannel.runs.execute import load_data
 from anychannel.serve.images import UNUSED, OpenedImage, open_image, prepare
@@ -41,7 +41,7 @@ def find_examples(
     Returns:
         The examples, and why there are none (empty where there are).
     """
-    wanted = (run.examples or {}).get("images", [])
+    wanted = run.examples["images"] if run.examples else ()
     if not wanted:
         return (), "The run recorded no example images."
     kind = SOURCES.get(split_address(config.data)[0])
@@ -58,7 +58,7 @@ def find_examples(
 
 
 def from_embedded(
-    wanted: list[dict[str, str]], config: RunConfig, channels: ChannelSet, shape: tuple[int, int]
+    wanted: Sequence[Example], config: RunConfig, channels: ChannelSet, shape: tuple[int, int]
 ) -> list[OpenedImage]:
     """Examples of a data set that is made in memory."""
     dataset = load_data(config)
@@ -86,7 +86,7 @@ def from_embedded(
 
 
 def from_files(
-    wanted: list[dict[str, str]],
+    wanted: Sequence[Example],
     config: RunConfig,
     channels: ChannelSet,
     shape: tuple[int, int],

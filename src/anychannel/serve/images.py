@@ -13,11 +13,11 @@ import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet, parse_names
 from anychannel.data import DataError
-from anychannel.data.band_names import check_names
 from anychannel.data.content import Content, digest_content
-from anychannel.data.decode import ReadSettings, decode
-from anychannel.data.problems import ImageError
-from anychannel.data.resize import resize_and_crop
+from anychannel.data.errors import ImageError
+from anychannel.data.files.names import check_names
+from anychannel.data.files.read import ReadSettings, decode
+from anychannel.data.files.resize import resize_and_crop
 from anychannel.runs.examples import channel_png
 from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
 from anychannel.serve.extent import check_extent

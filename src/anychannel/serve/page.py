@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from anychannel.data.content import FOLDER_SUFFIXES
-from anychannel.data.decode import SUFFIXES
+from anychannel.data.files.registry import image_suffixes
 from anychannel.report import theme
 from anychannel.report.verdict import listed
 from anychannel.serve.service import Service
@@ -46,7 +46,7 @@ def render(service: Service) -> str:
             facts=facts,
             channels=names,
             held=listed(used) if len(used) <= 8 else f"its {len(used)} channels",
-            suffixes=",".join(suffix for suffix in SUFFIXES if suffix not in FOLDER_SUFFIXES),
+            suffixes=",".join(suffix for suffix in image_suffixes() if suffix not in FOLDER_SUFFIXES),
             version=__version__,
             example=",".join(names[:2]),
         )

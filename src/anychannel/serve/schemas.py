@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from anychannel.report.records import SubsetResult
+from anychannel.results.evaluation import SubsetResult
 from anychannel.serve.images import OpenedImage, Plane
 from anychannel.serve.service import Answer, Service
 

@@ -67,7 +67,7 @@ def serve(
 
     Raises:
         ServeError: the address cannot be listened on.
-        RunError, ReportError, ModelFileError: the folder is not a run, or its model cannot be loaded.
+        RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
     """
     with listen(host, port) as taken:
         hosts = LOOPBACK if host in LOOPBACK else None

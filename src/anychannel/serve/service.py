@@ -13,8 +13,8 @@ import torch
 from anychannel.channels import ChannelError, as_channel_set, parse_names
 from anychannel.data import to_tensor
 from anychannel.models import load_model
-from anychannel.report.load import load_runs
-from anychannel.report.records import SubsetResult
+from anychannel.results.evaluation import SubsetResult
+from anychannel.results.run import load_runs
 from anychannel.runs.execute import load_data
 from anychannel.runs.folder import read_config
 from anychannel.runs.predict import READING, to_probabilities, trained_shape
@@ -42,7 +42,7 @@ class Service:
         folder: the run's.
 
     Raises:
-        RunError, ReportError, ModelFileError: the folder is not a run, or its model cannot be loaded.
+        RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
     """
 
     def __init__(self, folder: str | Path) -> None:

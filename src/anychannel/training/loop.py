@@ -18,13 +18,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
+from anychannel.channels import ChannelSet
 from anychannel.data import Split, Stream, augment
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
 from anychannel.nn.channel_sampling import Part, create_sampler
@@ -43,19 +46,17 @@ from anychannel.training.contention import Contention
 from anychannel.training.distillation import check_distillation, find_teacher, training_loss
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.feed import feed
-from anychannel.training.optim import clip_gradients, create_optimizer, create_schedule
+from anychannel.training.finite_updates import FiniteUpdates, TrainingError
+from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.patterns import check_patterns, plan_step
 from anychannel.training.randomness import seeded, step_generator
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.validation import COUNTED, count_answers, mean_figures, validate
-from anychannel.utils.processes import add_up, on_main, open_accelerator, prepared, share
+from anychannel.utils.hardware import choose_precision
+from anychannel.utils.processes import add_up, average_gradients, join, on_main, share
 from anychannel.utils.progress import progress_bar
 
 LAST = "weights/last.safetensors"
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where and what to try."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,15 @@ class FitResult:
     """What a training run did: one row an epoch, the epoch whose weights were kept (counted from 1), and more.
 
     ``settled`` says whether subsets' statistics of their own were computed anew
-    (``anychannel.training.bn_statistics``).
+    (``anychannel.training.bn_statistics``). ``skipped_steps`` counts the steps whose loss or gradients were not
+    finite, in all rows together.
     """
 
     rows: list[dict[str, Any]]
     best_epoch: int
     stopped_early: bool
     settled: bool
+    skipped_steps: int
     seconds: float
 
 
@@ -104,13 +107,15 @@ def fit(
         on_epoch: called with each epoch's row.
 
     Raises:
-        TrainingError: the loss stops being finite, or there are fewer training images than one step needs.
+        TrainingError: loss or gradients are not finite in several steps in a row, in float32 too, or there are fewer
+            training images than one step needs.
         ValueError: a setting is out of range or a name unknown, images lack channels and the stem knows one set,
             there is nothing that ``distill`` could learn from, the checkpoint to go on from is damaged or of other
             settings, or there is a folder and the model has an option that no file can hold.
 
     Warns:
-        UserWarning: other programs hold the training up, on a CPU (``anychannel.training.contention``).
+        UserWarning: other programs hold the training up, on a CPU (``anychannel.training.contention``), or steps were
+            skipped because their loss or gradients were not finite.
     """
     options = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
@@ -119,8 +124,8 @@ def fit(
     check_patterns(model, train, val)
     if home is not None:
         describe_model(model)  # refuses what could not be saved
-    accelerator = open_accelerator(options.device, options.precision)
-    device, own = accelerator.device, share()
+    device = join(options.device)
+    own = share()
     sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
     stopping = EarlyStopping(options.watched, patience=options.patience, min_delta=options.min_delta)
     batch_size = min(options.batch_size, len(train))
@@ -143,11 +148,13 @@ def fit(
         total_steps=options.epochs * steps,
         warmup_steps=round(options.warmup_epochs * steps),
     )
+    updates = FiniteUpdates(model, optimizer, precision=choose_precision(options.precision, device), steps=steps)
     fixed = describe_settings(options, len(train))
     fill = torch.tensor(model.channels.mean, dtype=torch.float32)
 
     rows: list[dict[str, Any]] = []
-    first_epoch, first_step, tally, spent = 0, 0, [0.0] * COUNTED, 0.0
+    first_epoch, first_step, spent = 0, 0, 0.0
+    tally = torch.zeros(COUNTED, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
     best_state = copy_state(judged)
 
     def checkpoint(epoch: int, step: int) -> None:
@@ -156,7 +163,7 @@ def fit(
         state = {
             "epoch": epoch,
             "step": step,
-            "tally": tally,
+            "tally": tally.tolist(),
             "spent": spent + time.monotonic() - epoch_start,
             "rows": rows,
             "model": model.state_dict(),
@@ -164,6 +171,7 @@ def fit(
             "ema": None if ema is None else ema.module.state_dict(),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
+            "updates": updates.state_dict(),
             "stopping": stopping.state_dict(),
             "best": best_state,
             "settings": fixed,
@@ -181,16 +189,22 @@ def fit(
             judged.stem.tell(model.stem.told())
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
+        updates.load_state_dict(state["updates"])
         stopping.load_state_dict(state["stopping"])
         rows, first_epoch, first_step, spent = state["rows"], state["epoch"], state["step"], state["spent"]
-        tally = [float(value) for value in state["tally"]]
+        tally.copy_(torch.tensor(state["tally"], dtype=tally.dtype))
         best_state = state["best"]
 
     contention = Contention() if device.type == "cpu" and own.count == 1 else None
     total = options.epochs * steps
     bar = progress_bar("training", total, done=first_epoch * steps + first_step, show=progress and own.is_main)
     normalising = sync_batchnorm(synchronise=options.sync_norm)
-    with bar as advance, normalising as norms, prepared(model, accelerator) as wrapped:
+    wrapped = average_gradients(model, device)
+
+    def autocast() -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=updates.precision == "bf16")
+
+    with bar as advance, normalising as norms:
         for epoch in range(first_epoch, options.epochs):
             if stopping.should_stop:
                 break
@@ -215,7 +229,7 @@ def fit(
                 shown = plan.arrange(changed).contiguous(memory_format=torch.channels_last)
                 model.stem.anneal(epoch + step / steps)
                 wrapped.train()
-                with seeded(options.seed, 3, epoch, step, own.index), accelerator.autocast(), norms:
+                with seeded(options.seed, 3, epoch, step, own.index), autocast(), norms:
                     logits = wrapped(shown, parts=plan.parts).float()
                     answers, taught = find_teacher(teacher, shown, logits, plan, model.channels, options)
                 loss = training_loss(
@@ -227,21 +241,19 @@ def fit(
                     temperature=options.distill_temperature,
                     label_smoothing=options.label_smoothing,
                 )
-                counted = add_up(count_answers(loss, logits, targets)).tolist()
-                if not math.isfinite(counted[0]):
-                    average = counted[0] / counted[2]
-                    raise TrainingError(describe_failure(average, epoch, step, plan.parts, model, places))
+                counted = add_up(count_answers(loss, logits, targets))
                 # gradients are averaged over processes: this makes it the mean over all processes' images
-                accelerator.backward(loss * (own.count * len(targets) / counted[2]))
-                if options.clip_norm:
-                    clip_gradients(model.parameters(), options.clip_norm)
-                optimizer.step()
+                mean: Tensor = loss * (own.count * len(targets) / counted[2])
+                mean.backward()  # type: ignore[no-untyped-call]
+                norm = clip_grad_norm_(model.parameters(), options.clip_norm or math.inf)
+                usable = updates.step(counted, norm)
                 rate = float(optimizer.param_groups[0]["lr"])
                 schedule.step()
                 optimizer.zero_grad(set_to_none=True)
                 if ema is not None:
                     ema.update(model, step=epoch * steps + step)
-                tally = [so_far + new for so_far, new in zip(tally, counted, strict=True)]
+                tally += torch.where(usable, counted, 0)
+                updates.follow(partial(describe_step, epoch, step, plan.parts, model.channels, places))
                 advance()
                 if contention is not None:
                     contention.check()
@@ -249,16 +261,19 @@ def fit(
                     checkpoint(epoch, step + 1)
                     last_checkpoint = time.monotonic()
 
+            updates.look()
             judged.stem.tell(model.stem.told())
-            row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally, "train")}
-            with accelerator.autocast():
+            row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally.tolist(), "train")}
+            with autocast():
                 row |= validate(judged, val, device, batch_size=options.batch_size, reduced=options.shows_subsets)
             seconds = spent + time.monotonic() - epoch_start
             row |= {"lr": rate, "seconds": round(seconds, 3)}
             row["images_per_second"] = round(steps * batch_size / seconds, 1)
+            row["skipped_steps"] = updates.close_epoch(epoch, quiet=not own.is_main)
             row["best"] = stopping.update(epoch + 1, row)
             rows.append(row)
-            first_step, tally, spent = 0, [0.0] * COUNTED, 0.0
+            first_step, spent = 0, 0.0
+            tally.zero_()
             if row["best"]:
                 best_state = copy_state(judged)
             epoch_start = time.monotonic()
@@ -274,7 +289,7 @@ def fit(
 
     model.load_state_dict(best_state)
     model.eval()
-    with accelerator.autocast():
+    with autocast():
         settled = recompute_bn_statistics(model, train, seed=options.seed, batch_size=batch_size)
         if settled and options.shows_subsets:
             figures = validate(model, val, device, batch_size=options.batch_size, reduced=True)
@@ -284,7 +299,8 @@ def fit(
     if settled and home is not None and own.is_main:
         save_model(model, home, weights=BEST)
     stopped = stopping.should_stop and len(rows) < options.epochs
-    return FitResult(rows, stopping.best_epoch, stopped, settled, time.monotonic() - started)
+    skipped = sum(row["skipped_steps"] for row in rows)
+    return FitResult(rows, stopping.best_epoch, stopped, settled, skipped, time.monotonic() - started)
 
 
 def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -292,16 +308,11 @@ def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
-def describe_failure(
-    loss: float, epoch: int, step: int, parts: list[Part], model: Classifier, paths: Sequence[str]
-) -> str:
-    """What to print when the loss is not a number any more."""
-    subsets = sorted({model.channels.key(part.subset) for part in parts})
+def describe_step(epoch: int, step: int, parts: list[Part], channels: ChannelSet, paths: Sequence[str]) -> str:
+    """Which batch a step had: its place, its subsets of channels and its images."""
+    subsets = sorted({channels.key(part.subset) for part in parts})
     listed = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
-    return (
-        f"the loss is {loss} at epoch {epoch + 1}, batch {step + 1} (channels {' / '.join(subsets)}; images {listed}); "
-        "lower lr, set clip_norm, use precision fp32, or check these images"
-    )
+    return f"epoch {epoch + 1}, batch {step + 1} (channels {' / '.join(subsets)}; images {listed})"
 
 
 def summary(rows: list[dict[str, Any]], epochs: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -26,7 +25,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
 def create_optimizer(
     model: nn.Module, name: str = "sgd", *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 5e-4
 ) -> Optimizer:
-    """SGD with Nesterov momentum, or AdamW.
+    """SGD with Nesterov momentum, or AdamW, fused so that a flag on the device can skip an update.
+
+    The momentum starts as zeros, which gives the same weights: a fused SGD that skips its first update would leave it
+    uninitialised.
 
     Args:
         model: its parameters that require gradients are optimised.
@@ -45,9 +47,12 @@ def create_optimizer(
         )
     groups = parameter_groups(model, weight_decay)
     if name == "sgd":
-        return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+        optimizer = SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+        for parameter in [p for group in optimizer.param_groups for p in group["params"] if momentum]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     if name == "adamw":
-        return AdamW(groups, lr=lr)
+        return AdamW(groups, lr=lr, fused=True)
     raise ValueError(f"unknown optimizer {name!r}; use one of {', '.join(OPTIMIZERS)}")
 
 
@@ -86,8 +91,3 @@ def create_schedule(
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     return LambdaLR(optimizer, factor)
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
-    """Scale all gradients so that their joint norm is at most ``max_norm``; returns the norm before."""
-    return nn.utils.clip_grad_norm_(parameters, max_norm)

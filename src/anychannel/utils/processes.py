@@ -13,17 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from anychannel.utils.hardware import choose_device, choose_precision
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from anychannel.utils.hardware import choose_device
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)
@@ -98,35 +96,6 @@ def join(device: str = "auto") -> torch.device:
     return found
 
 
-def open_accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
-    """Accelerate's handle on device, number format and processes, for one training; joins the processes first.
-
-    Accelerate fixes the number format for the whole program; here each training of a program chooses its own.
-
-    Args:
-        device: as ``join`` takes.
-        precision: as ``choose_precision`` takes.
-
-    Raises:
-        ProcessError, ValueError: as ``join``; or the precision is unknown.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, is_initialized
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    chosen = join(device)
-    form = "bf16" if choose_precision(precision, chosen) == "bf16" else "no"
-    if is_initialized() and AcceleratorState().mixed_precision != form:  # an earlier training's
-        AcceleratorState._reset_state()
-    options = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
-    return Accelerator(
-        mixed_precision=form,
-        cpu=chosen.type == "cpu",
-        device_placement=False,
-        kwargs_handlers=[options],
-    )
-
-
 def leave() -> Share:
     """Part from the other processes, once all have come this far; for the end of a program.
 
@@ -147,28 +116,27 @@ def share() -> Share:
     return Share()
 
 
-@contextmanager
-def prepared(model: nn.Module, accelerator: Accelerator) -> Iterator[nn.Module]:
-    """The module to call in training, so that gradients are averaged over all processes; afterwards the model is as it
-    was, but for its weights.
+def average_gradients(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the module to call in training: its gradients are averaged over all processes.
 
-    All processes start with the main one's weights. Which parameters a step uses depends on the subsets that it shows,
-    and may differ between processes, so DistributedDataParallel looks for the unused ones at each step. One that no
-    process used keeps ``grad=None``, and momentum and weight decay leave it alone, as in one process. Buffers are not
-    sent around: batch norm statistics are combined where they are made (``training/sync_batchnorm.py``).
+    All processes start with the main one's weights and buffers. Which parameters a step uses depends on the subsets of
+    its images and may differ between processes, so DistributedDataParallel looks for the unused ones at each step. A
+    parameter that no process used keeps ``grad=None``, and momentum and weight decay leave it alone, as in one process.
+    Buffers are not synchronised again: ``anychannel.nn.sync_batchnorm`` combines batch norm statistics.
     """
-    if share().count > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
-    try:
-        with warnings.catch_warnings():
-            # its new name, forward_sync_buffers, is not in every torch that this package runs on, nor in Accelerate
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            wrapped: nn.Module = accelerator.prepare(model)
-        yield wrapped
-    finally:
-        for name in ("forward", "_original_forward"):  # Accelerate's number format, laid over the class's own forward
-            model.__dict__.pop(name, None)
+    if share().count == 1:
+        return model
+    for buffer in model.buffers():
+        dist.broadcast(buffer, src=0)
+    with warnings.catch_warnings():
+        # its new name, forward_sync_buffers, is not in every torch that this package runs on
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(
+            model,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+        )
 
 
 def add_up(values: Tensor) -> Tensor:

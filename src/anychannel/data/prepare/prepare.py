@@ -15,13 +15,12 @@ from typing import Any, cast
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset, as_channel_set
-from anychannel.data.band_names import check_names
 from anychannel.data.batches.on_demand import OnDemandImages, Rows
 from anychannel.data.batches.stream import Counted, Stream
 from anychannel.data.dataset import SPLITS, ImageDataset, Split
-from anychannel.data.decode import read
 from anychannel.data.errors import DataError, ImageError
-from anychannel.data.naming import RGB, own_names
+from anychannel.data.files.names import RGB, channels_from_file, check_names
+from anychannel.data.files.read import read
 from anychannel.data.planes import Images
 from anychannel.data.prepare.cache import Cached, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.digests import FileDigests
@@ -238,7 +237,7 @@ class Preparation:
                 found = read(loaded, self.request.settings)
             except (ImageError, OSError):
                 continue
-            named = own_names(found, self.place, sample.path, file=self.files is not None)
+            named = channels_from_file(found, self.place, sample.path, file=self.files is not None)
             opened[sample.place] = loaded
             if memory is not None:
                 write_text(memory, json.dumps(named.names))

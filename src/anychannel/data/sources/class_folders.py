@@ -15,8 +15,8 @@ from pathlib import Path
 
 from anychannel.data.content import is_folder_image
 from anychannel.data.dataset import SPLITS
-from anychannel.data.decode import SUFFIXES
 from anychannel.data.errors import DataError, Problems
+from anychannel.data.files.registry import image_suffixes
 from anychannel.data.sources.channel_table import apply_table
 from anychannel.data.sources.list_files import read_names
 from anychannel.data.sources.source import Request, Sample, Source
@@ -53,7 +53,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 def is_image(path: Path) -> bool:
     """Whether an image file may have this name."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in image_suffixes()
 
 
 def holds_images(folder: Path) -> bool:
@@ -157,7 +157,7 @@ def read_class(root: Path, folder: Path, label: int, problems: Problems) -> list
         if is_image(file):
             samples.append(Sample(path, label, file))
         else:
-            problems.add(path, f"not named as an image ({', '.join(SUFFIXES)})", "convert, rename or remove it")
+            problems.add(path, f"not named as an image ({', '.join(image_suffixes())})", "convert, rename or remove it")
     if not samples:
         problems.add(f"{folder.relative_to(root).as_posix()}/", "no image in this class folder", "fill or remove it")
     return samples

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.data.decode import ReadSettings, read
-from anychannel.data.decoded import Decoded
 from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.decoded import Decoded
+from anychannel.data.files.read import ReadSettings, read
 from anychannel.data.sources.source import AnySample, Loaded, PlaneFields
 from anychannel.utils.names import unknown_name
 

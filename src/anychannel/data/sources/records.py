@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from anychannel.data.decode import SUFFIXES
 from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.registry import image_suffixes
 from anychannel.data.sources.source import Label, Loaded, PlaneFields, split_channels
-
-IMAGE_FIELDS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class Record:
                 what = f"it has no field {self.fields.image!r}, only {self.list_fields()}"
                 raise ImageError(what, "name the image's field")
             return self.open_content(self.fields.image)
-        found = [name for name in self.values if name in IMAGE_FIELDS]
+        found = [name for name in self.values if f".{name}" in image_suffixes()]
         if len(found) == 1:
             return self.open_content(found[0])
         what = f"several fields that may be its image ({', '.join(found)})" if found else "no field that is an image"

@@ -15,9 +15,9 @@ import numpy as np
 
 from anychannel.channels import ChannelSet
 from anychannel.data.content import Content, digest_content, read_content
-from anychannel.data.decode import ReadSettings
-from anychannel.data.decoded import Decoded
 from anychannel.data.errors import Problems
+from anychannel.data.files.decoded import Decoded
+from anychannel.data.files.read import ReadSettings
 
 Label = int | str
 """A position in the source's classes, or the name of a class."""

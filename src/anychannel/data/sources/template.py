@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from anychannel.data.decoded import Decoded, Scaling
 from anychannel.data.errors import ImageError
+from anychannel.data.files.decoded import Decoded, Scaling
 
 Scalings = dict[int, tuple[str, Scaling | None, tuple[float, float] | None]]
 """By a channel's position: an image that has it, this image's scaling, and the channel's own scale and offset."""

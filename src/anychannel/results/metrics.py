@@ -1,4 +1,4 @@
-"""Figures of merit from labels and class probabilities; every rate is a fraction in [0, 1]."""
+"""Accuracy, loss, calibration and per-class rates from labels and probabilities; rates are fractions in [0, 1]."""
 
 from __future__ import annotations
 
@@ -6,62 +6,55 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 ECE_BINS = 15
 
 
 class MetricError(ValueError):
-    """Labels and probabilities that cannot be scored; the message says what does not fit."""
+    """Labels and probabilities cannot be scored; the message says why."""
 
 
 def compute_metrics(
     labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Everything that ``evaluation/test.json`` says about one channel subset.
+    """All figures of one channel subset in ``evaluation/test.json``.
 
     Args:
         labels: (N,) true classes in 0 .. K-1.
         probabilities: (N, K), each row a distribution over the classes.
-        classes: names of the K classes; their numbers where None.
+        classes: names of the K classes; None uses their numbers.
 
     Returns:
-        Plain values for JSON. ``n``; ``accuracy``; ``top5`` (top K where there are fewer than 5 classes); ``loss``;
-        ``ece``; ``per_class``: precision, recall, F1 and support of each class, in the classes' order; ``macro``:
-        their unweighted means over all K classes; ``confusion``: (K, K) counts, row = truth, column = prediction. A
-        class without images, or never predicted, has the rates that are not defined set to 0 and stays in the means.
+        Plain values for JSON. ``n``; ``accuracy``; ``top5`` (top K with fewer than 5 classes); ``loss``; ``ece``;
+        ``per_class``: precision, recall, F1 and support of each class, in the classes' order; ``macro``: their
+        unweighted means over all K classes; ``confusion``: (K, K) counts, row = truth, column = prediction. Rates
+        that are not defined, for a class without images or without predictions, are 0 and count in the means.
 
     Raises:
         MetricError: the shapes do not fit, there is no image, a label is out of range, or a probability is not a
             finite number between 0 and 1.
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # here: it takes over a second
+
     labels, probabilities = check(labels, probabilities)
-    num_classes = probabilities.shape[1]
-    names = [str(number) for number in range(num_classes)] if classes is None else list(classes)
-    if len(names) != num_classes:
-        raise MetricError(f"{len(names)} class names were given for probabilities over {num_classes} classes")
+    every = range(probabilities.shape[1])
+    names = [str(number) for number in every] if classes is None else list(classes)
+    if len(names) != len(every):
+        raise MetricError(f"{len(names)} class names were given for probabilities over {len(every)} classes")
     predicted = probabilities.argmax(axis=1)
-    every = np.arange(num_classes)
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
+    *rates, support = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
+    kinds = ("precision", "recall", "f1")
     return {
         "n": len(labels),
         "accuracy": top_k_accuracy(labels, probabilities, 1),
         "top5": top_k_accuracy(labels, probabilities, 5),
         "loss": cross_entropy(labels, probabilities),
         "ece": expected_calibration_error(labels, probabilities),
-        "macro": {
-            "precision": float(np.mean(precision)),
-            "recall": float(np.mean(recall)),
-            "f1": float(np.mean(f1)),
-        },
+        "macro": {kind: float(np.mean(values)) for kind, values in zip(kinds, rates, strict=True)},
         "per_class": [
-            {
-                "class": name,
-                "precision": float(precision[k]),
-                "recall": float(recall[k]),
-                "f1": float(f1[k]),
-                "support": int(support[k]),
-            }
+            {"class": name}
+            | {kind: float(values[k]) for kind, values in zip(kinds, rates, strict=True)}
+            | {"support": int(support[k])}
             for k, name in enumerate(names)
         ],
         "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
@@ -69,7 +62,7 @@ def compute_metrics(
 
 
 def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as int64 and probabilities as float64, once they fit each other.
+    """Convert labels to int64 and probabilities to float64 once they are checked.
 
     Raises:
         MetricError: see ``compute_metrics``.
@@ -98,7 +91,7 @@ def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np
 def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
     """Share of images whose true class is among the ``k`` most probable ones.
 
-    Of classes with equal probability the one with the lower number goes first, as in ``argmax``.
+    Classes of equal probability rank by their number, as in ``argmax``.
     """
     own = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
@@ -109,7 +102,7 @@ def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> flo
 def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean over the images of -ln p(true class), without label smoothing.
 
-    A probability that underflowed to 0 counts as float32's smallest normal number, that is as a loss of 87.3.
+    A probability below float32's smallest normal number counts as that number, a loss of 87.3.
     """
     own = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())

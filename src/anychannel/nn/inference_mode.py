@@ -1,4 +1,4 @@
-"""Use a model for measuring and give it back as it was."""
+"""Use a model for inference and leave it as it was."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from anychannel.nn.placement import place
 
 @contextmanager
 def inference_mode(model: nn.Module, device: torch.device | None = None) -> Iterator[torch.device]:
-    """The model in evaluation mode, channels_last, on ``device`` (None leaves it where it is); no gradients.
+    """Put the model into evaluation mode, channels_last, on a device, without gradients; yields the device.
 
-    Afterwards every module is in its former mode and the model on its former device. Gives the device.
+    Afterwards every module is in its former mode and the model on its former device.
+
+    Args:
+        model: any network.
+        device: None leaves the model where it is.
     """
     modes = [(module, module.training) for module in model.modules()]
     former = next(model.parameters()).device

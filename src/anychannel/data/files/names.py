@@ -1,7 +1,7 @@
-"""Compare the names that a file gives its channels with the names that were given for them.
+"""Channel names in files: compare them with the names given by the user, or take them where none are given.
 
-A wrong order of bands shows in no shape and no type, only in a bad result. So where a file names its channels, each
-name has to agree with the one given for its place: as written, by the channel's kind, or by a part of the file's own
+A wrong order of bands does not show in the shape or type of an array, only in a bad result. So if a file names its
+channels, each name has to agree with the given one: literally, with the channel's kind, or with a part of the file's
 text ("B4, central wavelength 665 nm" is B04). Case, spaces and leading zeros do not count.
 """
 
@@ -10,7 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from anychannel.data.errors import ImageError
+import numpy as np
+
+from anychannel.channels import ChannelSet
+from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.decoded import Decoded
+
+RGB = ChannelSet(("R", "G", "B"))
 
 SHORT = {"nearinfrared": "nir", "shortwaveinfrared": "swir", "thermalinfrared": "tir", "panchromatic": "pan"}
 NUMBERED = re.compile(r"(band|channel|chan|ch|b|c|layer|sample|image|channel:0)[ _:#-]*(\d+)", re.IGNORECASE)
@@ -27,13 +33,13 @@ def squash(text: str) -> str:
 
 
 def readings(text: str) -> set[str]:
-    """The whole text and its parts, squashed; a part that is nothing but a number says nothing."""
+    """Return the whole text, its first word and its parts, squashed, without plain numbers."""
     found = {squash(part) for part in (text, text.split()[0], *PARTS.split(text)) if part.strip()}
     return {reading for reading in found if reading and not reading.isdecimal()}
 
 
-def telling(own: Sequence[str | None]) -> tuple[str | None, ...]:
-    """The file's names, without those that say nothing: empty ones, and all where they only count the channels."""
+def informative_names(own: Sequence[str | None]) -> tuple[str | None, ...]:
+    """Return the file's names with None for empty ones, and for all if they only number the channels."""
     names = [name.strip() if name and name.strip() else None for name in own]
     numbers = [NUMBERED.fullmatch(name) for name in names if name]
     counted = [int(match[2]) for match in numbers if match]
@@ -43,17 +49,17 @@ def telling(own: Sequence[str | None]) -> tuple[str | None, ...]:
 
 
 def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence[str | None] = ()) -> None:
-    """Refuse names that contradict the file's own.
+    """Refuse given names that contradict the file's own.
 
     Args:
-        own: what the file calls its channels, None where it does not say.
-        given: what they were said to be, in the same order and of the same number.
-        kinds: what the given channels show, where known; a file may say that instead.
+        own: the file's names for its channels, None for a channel without one.
+        given: the user's names, in the same order and of the same number.
+        kinds: kinds of the given channels if known; a file may use them as names.
 
     Raises:
-        ImageError: the order differs, or a name is another; it lists both.
+        ImageError: the order or a name differs; the message lists both.
     """
-    named = telling(own)
+    named = informative_names(own)
     accepted = [
         readings(name) | (readings(kind) if kind else set())
         for name, kind in zip(given, kinds or (None,) * len(given), strict=True)
@@ -70,4 +76,27 @@ def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence
         )
     raise ImageError(
         f"it names its channels otherwise: {both}", "give the file's names, or check_names=False if yours mean the same"
+    )
+
+
+def channels_from_file(found: Decoded, source: str, place: str, *, file: bool = True) -> ChannelSet:
+    """Return the channels that an image names itself; R, G, B for an 8-bit RGB picture.
+
+    Args:
+        found: the first readable image.
+        source, place: the data set and the image, for messages.
+        file: whether the user may also write names to a file in the data folder.
+
+    Raises:
+        DataError: it names none; the message says what it holds and how to name the channels.
+    """
+    own = [name for name in informative_names(found.names) if name]
+    if len(own) == len(found.pixels):
+        return ChannelSet(tuple(own))
+    if found.meaning == "RGB" and found.pixels.dtype == np.uint8:
+        return RGB
+    raise DataError(
+        f"nothing names the channels of {source}; {place} has {len(found.pixels)} of "
+        f"{found.pixels.dtype.name}{found.meaning and f' ({found.meaning})'}. Give channels='first,second,...' in "
+        f"the files' order{', or write the names to channels.txt, one a line' if file else ''}"
     )

@@ -1,4 +1,4 @@
-"""Bring images to one size, whatever their number of channels and type."""
+"""Resize images with any number of channels."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import torch
 import torch.nn.functional as F
 
 LONGEST = 16
-"""Times its short side that an image's long side may have; of a longer one the middle is cut out before anything else,
-since a strip one pixel high would become ``size`` times as long."""
+"""Largest ratio of an image's sides. Longer images are cropped to their middle first, because a strip one pixel high
+would become ``size`` times as long."""
 
 
 def resize_and_crop(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Resize the shorter side to ``size`` and cut the centre square; or resize until the image covers a height and a
-    width, and cut these from the centre.
+    """Resize the shorter side to ``size`` and crop the centre square, or cover a height and a width and crop these.
 
-    Antialiased bilinear interpolation in float32 (``torch.nn.functional.interpolate``, equal to Pillow's up to
-    rounding), rounded back to the type given. An image whose shorter side is already ``size`` is not resampled, and of
-    one that is more than ``LONGEST`` times as long as it is wide only the middle is.
+    Interpolation is antialiased, bilinear and in float32 (``torch.nn.functional.interpolate``, equal to Pillow's up to
+    rounding); the result is rounded back to the given type. An image whose shorter side is already ``size`` is not
+    resampled.
 
     Args:
         pixels: (C, H, W) uint8, uint16 or float32.
-        size: height and width in pixels, one number where they are the same.
+        size: side in pixels, or height and width.
 
     Returns:
         (C, size, size) of the same type, or (C, height, width).

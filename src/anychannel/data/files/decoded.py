@@ -1,0 +1,157 @@
+"""What a decoder returns, what a format consists of, and the conversions of values that all formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anychannel.data.content import Content
+from anychannel.data.errors import ImageError
+
+DTYPES = ("uint8", "uint16", "float32")
+"""Types of decoded images."""
+
+CONVERTED = ("int8", "int16", "int32", "uint32", "int64", "uint64", "float16", "float64")
+"""Types that are converted to float32 if this changes no value in the file."""
+
+COLOURS = {2: "greyscale with alpha", 3: "RGB", 4: "RGB with alpha"}
+
+Scaling = tuple[tuple[float, float], ...]
+"""Scale and offset of each channel: physical value = scale * stored value + offset."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image.
+
+    Args:
+        pixels: array with the axes that ``axes`` names. After ``decode``: (C, H, W).
+        axes: one letter for each axis, as tifffile names them: Y, X, C channels, S samples, Z depth, ... I and Q are
+            unknown, and then Y and X are guesses too.
+        orientation: 1 to 8 as in the TIFF 6.0 and EXIF standards; other values count as 1, upright.
+        is_colour: whether the format declares the channels as colours (with or without alpha).
+        names: the file's names for its channels, None for a channel without one; () if the file names none.
+        scaling: each channel's scale and offset if the file declares them.
+        missing: array shaped like ``pixels``, True where the file marks a value as no data; None if it marks none.
+    """
+
+    pixels: np.ndarray
+    axes: str = "CYX"
+    orientation: int = 1
+    is_colour: bool = False
+    names: tuple[str | None, ...] = ()
+    scaling: Scaling | None = None
+    missing: np.ndarray | None = None
+
+    @property
+    def meaning(self) -> str:
+        """What the channels of (C, H, W) are, if the format says it (``"RGB"``), else ``""``."""
+        count = len(self.pixels)
+        return "greyscale" if count == 1 else COLOURS.get(count, "") if self.is_colour else ""
+
+
+@dataclass(frozen=True)
+class Format:
+    """An image format.
+
+    Args:
+        suffixes: lower-case endings of the names of its files. They select the files in a folder; how a file is read
+            depends on its content.
+        recognises: whether content has this format.
+        decode: turns content into an array. It raises ``ImageError`` for content that it cannot decode.
+        count_values: number of values (pixels times channels) that the header declares, without decoding. The server
+            uses it to refuse images that are too large.
+    """
+
+    suffixes: tuple[str, ...]
+    recognises: Callable[[Content], bool]
+    decode: Callable[[Any], Decoded]
+    count_values: Callable[[bytes], int] | None = None
+
+
+def starts_with(*signatures: bytes) -> Callable[[Content], bool]:
+    """Make a ``recognises`` function for formats whose files start with fixed bytes."""
+    return lambda content: isinstance(content, bytes) and content.startswith(signatures)
+
+
+def damaged(reason: Exception | str) -> ImageError:
+    """Return the error for a file that cannot be decoded, or not to its end."""
+    text = str(reason).strip().split("\n")[0] or type(reason).__name__
+    if "cannot identify image file" in text:  # Pillow adds the address of a buffer
+        text = "not an image in a known format"
+    return ImageError(f"it is truncated or damaged ({text})", "replace or remove it")
+
+
+@contextmanager
+def library_errors(*errors: type[Exception]) -> Iterator[None]:
+    """Turn a library's errors for damaged files into ``ImageError``.
+
+    Put only calls into that library inside, so that an error in our own code surfaces as it is.
+    """
+    try:
+        yield
+    except errors as error:
+        raise damaged(error) from error
+    except MemoryError as error:
+        raise ImageError("it does not fit into memory", "scale it down, or replace it if it is damaged") from error
+
+
+def bring_to_known_type(pixels: np.ndarray) -> np.ndarray:
+    """Keep uint8, uint16 and float32; convert other numbers to float32 if that changes no value.
+
+    Raises:
+        ImageError: a value would change, or the array does not hold real numbers.
+    """
+    name = pixels.dtype.name
+    if name in DTYPES:
+        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if name in CONVERTED:
+        with np.errstate(over="ignore"):
+            narrowed = pixels.astype(np.float32)
+        if np.array_equal(narrowed.astype(pixels.dtype), pixels, equal_nan=pixels.dtype.kind == "f"):
+            return narrowed
+        what = f"it holds {name} values that float32 cannot hold exactly"
+    else:
+        what = f"it holds {name} values"
+    raise ImageError(what, f"convert it to one of {', '.join(DTYPES)} in the scale that you want")
+
+
+def apply_scaling(pixels: np.ndarray, scaling: Scaling | None) -> np.ndarray:
+    """Convert stored to physical values: (C, H, W) float32, computed in float64.
+
+    Raises:
+        ImageError: the file declares no scale and offset.
+    """
+    if scaling is None:
+        raise ImageError("it declares no scale and offset", "leave scaled out, or declare them in the file")
+    scale, offset = (np.array(values)[:, None, None] for values in zip(*scaling, strict=True))
+    physical: np.ndarray = (pixels * scale + offset).astype(np.float32)
+    return physical
+
+
+def fill_missing(pixels: np.ndarray, missing: np.ndarray | None, nodata: float | str | None) -> np.ndarray:
+    """Keep, replace or refuse the values that a file marks as no data.
+
+    Args:
+        pixels: (C, H, W).
+        missing: (C, H, W), True where a value is marked; None if the file marks none.
+        nodata: ``"keep"`` keeps these values, a number replaces them, None refuses the file.
+
+    Raises:
+        ImageError: values are marked and ``nodata`` is None, or the image's type cannot hold the number.
+    """
+    if missing is None or nodata == "keep" or not missing.any():
+        return pixels
+    if nodata is None:
+        raise ImageError(
+            f"{int(missing.sum()):,} of its {missing.size:,} values are marked as no data",
+            "give nodata='keep' to take them as they are, nodata=NUMBER to put that in their place, or leave it out",
+        )
+    value = np.float64(nodata).astype(pixels.dtype)
+    if pixels.dtype != np.float32 and value != nodata:
+        raise ImageError(f"it holds {pixels.dtype.name} values, and nodata={nodata} is none", "give one that is")
+    return np.where(missing, value, pixels)

@@ -1,0 +1,74 @@
+"""JPEG, PNG, BMP and WebP: by Pillow, and 16-bit PNG by imagecodecs, as Pillow would reduce it to 8 bits.
+
+Images that are not plainly one array of channels (palette, CMYK, transparent colour, animation) are refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+
+import imagecodecs
+import numpy as np
+from PIL import Image, ImageFile
+
+from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
+
+DAMAGED = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, imagecodecs.PngError)
+"""What Pillow and imagecodecs raise for damaged files."""
+
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"
+ORIENTATION_TAG = 274
+REFUSED_MODES = {"1": "a black-and-white bitmap", "P": "a palette image", "PA": "a palette image", "LAB": "CIELAB"}
+REFUSED_MODES |= {mode: mode for mode in ("CMYK", "YCbCr", "HSV")}
+
+
+def decode_pillow(data: bytes) -> Decoded:
+    """Decode a JPEG, PNG, BMP or WebP file.
+
+    Raises:
+        ImageError: it is damaged, or would need a conversion.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise DataError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that damaged files would pass; set it to False")
+    is_png = data.startswith(PNG_SIGNATURE)
+    if is_png and PNG_END not in data:
+        raise damaged("its end is missing")
+    is_16_bit = is_png and data[24:25] == b"\x10"
+    with library_errors(*DAMAGED), Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
+        has_exif = b"eXIf" in data or not is_16_bit  # without this chunk, Pillow decodes a PNG to look for EXIF
+        orientation = image.getexif().get(ORIENTATION_TAG, 1) if has_exif else 1
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        pixels = imagecodecs.png_decode(data) if is_16_bit else np.asarray(image)
+    if not is_16_bit:
+        if image.mode in REFUSED_MODES:
+            raise ImageError(f"it is {REFUSED_MODES[image.mode]}", "convert it to RGB, or to greyscale if it is grey")
+        if is_png and data[24] < 8:
+            raise ImageError(f"it holds {data[24]}-bit values", "convert it to 8 bit")
+        if frames > 1:
+            raise ImageError("it is an animation", "save one frame of it")
+        if "transparency" in image.info:
+            raise ImageError("it has a transparent colour", "convert it to RGB")
+    orientation = orientation if isinstance(orientation, int) else 1
+    return Decoded(pixels, axes="YXS"[: pixels.ndim], orientation=orientation, is_colour=True)
+
+
+def count_values(data: bytes) -> int:
+    """Pixels times channels, from the header.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    with library_errors(*DAMAGED), Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
+        return image.width * image.height * len(image.getbands())
+
+
+PILLOW = Format(
+    (".jpg", ".jpeg", ".png", ".bmp", ".webp"),
+    starts_with(b"\xff\xd8\xff", PNG_SIGNATURE, b"BM", b"RIFF"),
+    decode_pillow,
+    count_values,
+)

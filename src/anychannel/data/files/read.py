@@ -1,0 +1,160 @@
+"""Read one image: find its format, decode it, check it against what is expected, bring it to size.
+
+No value is converted on the way. A file that would need a conversion is refused with what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from anychannel.channels import ChannelSet, as_channel_set
+from anychannel.data.content import Content, read_content
+from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.axes import LAYOUTS, arrange
+from anychannel.data.files.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
+from anychannel.data.files.names import check_names
+from anychannel.data.files.npy import from_array
+from anychannel.data.files.registry import find_format
+from anychannel.data.files.resize import resize_and_crop
+from anychannel.utils.plurals import plural
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """How files become arrays.
+
+    Args:
+        channels: names of the files' channels in file order; None accepts any number.
+        size: side in pixels of the square to which images are resized and cropped; None keeps the files' size.
+        layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not say it; None refuses them if both fit.
+        nodata: what to do with values that a file marks as no data; see ``fill_missing``.
+        scaled: convert stored to physical values with the scale and offset that the files declare.
+        check_names: refuse a file whose own channel names contradict ``channels``.
+        kinds: kinds of the channels if known; a file may name its channels by them.
+    """
+
+    channels: tuple[str, ...] | None = None
+    size: int | None = None
+    layout: str | None = None
+    nodata: float | str | None = None
+    scaled: bool = False
+    check_names: bool = True
+    kinds: tuple[str | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.layout not in (None, *LAYOUTS):
+            choices = " or ".join(map(repr, LAYOUTS))
+            raise ValueError(f"layout is {choices}, or None to let the files tell, got {self.layout!r}")
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size is the side of the images in pixels, at least 1, or None, got {self.size}")
+        if isinstance(self.nodata, str) and self.nodata != "keep":
+            raise ValueError(f"nodata is 'keep', a number, or None to refuse such values, got {self.nodata!r}")
+
+    def naming(self, channels: ChannelSet) -> ReadSettings:
+        """Return the same settings for files that hold these channels."""
+        return replace(self, channels=channels.names, kinds=channels.kinds)
+
+    def beyond_size(self) -> dict[str, object]:
+        """Return the settings beside size and layout that change pixels, without defaults, for a cache's key."""
+        nodata: dict[str, object] = {} if self.nodata is None else {"nodata": self.nodata}
+        return nodata | ({"scaled": True} if self.scaled else {})
+
+
+def decode(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
+    """Decode a file's bytes, or take pixels as they are, and check the result.
+
+    Returns:
+        Pixels (C, H, W) uint8, uint16 or float32, not resized.
+
+    Raises:
+        ImageError: the bytes cannot be decoded, or not without a conversion; the number of channels is not the one
+            expected, or the file's own names contradict it; values are marked as no data, not finite, or of a type that
+            changes them.
+        MissingExtraError: a package that reads this format is not installed.
+    """
+    if isinstance(data, Decoded):
+        found = data
+    elif isinstance(data, np.ndarray):
+        found = from_array(data)
+    elif data:
+        found = find_format(data).decode(data)
+    else:
+        raise ImageError("the file is empty (zero bytes)", "replace or remove it")
+    names = settings.channels
+    found = arrange(found, None if names is None else len(names), settings.layout)
+    if names is not None and len(found.pixels) != len(names):
+        kind = f" ({found.meaning})" if found.meaning else ""
+        raise ImageError(
+            f"it has {plural(len(found.pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
+            channel_fix(found.meaning),
+        )
+    if names is not None and settings.check_names and len(found.names) == len(names):
+        check_names(found.names, names, settings.kinds)
+    scaled = apply_scaling(found.pixels, found.scaling) if settings.scaled else bring_to_known_type(found.pixels)
+    pixels = fill_missing(scaled, found.missing, settings.nodata)
+    if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+        raise ImageError("it holds NaN or infinite values", "replace them with the value that marks no data")
+    return replace(found, pixels=pixels)
+
+
+def channel_fix(meaning: str) -> str:
+    """What to do about a file with an unexpected number of channels."""
+    if "alpha" in meaning:
+        return "remove the alpha channel, or name it"
+    if meaning == "greyscale":
+        return "replace it, name one channel if all files are like this, or say which one it has (docs/partial-data.md)"
+    return "name the files' channels in their order, say which ones this file has (docs/partial-data.md), or replace it"
+
+
+def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
+    """Decode and bring to size: pixels (C, H, W), contiguous.
+
+    Raises:
+        ImageError: see ``decode``.
+    """
+    found = decode(data, settings)
+    pixels = found.pixels
+    pixels = np.ascontiguousarray(pixels) if settings.size is None else resize_and_crop(pixels, settings.size)
+    return replace(found, pixels=pixels)
+
+
+def read_image(
+    path: str | Path,
+    *,
+    channels: ChannelSet | str | Sequence[str],
+    size: int | None = None,
+    layout: str | None = None,
+    nodata: float | str | None = None,
+    scaled: bool = False,
+    check_names: bool = True,
+) -> np.ndarray:
+    """Read one image as ``load_dataset`` does.
+
+    Args:
+        path: JPEG, PNG, TIFF, BMP, WebP or NumPy file, or an OME-Zarr folder.
+        channels: names of the file's channels in file order, or a sensor (see ``as_channel_set``).
+        size: height and width in pixels to which the image is resized and cropped; None keeps its size.
+        layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C), for a TIFF or array that does not say it.
+        nodata: ``"keep"`` keeps values that the file marks as no data, a number replaces them, None refuses the file.
+        scaled: convert stored to physical values with the scale and offset that the file declares.
+        check_names: refuse a file whose own channel names contradict ``channels``.
+
+    Returns:
+        (C, H, W) uint8, uint16 or float32 in the file's own units.
+
+    Raises:
+        DataError: the file is missing, cannot be decoded, or does not hold these channels.
+    """
+    settings = ReadSettings(None, size, layout, nodata, scaled, check_names).naming(as_channel_set(channels))
+    try:
+        data = read_content(Path(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    try:
+        return read(data, settings).pixels
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from error

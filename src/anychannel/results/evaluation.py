@@ -1,0 +1,295 @@
+"""What an evaluation measured, and its two files in a run: the figures as JSON, each image's predictions as npz."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+
+from anychannel.results.metrics import compute_metrics
+from anychannel.results.parse import parse
+from anychannel.utils.files import write_atomically, write_json
+
+PRESENT, DIGESTS = ",present", ",digests"
+"""No subset's key begins with a comma."""
+RESERVED_ARRAYS = ("paths", "labels", "classes", PRESENT, DIGESTS)
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error)
+"""Errors that reading a damaged record or archive raises."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A classifier's results on one split, for each channel subset.
+
+    Args:
+        split: name of the split.
+        classes: names of the K classes.
+        full: key of the full channel set (``"R,G,B"``).
+        subsets: for each subset's key (``"R,G"``) the figures of ``compute_metrics``, or ``{"refused": reason}`` if
+            the model does not accept the subset; with ``n`` 0 if no image has it.
+        sampled: whether the subsets are a sample of all subsets.
+        note: a sentence about the sample; empty without one.
+        paths: where each of the N images comes from.
+        labels: (N,) true classes.
+        probabilities: for each subset that was not refused, float32 of shape (n, K) for the n images that have its
+            channels. These are all N images unless ``present`` is given.
+        present: (N, C) booleans, which channels of ``full`` each image has; None if no image lacks one.
+        digests: hashes of the images' files, see ``Split``; None if unknown.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    full: str
+    subsets: dict[str, dict[str, Any]]
+    sampled: bool
+    note: str
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: dict[str, np.ndarray]
+    present: np.ndarray | None = None
+    digests: tuple[str, ...] | None = None
+
+    def rows(self, subset: str) -> np.ndarray:
+        """Positions of the images on which a subset was measured, ascending."""
+        if self.present is None:
+            return np.arange(len(self.labels))
+        positions = [self.full.split(",").index(name) for name in subset.split(",")]
+        return np.flatnonzero(self.present[:, positions].all(axis=1))
+
+    @property
+    def gap(self) -> dict[str, dict[str, float]]:
+        """Accuracy and macro F1 of each other subset minus those of the full set, as fractions.
+
+        Negative if the subset does worse. Both are measured on the images that have every channel, so that a gap is
+        about channels and not about images. Empty if the full set was not evaluated or was refused.
+        """
+        whole = self.subsets.get(self.full)
+        if whole is None or "refused" in whole:
+            return {}
+        gaps = {}
+        for key in self.subsets:
+            figures = self.on_whole_images(key)
+            if key != self.full and "refused" not in figures:
+                gaps[key] = {
+                    "accuracy": figures["accuracy"] - whole["accuracy"],
+                    "macro_f1": figures["macro"]["f1"] - whole["macro"]["f1"],
+                }
+        return gaps
+
+    def on_whole_images(self, subset: str) -> dict[str, Any]:
+        """A subset's figures on the images that have every channel of the full set."""
+        if self.present is None or subset not in self.probabilities:
+            return self.subsets[subset]
+        whole = self.rows(self.full)
+        table = self.probabilities[subset][np.isin(self.rows(subset), whole)]
+        return compute_metrics(self.labels[whole], table, self.classes)
+
+    def correct(self, subset: str) -> np.ndarray:
+        """Which images are classified correctly from the channels of ``subset``: (n,) booleans, in order of ``rows``.
+
+        Raises:
+            ValueError: there are no predictions for it; the message lists the subsets that have some.
+        """
+        if subset not in self.probabilities:
+            raise ValueError(
+                f"no predictions for the subset {subset!r}; this evaluation has {' / '.join(self.probabilities)}"
+            )
+        answers: np.ndarray = self.probabilities[subset].argmax(axis=1) == self.labels[self.rows(subset)]
+        return answers
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the single images' predictions."""
+        return {
+            "split": self.split,
+            "n": len(self.labels),
+            "classes": list(self.classes),
+            "full": self.full,
+            "subsets": self.subsets,
+            "gap": self.gap,
+            "sampled": self.sampled,
+            "note": self.note,
+        }
+
+    def save(self, run_folder: str | Path) -> None:
+        """Write ``evaluation/SPLIT.json`` and ``evaluation/SPLIT_predictions.npz``, each atomically.
+
+        The archive holds ``paths``, ``labels``, ``classes``, the probabilities under each subset's key and, if known,
+        ``,present`` and ``,digests``. The key of a channel that is called like one of these arrays ends in a comma.
+        """
+        record, archive = files_of(run_folder, self.split)
+        arrays: dict[str, np.ndarray | tuple[str, ...] | None] = {
+            "paths": self.paths,
+            "labels": self.labels,
+            "classes": self.classes,
+            PRESENT: self.present,
+            DIGESTS: self.digests,
+        }
+        for key, table in self.probabilities.items():
+            arrays[key + "," * (key in RESERVED_ARRAYS)] = table.astype(np.float32)
+        write_atomically(archive, lambda temporary: write_npz(temporary, arrays))
+        write_json(record, self.to_dict())
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray | tuple[str, ...] | None]) -> None:
+    """``np.savez_compressed`` with any names (it accepts no array called ``file``) and without the time of writing."""
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            if array is None:
+                continue
+            values = np.array(array, dtype=np.str_) if isinstance(array, tuple) else np.ascontiguousarray(array)
+            entry = ZipInfo(f"{name}.npy")
+            entry.compress_type = ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
+
+
+def files_of(run_folder: str | Path, split: str) -> tuple[Path, Path]:
+    """The record and the predictions of an evaluation in a run."""
+    folder = Path(run_folder) / "evaluation"
+    return folder / f"{split}.json", folder / f"{split}_predictions.npz"
+
+
+def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
+    """Read an evaluation that ``Evaluation.save`` wrote.
+
+    Raises:
+        FileNotFoundError: the run has no evaluation of this split.
+        ValueError: a file is damaged; the message names it.
+    """
+    record, archive = files_of(run_folder, split)
+    for file in (record, archive):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing; evaluate the run on its {split} split first")
+    reading = record
+    try:
+        values = json.loads(record.read_text(encoding="utf-8"))
+        figures = {key: values[key] for key in ("split", "full", "subsets", "sampled", "note")}
+        classes = tuple(values["classes"])
+        reading = archive
+        with archive.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            return Evaluation(
+                **figures,
+                classes=classes,
+                paths=tuple(arrays["paths"].tolist()),
+                labels=arrays["labels"],
+                probabilities={key.rstrip(","): arrays[key] for key in arrays.files if key not in RESERVED_ARRAYS},
+                present=arrays[PRESENT] if PRESENT in arrays.files else None,
+                digests=tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None,
+            )
+    except DAMAGED as error:
+        raise ValueError(
+            f"{reading} is damaged; write it anew: anychannel evaluate {run_folder} --split {split} --save"
+        ) from error
+
+
+class Rates(TypedDict):
+    """Fractions; for one class, or their means over the classes."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "support": int})
+"""The rates of one class and its number of images."""
+
+
+@dataclass(frozen=True)
+class SubsetResult:
+    """The figures of one channel subset, as ``compute_metrics`` lists them.
+
+    Args:
+        key: of the subset, as ``"R,G"``.
+        n: number of images.
+        accuracy: as a fraction; NaN if the subset was refused.
+        macro: means over the classes.
+        per_class: in the classes' order.
+        confusion: (K, K) counts, row = truth, column = prediction.
+        refused: why the network does not accept the subset; None if it does.
+    """
+
+    key: str
+    n: int
+    accuracy: float
+    macro: Rates
+    per_class: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    refused: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of channels."""
+        return self.key.count(",") + 1
+
+    @property
+    def standard_error(self) -> float:
+        """Binomial standard error of the accuracy over ``n`` images, as a fraction.
+
+        Computed with one more correct and one more wrong image (Agresti and Caffo, The American Statistician, 2000),
+        so that it is not 0 if a few images are all correct, and scaled by (n + 2) / n, since the accuracy itself is
+        not changed.
+        """
+        if not self.n:
+            return math.nan
+        share = (self.accuracy * self.n + 1) / (self.n + 2)
+        return math.sqrt(share * (1 - share) * (self.n + 2)) / self.n
+
+
+REFUSED = {"n": 0, "accuracy": math.nan, "macro": dict.fromkeys(Rates.__annotations__, math.nan)}
+REFUSED |= {"per_class": [], "confusion": []}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``Evaluation.to_dict`` read back from JSON with types: an evaluation without the single images' predictions.
+
+    Subsets that no image has are left out; ``note`` names them. The fields are those of ``Evaluation``.
+    """
+
+    n: int
+    full: str
+    subsets: dict[str, SubsetResult]
+    sampled: bool
+    note: str
+    gap: dict[str, dict[str, float]]
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Scores:
+        """Read ``evaluation/SPLIT.json``.
+
+        Raises:
+            ValueError: it holds something else.
+        """
+        subsets = {
+            key: {"key": key} | (REFUSED if "refused" in figures else {}) | figures
+            for key, figures in parse(dict[str, dict[str, Any]], value.get("subsets")).items()
+            if figures.get("n") != 0
+        }
+        scores: Scores = parse(cls, value | {"subsets": subsets})
+        return scores
+
+    @property
+    def answered(self) -> dict[str, SubsetResult]:
+        """The subsets that the network accepts."""
+        return {key: result for key, result in self.subsets.items() if result.refused is None}
+
+    @property
+    def partial(self) -> bool:
+        """Whether images lack channels, so that subsets are measured on different images."""
+        return any(result.n != self.n for result in self.answered.values())
+
+    @property
+    def whole(self) -> SubsetResult | None:
+        """The full set's result; None if it was not evaluated or was refused."""
+        return self.answered.get(self.full)
+
+    @property
+    def others(self) -> dict[str, SubsetResult]:
+        """The accepted subsets other than the full one."""
+        return {key: result for key, result in self.answered.items() if key != self.full}

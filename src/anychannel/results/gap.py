@@ -1,0 +1,112 @@
+"""Gap tables: one network for every subset against networks dedicated to one subset each. ``gap.json`` in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SubsetGap:
+    """One subset's row; accuracies and differences are fractions.
+
+    Args:
+        subset: key, as ``"R,G"``.
+        adaptive: accuracy of the network for all subsets, one value a seed.
+        dedicated: accuracy of the network for this subset alone, one value a seed.
+        difference: mean over seeds of adaptive minus dedicated.
+        low, high: bootstrap interval of the difference over images, for these networks.
+        p_values: McNemar's exact test on each seed's pair.
+        n: images that both networks classified.
+    """
+
+    subset: str
+    adaptive: tuple[float, ...]
+    dedicated: tuple[float, ...]
+    difference: float
+    low: float
+    high: float
+    p_values: tuple[float, ...]
+    n: int
+
+
+@dataclass(frozen=True)
+class GapTable:
+    """All rows, and their summary.
+
+    Args:
+        n: number of test images; the largest of the rows if images lack channels.
+        confidence: level of the intervals.
+        rows: at least one, in the order of the subsets given.
+
+    Raises:
+        ValueError: there is no row.
+    """
+
+    n: int
+    confidence: float
+    rows: tuple[SubsetGap, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError("a comparison has no rows")
+
+    @property
+    def mean(self) -> float:
+        """Mean difference over the subsets, as a fraction; negative if dedicated networks do better."""
+        return fmean(row.difference for row in self.rows)
+
+    @property
+    def worst(self) -> SubsetGap:
+        """The row with the lowest difference."""
+        return min(self.rows, key=lambda row: row.difference)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        worst = {"subset": self.worst.subset, "difference": self.worst.difference}
+        rows = [asdict(row) for row in self.rows]
+        return {"n": self.n, "confidence": self.confidence, "mean": self.mean, "worst": worst, "rows": rows}
+
+
+@dataclass(frozen=True)
+class BudgetGap(GapTable):
+    """The gap table under one training budget.
+
+    Args:
+        networks: number of dedicated networks.
+        adaptive_epochs, dedicated_epochs: epochs planned for each network.
+        adaptive_epochs_run, dedicated_epochs_run: fewest and most epochs run; empty if unknown.
+    """
+
+    networks: int
+    adaptive_epochs: int
+    dedicated_epochs: int
+    adaptive_epochs_run: tuple[int, ...] = ()
+    dedicated_epochs_run: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DedicatedGaps:
+    """What ``gap.json`` holds: runs that differ in their seeds only, against dedicated networks.
+
+    Args:
+        runs, seeds: names of the runs and their seeds.
+        network: model, stem, sampler and norm in a few words.
+        subsets_evaluated: number of subsets from which those compared were chosen.
+        budgets: a gap table for each budget, ``passes`` or ``total``.
+    """
+
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    network: str
+    subsets_evaluated: int
+    budgets: dict[str, BudgetGap]
+
+
+def describe_epochs(planned: int, run: Sequence[int]) -> str:
+    """``10``, or ``4 to 6 of 10`` if training stopped early."""
+    if not run or min(run) == planned:
+        return str(planned)
+    return f"{min(run)} of {planned}" if min(run) == max(run) else f"{min(run)} to {max(run)} of {planned}"

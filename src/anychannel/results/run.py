@@ -1,0 +1,243 @@
+"""A run's folder, read into records. A missing or damaged file becomes a sentence, except ``run.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+from filelock import FileLock, Timeout
+
+from anychannel.results.cost import Cost
+from anychannel.results.evaluation import Scores
+from anychannel.results.gap import DedicatedGaps
+from anychannel.results.parse import parse
+from anychannel.utils.files import LOCK
+from anychannel.utils.plurals import plural
+from anychannel.utils.sizes import describe_size
+
+
+class RunError(ValueError):
+    """A run's folder cannot be used; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of ``metrics.jsonl``; accuracies are fractions, None if the row has no finite number.
+
+    ``skipped_steps`` counts the steps whose gradients were not finite, so that they changed no weights.
+    """
+
+    epoch: int
+    train_accuracy: float | None = None
+    train_loss: float | None = None
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+    skipped_steps: int = 0
+
+
+Guess = TypedDict("Guess", {"class": str, "probability": float})
+
+
+class Example(TypedDict):
+    """One test image: a PNG data URI for each channel, and the prediction from each subset."""
+
+    path: str
+    label: str
+    png: dict[str, str]
+    predictions: dict[str, Guess]
+
+
+class Examples(TypedDict):
+    """``examples.json``."""
+
+    channels: tuple[str, ...]
+    images: tuple[Example, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run's folder.
+
+    Args:
+        folder: its path.
+        name: differs from the other loaded runs' names.
+        status: ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``; ``not finished`` if ``run.json``
+            says running, but no process on this machine holds the folder.
+        record: ``run.json`` as it is.
+        epochs: one row an epoch.
+        test, cost, examples, gaps: None if the run has none.
+        command, config: text of the files, empty without one.
+        environment: ``environment.json`` as it is.
+        problems: sentences about files that cannot be read.
+    """
+
+    folder: Path
+    name: str
+    status: str
+    record: dict[str, Any]
+    epochs: tuple[Epoch, ...]
+    test: Scores | None
+    cost: Cost | None
+    examples: Examples | None
+    gaps: DedicatedGaps | None
+    command: str
+    config: str
+    environment: dict[str, Any]
+    problems: tuple[str, ...]
+
+    def text(self, key: str) -> str:
+        """A field of ``run.json`` as text, empty without one."""
+        value = self.record.get(key)
+        return "" if value is None else str(value)
+
+    @property
+    def pixels(self) -> str:
+        """Height and width of the images, as ``84 × 84``; empty if unknown."""
+        try:
+            return describe_size(self.record.get("image_size", ()), "×")
+        except ValueError:
+            return ""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(str(name) for name in self.record.get("channels") or ())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(str(name) for name in self.record.get("classes") or ())
+
+    @property
+    def skipped_steps(self) -> int:
+        """Number of training steps without an update, because gradients were not finite."""
+        return sum(row.skipped_steps for row in self.epochs)
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch whose weights were kept; until the run ends, the one with the best validation accuracy."""
+        chosen = self.record.get("best_epoch")
+        if chosen is None:
+            scored = [row for row in self.epochs if row.val_accuracy is not None]
+            return max(scored, key=lambda row: row.val_accuracy or 0.0, default=None)
+        return next((row for row in self.epochs if row.epoch == chosen), None)
+
+
+def load_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read runs, in the order given; a folder named twice is read once.
+
+    Raises:
+        RunError: no folder was given, or one is not a run.
+    """
+    unique = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
+    if not unique:
+        raise RunError("no run was given; name at least one folder that `anychannel train` wrote")
+    records = [read_record(folder) for folder in unique]
+    given = [str(record.get("name") or folder.resolve().name) for folder, record in zip(unique, records, strict=True)]
+    names = distinct_names(given, unique)
+    return [load_run(folder, record, name) for folder, record, name in zip(unique, records, names, strict=True)]
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """Read ``run.json``.
+
+    Raises:
+        RunError: the folder has none, or it is not a JSON object.
+    """
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        what = "it has no run.json" if Path(folder).is_dir() else "there is no such folder"
+        raise RunError(f"{folder} is not a run: {what}; give a folder that `anychannel train` wrote")
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise RunError(f"{path} is damaged: it holds a {type(record).__name__}, expected an object")
+    return record
+
+
+def distinct_names(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Add as much of the folder's path to repeated names as makes them differ."""
+    result = list(names)
+    for depth in range(1, 1 + max(len(folder.resolve().parts) for folder in folders)):
+        repeated = {name for name in result if result.count(name) > 1}
+        for index, folder in enumerate(folders):
+            if result[index] in repeated:
+                result[index] = f"{names[index]} ({'/'.join(folder.resolve().parts[-depth:])})"
+    return result
+
+
+def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
+    """Read the other files of a run."""
+    problems: list[str] = []
+
+    def read(path: str, kind: Any) -> Any:
+        if not (folder / path).is_file():
+            return None
+        try:
+            value = parse(dict[str, Any], json.loads((folder / path).read_text(encoding="utf-8")))
+            return Scores.from_dict(value) if kind is Scores else parse(kind, value)
+        except ValueError as error:
+            problems.append(f"{path} is damaged and was left out ({error}).")
+            return None
+
+    status = str(record.get("status", "unknown"))
+    if status == "running" and is_free(folder / LOCK):
+        status = "not finished"
+    return Run(
+        folder=folder,
+        name=name,
+        status=status,
+        record=record,
+        epochs=read_epochs(folder / "metrics.jsonl", problems),
+        test=read("evaluation/test.json", Scores),
+        cost=read("cost.json", Cost),
+        examples=only_pictures(read("examples.json", Examples)),
+        gaps=read("gap.json", DedicatedGaps),
+        command=read_text(folder / "command.txt"),
+        config=read_text(folder / "config.toml"),
+        environment=read("environment.json", dict[str, Any]) or {},
+        problems=tuple(problems),
+    )
+
+
+def is_free(lock: Path) -> bool:
+    """Whether a run's lock exists and no process on this machine holds it."""
+    if not lock.is_file():
+        return False
+    try:
+        with FileLock(lock).acquire(timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
+
+
+def read_text(path: Path) -> str:
+    """A file's text, empty without a file."""
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+
+
+def read_epochs(path: Path, problems: list[str]) -> tuple[Epoch, ...]:
+    """Read ``metrics.jsonl``, and count damaged lines as a problem."""
+    rows: dict[int, Epoch] = {}
+    damaged = 0
+    for line in read_text(path).splitlines():
+        try:
+            row: Epoch = parse(Epoch, json.loads(line))
+            rows[row.epoch] = row
+        except ValueError:
+            damaged += 1
+    if damaged:
+        problems.append(f"metrics.jsonl has {plural(damaged, 'damaged line')}, left out.")
+    return tuple(rows[epoch] for epoch in sorted(rows))
+
+
+def only_pictures(examples: Examples | None) -> Examples | None:
+    """Drop what is not a PNG data URI, so that a page loads nothing from elsewhere."""
+    for image in examples["images"] if examples else ():
+        image["png"] = {name: uri for name, uri in image["png"].items() if uri.startswith("data:image/png;base64,")}
+    return examples

@@ -1,0 +1,176 @@
+"""Steps whose loss, gradients or batch norm statistics are not finite change nothing.
+
+A flag on the device decides whether a step's update happens, so that the host does not wait for it: it reads the flag
+one step late. After several skipped steps in a row, training goes on in float32; if that does not help, it ends with an
+error. Several processes come to the same flag, since loss, gradients and statistics are summed over all of them first.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from anychannel.nn.subset_batchnorm import keeps_statistics
+from anychannel.utils.plurals import plural
+
+IN_A_ROW = 3
+"""Steps that may be skipped one after the other, or an epoch's steps if these are fewer, before something is done."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where and what to try."""
+
+
+class FiniteUpdates:
+    """Applies an optimiser's updates if they are finite, and follows how many in a row are not.
+
+    Args:
+        model: in training; the running statistics of its batch norms are put back where a step is skipped.
+        optimizer: one that is ``fused``, which reads the flag on the device.
+        precision: ``bf16`` or ``fp32``, what training begins with.
+        steps: of an epoch.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, *, precision: str, steps: int) -> None:
+        self.optimizer = optimizer
+        self.precision = precision
+        self.most = min(IN_A_ROW, steps)
+        self.tried = [precision]
+        self.first: str | None = None
+        self.skipped = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+        self.statistics = running_statistics(model)
+        self.sizes = [value.numel() for value in self.statistics]
+        self.streak = torch.zeros_like(self.skipped)
+        self.unread: tuple[Callable[[], int], Callable[[], str]] | None = None
+        self.keep()
+
+    def keep(self) -> None:
+        """Take the running statistics as they are for the last finite ones."""
+        self.kept = flatten(self.statistics, like=self.streak)
+
+    @torch.no_grad()
+    def step(self, *figures: Tensor) -> Tensor:
+        """Update the weights if the running statistics and all of ``figures`` are finite.
+
+        Returns:
+            () boolean on the device, whether the update happened.
+        """
+        found = flatten(self.statistics, like=self.streak)
+        usable = torch.stack([figure.isfinite().all() for figure in (found, *figures)]).all()
+        self.kept = torch.where(usable, found, self.kept)
+        if self.statistics:
+            torch._foreach_copy_(self.statistics, torch.split(self.kept, self.sizes))
+        self.optimizer.found_inf = (~usable).float()  # type: ignore[attr-defined]  # what torch's GradScaler sets
+        self.optimizer.step()
+        self.skipped = self.skipped + ~usable
+        self.streak = torch.where(usable, 0, self.streak + 1)
+        return usable
+
+    def follow(self, where: Callable[[], str]) -> None:
+        """Look at the step before this one.
+
+        Args:
+            where: describes this step, should it have been skipped.
+
+        Raises:
+            TrainingError: several steps in a row were skipped, in float32 too.
+
+        Warns:
+            UserWarning: several steps in a row were skipped; the next ones are computed in float32.
+        """
+        self.look()
+        self.unread = start_reading(self.streak), where
+
+    def look(self) -> None:
+        """Look at the last step that was not looked at; raises and warns as ``follow`` does."""
+        if self.unread is None:
+            return
+        (read, where), self.unread = self.unread, None
+        streak = read()
+        if streak:
+            self.first = self.first or where()
+        if streak < self.most:
+            return
+        if self.precision == "fp32":
+            raise TrainingError(
+                f"loss or gradients were not finite in {plural(streak, 'step')} in a row, computed in "
+                f"{' and then in '.join(self.tried)}; the last was {where()}; no weight was changed by them; lower lr, "
+                "set clip_norm, or check these images"
+            )
+        self.precision = "fp32"
+        self.tried.append("fp32")
+        self.streak = torch.zeros_like(self.streak)
+        warnings.warn(
+            f"loss or gradients were not finite in {plural(streak, 'step')} in a row, computed in bf16; the last was "
+            f"{where()}; training goes on in fp32",
+            stacklevel=2,
+        )
+
+    def close_epoch(self, epoch: int, *, quiet: bool = False) -> int:
+        """How many of an epoch's steps were skipped, once all of them were looked at.
+
+        Warns:
+            UserWarning: some were; not if ``quiet``.
+        """
+        skipped = int(self.skipped)
+        if skipped and not quiet:
+            warnings.warn(
+                f"epoch {epoch + 1}: {plural(skipped, 'step')} skipped, because loss or gradients were not finite; the "
+                f"first was {self.first}",
+                stacklevel=3,
+            )
+        self.first = None
+        self.skipped = torch.zeros_like(self.skipped)
+        return skipped
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``load_state_dict`` restores."""
+        where = None if self.unread is None else self.unread[1]()
+        return {
+            "tried": self.tried,
+            "streak": int(self.streak),
+            "skipped": int(self.skipped),
+            "first": self.first,
+            "unread": where,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state; the model's is restored before."""
+        self.tried, self.first = list(state["tried"]), state["first"]
+        self.precision = self.tried[-1]
+        self.streak.fill_(state["streak"])
+        self.skipped.fill_(state["skipped"])
+        if state["unread"] is not None:
+            self.unread = start_reading(self.streak), lambda: str(state["unread"])
+        self.keep()
+
+
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """Running means and variances of a network's batch norms."""
+    norms = [module for module in model.modules() if keeps_statistics(module)]
+    return [value for norm in norms for value in (norm.running_mean, norm.running_var) if isinstance(value, Tensor)]
+
+
+def flatten(values: list[Tensor], *, like: Tensor) -> Tensor:
+    """All values in one dimension, a copy on the device of ``like``."""
+    return torch.cat([like.new_zeros(0, dtype=torch.float32), *(value.flatten() for value in values)])
+
+
+def start_reading(value: Tensor) -> Callable[[], int]:
+    """Begin to copy a number from the device; what is returned waits for that alone and gives it."""
+    if value.device.type != "cuda":
+        return lambda: int(value.cpu().numpy())
+    copy = value.to("cpu", non_blocking=True)  # into pinned memory
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record()
+
+    def finish() -> int:
+        done.synchronize()
+        return int(copy.numpy())
+
+    return finish
