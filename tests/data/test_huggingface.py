@@ -119,9 +119,9 @@ def test_streamed_rows_are_the_same_images(kind, tmp_path):
         np.testing.assert_array_equal(batch.labels, expected.train.labels[rows])
         seen += rows
     assert sorted(seen) == list(range(50))
-    in_processes = replace(pickle.loads(pickle.dumps(data.train)), workers=2).batches(
-        seed=0, epoch=0, batch_size=10, share=ONE
-    )
+    received = pickle.loads(pickle.dumps(data.train))
+    helped = replace(received, settings=replace(received.settings, workers=2))
+    in_processes = helped.batches(seed=0, epoch=0, batch_size=10, share=ONE)
     assert [int(place.rpartition(" ")[2]) for batch in in_processes for place in batch.places] == seen
     whole = ac.load_dataset(source, channels="R,G,B", **files, **options)
     assert_same(whole, expected)

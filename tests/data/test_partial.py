@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from anychannel.data import DataError, ImageDataset, dataset_from_arrays, iterate_batches, load_dataset
-from anychannel.data.batches.rows import Rows
-from anychannel.data.dataset import Split
+from anychannel.data.batches.split import Rows, Split
 from anychannel.data.prepare.statistics import measure, nearest_correlation
 from anychannel.data.sources.bands import hide_channels
 from tests.data.files import write_image

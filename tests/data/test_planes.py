@@ -10,8 +10,8 @@ import torch
 
 from anychannel.channels import ChannelError
 from anychannel.data import Split, iterate_batches, load_dataset
-from anychannel.data.batches.rows import Rows
-from anychannel.data.planes import Planes
+from anychannel.data.batches.planes import Planes
+from anychannel.data.batches.split import Rows
 from anychannel.data.prepare.statistics import measure
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 3, 5), dtype=np.uint8)

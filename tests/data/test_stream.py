@@ -82,7 +82,7 @@ def test_reading_in_processes_gives_the_same_batches(workers, shards):
     for share in (WHOLE, Share(1, 2)):
         options = {"seed": 0, "epoch": 0, "batch_size": 9, "share": share, "first_step": 1}
         mine = list(stream.batches(**options))
-        theirs = list(replace(stream, workers=workers).batches(**options))
+        theirs = list(replace(stream, settings=replace(stream.settings, workers=workers)).batches(**options))
         assert len(mine) == len(theirs) == 3
         for one, other in zip(mine, theirs, strict=True):
             assert keys(one) == keys(other)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anychannel.data import SPLITS, ImageDataset, Stream
+from anychannel.data import SPLITS, ImageDataset
 from anychannel.data.sources.list_files import read_names
 from anychannel.evaluation.evaluate import describe
 from anychannel.runs.config import RunConfig
@@ -41,7 +41,7 @@ def find_changes(record: Mapping[str, Any], dataset: ImageDataset) -> list[str]:
         key = f"num_{split}"
         if key in other:
             changes.append(f"{record[key]:,} -> {now[key]:,} {split} images")
-    if not changes and "fingerprint" in other and not isinstance(dataset.train, Stream):
+    if not changes and "fingerprint" in other and dataset.train.random_access:
         changes.append("as many images, but other ones, or other labels")
     return changes
 

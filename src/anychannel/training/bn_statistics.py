@@ -15,10 +15,10 @@ from torch import Tensor
 
 from anychannel.channels import Subset
 from anychannel.data import Split, Stream, iterate_batches
+from anychannel.data.batches.split import epoch_order
 from anychannel.nn.bn_statistics import calibrate
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS
-from anychannel.training.randomness import epoch_order
 from anychannel.utils.processes import Share
 
 IMAGES = 1024

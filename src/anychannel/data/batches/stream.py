@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from anychannel.channels import Subset
 from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
-from anychannel.data.batches.rows import Batch, pass_through, to_tensor
+from anychannel.data.batches.split import Batch, pass_through, to_tensor
 from anychannel.data.errors import DataError
 from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.source import AnySample, Label, Shards
+from anychannel.data.sources.source import AnySample, Label, Shards, StreamSettings
 from anychannel.data.sources.template import Template, note_scalings
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
-from anychannel.utils.processes import Share
+from anychannel.utils.processes import Share, gather_rows
 
 AHEAD = 2
 """Batches that are decoded while one is trained on."""
@@ -69,39 +69,25 @@ class Stream:
         reader: turns their samples into images.
         label_of: position in the data set's ``classes`` by the label as it is written; samples of others are left out.
         template: what all images have to be like.
-        counted: how many images the shards hold; None where that is not known.
-        epoch_images: images that an epoch visits; None visits each once, where they are counted.
-        buffer: samples among which the order is shuffled, of all lanes together.
-        lanes: see ``count_lanes``.
-        workers: processes that read and decode; 0 has threads of this one do it. The batches are the same.
-        chosen: positions of the channels to show, in this order, and of images that have all of them; None shows all.
+        settings: length of an epoch, shuffling, lanes and processes.
+        counted: how many images the shards hold; None if ``settings`` give an epoch's length.
+        chosen: positions of the channels to read, in this order, of images that have all of them; None reads all.
     """
 
     shards: Shards
     reader: Reader
     label_of: Mapping[Label, int]
     template: Template
+    settings: StreamSettings
     counted: Counted | None = None
-    epoch_images: int | None = None
-    buffer: int = 4096
-    lanes: int | None = None
-    workers: int = 0
     chosen: Subset | None = None
 
-    def __post_init__(self) -> None:
-        if self.counted is None and self.epoch_images is None:
-            raise ValueError("nothing says how long an epoch is; give epoch_images, or count the images")
-        for name in ("epoch_images", "lanes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is a number, at least 1, or left out, got {value}")
-        for name, what in (("buffer", "samples"), ("workers", "processes")):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is a number of {what}, 0 or more, got {getattr(self, name)}")
+    random_access: ClassVar[bool] = False
+    """Whether images can be read in any order, as evaluation needs."""
 
     def __len__(self) -> int:
         """Images that an epoch visits."""
-        return self.epoch_images if self.epoch_images is not None else sum(self.counts())
+        return self.settings.epoch_images or sum(self.counts())
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -153,21 +139,23 @@ class Stream:
         steps before the first are passed over without being decoded.
 
         Yields:
-            Batches with ``present`` of this process's images, None where no image can lack a channel.
+            This process's images, labels and places, and ``present`` of all processes' images.
 
         Raises:
             DataError: a shard or a sample cannot be used, or is not what it was when the shards were counted.
             ValueError: see ``count_lanes`` and ``check_lanes``.
         """
-        lanes = count_lanes(self.lanes, len(self.shards.names), share.count)
-        if self.epoch_images is not None:
+        lanes = count_lanes(self.settings.lanes, len(self.shards.names), share.count)
+        if self.settings.epoch_images is not None:
             check_lanes(lanes, len(self.shards.names))
         epoch_of = EpochOrder(seed, epoch, batch_size, lanes, first_step)
         rows = share.rows(batch_size)
         active = [lane for lane in range(share.index, lanes, share.count) if lane < batch_size]
-        if not self.workers:
-            return self.read(epoch_of, rows, active, threads=min(count_workers(), len(active)))
-        return read_in_processes(self, epoch_of, rows, active, min(self.workers, len(active)))
+        if self.settings.workers:
+            batches = read_in_processes(self, epoch_of, rows, active, min(self.settings.workers, len(active)))
+        else:
+            batches = self.read(epoch_of, rows, active, threads=min(count_workers(), len(active)))
+        return (batch._replace(present=gather_present(batch.present, batch_size, share)) for batch in batches)
 
     def read(self, order: EpochOrder, rows: np.ndarray, mine: Sequence[int], *, threads: int) -> Iterator[Batch]:
         """Some images of each of an epoch's batches.
@@ -183,7 +171,7 @@ class Stream:
         samples = {}
         for lane, stretches in self.plan(order, steps, mine).items():
             rng = np.random.default_rng([order.seed, 2, order.epoch, lane])
-            found = shuffled(islice(self.visit(stretches), steps * amounts[lane]), self.buffer // lanes, rng)
+            found = shuffled(islice(self.visit(stretches), steps * amounts[lane]), self.settings.buffer // lanes, rng)
             samples[lane] = islice(found, order.first_step * amounts[lane], None)
         executors = [ThreadPoolExecutor(1, f"lanes-{i}") for i in range(threads)]
         pools = {lane: executors[i % threads] for i, lane in enumerate(mine)}
@@ -205,7 +193,7 @@ class Stream:
     def plan(self, order: EpochOrder, steps: int, mine: Sequence[int]) -> dict[int, Iterator[Stretch]]:
         """What each of the lanes ``mine`` reads in an epoch of so many steps."""
         total = len(self.shards.names)
-        if self.epoch_images is not None:
+        if self.settings.epoch_images is not None:
             return {lane: endless(order.seed, order.epoch, total, lane, order.lanes) for lane in mine}
         lengths = [steps * len(range(lane, order.batch_size, order.lanes)) for lane in range(order.lanes)]
         pieces = cut_row(self.counts(), shard_order(order.seed, order.epoch, total), lengths)
@@ -271,6 +259,11 @@ class Stream:
         if self.chosen is not None:
             planes, present = planes[list(self.chosen)], present[list(self.chosen)]
         return Shown(planes, label, present, sample.place)
+
+
+def gather_present(mine: np.ndarray | None, batch_size: int, share: Share) -> np.ndarray | None:
+    """Which channels each image of the whole batch has, from this process's."""
+    return None if mine is None else gather_rows(mine, batch_size, share)
 
 
 class Shown(NamedTuple):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -93,12 +93,16 @@ class FileDigests:
                 else:
                     self.known[sample.path] = digest
                 advance()
-        self.remember(self.known)
+        self.remember()
         return self.known
 
-    def remember(self, digests: Mapping[str, str]) -> None:
-        """Keep digests by path for later loads, those of settled files."""
-        fresh = {path: [*self.stamps[path], digest] for path, digest in digests.items() if self.is_settled(path)}
+    def note(self, paths: Sequence[str], digests: Sequence[str]) -> None:
+        """Take digests that were found elsewhere."""
+        self.known.update(zip(paths, digests, strict=True))
+
+    def remember(self) -> None:
+        """Keep the digests of settled files for later loads."""
+        fresh = {path: [*self.stamps[path], digest] for path, digest in self.known.items() if self.is_settled(path)}
         if fresh:
             before = {path: [*stamp, digest] for path, (stamp, digest) in recall(self.memory).items()}
             write_text(self.memory, json.dumps(before | fresh))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.data.dataset import group_rows
-from anychannel.data.planes import Images
+from anychannel.data.batches.planes import Images
+from anychannel.data.batches.split import group_rows
 
 BLOCK_VALUES = 2**22
 """Values taken into memory at a time: 32 MB as float64."""

@@ -31,7 +31,6 @@ import numpy as np
 
 from anychannel.channels import Subset
 from anychannel.data.content import Stamp, stamp_content
-from anychannel.data.dataset import SPLITS
 from anychannel.data.errors import ImageError, Problems
 from anychannel.data.files.tiff import quiet
 from anychannel.data.prepare.cache import GrowingArray, MemoryArray, check_space
@@ -40,7 +39,7 @@ from anychannel.data.prepare.labels import Labels
 from anychannel.data.prepare.statistics import RunningMoments
 from anychannel.data.sources.reader import Image, Reader
 from anychannel.data.sources.records import ShardError
-from anychannel.data.sources.source import AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
+from anychannel.data.sources.source import SPLITS, AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
 from anychannel.data.sources.template import Template, note_scalings
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.progress import Advance, progress_bar

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
-from anychannel.data.dataset import SPLITS
 from anychannel.data.errors import DataError
-from anychannel.data.sources.source import Sample, Source
+from anychannel.data.sources.source import SPLITS, Sample, Source
 from anychannel.data.sources.splitting import split_rows
 
 

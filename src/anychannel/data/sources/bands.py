@@ -28,8 +28,7 @@ import torch.nn.functional as F
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data.content import digest_content
-from anychannel.data.dataset import SPLITS
-from anychannel.data.sources.source import Request, Sample, Source
+from anychannel.data.sources.source import SPLITS, Request, Sample, Source
 
 DEFAULT_BANDS = 4
 MOST_BANDS = 64

@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anychannel.data.content import is_folder_image
-from anychannel.data.dataset import SPLITS
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.files.registry import image_suffixes
 from anychannel.data.sources.channel_table import apply_table
 from anychannel.data.sources.list_files import read_names
-from anychannel.data.sources.source import Request, Sample, Source
+from anychannel.data.sources.source import SPLITS, Request, Sample, Source
 from anychannel.data.sources.splitting import cut
 from anychannel.utils.files import readable
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anychannel.data.dataset import SPLITS
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.sources.channel_table import apply_table, read_lines
-from anychannel.data.sources.source import Request, Sample, Source, split_channels
+from anychannel.data.sources.source import SPLITS, Request, Sample, Source, split_channels
 
 
 def list_paths(root: Path) -> dict[str, Path]:

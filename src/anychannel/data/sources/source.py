@@ -19,6 +19,7 @@ from anychannel.data.errors import Problems
 from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.read import ReadSettings
 
+SPLITS = ("train", "val", "test")
 Label = int | str
 """A position in the source's classes, or the name of a class."""
 Loaded = Content | np.ndarray | Decoded
@@ -173,13 +174,35 @@ class Listed:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How training images are read from shards; see ``load_dataset``'s source ``wds``."""
+    """How training images are read from shards.
+
+    Args:
+        epoch_images: images that an epoch draws; shards are then not counted, and an epoch may visit an image twice or
+            not at all. None: an epoch visits each image once, and the images are counted first.
+        statistics_images: images that the channels' statistics rest on; None takes all, or 10,000 with
+            ``epoch_images``.
+        buffer: samples among which the order is shuffled, of all lanes together.
+        lanes: shards that are read side by side; see ``anychannel.data.batches.lanes``.
+        workers: processes that read and decode; 0 uses threads of this one. The batches are the same.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
 
     epoch_images: int | None = None
     statistics_images: int | None = None
     buffer: int = 4096
     lanes: int | None = None
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name, what in (("epoch_images", " of images"), ("statistics_images", " of images"), ("lanes", "")):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is a number{what}, at least 1, or left out, got {value}")
+        for name, what in (("buffer", "samples"), ("workers", "processes")):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is a number of {what}, 0 or more, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from anychannel.data.dataset import SPLITS
 from anychannel.data.errors import DataError
 from anychannel.data.sources.list_files import read_names
 from anychannel.data.sources.records import Fields, Record, ShardError
-from anychannel.data.sources.source import Request, Source, StreamSettings
+from anychannel.data.sources.source import SPLITS, Request, Source, StreamSettings
 from anychannel.utils.extras import need
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
