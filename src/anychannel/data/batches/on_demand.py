@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.source import AnySample
+from anychannel.data.sources.samples import AnySample
 from anychannel.data.sources.template import Template
 from anychannel.data.workers import count_workers
 
@@ -19,7 +19,6 @@ class Rows(Protocol):
 
     def take(self, places: Sequence[int]) -> Sequence[AnySample]:
         """Return the samples at these places."""
-        ...
 
 
 class OnDemandImages:

@@ -22,7 +22,8 @@ from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut
 from anychannel.data.batches.split import Batch, pass_through, to_tensor
 from anychannel.data.errors import DataError
 from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.source import AnySample, Label, Shards, StreamSettings
+from anychannel.data.sources.samples import AnySample, Label
+from anychannel.data.sources.source import Shards, StreamSettings
 from anychannel.data.sources.template import Template, note_scalings
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
@@ -96,11 +97,7 @@ class Stream:
         return len(self.reader.channels if self.chosen is None else self.chosen), height, width
 
     def counts(self) -> list[int]:
-        """Images of each shard that are shown.
-
-        Raises:
-            ValueError: they were not counted.
-        """
+        """Images of each shard that are shown. Raises ValueError if they were not counted."""
         if self.counted is None:
             raise ValueError("the images of these shards were not counted; leave epoch_images out")
         wanted = set(self.chosen or ())
@@ -235,19 +232,11 @@ class Stream:
             return self.chosen is None or set(self.chosen) <= set(self.reader.positions(sample))
 
     def take(self, samples: Iterator[AnySample], count: int) -> list[Shown]:
-        """The next images of a lane, decoded.
-
-        Raises:
-            DataError: one of them cannot be used.
-        """
+        """The next images of a lane, decoded. Raises DataError if one of them cannot be used."""
         return [self.show(sample) for sample in islice(samples, count)]
 
     def show(self, sample: AnySample) -> Shown:
-        """A sample's planes, each in its place.
-
-        Raises:
-            DataError: it cannot be used; its shard and key are named.
-        """
+        """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""
         with placed(sample):
             label = self.label_of[sample.find_label()]
             image = self.reader.read(sample)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from anychannel.data.content import Stamp, stamp_content
+from anychannel.data.content import Stamp
 from anychannel.data.errors import Problems
-from anychannel.data.sources.source import Sample
+from anychannel.data.sources.samples import Sample
 from anychannel.data.workers import count_workers
 from anychannel.utils.files import write_text
 from anychannel.utils.progress import progress_bar
@@ -47,9 +47,8 @@ class FileDigests:
 
     def stamp(self, sample: Sample, problems: Problems) -> None:
         """Note size and time of change of a file, or what makes it unusable."""
-        assert isinstance(sample.image, Path)
         try:
-            stamp = stamp_content(sample.image)
+            stamp = sample.stamp()
         except FileNotFoundError:
             problems.add(sample.place, "the file is missing", "restore it, or remove its line")
             return

@@ -13,7 +13,7 @@ from anychannel.channels import ChannelSet, Subset
 from anychannel.data.errors import ImageError, Problems
 from anychannel.data.files.names import check_names
 from anychannel.data.sources.reader import Reader
-from anychannel.data.sources.source import Sample
+from anychannel.data.sources.samples import Sample
 
 Listing = dict[str, list[Sample]]
 """Samples by split: train, val, test, each in its order."""

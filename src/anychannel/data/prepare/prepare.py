@@ -35,7 +35,8 @@ from anychannel.data.prepare.listed import (
 from anychannel.data.prepare.statistics import Statistics, with_statistics
 from anychannel.data.prepare.survey import Item, Survey, Walk
 from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.source import SPLITS, AnySample, Listed, Request, Sample, Shards, Source
+from anychannel.data.sources.samples import AnySample, Sample
+from anychannel.data.sources.source import SPLITS, Listed, Request, Shards, Source
 from anychannel.data.sources.template import Template
 from anychannel.utils.files import write_text
 from anychannel.utils.processes import share
@@ -314,7 +315,7 @@ class Preparation:
                 digests = cached.index["digests"][split]
         else:
             known = cached.index["splits"][split]
-            labels, paths, held = known["labels"], known["paths"], [known["patterns"][row] for row in known["rows"]]
+            labels, paths, held = known["labels"], known["paths"], known["positions"]
             if self.shards[split].storage == "source":
                 images = OnDemandImages(cast("Rows", self.shards[split]), np.array(known["numbers"]), reader, template)
         numbers = np.array([label_of[label] for label in labels], dtype=np.int64)

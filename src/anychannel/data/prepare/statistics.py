@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.data.batches.planes import Images
-from anychannel.data.batches.split import group_rows
 
 BLOCK_VALUES = 2**22
 """Values taken into memory at a time: 32 MB as float64."""
@@ -55,25 +53,8 @@ class Moments:
     scatter: np.ndarray
 
 
-def measure(images: Images, present: np.ndarray | None = None) -> Statistics:
-    """Statistics of images, read in blocks and summed in float64.
-
-    A channel's mean and standard deviation are those over the images that have it. The correlation of two channels is
-    that over the images that have both, with these images' own means and deviations; since pairs then rest on
-    different images, the matrix is replaced by the nearest that is positive semi-definite where it is not.
-
-    Args:
-        images: (N, C, H, W).
-        present: (N, C) booleans, which channels each image has; None where every image has all.
-    """
-    channels = images.shape[1]
-    whole = {tuple(range(channels)): np.arange(len(images))}
-    groups = whole if present is None else group_rows(present)
-    return combine({pattern: sum_moments(images, pattern, rows) for pattern, rows in groups.items()}, channels)
-
-
 def combine(found: Mapping[Subset, Moments], channels: int) -> Statistics:
-    """Statistics of ``channels`` channels from the moments of images that have the same of them; see ``measure``."""
+    """Statistics of ``channels`` channels from the moments of images that have the same of them."""
     covariance, correlation = np.zeros((channels, channels)), np.eye(channels)
     mean, apart = np.zeros(channels), []
     for i in range(channels):
@@ -95,28 +76,6 @@ def combine(found: Mapping[Subset, Moments], channels: int) -> Statistics:
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), rows, tuple(apart))
 
 
-def sum_moments(images: Images, pattern: Subset, rows: np.ndarray) -> Moments:
-    """Moments of the channels of ``pattern`` over the images ``rows``, all of which have them.
-
-    Blocks are centred before they are summed and merged, so that 16-bit values far from zero lose no precision.
-    """
-    step = block_size(images.shape[1:])
-    whole = len(rows) == len(images) and len(pattern) == images.shape[1]
-    blocks: list[Moments] = []
-    for start in range(0, len(rows), step):
-        chosen = slice(start, start + step) if whole else rows[start : start + step]
-        pixels = np.asarray(images[chosen])
-        planes = pixels if whole else pixels[:, list(pattern)]
-        blocks = [merge([*blocks, moments_of(planes)])]
-    width = len(pattern)
-    return blocks[0] if blocks else Moments(0, np.zeros(width), np.zeros((width, width)))
-
-
-def block_size(shape: Sequence[int]) -> int:
-    """Images (C, H, W) taken into memory at a time."""
-    return max(1, BLOCK_VALUES // int(np.prod(shape)))
-
-
 def moments_of(planes: np.ndarray) -> Moments:
     """Moments of images (n, k, H, W) that are in memory."""
     values = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).astype(np.float64)
@@ -126,7 +85,12 @@ def moments_of(planes: np.ndarray) -> Moments:
 
 
 class RunningMoments:
-    """Moments of images that arrive one by one: bitwise those that ``measure`` takes of them in that order.
+    """Statistics of images that arrive one by one, in blocks that are summed in float64.
+
+    A channel's mean and standard deviation are those over the images that have it. The correlation of two channels is
+    that over the images that have both, with these images' own means and deviations. As pairs then rest on different
+    images, a matrix that is not positive semi-definite is replaced by the nearest that is. Blocks are centred before
+    they are summed and merged, so that 16-bit values far from zero lose no precision.
 
     Args:
         shape: (C, H, W) of each image.
@@ -134,7 +98,7 @@ class RunningMoments:
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.channels = shape[0]
-        self.step = block_size(shape)
+        self.step = max(1, BLOCK_VALUES // int(np.prod(shape)))
         self.waiting: dict[Subset, list[np.ndarray]] = {}
         self.found: dict[Subset, Moments] = {}
 

@@ -28,7 +28,8 @@ import torch.nn.functional as F
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data.content import digest_content
-from anychannel.data.sources.source import SPLITS, Request, Sample, Source
+from anychannel.data.sources.samples import Sample
+from anychannel.data.sources.source import SPLITS, Request, Source
 
 DEFAULT_BANDS = 4
 MOST_BANDS = 64

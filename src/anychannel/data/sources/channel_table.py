@@ -22,7 +22,7 @@ from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
 from anychannel.data.errors import DataError, Problems
-from anychannel.data.sources.source import Sample, split_channels
+from anychannel.data.sources.samples import Sample, split_channels
 
 TABLE = "channels.csv"
 HEADER = ["path", "channels"]

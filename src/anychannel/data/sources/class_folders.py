@@ -18,7 +18,8 @@ from anychannel.data.errors import DataError, Problems
 from anychannel.data.files.registry import image_suffixes
 from anychannel.data.sources.channel_table import apply_table
 from anychannel.data.sources.list_files import read_names
-from anychannel.data.sources.source import SPLITS, Request, Sample, Source
+from anychannel.data.sources.samples import Sample
+from anychannel.data.sources.source import SPLITS, Request, Source
 from anychannel.data.sources.splitting import cut
 from anychannel.utils.files import readable
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.sources.channel_table import apply_table, read_lines
-from anychannel.data.sources.source import SPLITS, Request, Sample, Source, split_channels
+from anychannel.data.sources.samples import Sample, split_channels
+from anychannel.data.sources.source import SPLITS, Request, Source
 
 
 def list_paths(root: Path) -> dict[str, Path]:

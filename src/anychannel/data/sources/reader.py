@@ -14,7 +14,7 @@ from anychannel.channels import ChannelSet, Subset
 from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.read import ReadSettings, read
-from anychannel.data.sources.source import AnySample, Loaded, PlaneFields
+from anychannel.data.sources.samples import AnySample, Loaded, PlaneFields
 from anychannel.utils.names import unknown_name
 
 

@@ -11,108 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from anychannel.channels import ChannelSet
-from anychannel.data.content import Content, digest_content, read_content
 from anychannel.data.errors import Problems
-from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.read import ReadSettings
+from anychannel.data.sources.samples import AnySample, Sample
 
 SPLITS = ("train", "val", "test")
-Label = int | str
-"""A position in the source's classes, or the name of a class."""
-Loaded = Content | np.ndarray | Decoded
-"""The content of an image file, an array whose channel axis is to be found, or pixels (C, H, W)."""
-
-
-class PlaneFields(dict[str, Loaded]):
-    """Images of one plane each, by the names of the fields that hold them."""
-
-
-class AnySample(Protocol):
-    """One image with its label. Errors about it are raised when they are found, so that all can be reported."""
-
-    @property
-    def path(self) -> str:
-        """Name of the image in its split's ``paths``."""
-        ...
-
-    @property
-    def place(self) -> str:
-        """Where the image lies, for messages."""
-        ...
-
-    @property
-    def channels_place(self) -> str:
-        """Where the image's channels are given, for messages."""
-        ...
-
-    def find_label(self) -> Label:
-        """Return the label. Raises ImageError if there is none."""
-        ...
-
-    def find_channels(self) -> tuple[str, ...] | tuple[int, ...] | None:
-        """Return the names or the positions of the image's channels, None if it has all. Raises ImageError."""
-        ...
-
-    def load(self) -> Loaded | PlaneFields:
-        """Return the image, or one image for each of its planes by the planes' names. Raises ImageError, OSError."""
-        ...
-
-    def find_digest(self, loaded: Loaded | PlaneFields) -> str | None:
-        """Return a hexadecimal digest of what was loaded, None to have its pixels digested."""
-        ...
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image that a source lists.
-
-    Args:
-        path: name of the image in its split's ``paths``.
-        label: position in the source's classes, or the name of a class.
-        image: a file to read (or an OME-Zarr folder), or pixels (C, H, W). Files are decoded into a cache on disk.
-        channels: names of the image's planes, in their order. None: all channels of the data set, in its order.
-        place: where the image lies, for messages; by default the path.
-        where: where the image is listed, for messages; by default the path.
-        channels_from: where its channels are given, for messages; by default ``where``.
-        digest: hexadecimal digest of the content. None: computed.
-    """
-
-    path: str
-    label: Label
-    image: Path | np.ndarray
-    channels: tuple[str, ...] | None = None
-    place: str = ""
-    where: str = ""
-    channels_from: str = ""
-    digest: str | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "place", self.place or self.path)
-        object.__setattr__(self, "where", self.where or self.path)
-
-    @property
-    def channels_place(self) -> str:
-        """Where the channels are given, for messages."""
-        return self.channels_from or self.where
-
-    def find_label(self) -> Label:
-        """Return the label."""
-        return self.label
-
-    def find_channels(self) -> tuple[str, ...] | None:
-        """Return the names of the image's planes, None if it has all channels."""
-        return self.channels
-
-    def load(self) -> Loaded:
-        """Read the image. Raises OSError if its file cannot be read."""
-        return Decoded(self.image) if isinstance(self.image, np.ndarray) else read_content(self.image)
-
-    def find_digest(self, loaded: Loaded | PlaneFields) -> str | None:
-        """Return the digest given, else that of a file's content."""
-        return digest_content(loaded) if isinstance(self.image, Path) else self.digest  # type: ignore[arg-type]
 
 
 class Shards(Protocol):
@@ -121,25 +25,20 @@ class Shards(Protocol):
     @property
     def storage(self) -> Literal["disk", "memory", "source"]:
         """Where decoded images are kept: in the cache, in memory, or nowhere, if rows are read again when needed."""
-        ...
 
     @property
     def names(self) -> Sequence[str]:
         """Name of each shard, for messages."""
-        ...
 
     @property
     def may_lack(self) -> bool:
         """Whether images can lack channels."""
-        ...
 
     def stamps(self) -> list[Any]:
         """Return plain values that change with the shards' content, as far as this is known without reading them."""
-        ...
 
     def read(self, shard: int) -> Iterator[AnySample]:
         """Yield a shard's samples in its order. Raises ShardError if it cannot be read to its end."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -244,8 +143,3 @@ class Request:
     progress: bool = False
     verify: bool = False
     settings: ReadSettings = field(default_factory=ReadSettings)
-
-
-def split_channels(text: str) -> tuple[str, ...]:
-    """Names from ``"R,G"`` or ``"R;G"``; a separator at the end is allowed, so that ``"4;"`` is the channel 4."""
-    return tuple(name.strip() for name in text.split("," if "," in text else ";") if name.strip())

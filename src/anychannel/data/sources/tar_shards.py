@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 
 from anychannel.data.errors import DataError
 from anychannel.data.sources.list_files import read_names
-from anychannel.data.sources.records import Fields, Record, ShardError
+from anychannel.data.sources.samples import Fields, Record, ShardError
 from anychannel.data.sources.source import SPLITS, Request, Source, StreamSettings
 from anychannel.utils.extras import need
 

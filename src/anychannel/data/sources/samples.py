@@ -1,16 +1,84 @@
-"""Samples of shards and tables: some named fields, of which one is the image and another the label."""
+"""Samples: one image with its label, listed by a source or found as named fields in a shard or table.
+
+Errors about a sample are raised when they are found, so that all can be reported.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from anychannel.data.content import Content, Stamp, digest_content, read_content, stamp_content
 from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.registry import image_suffixes
-from anychannel.data.sources.source import Label, Loaded, PlaneFields, split_channels
+
+Label = int | str
+"""A position in the source's classes, or the name of a class."""
+Loaded = Content | np.ndarray | Decoded
+"""The content of an image file, an array whose channel axis is to be found, or pixels (C, H, W)."""
+
+
+class PlaneFields(dict[str, Loaded]):
+    """Images of one plane each, by the names of the fields that hold them."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image that a source lists.
+
+    Args:
+        path: name of the image in its split's ``paths``.
+        label: position in the source's classes, or the name of a class.
+        image: a file to read (or an OME-Zarr folder), or pixels (C, H, W). Files are decoded into a cache on disk.
+        channels: names of the image's planes, in their order. None: all channels of the data set, in its order.
+        place: where the image lies, for messages; by default the path.
+        where: where the image is listed, for messages; by default the path.
+        channels_from: where its channels are given, for messages; by default ``where``.
+        digest: hexadecimal digest of the content. None: computed.
+    """
+
+    path: str
+    label: Label
+    image: Path | np.ndarray
+    channels: tuple[str, ...] | None = None
+    place: str = ""
+    where: str = ""
+    channels_from: str = ""
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", self.place or self.path)
+        object.__setattr__(self, "where", self.where or self.path)
+
+    @property
+    def channels_place(self) -> str:
+        """Where the channels are given, for messages."""
+        return self.channels_from or self.where
+
+    def find_label(self) -> Label:
+        """Return the label."""
+        return self.label
+
+    def find_channels(self) -> tuple[str, ...] | None:
+        """Return the names of the image's planes, None if it has all channels."""
+        return self.channels
+
+    def load(self) -> Loaded:
+        """Read the image. Raises OSError if its file cannot be read."""
+        return Decoded(self.image) if isinstance(self.image, np.ndarray) else read_content(self.image)
+
+    def stamp(self) -> Stamp | None:
+        """Size and time of change of the image's file; None if it has none. Raises OSError, ValueError."""
+        return stamp_content(self.image) if isinstance(self.image, Path) else None
+
+    def find_digest(self, loaded: Loaded | PlaneFields) -> str | None:
+        """Return the digest given, else that of a file's content."""
+        return digest_content(loaded) if isinstance(self.image, Path) else self.digest  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -169,3 +237,11 @@ class ShardError(DataError):
         self.place = place
         self.what = what
         self.fix = fix
+
+
+AnySample = Sample | Record
+
+
+def split_channels(text: str) -> tuple[str, ...]:
+    """Names from ``"R,G"`` or ``"R;G"``; a separator at the end is allowed, so that ``"4;"`` is the channel 4."""
+    return tuple(name.strip() for name in text.split("," if "," in text else ";") if name.strip())
