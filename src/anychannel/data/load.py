@@ -14,7 +14,7 @@ from anychannel.data.dataset import ImageDataset
 from anychannel.data.files.read import ReadSettings
 from anychannel.data.prepare.prepare import prepare
 from anychannel.data.sources.arrays import open_arrays
-from anychannel.data.sources.huggingface import check_tables, name_splits, open_tables
+from anychannel.data.sources.huggingface import check_tables, find_fields, name_splits, open_tables
 from anychannel.data.sources.registry import SOURCES, open_source, split_address
 from anychannel.data.sources.source import Request
 from anychannel.utils.options import coerce_option, coerce_options, is_whole
@@ -174,4 +174,5 @@ def dataset_from_huggingface(
     tables = name_splits(source, val, test, name)
     check_tables(tables)
     names = None if class_names is None else tuple(class_names)
-    return prepare(open_tables(name, tables, request, image=image, label=label, held=held, class_names=names), request)
+    fields = find_fields(tables["train"].features, image, label, held, names)
+    return prepare(open_tables(name, tables, fields, seed), request)

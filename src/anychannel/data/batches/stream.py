@@ -56,9 +56,9 @@ class Counted(NamedTuple):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Counted:
-        """From plain values: all sets of channels, and for each shard how many images have them."""
-        patterns = [tuple(pattern) for pattern in values["patterns"]]
-        return cls(tuple(dict(zip(patterns, row, strict=True)) for row in values["images"]), values["lacking"])
+        """From plain values: for each shard pairs of channels and the number of images that have them."""
+        shards = tuple({tuple(held): number for held, number in shard} for shard in values["images"])
+        return cls(shards, values["lacking"])
 
 
 @dataclass(frozen=True)

@@ -171,26 +171,3 @@ class GrowingArray:
             check_space(self.file.parent, 1024 * image.nbytes)
         self.handle.write(np.ascontiguousarray(image).data)
         self.count += 1
-
-
-class MemoryArray:
-    """As ``GrowingArray``, in memory, for at most ``expected`` images."""
-
-    def __init__(self, expected: int) -> None:
-        self.expected = expected
-        self.count = 0
-        self.images = np.empty((0, 0, 0, 0), np.uint8)
-
-    def __enter__(self) -> MemoryArray:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.images = self.images[: self.count]
-        self.images.flags.writeable = False
-
-    def append(self, image: np.ndarray) -> None:
-        """Take an image (C, H, W), like all before."""
-        if not self.count:
-            self.images = np.empty((self.expected, *image.shape), image.dtype)
-        self.images[self.count] = image
-        self.count += 1

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +45,8 @@ CACHE_FORMAT = 3
 """Raised whenever the same sources and settings give another index or other pixels."""
 KEY_FORMAT = 1
 """Raised whenever the same files and settings give other pixels; it is part of a data set's fingerprint."""
+PEEKED = 100
+"""Samples of shards that are tried for the channels' names."""
 SAMPLED = 10_000
 """Images that statistics rest on if the shards are not read whole."""
 
@@ -189,7 +191,7 @@ class Preparation:
         memory = self.find_names_file(whole)
         if memory is not None and memory.is_file() and not self.request.verify:
             return ChannelSet(tuple(json.loads(memory.read_text(encoding="utf-8"))))
-        candidates = peek(walks["train"], taken) if self.listing is None else iter(whole)
+        candidates = islice(peek(walks["train"], taken), PEEKED) if self.listing is None else iter(whole)
         named = RGB
         for sample in candidates:
             try:
@@ -229,7 +231,8 @@ class Preparation:
             pixels = hashlib.blake2b(digest_size=16)
             for split in SPLITS:
                 present = spread(self.planes[split], len(reader.channels))
-                pixels.update(np.ascontiguousarray(images[split]).data)
+                images[split].flags.writeable = False
+                pixels.update(images[split].data)
                 pixels.update(b"" if present.all() else np.packbits(present).tobytes())
             return Cached(images, index, pixels.hexdigest())
         if self.files is not None and self.listing is not None:
@@ -357,7 +360,7 @@ def check_seen(
         DataError: names the channels.
     """
     unmet = [i for i, j in statistics.apart if i == j]
-    have = {position for pattern in (counts or {}).get("patterns", ()) for position in pattern}
+    have = {i for shard in (counts or {}).get("images", ()) for held, _ in shard for i in held}
     unseen = [channels.names[i] for i in unmet if sampled is None or (counts is not None and i not in have)]
     if unseen:
         raise DataError(f"no training image has the channel {', '.join(unseen)}; leave it out, or add images that do")

@@ -33,7 +33,7 @@ from anychannel.channels import Subset
 from anychannel.data.content import Stamp
 from anychannel.data.errors import ImageError, Problems
 from anychannel.data.files.tiff import quiet
-from anychannel.data.prepare.cache import GrowingArray, MemoryArray, check_space
+from anychannel.data.prepare.cache import GrowingArray, check_space
 from anychannel.data.prepare.digests import unreadable
 from anychannel.data.prepare.labels import Labels
 from anychannel.data.prepare.statistics import RunningMoments
@@ -178,14 +178,14 @@ class Survey:
         measured, rows, channels, lacking, moments = array("Q"), count(), len(self.reader.channels), "", None
         listed = all(isinstance(shards, Listed) for shards in splits.values())
         total = sum(len(shards.names) for shards in splits.values())
-        sinks: dict[str, GrowingArray | MemoryArray] = {}
+        sinks: dict[str, GrowingArray | list[np.ndarray]] = {}
         with ExitStack() as stack:
             advance = stack.enter_context(progress_bar("decoding", total, show=self.progress))
             advance(0, note=f"{total:,} {'images' if listed else 'shards'}{f' into {folder}' if folder else ''}")
             for split in SPLITS:
                 streamed = stream and split == "train"
                 if not streamed and splits[split].storage == "memory":
-                    sinks[split] = stack.enter_context(MemoryArray(len(splits[split].names)))
+                    sinks[split] = []
                 elif not streamed and splits[split].storage == "disk" and folder is not None:
                     sinks[split] = stack.enter_context(GrowingArray(folder / f"{split}.npy"))
                 shard = -1
@@ -229,10 +229,10 @@ class Survey:
             "digests": {split: [one.digest.hex() for one in kept[split]] for split in SPLITS} if listed else {},
             "names": [[held, own, places] for (held, own), places in names.items()],
             "splits": {} if listed else {split: describe_kept(kept[split]) for split in SPLITS},
-            "counts": describe_counts(counts, lacking) if stream else None,
+            "counts": {"images": [list(shard.items()) for shard in counts], "lacking": lacking} if stream else None,
             "digest": whole.hexdigest(),
         }
-        return index, {split: sink.images for split, sink in sinks.items() if isinstance(sink, MemoryArray)}
+        return index, {split: np.stack(sink) for split, sink in sinks.items() if isinstance(sink, list)}
 
     def images(self, items: Iterable[Item]) -> Iterator[Seen]:
         """Decode samples, several at a time, in their order; those that cannot be used are noted and left out."""
@@ -304,10 +304,3 @@ def describe_kept(kept: list[Kept]) -> dict[str, Any]:
     """Plain values."""
     names = {"paths": "path", "labels": "label", "positions": "positions", "numbers": "number"}
     return {name: [getattr(one, attribute) for one in kept] for name, attribute in names.items()}
-
-
-def describe_counts(shards: list[Counter[Subset]], lacking: str) -> dict[str, Any]:
-    """Plain values: which channels there are, for each shard how many images have them, and one that lacks some."""
-    known = sorted({pattern for shard in shards for pattern in shard})
-    images = [[shard[pattern] for pattern in known] for shard in shards]
-    return {"patterns": known, "images": images, "lacking": lacking}

@@ -69,7 +69,7 @@ def open_huggingface(
         wrong = [option for option, value in given.items() if value is not None]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} are about streamed rows; add streaming=True, or leave them out")
-        return open_tables(name, found, request, image=image, label=label, held=held, class_names=names)
+        return open_tables(name, found, find_fields(found["train"].features, image, label, held, names), request.seed)
     absent = [split for split in SPLITS if split not in found]
     if absent:
         raise DataError(f"hf:{spec} has no split for {' and '.join(absent)}; name it by {absent[0]}='NAME'")
@@ -83,36 +83,24 @@ def open_huggingface(
     stamps = {split: stamp_local(text) for split, text in files.items() if text}
     splits = {split: RowShards(rows[split], fields, f"hf:{spec}", split, stamps.get(split, ())) for split in SPLITS}
     stream = StreamSettings(epoch_images, statistics_images, buffer, lanes, workers)
-    return Source(name, splits, fields.class_names, name_planes(fields), stream=stream)
+    return Source(name, splits, fields.class_names, fields.planes, stream=stream)
 
 
-def open_tables(
-    name: str,
-    found: Mapping[str, Any],
-    request: Request,
-    *,
-    image: str | Sequence[str] | None,
-    label: str | None,
-    held: str | None,
-    class_names: tuple[str, ...] | None,
-) -> Source:
+def open_tables(name: str, found: Mapping[str, Any], fields: Fields, seed: int) -> Source:
     """Open tables whose rows are read in any order.
 
-    Splits that are not there are cut from the training rows, 10 % of each class.
-
-    Raises:
-        DataError: the columns cannot be told, or labels are missing or a class has too few rows to be cut.
+    Splits that are not there are cut from the training rows, 10 % of each class. Raises DataError if labels are missing
+    or a class has too few rows to be cut.
     """
-    fields = find_fields(found["train"].features, image, label, held, class_names)
     tables = {split: TableRows(table, fields, split, np.arange(len(table))) for split, table in found.items()}
     absent = [split for split in SPLITS if split not in tables]
     if absent:
         train = tables["train"]
         values = train.table.with_format(None)[fields.label]
-        where = split_rows(*number_labels(np.asarray(list(values)), fields.class_names, len(train.rows)), request.seed)
+        where = split_rows(*number_labels(np.asarray(list(values)), fields.class_names, len(train.rows)), seed)
         tables |= {split: train.select(np.flatnonzero(where == split)) for split in absent}
         tables["train"] = train.select(np.flatnonzero(~np.isin(where, absent)))
-    return Source(name, tables, fields.class_names, name_planes(fields))
+    return Source(name, tables, fields.class_names, fields.planes)
 
 
 def check_tables(tables: Mapping[str, Any]) -> None:
@@ -228,11 +216,6 @@ def find_fields(
             raise DataError(f"there is no column {name!r}; the columns are {listed}")
     declared = class_names or tuple(getattr(features[label], "names", None) or ()) or None
     return Fields(image if isinstance(image, str) else tuple(image), label, held, declared)
-
-
-def name_planes(fields: Fields) -> tuple[str, ...] | None:
-    """The channels' names if each has a column."""
-    return fields.image if isinstance(fields.image, tuple) else None
 
 
 def describe_type(feature: Any) -> str:

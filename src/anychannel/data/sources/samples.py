@@ -108,9 +108,14 @@ class Fields:
             )
 
     @property
+    def planes(self) -> tuple[str, ...] | None:
+        """Names of the fields with one plane each, which name the channels too."""
+        return self.image if isinstance(self.image, tuple) else None
+
+    @property
     def may_lack(self) -> bool:
         """Whether samples can lack channels."""
-        return self.held is not None or isinstance(self.image, tuple)
+        return self.held is not None or self.planes is not None
 
     def describe(self) -> list[Any]:
         """Plain values, for a cache's key."""

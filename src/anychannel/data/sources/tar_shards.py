@@ -152,7 +152,7 @@ def open_tar_shards(
     name = spec if not local else (folder if folder.is_dir() else folder.parent).resolve().name
     stream = StreamSettings(epoch_images, statistics_images, buffer, lanes, workers)
     splits = {split: TarShards(found, fields) for split, found in urls.items()}
-    return Source(name, splits, names, fields.image if isinstance(fields.image, tuple) else None, stream=stream)
+    return Source(name, splits, names, fields.planes, stream=stream)
 
 
 def find_shards(spec: str, val: str | None, test: str | None) -> dict[str, list[str]]:
