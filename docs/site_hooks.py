@@ -1,7 +1,6 @@
 """MkDocs hooks of this site; mkdocs.yml lists this file under ``hooks``.
 
 - Add CHANGELOG.md and CONTRIBUTING.md, which are beside docs/, as pages.
-- Compose the page on robustness and the tables of some other pages from the current results.
 - Replace a link to a repository file that is not a page (a recipe, a result) by its text.
 - Inline pictures from docs/diagrams, so that they follow the site's light and dark colours and their text can be
   searched and read aloud.
@@ -11,8 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ from mkdocs.structure.files import File, Files
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-WITH_TABLES = ("ablation.md", "compact.md", "method.md")
 BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md")
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 DIAGRAM = re.compile(r"^!\[([^\]]+)\]\((?:\.\./)?(diagrams/[\w-]+\.svg)\)$", re.MULTILINE)
@@ -38,10 +34,6 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Rewrite the links and diagrams of one page for the site."""
     name = page.file.src_uri
-    if name == "robustness.md":
-        markdown = from_results("robustness", "compose")
-    elif name in WITH_TABLES:
-        markdown = from_results(name.removesuffix(".md"), "insert", markdown)
     source = (ROOT if name in BESIDE else DOCS) / name
 
     def link(match: re.Match[str]) -> str:
@@ -56,16 +48,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"[{text}]({Path(os.path.relpath(path, (DOCS / name).parent)).as_posix()}{anchor or ''})"
 
     return DIAGRAM.sub(lambda match: inline(DOCS / match[2], match[1]), LINK.sub(link, markdown))
-
-
-def from_results(script: str, function: str, *arguments: str) -> str:
-    """Return what a script in benchmarks/ makes of the results. Its folder must be on the path for its imports."""
-    folder = str(ROOT / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        return str(runpy.run_path(f"{folder}/{script}.py")[function](*arguments))
-    finally:
-        sys.path.remove(folder)
 
 
 def inline(path: Path, description: str) -> str:

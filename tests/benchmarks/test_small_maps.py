@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.measure import small_maps
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import small_maps
 
 from anychannel.models.attention import SelfAttention
 

@@ -60,10 +60,13 @@ def test_training_goes_on_from_another_runs_network(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--source-channels", "R,G,B"), "about trained weights; add --pretrained, or --checkpoint FILE"),
+        (("--source-channels", "R,G,B"), "apply to trained weights; add --pretrained or --checkpoint FILE"),
         (("--model", "timm/resnet10t", "--checkpoint", "none.pth"), "none.pth' is not a file"),
         (("--pretrained",), "'resnet18' is a network of ours"),
-        (("--pretrained", "--adapt-option", "fil=zero"), "adapt_options are not what adapt takes: "),
+        (
+            ("--pretrained", "--adapt-option", "fil=zero"),
+            "unknown setting 'adapt_options.fil' (did you mean 'adapt_options.fill'?)",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(flags, message, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.cost import MemoryMeasurementError, measure_memory
-from anychannel.cost.memory_worker import forget_peak, resident
+from anychannel.cost.memory import forget_peak, resident
 from anychannel.models import create_model
 
 RGB = ChannelSet(("R", "G", "B"))

@@ -1,4 +1,4 @@
-"""The site: built strictly, complete, and content with what it brings along."""
+"""The site builds without warnings, has every page, and loads nothing from another machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from threading import Thread
 import pytest
 
 import anychannel
-from tests.report.test_browser import CHROMIUM, browser  # noqa: F401
+from tests.helpers.browser import CHROMIUM, browser  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -83,7 +83,7 @@ def test_every_page_of_the_documentation_is_in_the_site(site):
 
 def test_every_public_name_is_in_the_reference_with_its_docstring(site):
     listed = re.findall(r"^::: anychannel\.(\w+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(anychannel.__all__)
+    assert sorted(listed) == sorted(set(anychannel.__all__) - {"__version__"})
     page = (site / "reference.html").read_text(encoding="utf-8")
     for name in listed:
         assert re.search(rf'<h3 id="[\w.]*\b{name}"', page), name

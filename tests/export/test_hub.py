@@ -21,7 +21,7 @@ from anychannel.export import check_hub_folder
 from anychannel.models import ModelFileError
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import save_weights
-from anychannel.runs.folder import RunError
+from anychannel.results.run import RunError
 from tests.export.fake_hub import SHA, TOKEN, fake_hub
 from tests.export.networks import Tiny, pixels, tiny
 from tests.export.test_command import export

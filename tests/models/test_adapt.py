@@ -44,6 +44,8 @@ def unsettle(network: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+            if name.startswith("channel_") or name.endswith("stem.offset"):
+                continue
             if tensor.is_floating_point() and tensor.ndim == 1:
                 tensor.add_((0.1 * torch.randn(tensor.shape, generator=generator)).abs())
             elif tensor.ndim > 1 and not tensor.any():

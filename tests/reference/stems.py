@@ -98,13 +98,12 @@ def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
             block = block + strength * torch.eye(len(subset), dtype=block.dtype)
             coefficients = torch.inverse(block) @ torch.stack([covariance[position, j] for j in subset])
             full[position] = sum(c * plane for c, plane in zip(coefficients, image, strict=True))
-            if stem.offset is not None:
-                expected = sum(c * stem.offset[i] for c, i in zip(coefficients, subset, strict=True))
-                constants[position] = stem.offset[position] - expected
+            expected = sum(c * stem.offset[i] for c, i in zip(coefficients, subset, strict=True))
+            constants[position] = stem.offset[position] - expected
         features = convolve_one(full, stem.weight, stem.bias, stem.geometry)
         for position in set(range(stem.in_chans)) - set(subset):
-            if position in constants:  # in the padding too
-                features = features + (constants[position] * stem.weight[:, position].sum((1, 2)))[:, None, None]
+            constant = constants[position] * stem.weight[:, position].sum((1, 2))  # in the padding too
+            features = features + constant[:, None, None]
             if stem.presence is not None:
                 features = features + stem.presence[position][:, None, None]
             if stem.residual is not None:

@@ -9,6 +9,7 @@ import pytest
 
 from anychannel.evaluation import compare, load_evaluation
 from anychannel.report import write_report
+from anychannel.results.run import RunError, read_record
 from anychannel.runs import RunConfig, dedicated, train_run
 from anychannel.runs.config import merge
 from anychannel.runs.dedicated import (
@@ -19,7 +20,7 @@ from anychannel.runs.dedicated import (
     folder_name,
     load_adaptive,
 )
-from anychannel.runs.folder import RunError, read_config, read_record
+from anychannel.runs.folder import read_config
 
 VALUES = {
     "data": "bands:3",

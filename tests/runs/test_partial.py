@@ -19,8 +19,7 @@ from anychannel.report.tables import subset_gap_table
 from anychannel.results.run import load_runs
 from anychannel.runs import RunConfig, train_run
 from anychannel.runs.dedicated import compare_dedicated
-from anychannel.runs.execute import load_data
-from anychannel.serve.examples import find_examples
+from anychannel.serve.service import Service
 from anychannel.sweeps.objective import value_of
 from tests.data.files import write_image
 
@@ -95,14 +94,14 @@ def test_examples_show_the_channels_that_there_are(run, tiles, cache):
         held = set(HELD[image["path"].split("/")[0]].split(","))
         assert set(image["png"]) == held
         assert all(set(key.split(",")) <= held for key in image["predictions"])
-    config = configure(tiles)
-    channels = load_data(config, cache_dir=cache).channels
-    found, reason = find_examples(load_runs([run])[0], config, channels, shape=(12, 12), held=CHANNELS)
-    assert not reason
-    for image in found:
-        expected = HELD[image.name.split("/")[0]].split(",")
-        assert image.channels == tuple(expected)
-        np.testing.assert_array_equal(image.pixels, tifffile.imread(tiles / image.name).reshape(-1, 12, 12))
+    service = Service(run, cache_dir=cache)
+    assert not service.examples.reason
+    for example in service.examples.images:
+        image = service.image(example.id).input
+        stored = HELD[image.name.split("/")[0]].split(",")
+        assert image.channels == tuple(name for name in CHANNELS if name in stored)
+        planes = tifffile.imread(tiles / image.name).reshape(-1, 12, 12)
+        np.testing.assert_array_equal(image.pixels, planes[[stored.index(name) for name in image.channels]])
 
 
 def test_the_report_and_the_commands_say_on_how_many_images_a_figure_rests(run, cache, tmp_path):
@@ -112,7 +111,7 @@ def test_the_report_and_the_commands_say_on_how_many_images_a_figure_rests(run, 
     assert "Images lack channels, so that accuracies on different subsets rest on different images" in page
     gaps = json.loads((run / "evaluation" / "test.json").read_text())["gap"]
     found = load_runs([run])[0].test
-    assert found.gaps == {key: gap["accuracy"] for key, gap in gaps.items()}
+    assert found.gap == gaps
     rows = subset_gap_table(load_runs([run]), list(found.subsets)).rows
     assert [cell.text for cell in rows[0]] == [f"{100 * gaps[key]['accuracy']:+.1f}".replace("-", "−") for key in gaps]
     shown = CliRunner().invoke(

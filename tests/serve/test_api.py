@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from io import BytesIO
 
 import httpx
@@ -19,11 +18,7 @@ from PIL import Image
 from anychannel.data import DataError, load_dataset
 from anychannel.models import load_model
 from anychannel.results.evaluation import load_evaluation
-from anychannel.results.run import load_runs
-from anychannel.runs import RunConfig
 from anychannel.runs.predict import predict_files
-from anychannel.serve import images as images_module
-from anychannel.serve.examples import find_examples
 from anychannel.serve.images import ImageStore
 from anychannel.serve.server import LOOPBACK
 from anychannel.serve.service import Service
@@ -156,35 +151,39 @@ def test_examples_are_the_runs_own_and_answered_as_its_evaluation_was(http, run)
             assert answer["label"] == recorded[example["name"]]["label"]
 
 
-def test_examples_of_embedded_data_are_made_again(run):
-    bands = load_dataset("bands:3")
+def test_examples_of_embedded_data_are_made_again(run, tmp_path):
+    bands = load_dataset("bands:3", channels="R,G,B", size=16)
+    moved = copy_with_data(run, tmp_path / "moved", "bands:3")
     wanted = [{"path": bands.test.paths[row], "label": bands.classes[bands.test.labels[row]]} for row in (5, 2)]
-    record = replace(load_runs([run])[0], examples={"channels": list(bands.channels.names), "images": wanted})
-    found, reason = find_examples(
-        record, RunConfig(data="bands:3"), bands.channels, shape=(24, 24), held=bands.channels.names
-    )
-    assert reason == ""
-    assert [example.label for example in found] == [entry["label"] for entry in wanted]
-    for example, row in zip(found, (5, 2), strict=True):
-        assert np.array_equal(example.pixels, bands.test.images[row])
-
-
-def test_examples_whose_data_are_gone_are_told_as_gone(run, tmp_path):
-    moved = shutil.copytree(run, tmp_path / "moved")
-    config = (moved / "config.toml").read_text()
-    line = next(line for line in config.splitlines() if line.startswith("data ="))
-    (moved / "config.toml").write_text(config.replace(line, 'data = "nowhere"'))
+    kept = json.loads((moved / "examples.json").read_text())
+    kept["images"] = [old | new for old, new in zip(kept["images"], wanted, strict=False)]
+    (moved / "examples.json").write_text(json.dumps(kept))
     service = Service(moved)
-    assert service.examples == ()
-    assert "cannot be read from its data: 'nowhere' is neither a folder" in service.no_examples
+    assert service.examples.reason == ""
+    assert [example.label for example in service.examples.images] == [entry["label"] for entry in wanted]
+    for example, row in zip(service.examples.images, (5, 2), strict=True):
+        assert np.array_equal(service.image(example.id).input.pixels, bands.test.images[row])
 
 
-def test_examples_of_streamed_data_are_not_read_again(run):
-    service = Service(run)
-    config = replace(service.config, data="wds:nowhere/train-{000..999}.tar")
-    found, reason = find_examples(service.run, config, service.channels, shape=service.shape, held=("R", "G", "B"))
-    assert found == ()
-    assert reason.startswith("Examples of streamed data are not read again")
+def copy_with_data(run, to, data):
+    """A copy of a run whose configuration names other data."""
+    shutil.copytree(run, to)
+    config = (to / "config.toml").read_text()
+    line = next(line for line in config.splitlines() if line.startswith("data ="))
+    (to / "config.toml").write_text(config.replace(line, f'data = "{data}"'))
+    return to
+
+
+def test_examples_whose_data_are_gone_are_reported_as_gone(run, tmp_path):
+    examples = Service(copy_with_data(run, tmp_path / "moved", "nowhere")).examples
+    assert examples.images == []
+    assert "cannot be read from its data: 'nowhere' is neither a folder" in examples.reason
+
+
+def test_examples_of_streamed_data_are_not_read_again(run, tmp_path):
+    examples = Service(copy_with_data(run, tmp_path / "moved", "wds:nowhere/train-{000..999}.tar")).examples
+    assert examples.images == []
+    assert examples.reason.startswith("Examples of streamed data are not read again")
 
 
 FILES = {
@@ -278,7 +277,7 @@ def test_values_for_which_no_answer_is_finite_are_refused(http, run, tmp_path):
 
 def test_a_name_that_is_no_utf_8_is_shown_as_far_as_it_can_be(run, photo):
     name = os.fsdecode(b"caf\xe9.png")
-    assert Service(run).open(photo.read_bytes(), name).name == "caf\N{REPLACEMENT CHARACTER}.png"
+    assert Service(run).open(photo.read_bytes(), name).view.name == "caf\N{REPLACEMENT CHARACTER}.png"
 
 
 def test_a_small_file_that_unfolds_to_more_than_memory_holds_is_refused(http):
@@ -313,12 +312,12 @@ def test_the_store_forgets_the_oldest_and_keeps_what_is_pinned(run, photos):
     service = Service(run)
     data = [path.read_bytes() for path in sorted((photos / "train" / "left").iterdir())[:4]]
     opened = [service.open(content, f"{i}.png") for i, content in enumerate(data)]
-    assert images_module.weight(opened[0]) > opened[0].pixels.nbytes + len(opened[0].overview)
-    store = ImageStore(most_bytes=2 * max(map(images_module.weight, opened)))
+    assert opened[0].bytes > opened[0].input.pixels.nbytes + len(opened[0].view.overview)
+    store = ImageStore(most_bytes=2 * max(image.bytes for image in opened))
     store.pin(opened[0])
     for image in opened[1:]:
         store.add(image)
-    kept = [store.get(image.id) is not None for image in opened]
+    kept = [store.get(image.view.id) is not None for image in opened]
     assert kept == [True, False, True, True]
 
 
@@ -395,5 +394,5 @@ def test_a_dedicated_run_whose_files_name_their_channels_themselves_reads_them_t
     run = train(photos, photos.parent / "untold", channels=None, only_channels=["R", "B"])
     service = Service(run)
     assert service.file_channels == ("R", "-", "B")
-    assert len(service.examples) == 8
-    assert service.open(photo.read_bytes(), "3.png").channels == ("R", "B")
+    assert len(service.examples.images) == 8
+    assert service.open(photo.read_bytes(), "3.png").input.channels == ("R", "B")

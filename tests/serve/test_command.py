@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -75,4 +76,4 @@ def test_a_folder_that_is_no_run_and_a_limit_of_nothing_are_told(run, tmp_path):
 def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ImportError, match=r"uvicorn, which is not installed; pip install 'anychannel\[serve\]'"):
-        _ = anychannel.serve.create_app
+        importlib.reload(anychannel.serve)

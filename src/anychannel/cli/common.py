@@ -1,4 +1,4 @@
-"""What the commands share: errors for people, JSON on standard output."""
+"""Shared by the commands: common options, errors as one line, JSON on standard output."""
 
 from __future__ import annotations
 
@@ -6,32 +6,44 @@ import json
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+Run = Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")]
+Runs = Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder of the cache of decoded images.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn an error in what the user gave into one line on standard error and exit status 2.
+    """Turn an error in the user's input into one line on standard error and exit status 2.
 
-    A bug keeps its traceback: only ``ValueError`` (which all of anychannel's own errors about input are), failures of
-    training, and files that cannot be read or written are caught.
+    Catches ``ValueError`` (the base class of anychannel's own input errors), failures of training, and files that
+    cannot be read or written. A bug keeps its traceback.
     """
-    from anychannel.training import TrainingError
-
     try:
         yield
-    except (ValueError, TrainingError, OSError) as error:
-        typer.secho(f"error: {in_words(error)}", fg="red", err=True)
-        raise typer.Exit(2) from error
     except KeyboardInterrupt:
-        typer.secho("stopped; a run goes on with --resume", fg="yellow", err=True)
+        typer.secho("stopped; continue a run with --resume", fg="yellow", err=True)
         raise typer.Exit(130) from None
+    except BrokenPipeError:  # the reader of standard output has left; Click knows what to do
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError):
+            from anychannel.training import TrainingError
+
+            if not isinstance(error, TrainingError):
+                raise
+        typer.secho(f"error: {describe_error(error)}", fg="red", err=True)
+        raise typer.Exit(2) from error
 
 
-def in_words(error: Exception) -> str:
-    """An error's text; of the operating system's, the file and what is wrong with it."""
+def describe_error(error: Exception) -> str:
+    """The text of an error. For an error of the operating system: the file and the reason."""
     if not isinstance(error, OSError) or error.filename is None:
         return str(error)
     if isinstance(error, FileExistsError | NotADirectoryError):
@@ -43,13 +55,13 @@ def in_words(error: Exception) -> str:
     return f"{error.filename2 or error.filename} cannot be read or written: {reason}"
 
 
-def parse_options(pairs: list[str]) -> dict[str, Any]:
+def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     """``["kernels=8", "name=x"]`` -> ``{"kernels": 8, "name": "x"}``.
 
-    Values are read as TOML where they can be, and ``True`` and ``FALSE`` as the booleans that they name.
+    A value that is valid TOML is read as TOML, any other as text. ``True`` and ``FALSE`` are booleans.
     """
     options: dict[str, Any] = {}
-    for pair in pairs:
+    for pair in pairs or []:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"give KEY=VALUE, got {pair!r}")
@@ -62,14 +74,14 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
 
 
 def refuse_flags(flags: dict[str, Any], reason: str) -> None:
-    """Refuse flags that are given although there is nothing for them to say.
+    """Refuse flags that have no effect.
 
     Args:
-        flags: their values by name; None where not given.
-        reason: why not, before the names of those to leave out.
+        flags: values by flag; None if the flag is not given.
+        reason: why they have no effect.
 
     Raises:
-        ValueError: names them.
+        ValueError: a flag is given; the message lists the flags to leave out.
     """
     given = [flag for flag, value in flags.items() if value is not None]
     if given:
@@ -77,12 +89,12 @@ def refuse_flags(flags: dict[str, Any], reason: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the person, on standard error, so that standard output stays clean for JSON."""
+    """Print a line on standard error, which keeps standard output clean for results."""
     typer.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:
-    """JSON on standard output."""
+    """Print JSON on standard output."""
     typer.echo(json.dumps(value, indent=1, allow_nan=False))
 
 
@@ -91,7 +103,7 @@ def percent(value: float) -> str:
     return f"{100 * value:5.1f}"
 
 
-def why_no_figures(figures: dict[str, Any]) -> str:
-    """What to say of a subset that has no accuracy: that the network refuses it, or that no image has it."""
+def describe_missing(figures: dict[str, Any]) -> str:
+    """Why a subset has no accuracy: the network refuses it, or no image has its channels."""
     reason = str(figures["refused"])
     return reason if figures.get("n") == 0 else f"refused: {reason}"

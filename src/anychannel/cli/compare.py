@@ -7,40 +7,40 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import percent, plain_errors, print_json, refuse_flags, say
+from anychannel.cli.common import Cache, Json, Quiet, Runs, percent, print_json, refuse_flags, say
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")],
+    runs: Runs,
     dedicated: Annotated[
         bool,
         typer.Option(
             "--dedicated",
-            help="Train a plain network for each subset and set the runs (one configuration, several seeds) beside it.",
+            help="Train a plain network for each subset and compare the runs (one configuration, any seeds).",
         ),
     ] = False,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="passes: each dedicated network gets as many image passes as the run; total: they share them; both. "
-            "Default: both."
+            help="With --dedicated. passes: each dedicated network gets as many image passes as the run. total: they "
+            "share them. Default: both."
         ),
     ] = None,
-    channels: Annotated[list[str] | None, typer.Option(help="A subset to compare, as R,G; repeatable.")] = None,
+    channels: Annotated[list[str] | None, typer.Option(help="Subset to compare, as R,G; repeatable.")] = None,
     sample: Annotated[
-        int | None, typer.Option(help="With --dedicated: only so many of the evaluated subsets, of all sizes.")
+        int | None, typer.Option(help="With --dedicated: use only so many of the evaluated subsets, of all sizes.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the dedicated runs; default: `dedicated` beside the first run.")
+        Path | None, typer.Option(help="Folder for the dedicated runs. Default: `dedicated` beside the first run.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
-    cache: Annotated[Path | None, typer.Option(help="Folder for decoded images.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: Json = False,
+    cache: Cache = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare runs on the same test images, subset by subset, or one network with networks dedicated to each subset.
+    """Compare runs on the same test images, subset by subset, or one network with a dedicated network per subset.
 
-    Without `--dedicated` every run is paired with the first: difference, bootstrap interval, McNemar's test. With it,
-    dedicated networks are trained where they are not there yet; kill it at any time and start it again.
+    Without `--dedicated`, every run is paired with the first: difference, bootstrap interval, McNemar's test. With it,
+    missing dedicated networks are trained first. If interrupted, start it again to continue.
 
     Examples:
 
@@ -50,14 +50,25 @@ def compare(
 
     - `anychannel compare runs/satellite --dedicated --sample 16 --json`
     """
-    with plain_errors():
-        if dedicated:
-            shown = not (quiet or as_json)
-            result = against_dedicated(runs, budget or "both", channels, sample, out, cache, progress=shown)
-        else:
-            of_training = {"--budget": budget, "--sample": sample, "--out": out}
-            refuse_flags(of_training, "without --dedicated no network is trained")
-            result = against_first(runs, channels)
+    if dedicated:
+        from anychannel.report import write_report
+        from anychannel.runs.dedicated import BUDGETS, compare_dedicated
+
+        home = out or runs[0].resolve().parent / "dedicated"
+        result = compare_dedicated(
+            runs,
+            home,
+            budgets=BUDGETS if budget in (None, "both") else (str(budget),),
+            subsets=channels,
+            sample=sample,
+            cache_dir=cache,
+            progress=not (quiet or as_json),
+        )
+        say(f"the report with the gap table: {write_report(runs, home / 'report.html')}")
+    else:
+        flags = {"--budget": budget, "--sample": sample, "--out": out}
+        refuse_flags(flags, "without --dedicated no network is trained")
+        result = against_first(runs, channels)
     if as_json:
         print_json(result)
     elif dedicated:
@@ -66,39 +77,11 @@ def compare(
         show_pairs(result)
 
 
-def against_dedicated(
-    runs: list[Path],
-    budget: str,
-    channels: list[str] | None,
-    sample: int | None,
-    out: Path | None,
-    cache: Path | None,
-    *,
-    progress: bool,
-) -> dict[str, Any]:
-    """Train what is missing, write ``gap.json`` and the report with the gap table."""
-    from anychannel.report import write_report
-    from anychannel.runs.dedicated import BUDGETS, compare_dedicated
-
-    home = out or runs[0].resolve().parent / "dedicated"
-    result = compare_dedicated(
-        runs,
-        home,
-        budgets=BUDGETS if budget == "both" else (budget,),
-        subsets=channels,
-        sample=sample,
-        cache_dir=cache,
-        progress=progress,
-    )
-    say(f"the report with the gap table: {write_report(runs, home / 'report.html')}")
-    return result
-
-
 def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any]:
-    """Each run after the first, paired with it on every subset that both answered, in whichever order of channels.
+    """Pair each run with the first on every subset that both answered. Their channel orders may differ.
 
     Raises:
-        ValueError: there are not two runs, they cannot be paired, or a subset named was not evaluated.
+        ValueError: there are fewer than two runs, they cannot be paired, or a named subset was not evaluated.
     """
     from anychannel.channels import ChannelSet, parse_names
     from anychannel.evaluation import compare as pair
@@ -128,7 +111,7 @@ def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any
 
 
 def show_pairs(result: dict[str, Any]) -> None:
-    """The paired comparison as a table, in percent and points."""
+    """Print the paired comparison, in percent and percentage points."""
     for run, rows in result["others"].items():
         typer.echo(f"{run} against {result['first']}")
         typer.echo(f"{'channels':>24}   first  second  difference (95 % interval)       p")
@@ -139,7 +122,7 @@ def show_pairs(result: dict[str, Any]) -> None:
 
 
 def show_gap(result: dict[str, Any]) -> None:
-    """The gap table, in percent and points, one table a budget."""
+    """Print one gap table per budget, in percent and percentage points."""
     from anychannel.results.gap import describe_epochs
 
     for budget, table in result["budgets"].items():

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import percent, plain_errors, print_json, say, why_no_figures
+from anychannel.cli.common import Cache, Json, Run, describe_missing, percent, print_json, say
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")],
+    run: Run,
     channels: Annotated[
         list[str] | None,
-        typer.Option(help="A subset to evaluate, as R,G; repeatable. Default: those of its recipe, or all."),
+        typer.Option(help="Subset to evaluate, as R,G; repeatable. Default: the run's own subsets."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,
     data_channels: Annotated[
         str | None,
-        typer.Option(
-            help="That folder's channels in its files' order, as B,G,R. Default: its channels.txt, else the run's."
-        ),
+        typer.Option(help="Channels of those files in order, as B,G,R. Default: its channels.txt, else the run's."),
     ] = None,
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Let the masked stem try subsets that it was not trained on.")
     ] = False,
-    save: Annotated[bool, typer.Option("--save", help="Replace the evaluation that the run's folder holds.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
-    cache: Annotated[Path | None, typer.Option(help="Folder for decoded images.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="Replace the evaluation in the run's folder.")] = False,
+    as_json: Json = False,
+    cache: Cache = None,
 ) -> None:
-    """Evaluate a run's best weights on channel subsets.
+    """Evaluate the best weights of a run on channel subsets.
 
     Examples:
 
@@ -41,20 +38,19 @@ def evaluate(
 
     - `anychannel evaluate runs/photos --data other-camera --data-channels B,G,R`
     """
-    with plain_errors():
-        from anychannel.runs import evaluate_run
+    from anychannel.runs import evaluate_run
 
-        evaluation = evaluate_run(
-            run,
-            subsets=channels,
-            split=split,
-            data=data,
-            data_channels=data_channels,
-            allow_untrained=allow_untrained,
-            save=save,
-            cache_dir=cache,
-            progress=not as_json,
-        )
+    evaluation = evaluate_run(
+        run,
+        subsets=channels,
+        split=split,
+        data=data,
+        data_channels=data_channels,
+        allow_untrained=allow_untrained,
+        save=save,
+        cache_dir=cache,
+        progress=not as_json,
+    )
     result = evaluation.to_dict()
     if as_json:
         print_json(result)
@@ -63,7 +59,7 @@ def evaluate(
     typer.echo(f"{'channels':>24}  accuracy  top-5  macro F1    ECE{'   images' if partial else ''}")
     for key, figures in result["subsets"].items():
         if "refused" in figures:
-            typer.echo(f"{key:>24}  {why_no_figures(figures)}")
+            typer.echo(f"{key:>24}  {describe_missing(figures)}")
             continue
         row = (figures["accuracy"], figures["top5"], figures["macro"]["f1"], figures["ece"])
         images = f"   {figures['n']:6,}" if partial else ""

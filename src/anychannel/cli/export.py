@@ -7,37 +7,37 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import plain_errors, print_json, say
+from anychannel.cli.common import Json, print_json, say
 from anychannel.utils.sizes import parse_size
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder that `anychannel train` or save_pretrained wrote.")],
-    out: Annotated[Path, typer.Option(help="File to write (.onnx, .pt2); a folder with --format hub.")],
+    out: Annotated[Path, typer.Option(help="File to write (.onnx, .pt2), or a folder with --format hub.")],
     channels: Annotated[
         str | None,
-        typer.Option(help="Subset, as G,R, in the order in which images will hold it; or any. Default: the full set."),
+        typer.Option(help="Subset in the images' channel order, as G,R; or any. Default: all channels."),
     ] = None,
     format_name: Annotated[
         str | None,
-        typer.Option("--format", help="onnx, pt2 (torch.export) or hub. Default: by the file's ending."),
+        typer.Option("--format", help="onnx, pt2 (torch.export) or hub. Default: by the ending of --out."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Compare the file's answers with the model's; exit 1 if they differ.")
+        bool, typer.Option("--check", help="Compare the file's logits with the model's; exit 1 if they differ.")
     ] = False,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="With --check: allowed difference as a share of the largest logit.")
+        float, typer.Option(min=0, help="With --check: largest difference, as a fraction of the largest logit.")
     ] = 1e-4,
     size: Annotated[
         str | None, typer.Option(help="Height and width in pixels, as 84 or 48x64. Default: the run's.")
     ] = None,
-    fixed_size: Annotated[bool, typer.Option("--fixed-size", help="Take only this height and width.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    fixed_size: Annotated[bool, typer.Option("--fixed-size", help="Accept only this height and width.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Write a network for other programs: one subset of its channels, any subset, or all of it for the hub.
+    """Export a network for other programs: for one subset of its channels, for any subset, or whole for the hub.
 
-    Images go in as floats in the files' own units; normalisation is part of the graph. The batch size is free, height
-    and width where the network allows it.
+    The exported graph takes float images in the files' units and normalises them. The batch size is free; height and
+    width are free if the network allows it.
 
     Examples:
 
@@ -47,33 +47,32 @@ def export(
 
     - `anychannel export runs/photos --format hub --out photos-hub`
     """
-    with plain_errors():
-        from anychannel import export as exporting
-        from anychannel.models import Classifier
+    from anychannel import export as exporting
+    from anychannel.models import Classifier
 
-        given = None if size is None else parse_size(size)
-        format_name = format_name or exporting.format_of(out)
-        result: dict[str, Any] = {"format": format_name, "path": str(out)}
-        parity: exporting.Parity | None = None
-        if format_name == "hub":
-            if channels is not None:
-                raise exporting.ExportError("a hub folder holds the whole model; leave --channels out")
-            facts = exporting.card_facts(run)
-            exporting.export_run_to_hub_folder(run, out)
-            result["files"] = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
-            if check:
-                model = Classifier.from_pretrained(run)
-                parity = exporting.check_hub_folder(
-                    model, out, image_size=given or facts["image_size"], tolerance=tolerance
-                )
-        else:
+    given = None if size is None else parse_size(size)
+    format_name = format_name or exporting.format_of(out)
+    result: dict[str, Any] = {"format": format_name, "path": str(out)}
+    parity: exporting.Parity | None = None
+    if format_name == "hub":
+        if channels is not None:
+            raise exporting.ExportError("a hub folder holds the whole model; leave --channels out")
+        facts = exporting.card_facts(run)
+        exporting.export_run_to_hub_folder(run, out)
+        result["files"] = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
+        if check:
             model = Classifier.from_pretrained(run)
-            pixels = given or exporting.run_image_size(run)
-            result |= exporting.export_model(
-                model, out, channels=channels, format=format_name, image_size=pixels, free_size=not fixed_size
+            parity = exporting.check_hub_folder(
+                model, out, image_size=given or facts["image_size"], tolerance=tolerance
             )
-            if check:
-                parity = exporting.check_export(model, out, image_size=pixels, tolerance=tolerance)
+    else:
+        model = Classifier.from_pretrained(run)
+        pixels = given or exporting.run_image_size(run)
+        result |= exporting.export_model(
+            model, out, channels=channels, format=format_name, image_size=pixels, free_size=not fixed_size
+        )
+        if check:
+            parity = exporting.check_export(model, out, image_size=pixels, tolerance=tolerance)
     if parity is not None:
         result["check"] = parity.to_dict()
     if as_json:

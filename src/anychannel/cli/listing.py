@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import plain_errors, print_json
+from anychannel.cli.common import Json, print_json
 
 KINDS = ("models", "stems", "samplers", "datasets", "sensors")
 
 
 def list_names(
     kind: Annotated[
-        str | None, typer.Argument(help="models, stems, samplers, datasets or sensors; default: all.")
+        str | None, typer.Argument(help="models, stems, samplers, datasets or sensors. Default: all.")
     ] = None,
-    timm: Annotated[bool, typer.Option("--timm", help="With models: every timm model too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    timm: Annotated[bool, typer.Option("--timm", help="Also list every timm model.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the names that the other commands take.
 
@@ -28,23 +28,16 @@ def list_names(
 
     - `anychannel list sensors`
     """
-    with plain_errors():
-        if kind is not None and kind not in KINDS:
-            raise ValueError(f"unknown kind {kind!r}; list one of {', '.join(KINDS)}")
-        from anychannel.data import list_datasets
-        from anychannel.models import list_models
-        from anychannel.nn.channel_sampling import list_samplers
-        from anychannel.nn.stems import list_stems
-        from anychannel.sensors import list_sensors
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}; list one of {', '.join(KINDS)}")
+    from anychannel.data import list_datasets
+    from anychannel.models import list_models
+    from anychannel.nn.channel_sampling import list_samplers
+    from anychannel.nn.stems import list_stems
+    from anychannel.sensors import list_sensors
 
-        names = {
-            "models": list_models(with_timm=timm),
-            "stems": list_stems(),
-            "samplers": list_samplers(),
-            "datasets": list_datasets(),
-            "sensors": list_sensors(),
-        }
-        chosen = {key: value for key, value in names.items() if kind in (None, key)}
+    names = (list_models(with_timm=timm), list_stems(), list_samplers(), list_datasets(), list_sensors())
+    chosen = {key: value for key, value in zip(KINDS, names, strict=True) if kind in (None, key)}
     if as_json:
         print_json(chosen)
         return
@@ -59,7 +52,7 @@ def list_names(
 
 
 def describe_sensor(name: str) -> None:
-    """A sensor's channels, one a line, and where they come from."""
+    """Print the channels of a sensor, one per line, and their source."""
     from anychannel.sensors import SENSORS
 
     sensor = SENSORS[name]

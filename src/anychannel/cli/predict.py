@@ -7,23 +7,27 @@ from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import parse_options, plain_errors, print_json
+from anychannel.cli.common import Json, Run, parse_options, print_json
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files that hold just the channels of --channels.")],
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(help="Image files. All have the channels of --channels.")],
     channels: Annotated[
-        str | None, typer.Option(help="Channels in the files, in order, as G,R. Default: the run's full set.")
+        str | None,
+        typer.Option(help="Channels of the files in order, as G,R; '-' for an unused one. Default: all of the run's."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 3,
-    layout: Annotated[str | None, typer.Option(help="planar or interleaved, where a TIFF does not say.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 3,
+    layout: Annotated[
+        str | None, typer.Option(help="planar or interleaved, for TIFFs that do not declare it. Default: the run's.")
+    ] = None,
     nodata: Annotated[
-        str | None, typer.Option(help="keep, or a number, for files that mark values as no data. Default: the run's.")
+        str | None,
+        typer.Option(help="keep, or a replacement for values that a file marks as no data. Default: the run's."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Classify image files with a trained network, whichever of its channels they hold.
+    """Classify image files with a trained network, whichever of its channels they have.
 
     Examples:
 
@@ -31,11 +35,10 @@ def predict(
 
     - `anychannel predict runs/cells cell.tif --channels PI,darkfield --json`
     """
-    with plain_errors():
-        from anychannel.runs.predict import predict_files
+    from anychannel.runs.predict import predict_files
 
-        missing = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
-        results = predict_files(run, images, channels=channels, top=top, layout=layout, nodata=missing)
+    replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
+    results = predict_files(run, images, channels=channels, top=top, layout=layout, nodata=replacement)
     for result in results:
         for note in result["notes"]:
             typer.secho(f"{result['path']}: {note}", fg="yellow", err=True)

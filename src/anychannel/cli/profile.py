@@ -7,33 +7,33 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import plain_errors, print_json, refuse_flags, say
+from anychannel.cli.common import Json, print_json, refuse_flags, say
 from anychannel.utils.sizes import ImageSize, describe_size, parse_size
 
 
 def profile(
     run: Annotated[Path | None, typer.Argument(help="A run's folder; or name a network with --model.")] = None,
-    reference: Annotated[bool, typer.Option("--reference", help="The report's eight networks.")] = False,
+    reference: Annotated[bool, typer.Option("--reference", help="Measure the report's eight networks.")] = False,
     model: Annotated[str | None, typer.Option(help="Network (`anychannel list models`). Default: resnet18.")] = None,
     stem: Annotated[
         str | None, typer.Option(help="First convolution (`anychannel list stems`). Default: completion.")
     ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="The full set, as R,G,B or a sensor's name. Default: R,G,B.")
+        str | None, typer.Option(help="All channels, as R,G,B or a sensor's name. Default: R,G,B.")
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes. Default: 50.")] = None,
     size: Annotated[
         str | None, typer.Option(help="Height and width in pixels, as 84 or 48x64. Default: the run's, or 84.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a training step. Default: the run's, or 64.")
+        int | None, typer.Option(min=1, help="Images per training step. Default: the run's, or 64.")
     ] = None,
     memory: Annotated[bool, typer.Option(help="Measure the peak memory of a training step.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Count parameters and FLOPs, measure memory and latency.
+    """Count parameters and FLOPs, and measure memory and latency.
 
-    FLOPs come in two conventions: calflops', which leaves the two products of attention out, and one that counts them.
+    FLOPs come in two conventions: as calflops counts them, without the two matrix products of attention, and with them.
 
     Examples:
 
@@ -43,31 +43,30 @@ def profile(
 
     - `anychannel profile --model compact_k7 --size 84 --batch-size 16`
     """
-    with plain_errors():
-        from anychannel.cost import profile as measure
-        from anychannel.cost import profile_reference
-        from anychannel.models import create_model, load_model
+    from anychannel.cost import profile as measure
+    from anychannel.cost import profile_report_networks
+    from anychannel.models import create_model, load_model
 
-        pixels = None if size is None else parse_size(size)
-        of_network = {"--model": model, "--stem": stem, "--channels": channels, "--classes": classes}
-        result: dict[str, Any]
-        if reference:
-            of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
-            refuse_flags(of_size | of_network, "--reference measures the report's networks as the report does")
-            result = profile_reference(memory=memory, progress=not as_json)
-        elif run is not None:
-            refuse_flags(of_network, f"{run} says what its network is")
-            network = load_model(run)
-            pixels, batch_size = sizes_of(run, pixels, batch_size)
-            result = measure(network, batch_size=batch_size, image_size=pixels, memory=memory)
-        else:
-            network = create_model(
-                model or "resnet18",
-                channels=channels or "R,G,B",
-                num_classes=50 if classes is None else classes,
-                stem=stem or "completion",
-            )
-            result = measure(network, batch_size=batch_size or 64, image_size=pixels or 84, memory=memory)
+    pixels = None if size is None else parse_size(size)
+    of_network = {"--model": model, "--stem": stem, "--channels": channels, "--classes": classes}
+    result: dict[str, Any]
+    if reference:
+        of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
+        refuse_flags(of_size | of_network, "--reference measures the report's networks as the report does")
+        result = profile_report_networks(memory=memory, progress=not as_json)
+    elif run is not None:
+        refuse_flags(of_network, f"{run} says what its network is")
+        network = load_model(run)
+        pixels, batch_size = sizes_of(run, pixels, batch_size)
+        result = measure(network, batch_size=batch_size, image_size=pixels, memory=memory)
+    else:
+        network = create_model(
+            model or "resnet18",
+            channels=channels or "R,G,B",
+            num_classes=50 if classes is None else classes,
+            stem=stem or "completion",
+        )
+        result = measure(network, batch_size=batch_size or 64, image_size=pixels or 84, memory=memory)
     if as_json:
         print_json(result)
     elif reference:
@@ -77,12 +76,12 @@ def profile(
 
 
 def sizes_of(run: Path, size: ImageSize | None, batch_size: int | None) -> tuple[ImageSize, int]:
-    """Pixels and images a step: those given, else the run's.
+    """Image size and batch size: the given ones, else the run's.
 
     Raises:
-        ValueError: nothing says how large the images are.
+        ValueError: the image size is not given, and the folder does not record it.
     """
-    from anychannel.runs.folder import read_record
+    from anychannel.results.run import read_record
 
     record = read_record(run) if (run / "run.json").is_file() else {}
     size = size or record.get("image_size")
@@ -92,7 +91,7 @@ def sizes_of(run: Path, size: ImageSize | None, batch_size: int | None) -> tuple
 
 
 def show_reference(result: dict[str, Any]) -> None:
-    """The report's cost table."""
+    """Print the report's cost table."""
     typer.echo(f"{'network':<16}{'batch':>6}{'parameters':>13}{'GFLOPs':>12}{'with attention':>16}{'peak MB':>10}")
     for name, row in result.items():
         peak = row.get("peak_memory_mb")
@@ -106,7 +105,7 @@ def show_reference(result: dict[str, Any]) -> None:
 
 
 def show_profile(result: dict[str, Any]) -> None:
-    """One network's cost for each subset."""
+    """Print the cost of one network for each subset."""
     size = describe_size(result["image_size"])
     typer.echo(f"{result['params']:,} parameters; batch {result['batch_size']}, {size} pixels")
     if result.get("peak_memory_mb") is not None:

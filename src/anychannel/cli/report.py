@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import plain_errors
+from anychannel.cli.common import Runs
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the (first) run.")] = None,
+    runs: Runs,
+    out: Annotated[Path | None, typer.Option(help="HTML file. Default: report.html in the first run.")] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
 ) -> None:
     """Write one self-contained HTML page that compares runs.
@@ -23,7 +23,6 @@ def report(
 
     - `anychannel report runs/plain runs/adaptive --out compare.html`
     """
-    with plain_errors():
-        from anychannel.report import write_report
+    from anychannel.report import write_report
 
-        typer.echo(write_report(runs, out or runs[0] / "report.html", title=title))
+    typer.echo(write_report(runs, out or runs[0] / "report.html", title=title))

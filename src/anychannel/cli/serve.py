@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import plain_errors, say
+from anychannel.cli.common import Cache, Run, say
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")],
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.")] = 8000,
+    run: Run,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 uses any free one.")] = 8000,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. 127.0.0.1 is reached from this machine alone, 0.0.0.0 from all.")
+        str, typer.Option(help="Address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for all.")
     ] = "127.0.0.1",
-    max_upload_mb: Annotated[float, typer.Option(help="Largest request that is taken, in MB.")] = 64.0,
+    max_upload_mb: Annotated[float, typer.Option(help="Largest request in MB.")] = 64.0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    cache: Cache = None,
 ) -> None:
-    """Start a page on this machine to try a trained network: drop an image, switch channels on and off.
+    """Start a web page on this machine to try a trained network: drop an image, switch channels on and off.
 
-    A JSON endpoint is beside it, POST /api/predict, with its schema at /openapi.json. Needs the extra:
+    A JSON API is available at POST /api/predict, with its schema at /openapi.json. Needs an extra:
     `pip install 'anychannel[serve]'`.
 
     Examples:
@@ -30,12 +30,11 @@ def serve(
 
     - `anychannel serve runs/cells --port 0 --open`
     """
-    with plain_errors():
-        from anychannel.serve import serve as serve_run
+    from anychannel.serve import serve as serve_run
 
-        def ready(address: str) -> None:
-            say(f"{run} is served at {address} (stop with Ctrl+C)")
-            if open_browser:
-                typer.launch(address)
+    def ready(address: str) -> None:
+        say(f"{run} is served at {address} (stop with Ctrl+C)")
+        if open_browser:
+            typer.launch(address)
 
-        serve_run(run, host=host, port=port, max_upload_mb=max_upload_mb, ready=ready)
+    serve_run(run, host=host, port=port, max_upload_mb=max_upload_mb, cache_dir=cache, ready=ready)

@@ -6,7 +6,7 @@ from anychannel.cost.flops import CountError, Flops, count_flops, count_forward
 from anychannel.cost.latency import measure_latency
 from anychannel.cost.memory import MemoryMeasurementError, measure_memory
 from anychannel.cost.profile import count_parameters, profile
-from anychannel.cost.reference import profile_reference
+from anychannel.cost.report_networks import profile_report_networks
 
 __all__ = [
     "CountError",
@@ -18,5 +18,5 @@ __all__ = [
     "measure_latency",
     "measure_memory",
     "profile",
-    "profile_reference",
+    "profile_report_networks",
 ]

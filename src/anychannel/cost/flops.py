@@ -3,7 +3,7 @@
 Two conventions, both in units of 1e9 operations (GFLOPs) for a whole batch in evaluation mode:
 
 ``gflops_calflops``
-    What the ``calflops`` package counts, as the report does: 2 for each multiply-accumulate of a convolution or linear
+    The count of the ``calflops`` package, as in the report: 2 for each multiply-accumulate of a convolution or linear
     layer, 1 for each element of a convolution's bias, of an activation, of a pooling layer's input and of a softmax,
     2 for each element of an affine batch normalisation. It does not see ``torch.bmm``, the ``@`` operator or
     ``scaled_dot_product_attention``.
@@ -22,11 +22,12 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from math import prod
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -34,7 +35,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from anychannel.channels import ChannelError
 from anychannel.models import Classifier
 from anychannel.models.attention import SelfAttention
 from anychannel.utils.sizes import ImageSize, height_width
@@ -48,12 +48,7 @@ class CountError(ValueError):
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of one forward pass.
-
-    Args:
-        calflops: those that the calflops package sees.
-        products: those of the matrix products that it does not see.
-    """
+    """Operations of one forward pass: those that calflops sees, and those of matrix products that it does not see."""
 
     calflops: int
     products: int
@@ -69,21 +64,20 @@ class Flops:
 def count_flops(
     model: Classifier, *, batch_size: int, image_size: ImageSize, channels: str | Sequence[str] | None = None
 ) -> dict[str, float]:
-    """GFLOPs of a batch in both conventions; see the module's text for what counts.
+    """Count the GFLOPs of a batch in both conventions; see the module's text for what counts.
 
     Args:
-        model: left as it is.
+        model: not changed.
         batch_size: images.
-        image_size: their height and width in pixels: one number, or ``(height, width)``.
+        image_size: height and width in pixels: one number, or ``(height, width)``.
         channels: names of the channels that the images hold; None means all.
 
     Returns:
         ``gflops_calflops`` and ``gflops_with_attention``.
 
     Raises:
-        ChannelError: a channel is unknown, or the model does not take this subset.
-        CountError: the network does something that cannot be counted without computing it, or images of this size are
-            too small for it.
+        ChannelError: a channel is unknown, or the model does not accept this subset.
+        CountError: the network's operations depend on the images' values, or images of this size are too small for it.
         ValueError: ``batch_size`` or ``image_size`` is below 1.
     """
     if batch_size < 1:
@@ -97,12 +91,12 @@ def count_flops(
 def count_forward(model: nn.Module, shape: Sequence[int], **options: Any) -> Flops:
     """Count the operations of ``model(images, **options)`` in evaluation mode for float32 images of this shape.
 
-    The pass runs on a copy that has sizes but no numbers (PyTorch's fake tensors), so that it takes no time and no
-    memory to speak of, whatever the sizes. calflops replaces functions of torch while it counts: one count runs at a
-    time, and other threads had better not run networks meanwhile.
+    The pass runs on a copy with sizes but no numbers (PyTorch's fake tensors), so that it takes little time and memory
+    whatever the sizes. calflops replaces functions of torch while it counts: one count runs at a time, and other
+    threads should not run networks meanwhile.
 
     Raises:
-        CountError: the network does something that cannot be counted without computing it.
+        CountError: the network's operations depend on the images' values.
     """
     from calflops.calculate_pipline import (  # here, since it takes seconds to import
         CalFlopsPipline,
@@ -119,9 +113,7 @@ def count_forward(model: nn.Module, shape: Sequence[int], **options: Any) -> Flo
                 pipeline.start_flops_calculate()
                 hollow(torch.empty(*shape, device=device), **options)
             return Flops(calflops=int(pipeline.get_total_flops()), products=sum(products))
-        except ChannelError:
-            raise
-        except Exception as error:
+        except (RuntimeError, AssertionError) as error:  # what torch and timm raise about values and sizes
             raise CountError(
                 f"the operations of {type(model).__name__} on images of shape {tuple(shape)} cannot be counted: {error}"
             ) from error
@@ -132,7 +124,7 @@ def count_forward(model: nn.Module, shape: Sequence[int], **options: Any) -> Flo
 
 
 def hollow_copy(model: nn.Module) -> tuple[nn.Module, FakeTensorMode]:
-    """A copy in evaluation mode whose tensors have sizes but no numbers, its attention spelled out; where it runs."""
+    """A copy in evaluation mode whose tensors have sizes but no numbers, its attention as written; and its mode."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     tensors = [*model.parameters(), *model.buffers()]
     hollow = copy.deepcopy(model, {id(tensor): mode.from_tensor(tensor) for tensor in tensors}).eval()
@@ -144,37 +136,29 @@ def hollow_copy(model: nn.Module) -> tuple[nn.Module, FakeTensorMode]:
 
 @contextmanager
 def unseen_products() -> Iterator[list[int]]:
-    """Note, as a list that grows, the operations of each matrix product that calflops does not see."""
-    noted: list[int] = []
+    """Record the operations of each matrix product that calflops does not see, in a list that grows."""
+    recorded: list[int] = []
 
-    def noting(function: Callable[..., Tensor], count: Callable[..., int]) -> Callable[..., Tensor]:
+    def recording(function: Callable[..., Tensor], count: Callable[..., int]) -> Callable[..., Tensor]:
         @wraps(function)
-        def noted_function(*args: Any, **options: Any) -> Tensor:
-            noted.append(count(*args, **options))
+        def wrapped(*args: Any, **options: Any) -> Tensor:
+            recorded.append(count(*args, **options))
             return function(*args, **options)
 
-        return noted_function
+        return wrapped
 
-    replaced: list[tuple[Any, str, Callable[..., int]]] = [
-        (F, "scaled_dot_product_attention", count_attention),
-        (torch, "bmm", count_product),
-        (torch.Tensor, "bmm", count_product),
-        (torch.Tensor, "__matmul__", count_product),
-    ]
-    own = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    try:
+    with ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
         torch.backends.mha.set_fastpath_enabled(False)
-        for owner, name, count in replaced:
-            setattr(owner, name, noting(getattr(owner, name), count))
-        yield noted
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for owner, name, value in own:
-            if value is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, value)
+        for owner, name, count in (
+            (F, "scaled_dot_product_attention", count_attention),
+            (torch, "bmm", count_product),
+            (torch.Tensor, "bmm", count_product),
+            (torch.Tensor, "__matmul__", count_product),
+        ):
+            stack.enter_context(patch.object(owner, name, recording(getattr(owner, name), count)))
+        yield recorded
 
 
 def count_product(a: Tensor, b: Tensor, **_: Any) -> int:
@@ -188,6 +172,6 @@ def count_product(a: Tensor, b: Tensor, **_: Any) -> int:
 def count_attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
     """2 for each multiply-accumulate of the two products of q (..., N, d_k), k (..., M, d_k) and v (..., M, d_v).
 
-    Leading axes (batch, heads) are the queries': keys and values that fewer heads share are used by each all the same.
+    Leading axes (batch, heads) are the queries'; keys and values shared by several heads count for each.
     """
     return 2 * prod([*query.shape[:-1], key.shape[-2], query.shape[-1] + value.shape[-1]])

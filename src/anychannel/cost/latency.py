@@ -25,45 +25,43 @@ def measure_latency(
     channels: str | Sequence[str] | None = None,
     device: str | None = None,
     precision: str | None = None,
-    seconds: float = 0.5,
 ) -> dict[str, float]:
     """Milliseconds per image: the wall time of one forward pass from images to logits, over the batch size.
 
     The images are already on the device, float32 in the files' units, channels_last; the model is in evaluation mode
-    without gradients, and normalisation is part of the pass. On CUDA each pass is waited for. Passes warm up for a
-    fifth of ``seconds`` (one at least) and are then measured for ``seconds``, 3 at least and 100 at most.
+    without gradients, and normalisation is part of the pass. Each pass on an accelerator is waited for. Passes warm up
+    for 0.1 s (at least one pass) and are then measured for 0.5 s (3 to 100 passes).
 
     Args:
-        model: comes back in its former mode and on its former device.
+        model: returned to its former mode and device.
         batch_size: images a pass.
-        image_size: their height and width in pixels: one number, or ``(height, width)``.
+        image_size: height and width in pixels: one number, or ``(height, width)``.
         channels: names of the channels that the images hold; None means all.
-        device: ``auto`` or a torch device; None is where the model is.
+        device: ``auto`` or a torch device; None uses the model's device.
         precision: ``fp32``, ``bf16`` (autocast) or ``auto``; None is fp32.
-        seconds: about how long to measure.
 
     Returns:
         ``median``, ``p10`` and ``p90`` (10th and 90th percentile) over the passes, in milliseconds per image, and
-        ``repeats``, their number.
+        ``repeats``, the number of passes.
 
     Raises:
-        ChannelError: a channel is unknown, or the model does not take this subset.
+        ChannelError: a channel is unknown, or the model does not accept this subset.
     """
     names = [model.channels.names[position] for position in model.channels.subset(channels)]
+    shape = (batch_size, len(names), *height_width(image_size))
+    images = 255 * torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with inference_mode(model, None if device is None else choose_device(device)) as target:
-        form = choose_precision(precision or "fp32", target)
-        images = torch.rand(
-            batch_size, len(names), *height_width(image_size), generator=torch.Generator().manual_seed(0)
-        )
-        shown = (255 * images).to(target).contiguous(memory_format=torch.channels_last)
+        batch = images.to(target).contiguous(memory_format=torch.channels_last)
 
         def forward() -> None:
-            model(shown, channels=names)
-            synchronise(target)
+            model(batch, channels=names)
+            if target.type != "cpu":
+                torch.accelerator.synchronize(target)
 
-        with torch.autocast(target.type, torch.bfloat16, enabled=form == "bf16"):
-            repeat(forward, seconds / 5, 1, REPEATS[1])
-            times = repeat(forward, seconds, *REPEATS)
+        bf16 = choose_precision(precision or "fp32", target) == "bf16"
+        with torch.autocast(target.type, torch.bfloat16, enabled=bf16):
+            repeat(forward, 0.1, 1, REPEATS[1])
+            times = repeat(forward, 0.5, *REPEATS)
     p10, median, p90 = np.percentile(times, [10, 50, 90]) * 1e3 / batch_size
     return {"median": float(median), "p10": float(p10), "p90": float(p90), "repeats": len(times)}
 
@@ -76,18 +74,3 @@ def repeat(call: Callable[[], None], seconds: float, fewest: int, most: int) -> 
         call()
         times.append(time.perf_counter() - start)
     return times
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def describe_device(device: torch.device) -> str:
-    """The device in words: ``NVIDIA H100 80GB HBM3``, ``cpu (2 threads)``."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
-from anychannel.channels import ChannelError, Subset
+from anychannel.channels import ChannelError
 from anychannel.cost.flops import count_flops
-from anychannel.cost.latency import describe_device, measure_latency
-from anychannel.cost.memory import MemoryMeasurementError, measure_memory
+from anychannel.cost.latency import measure_latency
+from anychannel.cost.memory import try_memory
 from anychannel.evaluation import choose_subsets
 from anychannel.models import Classifier
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, plain_size
 
-LATENCY_BATCHES = (1, 64)
-
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of learned values; running statistics of normalisations are not among them."""
+    """Number of learned values, without the running statistics of normalisations."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -35,23 +34,24 @@ def profile(
     memory: bool = True,
     latency: bool = True,
 ) -> dict[str, Any]:
-    """Cost of a network, for each channel subset where it depends on it.
+    """Measure what a network costs, for each channel subset where it depends on it.
 
     Args:
-        model: left as it is.
+        model: not changed.
         batch_size: images of the batch whose operations are counted, and of the training step.
         image_size: height and width in pixels: one number, or ``(height, width)``.
         subsets: as ``"R,G"``; None takes all up to 16, else the full set and at least one of each size (of some sizes
             beyond 16 channels; see ``choose_subsets``).
-        device: where time and memory are measured: ``auto`` or a torch device; None is where the model is.
+        device: where time and memory are measured: ``auto`` or a torch device; None uses the model's device.
         precision: ``fp32``, ``bf16`` or ``auto``; None is fp32. Operations do not depend on it.
         memory, latency: whether to measure them.
 
     Returns:
-        Plain values for JSON. ``params`` (``count_parameters``); for each subset the two GFLOPs of ``count_flops`` at
-        ``batch_size`` and ``latency_ms`` per image at batch 1 and 64 (``measure_latency``), or ``{"refused": reason}``
-        where the model does not take the subset; ``peak_memory_mb`` of a training step on the largest subset that the
-        model takes (``measure_memory``), None where it was not measured, with the reason in ``note``; the settings.
+        Plain values for JSON, which ``anychannel.results.cost.Cost`` reads. ``params`` (``count_parameters``); for
+        each subset the two GFLOPs of ``count_flops`` at ``batch_size`` and ``latency_ms`` per image at batch 1 and 64
+        (``measure_latency``), or ``{"refused": reason}`` if the model does not accept the subset; ``peak_memory_mb``
+        of a training step on the largest accepted subset (``measure_memory``), None if it was not measured, with the
+        reason in ``note``; the settings.
 
     Raises:
         ChannelError: a named subset has an unknown channel, or the model refuses it.
@@ -61,53 +61,41 @@ def profile(
     target = next(model.parameters()).device if device is None else choose_device(device)
     form = choose_precision(precision or "fp32", target)
     chosen, sampled, note = choose_subsets(model.channels, subsets, limit=16, per_size=1)
+    shared: dict[str, Any] = {"image_size": image_size, "device": str(target), "precision": form}
     rows: dict[str, dict[str, Any]] = {}
-    taken: list[Subset] = []
+    largest: list[str] = []
     for subset in chosen:
-        key = model.channels.key(subset)
         names = [model.channels.names[position] for position in subset]
         try:
             row: dict[str, Any] = dict(count_flops(model, batch_size=batch_size, image_size=image_size, channels=names))
             if latency:
                 row["latency_ms"] = {
-                    str(size): measure_latency(
-                        model,
-                        batch_size=size,
-                        image_size=image_size,
-                        channels=names,
-                        device=str(target),
-                        precision=form,
-                    )
-                    for size in LATENCY_BATCHES
+                    str(size): measure_latency(model, batch_size=size, channels=names, **shared) for size in (1, 64)
                 }
-            taken.append(subset)
+            largest = max(largest, names, key=len)
         except ChannelError as error:
             if subsets is not None:
                 raise
             row = {"refused": str(error)}
-        rows[key] = row
-    result: dict[str, Any] = {
+        rows[model.channels.key(subset)] = row
+    peak, why = None, ""
+    if memory and largest:
+        peak, why = try_memory(model, batch_size=batch_size, channels=largest, **shared)
+    return {
         "params": count_parameters(model),
         "batch_size": batch_size,
         "image_size": plain_size(image_size),
         "subsets": rows,
-        "peak_memory_mb": None,
+        "peak_memory_mb": peak,
         "device": describe_device(target),
         "precision": form,
         "sampled": sampled,
-        "note": note,
+        "note": " ".join(filter(None, [note, why])),
     }
-    if memory and taken:
-        largest = [model.channels.names[position] for position in max(taken, key=len)]
-        try:
-            result["peak_memory_mb"] = measure_memory(
-                model,
-                batch_size=batch_size,
-                image_size=image_size,
-                channels=largest,
-                device=str(target),
-                precision=form,
-            )
-        except MemoryMeasurementError as error:
-            result["note"] = f"{note} No memory figure: {error}.".strip()
-    return result
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words: ``NVIDIA H100 80GB HBM3``, ``cpu (2 threads)``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)

@@ -171,11 +171,7 @@ def describe_present(present: np.ndarray, unmeasured: list[str]) -> str:
 def match(
     model: Classifier, data: Split | ImageDataset, split: str
 ) -> tuple[Split, dict[int, int], tuple[str, ...] | None]:
-    """Find the images to read, the plane of each of the model's channels that they hold, and the classes' names.
-
-    Raises:
-        ChannelError, ValueError: see ``evaluate``.
-    """
+    """The images to read, the plane of each of the model's channels that they hold, and the classes' names."""
     known = model.channels
     if isinstance(data, ImageDataset) and split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; a data set has {', '.join(SPLITS)}")

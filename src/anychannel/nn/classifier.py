@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.models.hub import HubClassifier
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.channel_sampling import Part
+from anychannel.nn.module_utils import Float32Buffers
 from anychannel.nn.normalisation import Normalisation
+from anychannel.nn.specialize import specialize_backbone
 from anychannel.nn.stems import Stem
 from anychannel.nn.subset_context import subset_context
 
@@ -43,11 +45,12 @@ class ModelSpec:
     normalisation: Normalisation | None = None
 
 
-class Classifier(nn.Module, HubClassifier):
+class Classifier(Float32Buffers):
     """An image classifier that takes any subset of its channels, by name.
 
     Made by ``create_model``; holds the channels' names, order, mean and standard deviation and normalises images
-    itself, so that images are always given in the files' own units.
+    itself, so that images are always given in the files' own units. All of these are buffers: a state dict carries
+    whatever changes a logit, and ``load_state_dict`` refuses one of other channel names.
 
     Args:
         backbone: a network whose first convolution is a ``AdaptiveConv2d``.
@@ -60,6 +63,10 @@ class Classifier(nn.Module, HubClassifier):
 
     mean: Tensor
     std: Tensor
+    channel_names: Tensor
+    channel_mean: Tensor
+    channel_std: Tensor
+    channel_correlation: Tensor
 
     def __init__(self, backbone: nn.Module, channels: ChannelSet, spec: ModelSpec) -> None:
         super().__init__()
@@ -69,8 +76,82 @@ class Classifier(nn.Module, HubClassifier):
             raise ChannelError(f"the stem has {self.stem.in_chans} input channels, got {list(channels.names)}")
         self._channels = channels
         like = next(backbone.parameters())
-        for name, values in zip(("mean", "std"), self.exact_statistics(), strict=True):
-            self.register_buffer(name, values.to(like), persistent=False)
+        for name, values in self.statistics().items():
+            kind = torch.promote_types(like.dtype, torch.float32) if values.is_floating_point() else values.dtype
+            self.register_buffer(name, values.to(like.device, kind))
+
+    def statistics(self) -> dict[str, Tensor]:
+        """The buffers, from the channels' names and statistics.
+
+        ``mean`` and ``std``, (1, C, 1, 1), are what images are normalised by; ``channel_mean``, ``channel_std``, (C,),
+        and ``channel_correlation``, (C, C), are those of the training pixels, the last all zeros where it was never
+        measured. ``channel_names`` holds the names, joined by commas, as UTF-8.
+        """
+        channels = self._channels
+        used = self.spec.normalisation or Normalisation.of(channels)
+        correlation = channels.correlation or ((0.0,) * len(channels),) * len(channels)
+        return {
+            "mean": torch.tensor(used.mean, dtype=torch.float64).view(1, -1, 1, 1),
+            "std": torch.tensor(used.std, dtype=torch.float64).view(1, -1, 1, 1),
+            "channel_names": torch.tensor(list(",".join(channels.names).encode()), dtype=torch.uint8),
+            "channel_mean": torch.tensor(channels.mean, dtype=torch.float64),
+            "channel_std": torch.tensor(channels.std, dtype=torch.float64),
+            "channel_correlation": torch.tensor(correlation, dtype=torch.float64),
+        }
+
+    def measured_names(self) -> list[str]:
+        """Names in a state dict of what was measured or noted beside the weights: this module's and the stem's buffers.
+
+        A state dict that another program made of the weights alone lacks them.
+        """
+        stems = [
+            path for path, module in self.named_modules(remove_duplicate=False) if isinstance(module, AdaptiveConv2d)
+        ]
+        stem = [name for name, _ in self.stem.named_buffers(recurse=False)]
+        return [*self._buffers, *(f"{path}.stem.{name}" for path in stems for name in stem)]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Check whose the state dict is, load it, and report its statistics as the channels'.
+
+        Raises:
+            ChannelError: it is of other channels.
+
+        Warns:
+            UserWarning: it lacks what was measured; the model keeps its own.
+        """
+        names = state_dict.get(f"{prefix}channel_names")
+        if names is not None and bytes(names.tolist()) != bytes(self.channel_names.tolist()):
+            theirs = bytes(names.tolist()).decode(errors="replace")
+            raise ChannelError(
+                f"the state dict is of a model with the channels {theirs}, and this model's are "
+                f"{','.join(self._channels.names)}; create the model with the same names in the same order, or give a "
+                "trained network other channels with adapt()"
+            )
+        missing = [name for name in self.measured_names() if prefix + name not in state_dict]
+        if missing:
+            warnings.warn(
+                f"the state dict lacks {', '.join(missing)}; the model keeps its own, and answers rightly only if "
+                "these belong to the weights",
+                stacklevel=4,
+            )
+            own = self.state_dict()
+            state_dict.update({prefix + name: own[name] for name in missing})
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.adopt_statistics()
+
+    def adopt_statistics(self) -> None:
+        """Report the buffers' statistics as the channels', where they are others."""
+        if all(
+            torch.equal(values.to(self.get_buffer(name)), self.get_buffer(name))
+            for name, values in self.statistics().items()
+        ):
+            return
+        correlation = self.channel_correlation.tolist() if self.channel_correlation.any() else None
+        self._channels = self._channels.with_statistics(
+            self.channel_mean.tolist(), self.channel_std.tolist(), correlation
+        )
+        used = Normalisation(tuple(self.mean.flatten().tolist()), tuple(self.std.flatten().tolist()))
+        self.spec = replace(self.spec, normalisation=None if used == Normalisation.of(self._channels) else used)
 
     @property
     def stem(self) -> Stem:
@@ -90,16 +171,10 @@ class Classifier(nn.Module, HubClassifier):
         """Names of the classes, None where they were never given."""
         return self.spec.classes
 
-    def exact_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation that images are normalised by, (1, C, 1, 1), in no less than float32.
-
-        Half precision would round them, and has no number as large as some of 16 bits.
-        """
-        like = next(self.backbone.parameters())
-        used = self.spec.normalisation or Normalisation.of(self._channels)
-        kind = torch.promote_types(like.dtype, torch.float32)
-        mean, std = (torch.tensor(values, dtype=kind, device=like.device) for values in (used.mean, used.std))
-        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' number format, which images are brought to after normalisation."""
+        return next(self.parameters()).dtype
 
     def forward(
         self,
@@ -156,18 +231,27 @@ class Classifier(nn.Module, HubClassifier):
         return logits
 
     def specialize(self, channels: ChannelSet | str | Sequence[str]) -> nn.Module:
-        """A plain PyTorch module for one subset; see ``anychannel.nn.specialize``."""
-        from anychannel.nn.specialize import specialize
+        """A plain PyTorch module that computes what ``model(images, channels=channels)`` does.
 
-        return specialize(self, channels)
+        Args:
+            channels: names of the subset's channels; the module takes images that hold just these, in this order.
+
+        Returns:
+            A module in evaluation mode, on the model's device: images (B, k, H, W), integers or floats of the weights'
+            type, in the files' own units -> logits. Its output equals the model's to rounding. If the network can be
+            traced, it is an ``fx.GraphModule`` of PyTorch's own operations with batch norms folded into convolutions;
+            if not, only the stem and the subset batch norms are replaced, and a warning says so.
+
+        Raises:
+            ChannelError: a name is unknown or repeats.
+            SpecializeError: each image has a kernel of its own that is no linear combination of basis kernels.
+        """
+        return specialize_backbone(self.backbone, self._channels.positions(channels), self.mean, self.std)
 
     def normalise(self, images: Tensor, subset: Sequence[int]) -> Tensor:
         """(x - mean) / std for each channel of ``subset``; keeps the memory format, gives the weights' float type."""
-        if self.mean.dtype in (torch.float16, torch.bfloat16):
-            mean, std = (values[:, list(subset)] for values in self.exact_statistics())
-            return ((images.to(mean.dtype) - mean) / std).to(self.mean.dtype)
         if len(subset) == self.mean.shape[1] and list(subset) == list(range(len(subset))):
             mean, std = self.mean, self.std
         else:
             mean, std = self.mean[:, list(subset)], self.std[:, list(subset)]
-        return (images.to(mean.dtype) - mean) / std
+        return ((images.to(mean.dtype) - mean) / std).to(self.dtype)

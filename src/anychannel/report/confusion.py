@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 
+from markupsafe import Markup
 from PIL import Image
 
 from anychannel.report import svg
@@ -41,14 +42,19 @@ def matrix_png(confusion: Sequence[Sequence[int]]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def layout(result: SubsetResult) -> tuple[float, float, float, float]:
-    """Font size of the labels, edge of a cell, margin for the labels, and width of the drawing, in pixels."""
+def layout(result: SubsetResult) -> tuple[float, float, float]:
+    """Font size of the labels, edge of a cell and margin for the labels, in pixels."""
     count = len(result.per_class)
     few = count <= NUMBERS_UP_TO
     size = 12.0 if few else max(8.5, min(11.0, 480 / count))
     cell = 46.0 if count <= 6 else 38.0 if few else max(size + 2.5, 420 / count)
-    margin = 30 + max((svg.text_width(label, size) for label in class_labels(result)), default=0.0)
-    return size, cell, margin, margin + cell * count + 12
+    return size, cell, 30 + max((svg.text_width(label, size) for label in class_labels(result)), default=0.0)
+
+
+def width(result: SubsetResult) -> float:
+    """Width and height of ``matrix_drawing`` in pixels."""
+    _, cell, margin = layout(result)
+    return margin + cell * len(result.per_class) + 12
 
 
 def class_labels(result: SubsetResult) -> list[str]:
@@ -56,9 +62,9 @@ def class_labels(result: SubsetResult) -> list[str]:
     return [svg.clipped(score["class"], 22) for score in result.per_class]
 
 
-def matrix_drawing(run: Run, result: SubsetResult, key: str) -> str:
+def matrix_drawing(run: Run, result: SubsetResult, key: str) -> Markup:
     """A confusion matrix with its axes: true classes down, predicted classes across."""
-    size, cell, margin, width = layout(result)
+    size, cell, margin = layout(result)
     labels = class_labels(result)
     edge = cell * len(labels)
     few = len(labels) <= NUMBERS_UP_TO
@@ -83,21 +89,22 @@ def matrix_drawing(run: Run, result: SubsetResult, key: str) -> str:
                 weight = 600 if across == down else 400
                 parts.append(svg.text(x, y, str(count), anchor="middle", size=13, colour="ink", weight=weight))
     pairs = "; ".join(confused_pairs(result, 3)) or "no confusion"
-    return svg.drawing(
-        width,
-        width,
+    drawing = svg.drawing(
+        width(result),
+        width(result),
         parts,
         title=f"{run.name}, {result.key}: confusion matrix",
         description=f"Rows are true classes, columns predictions. {pairs}.",
         key=key,
     )
+    return Markup(drawing)
 
 
 def matrix_data(result: SubsetResult) -> str:
     """JSON for the page's script, which reads out the cell under the pointer."""
-    _, cell, margin, width = layout(result)
+    _, cell, margin = layout(result)
     rows = ";".join(",".join(str(count) if count else "" for count in row) for row in result.confusion)
-    return json.dumps({"width": width, "margin": margin, "cell": cell, "rows": rows}, separators=(",", ":"))
+    return json.dumps({"width": width(result), "margin": margin, "cell": cell, "rows": rows}, separators=(",", ":"))
 
 
 def confused_pairs(result: SubsetResult, most: int = 6) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from anychannel.report import confusion, figures, tables, theme
-from anychannel.report.gap import gap_panels
-from anychannel.report.provenance import provenance
 from anychannel.report.verdict import judge, percent
 from anychannel.results.evaluation import Scores, SubsetResult
 from anychannel.results.run import Run, load_runs
@@ -28,33 +25,6 @@ MANY_RUNS = 3
 WIDE_SUBSETS = 8
 LONG_KEY = 16
 """With more subsets, or characters in one's name, subsets go down the page and runs across it."""
-
-
-@dataclass(frozen=True)
-class ClassPanel:
-    """One run on one subset: its matrix with data to read it out, its most confused pairs and its classes' scores.
-
-    ``order`` numbers the runs that have panels; ``names`` is the id of the element that lists the classes.
-    """
-
-    order: int
-    run: Run
-    result: SubsetResult
-    names: str
-    matrix: Markup
-    width: int
-    data: str
-    pairs: list[str]
-
-
-@dataclass(frozen=True)
-class CurvePanel:
-    """One chart of a run's accuracy or loss, and the data to read it out."""
-
-    run: Run
-    kind: str
-    chart: Markup
-    data: str
 
 
 def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
@@ -96,7 +66,7 @@ def write_figures(run: Run) -> None:
         limits = figures.shared_limits([run])
         drawings = {kind: figures.curve(run, kind, limits, kind) for kind in KINDS}
     if run.test and run.test.answered:
-        drawings["subset_accuracy"] = figures.subset_bars(run, "subsets")
+        drawings["subset_accuracy"] = figures.subset_chart(run, "subsets")
     if run.test and run.test.whole:
         drawings["confusion"] = confusion.matrix_drawing(run, run.test.whole, "confusion")
     for name, drawing in drawings.items():
@@ -112,12 +82,11 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "plural": plural, "soft": soft}
+    environment.filters |= {"percent": percent, "plural": plural, "soft": soft, "pairs": confusion.confused_pairs}
+    environment.filters |= {"signed": tables.signed, "width": confusion.width, "matrix_data": confusion.matrix_data}
     keys = tables.subset_keys(runs)
     tests = [run.test for run in runs if run.test]
     verdicts, notes = judge(runs)
-    wide = Markup(figures.cost_scatter(runs, "cost-wide", 980.0))
-    panels, class_names = class_panels(runs, keys)
     return environment.get_template("report.html.j2").render(
         title=title or default_title(runs),
         version=__version__,
@@ -132,7 +101,9 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         cost=tables.cost_table(runs),
         subsets=tables.subset_table(runs, keys),
         gaps=tables.subset_gap_table(runs, keys),
-        gap_panels=gap_panels(runs),
+        comparisons=[run.gaps for at, run in enumerate(runs) if run.gaps not in (None, *(r.gaps for r in runs[:at]))],
+        dedicated_table=tables.dedicated_table,
+        gap_chart=figures.gap_chart,
         sizes=tables.size_table(runs),
         size_gaps=tables.size_table(runs, gap=True),
         stacked=len(keys) > WIDE_SUBSETS or max(map(len, keys), default=0) > LONG_KEY,
@@ -141,20 +112,19 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         subset_notes=sorted({test.note for test in tests if test.note}),
         chance=sorted({len(run.classes) for run in runs if run.test and run.classes}),
         reference=tables.reference_figures(),
-        curves=curve_panels(runs),
+        curves=curves(runs),
         many_runs=len(runs) > MANY_RUNS,
-        panels=panels,
-        class_runs=list(dict.fromkeys(panel.run.name for panel in panels)),
+        classes=[(run, found) for run in runs if run.test and (found := detailed(run.test, keys))],
+        matrix=confusion.matrix_drawing,
         some_panels=any(len(test.answered) > tables.MANY_SUBSETS for test in tests),
-        class_names=class_names,
-        refusals=tables.refusals(runs),
+        refusing=[(run, run.test.refused) for run in runs if run.test and run.test.refused],
         examples=[
-            (run, run.examples, detailed(run.test, keys) if run.test else keys)
+            (run, run.examples, [result.key for result in detailed(run.test, keys)] if run.test else keys)
             for run in runs
             if run.examples and run.examples["images"]
         ],
-        scatters=[wide, Markup(figures.cost_scatter(runs, "cost-narrow", 360.0))] if wide else [],
-        provenance=[(run, provenance(run)) for run in runs],
+        scatters=[Markup(figures.cost_scatter(runs, f"cost-{width}", width)) for width in (980, 360)],
+        provenance=[(run, tables.provenance(run)) for run in runs],
     )
 
 
@@ -186,59 +156,34 @@ def facts(runs: Sequence[Run]) -> list[str]:
     return [each[0] for each in zip(*map(of, runs), strict=True) if each[0] and len(set(each)) == 1]
 
 
-def curve_panels(runs: Sequence[Run]) -> list[list[CurvePanel]]:
-    """Curves of the runs that have any, on shared axes, each in front of the others' faint ones.
+def curves(runs: Sequence[Run]) -> list[list[tuple[Run, str, Markup, str]]]:
+    """Training curves on shared axes, each in front of the other runs' faint ones.
 
     Returns:
-        Groups of panels: a run's two charts side by side, or for many runs all accuracies, then all losses.
+        Groups of a run, the kind of curve, its chart and the data to read it out: a run's accuracy and loss side by
+        side, or for many runs all accuracies, then all losses.
     """
     trained = [run for run in runs if run.epochs]
     limits = figures.shared_limits(runs)
     many = len(trained) > MANY_RUNS
     width = 340.0 if many else 480.0
 
-    def panel(index: int, kind: str) -> CurvePanel:
+    def chart(index: int, kind: str) -> tuple[Run, str, Markup, str]:
         run, others = trained[index], trained[:index] + trained[index + 1 :]
         drawing = figures.curve(run, kind, limits, f"{kind}{index}", others=others, width=width)
-        return CurvePanel(run, kind, Markup(drawing), figures.curve_data(run, kind, limits, width))
+        return run, kind, Markup(drawing), figures.curve_data(run, kind, limits, width)
 
-    indices = range(len(trained))
-    if many:
-        return [[panel(index, kind) for index in indices] for kind in KINDS]
-    return [[panel(index, kind) for kind in KINDS] for index in indices]
+    of_kinds = [[chart(index, kind) for index in range(len(trained))] for kind in KINDS]
+    return [group for group in of_kinds if group] if many else [list(pair) for pair in zip(*of_kinds, strict=True)]
 
 
-def class_panels(runs: Sequence[Run], keys: Sequence[str]) -> tuple[list[ClassPanel], dict[str, tuple[str, ...]]]:
-    """Panels for the runs' subsets, the full set first, and the lists of class names by their element's id."""
-    panels = []
-    ids: dict[tuple[str, ...], str] = {}
-    detail = [(run, run.test, found) for run in runs if run.test and (found := detailed(run.test, keys))]
-    for order, (run, test, found) in enumerate(detail):
-        for place, key in enumerate(found):
-            result = test.subsets[key]
-            names = tuple(score["class"] for score in result.per_class)
-            panels.append(
-                ClassPanel(
-                    order=order,
-                    run=run,
-                    result=result,
-                    names=ids.setdefault(names, f"classes-{len(ids)}"),
-                    matrix=Markup(confusion.matrix_drawing(run, result, f"cm{order}-{place}")),
-                    width=round(confusion.layout(result)[-1]),
-                    data=confusion.matrix_data(result),
-                    pairs=confusion.confused_pairs(result),
-                )
-            )
-    return panels, {key: names for names, key in ids.items()}
-
-
-def detailed(test: Scores, keys: Sequence[str]) -> list[str]:
+def detailed(test: Scores, keys: Sequence[str]) -> list[SubsetResult]:
     """Subsets shown class by class: all, or of many the full set and, for each size, the best and the worst."""
     own = [test.answered[key] for key in keys if key in test.answered]
-    chosen = {result.key for result in own}
-    if len(own) > tables.MANY_SUBSETS:
-        chosen = {test.full}
-        for size in {result.size for result in own}:
-            alike = sorted((each for each in own if each.size == size), key=lambda each: (each.accuracy, each.key))
-            chosen |= {alike[0].key, alike[-1].key}
-    return [result.key for result in own if result.key in chosen]
+    if len(own) <= tables.MANY_SUBSETS:
+        return own
+    chosen = [test.whole]
+    for size in {result.size for result in own}:
+        alike = sorted((each for each in own if each.size == size), key=lambda each: (each.accuracy, each.key))
+        chosen += [alike[0], alike[-1]]
+    return [result for result in own if result in chosen]

@@ -10,9 +10,7 @@ from html import escape
 FONT = "font-family=\"Inter,-apple-system,'Segoe UI',Roboto,'Helvetica Neue','Liberation Sans',Arial,sans-serif\""
 HALO = ' paint-order="stroke" stroke="var(--surface)" stroke-width="3" stroke-linejoin="round"'
 """Attributes that keep a label legible over lines."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
+Label = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def drawing(width: float, height: float, parts: Sequence[str], *, title: str, de
     )
 
 
-def y_axis(scale: Scale, values: Sequence[float], left: float, right: float, label: Callable[[float], str]) -> str:
+def y_axis(scale: Scale, values: Sequence[float], left: float, right: float, label: Label) -> str:
     """Gridlines from ``left`` to ``right`` with labels left of them."""
     return "".join(
         line(left, scale(value), right, scale(value)) + text(left - 8, scale(value) + 4.2, label(value), anchor="end")
@@ -128,12 +126,7 @@ def y_axis(scale: Scale, values: Sequence[float], left: float, right: float, lab
 
 
 def x_axis(
-    scale: Scale,
-    values: Sequence[float],
-    top: float,
-    bottom: float,
-    label: Callable[[float], str] = short,
-    grid: bool = False,
+    scale: Scale, values: Sequence[float], top: float, bottom: float, label: Label = short, grid: bool = False
 ) -> str:
     """Labels below ``bottom``, with gridlines up to ``top`` if ``grid``, else short ticks."""
     ends, colour = ((top, bottom), "grid") if grid else ((bottom, bottom + 4), "rule")
@@ -155,47 +148,28 @@ def clipped(words: str, most: int) -> str:
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]], words: Sequence[str], box: Box, size: float = 12
+    points: Sequence[tuple[float, float]], words: Sequence[str], right: float
 ) -> list[tuple[float, float, str]]:
-    """Find a place for each point's label, clear of the other labels and points.
-
-    Labels are placed from top to bottom, each where its penalty for leaving the box, for overlaps and for distance is
-    least.
+    """Find places for points' labels so that they do not overlap: beside the point, or further down.
 
     Args:
         points: (x, y) pixels.
-        words: labels.
-        box: area within which labels must stay.
-        size: font size.
+        words: labels of 12 pixels.
+        right: edge of the drawing; a label that would cross it stands left of its point.
 
     Returns:
         For each point x, baseline y and text anchor.
     """
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
-    placed = {}
+    places: dict[int, tuple[float, float, str]] = {}
+    taken: list[tuple[float, float, float]] = []  # baseline, begin and end of each label, from top to bottom
     for index in sorted(range(len(points)), key=lambda position: points[position][1]):
         x, y = points[index]
-        width = text_width(words[index], size)
-        options: list[tuple[float, tuple[float, float, str], Box]] = []
-        for rank, lift in enumerate((0.0, -0.9, 0.9, -1.8, 1.8, -2.7, 2.7, -3.6, 3.6)):
-            for side, (anchor, shift, part) in enumerate((("start", 10, 0.0), ("end", -10, 1.0), ("middle", 0, 0.5))):
-                if anchor == "middle" and abs(lift) < 1:
-                    continue
-                base = y + size * (0.35 + lift)
-                begin = x + shift - part * width
-                area = (begin, base - size * 0.8, begin + width, base + size * 0.25)
-                outside = sum(max(0.0, over) for over in (box[0] - area[0], box[1] - area[1]))
-                outside += sum(max(0.0, over) for over in (area[2] - box[2], area[3] - box[3]))
-                hits = sum(overlap(area, other) for position, other in enumerate(taken) if position != index)
-                penalty = 10 * outside + hits + 3 * rank + side
-                options.append((penalty, (round(x + shift, 1), round(base, 1), anchor), area))
-        _, placed[index], area = min(options)
-        taken.append(area)
-    return [placed[index] for index in range(len(points))]
-
-
-def overlap(one: Box, other: Box) -> float:
-    """Area that two boxes share."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return width * height if width > 0 and height > 0 else 0.0
+        width = text_width(words[index])
+        at, begin, anchor = (x + 10, x + 10, "start") if x + 10 + width <= right else (x - 10, x - 10 - width, "end")
+        base = y + 4
+        for other, start, end in sorted(taken):
+            if begin < end and start < begin + width and abs(base - other) < 14:
+                base = other + 14
+        taken.append((base, begin, begin + width))
+        places[index] = (round(at, 1), round(base, 1), anchor)
+    return [places[index] for index in range(len(points))]

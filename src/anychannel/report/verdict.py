@@ -30,33 +30,46 @@ class Mean:
 
 
 Measured = Mean | SubsetResult
-"""An accuracy, as a fraction, with its standard error."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A run's accuracies on the subsets on which its group is compared.
-
-    Args:
-        run: the run.
-        full: on the full set; None without a result.
-        mean, worst: over the other shared subsets; None if there is none.
-        answered, refused, asked: the number of the group's other subsets that the run has results for, that it
-            refuses, and that were evaluated by any run.
-    """
+    """A run's accuracies on the subsets with channels missing for which all ranked runs have results."""
 
     run: Run
-    full: SubsetResult | None
-    mean: Mean | None
-    worst: SubsetResult | None
-    answered: int
-    refused: int
-    asked: int
+    test: Scores
+    shared: tuple[str, ...]
+
+    @property
+    def full(self) -> SubsetResult | None:
+        """On the full set; None without a result."""
+        return self.test.whole
+
+    @property
+    def kept(self) -> list[SubsetResult]:
+        """The results on the shared subsets."""
+        return [self.test.others[key] for key in self.shared if key in self.test.others]
+
+    @property
+    def mean(self) -> Mean | None:
+        """Over the shared subsets; None without a result."""
+        errors = [result.standard_error for result in self.kept]
+        return Mean(fmean(result.accuracy for result in self.kept), fmean(errors)) if errors else None
+
+    @property
+    def worst(self) -> SubsetResult | None:
+        """The weakest of the shared subsets; None without a result."""
+        return min(self.kept, key=lambda result: result.accuracy, default=None)
+
+    @property
+    def refused(self) -> int:
+        """Number of subsets with channels missing that the run refuses."""
+        return len(self.test.refused.keys() - {self.test.full})
 
     @property
     def refuses(self) -> bool:
-        """Whether it refused all subsets but the full one, and at least one."""
-        return self.refused > 0 and not self.answered
+        """Whether it refused all subsets with channels missing, and at least one."""
+        return self.refused > 0 and not self.test.others
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,7 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
     takers = [each.others for _, each in group if each.others]
     shared = tuple(key for key in asked if takers and all(key in others for others in takers))
     standings = sorted(
-        (standing(run, each, shared, len(asked)) for run, each in group),
+        (Standing(run, each, shared) for run, each in group),
         key=lambda entry: (entry.mean.accuracy if entry.mean else -1.0, entry.full.accuracy if entry.full else 0.0),
         reverse=True,
     )
@@ -177,26 +190,10 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
         f"Standard errors are binomial, for {images if test.partial else f'{test.n:,} test images'}. They cover the "
         "choice of test images, not the effect of another training seed."
     )
-    classes = f"{len(first.classes)} class{'' if len(first.classes) == 1 else 'es'}"
-    pixels = f"{first.pixels} pixels" if first.pixels else ""
-    heading = ", ".join(filter(None, [first.text("dataset") or "unnamed data", classes, pixels]))
+    heading = f"{first.text('dataset') or 'unnamed data'}, {len(first.classes)} classes"
+    heading += f", {first.pixels} pixels" if first.pixels else ""
     headline, *rest = sentences
     return Verdict(headline, tuple(filter(None, rest)), tuple(standings), shared, heading)
-
-
-def standing(run: Run, test: Scores, shared: Sequence[str], asked: int) -> Standing:
-    """A run's accuracies on the shared subsets."""
-    kept = [test.others[key] for key in shared if key in test.others]
-    mean = Mean(fmean(each.accuracy for each in kept), fmean(each.standard_error for each in kept)) if kept else None
-    return Standing(
-        run=run,
-        full=test.whole,
-        mean=mean,
-        worst=min(kept, key=lambda result: result.accuracy, default=None),
-        answered=len(test.others),
-        refused=sum(result.refused is not None for key, result in test.subsets.items() if key != test.full),
-        asked=asked,
-    )
 
 
 def describe_no_mean(standings: Sequence[Standing], asked: Sequence[str]) -> str:
@@ -231,7 +228,7 @@ def describe_ranked(ranked: Sequence[tuple[Standing, Mean, SubsetResult]], share
         headline = f"{first.run.name} keeps most accuracy when channels go missing."
     else:
         who = (
-            "No run clearly keeps more accuracy when channels go missing: all runs are"
+            f"No run clearly keeps more accuracy when channels go missing: the {len(ranked)} runs compared are"
             if len(tied) == len(ranked)
             else f"{listed(tied)} keep most accuracy when channels go missing,"
         )
@@ -276,17 +273,18 @@ def describe_coverage(standings: Sequence[Standing], shared: Sequence[str], aske
     """Which runs lack results on subsets with channels missing."""
     said = []
     for entry in standings:
-        if entry.mean is None:
-            why = "was evaluated on the full set only"
-            if entry.answered:
-                why = "has no result for the subsets on which the others are compared"
-            elif entry.refused:
-                every = "every subset" if entry.refused == entry.asked else f"{plural(entry.refused, 'subset')}"
-                why = f"refuses {every} with channels missing"
-            said.append(f"{entry.run.name} {why}.")
-        elif entry.answered < entry.asked:
-            of = f"{entry.answered} of the {entry.asked} subsets"
-            said.append(f"{entry.run.name} has results for {of} with channels missing.")
+        answered = len(entry.test.others)
+        if entry.mean is None and answered:
+            said.append(f"{entry.run.name} has no result for the subsets on which the others are compared.")
+        elif entry.refuses:
+            every = "every subset" if entry.refused == len(asked) else plural(entry.refused, "subset")
+            said.append(f"{entry.run.name} refuses {every} with channels missing.")
+        elif not answered:
+            said.append(f"{entry.run.name} was evaluated on the full set only.")
+        elif answered < len(asked):
+            said.append(
+                f"{entry.run.name} has results for {answered} of the {len(asked)} subsets with channels missing."
+            )
     if len(shared) < len(asked):
         said.append(f"Means are over the {plural(len(shared), 'subset')} for which every ranked run has a result.")
     return said

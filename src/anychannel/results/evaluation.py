@@ -188,14 +188,6 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
         ) from error
 
 
-class Rates(TypedDict):
-    """Fractions; for one class, or their means over the classes."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
 ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "support": int})
 """The rates of one class and its number of images."""
 
@@ -208,7 +200,7 @@ class SubsetResult:
         key: of the subset, as ``"R,G"``.
         n: number of images.
         accuracy: as a fraction; NaN if the subset was refused.
-        macro: means over the classes.
+        macro: means of precision, recall and F1 over the classes.
         per_class: in the classes' order.
         confusion: (K, K) counts, row = truth, column = prediction.
         refused: why the network does not accept the subset; None if it does.
@@ -217,7 +209,7 @@ class SubsetResult:
     key: str
     n: int
     accuracy: float
-    macro: Rates
+    macro: dict[str, float]
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     refused: str | None = None
@@ -241,8 +233,7 @@ class SubsetResult:
         return math.sqrt(share * (1 - share) * (self.n + 2)) / self.n
 
 
-REFUSED = {"n": 0, "accuracy": math.nan, "macro": dict.fromkeys(Rates.__annotations__, math.nan)}
-REFUSED |= {"per_class": [], "confusion": []}
+REFUSED: dict[str, Any] = {"n": 0, "accuracy": math.nan, "macro": {}, "per_class": [], "confusion": []}
 
 
 @dataclass(frozen=True)
@@ -278,6 +269,11 @@ class Scores:
     def answered(self) -> dict[str, SubsetResult]:
         """The subsets that the network accepts."""
         return {key: result for key, result in self.subsets.items() if result.refused is None}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The reasons of the subsets that it refuses."""
+        return {key: result.refused for key, result in self.subsets.items() if result.refused is not None}
 
     @property
     def partial(self) -> bool:

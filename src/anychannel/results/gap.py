@@ -40,9 +40,6 @@ class GapTable:
         n: number of test images; the largest of the rows if images lack channels.
         confidence: level of the intervals.
         rows: at least one, in the order of the subsets given.
-
-    Raises:
-        ValueError: there is no row.
     """
 
     n: int
@@ -86,16 +83,23 @@ class BudgetGap(GapTable):
     adaptive_epochs_run: tuple[int, ...] = ()
     dedicated_epochs_run: tuple[int, ...] = ()
 
+    @property
+    def epochs(self) -> tuple[str, str]:
+        """Epochs of the network for all subsets and of a dedicated one, see ``describe_epochs``."""
+        ours = describe_epochs(self.adaptive_epochs, self.adaptive_epochs_run)
+        return ours, describe_epochs(self.dedicated_epochs, self.dedicated_epochs_run)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether a network trained for fewer epochs than planned."""
+        return self.epochs != (str(self.adaptive_epochs), str(self.dedicated_epochs))
+
 
 @dataclass(frozen=True)
 class DedicatedGaps:
-    """What ``gap.json`` holds: runs that differ in their seeds only, against dedicated networks.
+    """What ``gap.json`` holds: runs that differ in their seeds only, against dedicated networks under each budget.
 
-    Args:
-        runs, seeds: names of the runs and their seeds.
-        network: model, stem, sampler and norm in a few words.
-        subsets_evaluated: number of subsets from which those compared were chosen.
-        budgets: a gap table for each budget, ``passes`` or ``total``.
+    ``subsets_evaluated`` counts the subsets from which those compared were chosen.
     """
 
     runs: tuple[str, ...]

@@ -18,6 +18,9 @@ from anychannel.utils.files import LOCK
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import describe_size
 
+FORMAT = 2
+"""Version of a run's folder, ``format`` in ``run.json``; 1 if there is no entry. All versions up to it are read."""
+
 
 class RunError(ValueError):
     """A run's folder cannot be used; the message names it and says what to do."""
@@ -62,7 +65,7 @@ class Run:
     """One run's folder.
 
     Args:
-        folder: its path.
+        folder: path of the run.
         name: differs from the other loaded runs' names.
         status: ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``; ``not finished`` if ``run.json``
             says running, but no process on this machine holds the folder.
@@ -145,7 +148,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     """Read ``run.json``.
 
     Raises:
-        RunError: the folder has none, or it is not a JSON object.
+        RunError: the folder has none, it is not a JSON object, or a newer version wrote it.
     """
     path = Path(folder) / "run.json"
     if not path.is_file():
@@ -157,6 +160,11 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         raise RunError(f"{path} is damaged: it is not JSON ({error})") from error
     if not isinstance(record, dict):
         raise RunError(f"{path} is damaged: it holds a {type(record).__name__}, expected an object")
+    if record.get("format", 1) not in range(1, FORMAT + 1):
+        raise RunError(
+            f"{path} has format {record['format']!r}, and this version of anychannel reads formats up to {FORMAT}; "
+            "update anychannel to use this run"
+        )
     return record
 
 

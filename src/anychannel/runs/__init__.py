@@ -1,8 +1,10 @@
-"""A run: configuration in, one folder with everything about it out."""
+"""Runs: a configuration in, one folder with the trained network and all results out."""
 
 from __future__ import annotations
 
 from anychannel.runs.config import RunConfig, load_recipe
-from anychannel.runs.execute import evaluate_run, train_run
+from anychannel.runs.evaluate import evaluate_run
+from anychannel.runs.execute import train_run
+from anychannel.runs.predict import Predictor
 
-__all__ = ["RunConfig", "evaluate_run", "load_recipe", "train_run"]
+__all__ = ["Predictor", "RunConfig", "evaluate_run", "load_recipe", "train_run"]

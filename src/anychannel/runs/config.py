@@ -1,12 +1,11 @@
-"""A run's configuration: what a recipe (TOML) may set and flags may override."""
+"""The configuration of a run: the settings of a recipe (TOML), which command-line flags override."""
 
 from __future__ import annotations
 
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +15,44 @@ from anychannel.channels import parse_names
 from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.models.adapt import is_saved
 from anychannel.training import TrainingSettings
-from anychannel.utils.options import coerce_option, coerce_options, is_texts
+from anychannel.utils.options import check_options, coerce_option, coerce_options, is_texts
 
 NAMES = ("channels", "only_channels", "source_channels", "track")
-"""Settings that list names, and may do so in one text."""
+"""Settings that list names. A recipe may give them as one string, ``"R,G,B"``."""
 
 
 class ConfigError(ValueError):
-    """A recipe or a flag that cannot be used; the message names the key and the valid ones."""
+    """A recipe or a flag cannot be used; the message names the setting and the valid ones."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run.
+    """All settings of a run.
 
     Args:
-        data: folder of images, an embedded data set's name, or shards or a Hugging Face data set (``wds:``, ``hf:``).
-        channels: names of the files' channels in the files' order, or a sensor's name; None takes the data set's own.
-        only_channels: train and evaluate on just these of them, as a network dedicated to them; None takes all.
-        size: height and width in pixels to which images are brought; None keeps the files' size.
-        classes: use only the first so many classes; None uses all.
+        data: folder of images, name of an embedded data set, shards (``wds:``) or a Hugging Face data set (``hf:``).
+        channels: channel names in the files' order, or a sensor's name. None uses the data set's own names.
+        only_channels: train and evaluate a network dedicated to these channels. None uses all.
+        size: height and width in pixels to which images are resized and cropped. None keeps the files' size.
+        classes: use only the first so many classes. None uses all.
         data_options: further keyword options of ``load_dataset``.
-        model, model_options: see ``create_model``; the folder of a finished run starts from its network.
+        model, model_options: see ``create_model``. The folder of a finished run starts from its network.
         pretrained: start from timm's published weights of ``model``; see ``adapt``.
         checkpoint: start from the weights in this file; see ``adapt``.
-        source_channels: what these weights were trained on; None means R, G, B.
+        source_channels: channels that these weights were trained on. None means R, G, B.
         adapt_options: further options of ``adapt``: fill, normalise, source_range, first_conv.
         stem, stem_options: see ``create_model``.
         norm: see ``create_model``.
-        teacher: folder of a finished run whose network ``training.distill`` learns from.
-        subsets: channel subsets to evaluate, as ``["R,G", "B"]``; text is one subset. None takes all, or a sample
-            where there are too many.
-        report_name: which of the report's networks this is, as ``task_1/v2``; None if none.
-        name: what to call the run; None takes the folder's name.
-        track: experiment trackers to log to, see ``anychannel.tracking``; None logs to none.
+        teacher: folder of a finished run whose network is the teacher for ``training.distill``.
+        subsets: channel subsets to evaluate, as ``["R,G", "B"]``; a string is one subset. None evaluates all, or a
+            sample if there are too many.
+        report_name: name of the network in the report, as ``task_1/v2``; None if it is not one of them.
+        name: name of the run. None uses the folder's name.
+        track: experiment trackers; see ``anychannel.tracking``. None uses none.
         training: see ``TrainingSettings``.
 
     Raises:
-        ValueError: a value is of another type; the message names it.
+        ValueError: a value has another type; the message names it.
     """
 
     data: str
@@ -89,16 +88,16 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """Build from plain values, ``training`` being a table of its own.
+        """Build a configuration from plain values, with ``training`` as a nested table.
 
         Raises:
-            ConfigError: a key is unknown (the message lists the valid ones), ``data`` is missing, or a value is of
-                another type or out of range; the message names it.
+            ConfigError: a setting is unknown (the message lists the valid ones), ``data`` is missing, or a value has
+                another type or is out of range; the message names it.
         """
-        check_keys(values, cls, "")
         try:
+            check_options(cls, values)
             table = coerce_option("training", values.get("training", {}), dict[str, Any])
-            check_keys(table, TrainingSettings, "training.")
+            check_options(TrainingSettings, table, "training.")
             if not values.get("data"):
                 raise ConfigError("data is missing: name a folder of images or an embedded data set (--data)")
             settings = TrainingSettings(**coerce_options(TrainingSettings, table, "training."))
@@ -107,7 +106,7 @@ class RunConfig:
             raise ConfigError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; what is None is left out, since TOML has no null."""
+        """Plain values without those that are None, because TOML has no null."""
         values: dict[str, Any] = without_none(asdict(self))
         return values
 
@@ -116,27 +115,22 @@ class RunConfig:
         return tomli_w.dumps(self.to_dict())
 
     def differences(self, other: RunConfig) -> list[str]:
-        """Keys whose values differ, as ``training.lr: 0.1 -> 0.2``.
+        """Settings whose values differ, as ``training.lr: 0.1 -> 0.2``.
 
-        Two ways to write a path make no difference, nor does who is told of the run.
+        Paths are compared as absolute paths. Trackers are not compared.
         """
         mine, theirs = (flatten(absolute_paths(config.to_dict())) for config in (self, other))
-        keys = sorted(mine.keys() | theirs.keys())
-        return [
-            f"{key}: {mine.get(key, 'unset')} -> {theirs.get(key, 'unset')}"
-            for key in keys
-            if key != "track" and mine.get(key) != theirs.get(key)
-        ]
+        return list_changes(mine | {"track": None}, theirs | {"track": None})
 
 
 def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values whose folders and files are absolute, so that they mean the same from anywhere.
+    """Make the paths in plain values absolute.
 
-    What is not there stays as it is, and so does the name of a network or of embedded data, even where a folder is
-    called the same; ``./bands`` is the folder.
+    A path that does not exist stays as it is. The name of a model or of embedded data stays as well, even if a folder
+    has the same name; ``./bands`` is the folder.
 
     Raises:
-        ValueError: one that says where something is is of another type.
+        ValueError: the value of a path has another type.
     """
     found = (("data", is_folder), ("model", is_saved), ("teacher", os.path.isdir), ("checkpoint", os.path.isfile))
     located = [key for key in (*dict(found), "data_options") if key in values]
@@ -154,7 +148,7 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expand(path: str) -> str:
-    """The home folder written out; a leading ``./``, which tells a folder from a name, stays."""
+    """Replace ``~`` by the home folder. A leading ``./`` stays, because it marks a folder."""
     return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
@@ -163,18 +157,8 @@ def is_folder(data: str) -> bool:
     return not split_address(data)[0] and Path(data).is_dir()
 
 
-def check_keys(values: Mapping[str, Any], kind: type, prefix: str) -> None:
-    """Refuse keys that a dataclass does not have."""
-    valid = [entry.name for entry in fields(kind)]
-    for key in values:
-        if key not in valid:
-            near = get_close_matches(key, valid, n=1)
-            hint = f" (did you mean {prefix}{near[0]}?)" if near else ""
-            raise ConfigError(f"unknown setting {prefix}{key}{hint}; the settings are {', '.join(valid)}")
-
-
 def without_none(values: Any) -> Any:
-    """A copy without entries that are None, tuples turned into lists."""
+    """Copy nested values without entries that are None, and with lists for tuples."""
     if isinstance(values, dict):
         return {key: without_none(value) for key, value in values.items() if value is not None}
     if isinstance(values, list | tuple):
@@ -183,7 +167,7 @@ def without_none(values: Any) -> Any:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
+    """Flatten nested tables to dotted keys: ``{"training": {"lr": 0.1}}`` -> ``{"training.lr": 0.1}``."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -193,8 +177,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Entries of two flat tables that differ, as ``training.lr: 0.1 -> 0.2``."""
+    return [
+        f"{key}: {before.get(key, 'unset')} -> {now.get(key, 'unset')}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over``; tables are merged key by key."""
+    """Override ``base`` by ``over``; nested tables are merged key by key."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -203,10 +196,10 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_recipe(path: str | Path) -> dict[str, Any]:
-    """Values of a TOML recipe.
+    """Read a TOML recipe as plain values.
 
     Raises:
-        ConfigError: the file is missing or not TOML, which is UTF-8.
+        ConfigError: the file is missing or is not TOML in UTF-8.
     """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -217,7 +210,7 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as tables: ``{"training.lr": 0.1}`` -> ``{"training": {"lr": 0.1}}``."""
+    """Turn dotted keys into nested tables: ``{"training.lr": 0.1}`` -> ``{"training": {"lr": 0.1}}``."""
     nested: dict[str, Any] = {}
     for key, value in values.items():
         for part in reversed(key.split(".")[1:]):

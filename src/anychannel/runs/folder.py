@@ -1,4 +1,4 @@
-"""A run's folder: who may work in it, and what it says of the run."""
+"""The folder of a run: its lock, its configuration and its record."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from anychannel.results.run import RunError as RunError
-from anychannel.results.run import read_record as read_record
+from anychannel.results.run import RunError, read_record
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.environment import command_line
 from anychannel.utils.files import LOCK, write_text
 
 FIRST = ("config.toml", "command.txt", "environment.json")
-"""What is written before ``run.json``: a folder with a lock and these alone is left of a run killed at its start."""
+"""Files written before ``run.json``. A folder with only these and a lock belongs to a run killed at its start."""
 
 
-def take(lock: FileLock, home: Path) -> None:
-    """Hold a run's folder against other processes.
+def acquire(lock: FileLock, home: Path) -> None:
+    """Take the lock of a run's folder without waiting.
 
     Raises:
-        RunError: one of them holds it.
+        RunError: another process holds it.
     """
     try:
         lock.acquire(timeout=0)
@@ -31,20 +30,33 @@ def take(lock: FileLock, home: Path) -> None:
         ) from error
 
 
-def prepare_folder(config: RunConfig, home: Path, resume: bool, *, held: bool = False) -> bool:
-    """Whether there is anything to do in the folder; ``held`` says that its lock is this process's."""
+def prepare_folder(config: RunConfig, home: Path, resume: bool, *, locked: bool = False) -> bool:
+    """Check that a run can start or resume in a folder.
+
+    Args:
+        config: configuration of the run.
+        home: the folder.
+        resume: whether an existing run may be resumed.
+        locked: whether this process already holds the folder's lock.
+
+    Returns:
+        Whether anything is left to do: False for a finished run.
+
+    Raises:
+        RunError: the folder holds something else, is in use, or its run may not be resumed with this configuration.
+    """
     if home.exists() and not home.is_dir():
         raise RunError(f"{home} is a file; give --out a folder")
-    if (home / LOCK).is_file() and not held:
+    if (home / LOCK).is_file() and not locked:
         lock = FileLock(home / LOCK)
-        take(lock, home)
+        acquire(lock, home)
         lock.release()
     if not (home / "run.json").is_file():
         if home.is_dir() and not is_unbegun(home):
             raise RunError(f"{home} is not empty and not a run; choose a new folder for --out")
         return True
     if not resume:
-        raise RunError(f"{home} already holds a run; add --resume to go on with it, or choose another --out")
+        raise RunError(f"{home} already holds a run; add --resume to continue it, or choose another --out")
     changed = read_config(home).differences(config)
     if changed:
         raise RunError(
@@ -55,7 +67,7 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, held: bool = 
 
 
 def is_unbegun(home: Path) -> bool:
-    """Whether a folder without ``run.json`` is empty, or holds what a run killed at its very start leaves."""
+    """Whether a folder without ``run.json`` is empty or was left by a run that was killed at its start."""
     left = {path.name for path in home.iterdir()}
     if LOCK not in left:
         return not left
@@ -64,21 +76,23 @@ def is_unbegun(home: Path) -> bool:
 
 
 def append_command(home: Path) -> None:
-    """Keep the command, one line for each time the run was started."""
+    """Add this process's command to ``command.txt``, one line for each start of the run."""
     path = home / "command.txt"
     earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
     write_text(path, earlier + command_line() + "\n")
 
 
 def read_config(folder: str | Path) -> RunConfig:
-    """The configuration of a run.
+    """Read the configuration of a run.
 
     Raises:
-        RunError: the folder is not a run.
+        RunError: the folder is not a run, is damaged, or was written by a newer version.
     """
     path = Path(folder) / "config.toml"
     if not path.is_file():
         raise RunError(f"{folder} is not a run: it has no config.toml; give the folder that `anychannel train` wrote")
+    if (Path(folder) / "run.json").is_file():
+        read_record(folder)  # reports a newer format as that, not as an unknown setting
     try:
         return RunConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:

@@ -1,47 +1,227 @@
-"""Classify image files with a trained run."""
+"""Classify images with a trained network, whichever of its channels they have.
+
+predictor = Predictor("runs/photos")
+image = predictor.open("green.tif", channels="G")
+print(predictor.predict(image).top(3))
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from anychannel.channels import parse_names
-from anychannel.data import DataError, read_image, to_tensor
+from anychannel.channels import ChannelError, parse_names
+from anychannel.data import DataError, to_tensor
+from anychannel.data.content import Content, read_content
+from anychannel.data.errors import ImageError
+from anychannel.data.files.names import check_names
+from anychannel.data.files.read import ReadSettings, decode
 from anychannel.data.files.resize import resize_and_crop
 from anychannel.models import load_model
-from anychannel.runs.config import RunConfig
-from anychannel.runs.folder import read_config, read_record
-from anychannel.runs.unlike import find_far, remark_on_type, remark_on_values
+from anychannel.models.hub import WEIGHTS
+from anychannel.models.saving import BEST
+from anychannel.results.run import read_record
+from anychannel.runs.folder import read_config
+from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import height_width
 
 READING = ("layout", "nodata", "scaled", "check_names")
-"""Options under which a run read its data, that hold for new files too."""
+"""Entries of ``data_options`` that apply to new files as well."""
+
+UNUSED = "-"
+"""Stands in a list of a file's channels for one that the network does not know."""
+
+FAR = 3.0
+"""A channel is reported if its mean is this many training standard deviations from the training mean."""
 
 
-def trained_shape(config: RunConfig, record: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width in pixels that a run's images had, by its configuration and its ``run.json``."""
-    return height_width(record["image_size"] if config.size is None else config.size)
+@dataclass(frozen=True, eq=False)
+class InputImage:
+    """An image that is ready for the network.
+
+    Args:
+        name: name of the file.
+        channels: names of the k channels that the image has and the network knows, in the order of the planes.
+        original: (k, H, W) pixels of the file.
+        pixels: (k, height, width) pixels, resized and cropped as in training.
+        far: for each channel whose mean is far from the training mean, a sentence with both.
+        notes: sentences about differences from the training images.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    original: np.ndarray
+    pixels: np.ndarray
+    far: Mapping[str, str]
+    notes: tuple[str, ...]
 
 
-def to_probabilities(logits: Tensor, name: str) -> Tensor:
-    """(1, K) logits of an image as K probabilities.
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Class probabilities of one image.
+
+    Args:
+        channels: names of the channels used, in the network's order.
+        classes: names of the K classes.
+        probabilities: (K,) float32.
+    """
+
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: Tensor
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities, best first."""
+        best = self.probabilities.topk(min(count, len(self.classes)))
+        return [(self.classes[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+
+class Predictor:
+    """A trained network that classifies images. It may be used from several threads.
+
+    Args:
+        folder: a run's folder, or a folder written by ``save_model`` or ``save_pretrained``. Without a run's record,
+            images keep their size.
 
     Raises:
-        DataError: they are not finite.
+        RunError, ModelFileError: the folder is neither, or a file of it is damaged.
     """
-    if not logits.isfinite().all():
-        raise DataError(
-            f"{name}: the network's answer is not finite, so its values are far beyond the training images'; bring "
-            "them to the same units"
-        )
-    return torch.softmax(logits.float(), dim=1)[0]
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
+        self.channels = self.model.channels
+        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
+        config = read_config(folder) if (folder / "run.json").is_file() else None
+        self.record = {} if config is None else read_record(folder)
+        self.reading = {key: config.data_options[key] for key in READING if config and key in config.data_options}
+        self.shape = height_width(self.record["image_size"]) if config else None
+        self.size_was_set = config is not None and config.size is not None
+        self._lock = Lock()
+
+    def open(
+        self,
+        image: str | Path | Content | np.ndarray,
+        channels: str | Sequence[str] | None = None,
+        *,
+        name: str | None = None,
+        layout: str | None = None,
+        nodata: float | str | None = None,
+    ) -> InputImage:
+        """Decode an image as in training.
+
+        Args:
+            image: path of a file, content of a file, or a (C, H, W) array.
+            channels: names of the image's channels in order, ``-`` for each that the network does not know. None means
+                the network's channels.
+            name: name for messages. None uses the path.
+            layout: ``planar`` or ``interleaved``, for a TIFF or array that does not say. None uses the run's setting.
+            nodata: ``"keep"`` or a replacement value; see ``load_dataset``. None uses the run's setting.
+
+        Raises:
+            ChannelError: a name is unknown or repeats, or all are ``-``.
+            DataError: the image cannot be read, or has another number of channels or other channel names.
+            MissingExtraError: a package that reads this format is not installed.
+        """
+        if isinstance(image, str | Path):
+            name = name or str(image)
+            try:
+                image = read_content(Path(image))
+            except OSError as error:
+                raise DataError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+        name = name or "the image"
+        names = self.channels.names if channels is None else parse_names(channels)
+        kept = [position for position, channel in enumerate(names) if channel != UNUSED]
+        if not kept:
+            raise ChannelError(
+                f"every channel of {name} is named {UNUSED!r}; name at least one of {', '.join(self.channels.names)}"
+            )
+        used = tuple(names[position] for position in kept)
+        kinds = [self.channels.kinds[position] for position in self.channels.positions(used)]
+        given = {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
+        options = {"check_names": True, **self.reading, **given}
+        settings = ReadSettings(names, **{**options, "check_names": False})
+        try:
+            found = decode(image, settings)
+            if options["check_names"] and len(found.names) == len(names):
+                check_names([found.names[position] for position in kept], used, kinds)
+        except ImageError as error:
+            raise DataError(f"{name}: {error}") from error
+        return self.prepare(found.pixels[kept], used, name)
+
+    def prepare(self, pixels: np.ndarray, channels: tuple[str, ...], name: str) -> InputImage:
+        """Resize (k, H, W) pixels of named channels as in training, and compare them with the training images."""
+        shape = self.shape or (pixels.shape[1], pixels.shape[2])
+        fitted = resize_and_crop(pixels, shape)
+        far, notes = self.find_far(fitted, channels), []
+        trained = self.record.get("image_type", pixels.dtype.name)
+        if pixels.dtype.name != trained:
+            notes.append(
+                f"It holds {pixels.dtype.name} values, the training images held {trained}: do equal numbers mean the "
+                "same?"
+            )
+        if not self.size_was_set and pixels.shape[1:] != shape:
+            sizes = [f"{height} x {width}" for height, width in (pixels.shape[1:], shape)]
+            notes.append(f"It is {sizes[0]} pixels and was brought to {sizes[1]}, as in training.")
+        if far:
+            others = f", and {plural(len(far) - 1, 'more channel')} likewise" if len(far) > 1 else ""
+            notes.append(f"{next(iter(far.values()))}{others}: is this the same sensor, depth and order of channels?")
+        return InputImage(name, channels, pixels, fitted, far, tuple(notes))
+
+    def find_far(self, pixels: np.ndarray, channels: Sequence[str]) -> dict[str, str]:
+        """Find channels whose mean is far from the training mean. A wrong depth or order of channels causes this."""
+        far = {}
+        for plane, name, position in zip(pixels, channels, self.channels.positions(channels), strict=True):
+            average, mean, std = (
+                float(plane.mean(dtype=np.float64)),
+                self.channels.mean[position],
+                self.channels.std[position],
+            )
+            if abs(average - mean) > FAR * std:
+                far[name] = f"{name} averages {figure(average)} here, but {figure(mean)} ± {figure(std)} in training"
+        return far
+
+    @torch.no_grad()
+    def predict(self, image: InputImage, channels: str | Sequence[str] | None = None) -> Prediction:
+        """Classify an image from some of its channels.
+
+        Args:
+            image: an image that ``open`` returned.
+            channels: names of the channels to use. None uses all that the image has.
+
+        Raises:
+            ChannelError: a name is unknown, repeats or is not in the image, or the network refuses the subset.
+            DataError: the probabilities are not finite.
+        """
+        names = image.channels if channels is None else parse_names(channels)
+        subset = self.channels.subset(names)
+        absent = [name for name in names if name not in image.channels]
+        if absent:
+            raise ChannelError(f"{image.name} does not hold {', '.join(absent)}; it holds {', '.join(image.channels)}")
+        chosen = tuple(self.channels.names[position] for position in subset)
+        planes = image.pixels[[image.channels.index(name) for name in chosen]]
+        with self._lock:
+            logits = self.model(to_tensor(planes)[None], channels=chosen)
+        if not logits.isfinite().all():
+            raise DataError(
+                f"{image.name}: the network's answer is not finite, so its values are far beyond the training images'; "
+                "bring them to the same units"
+            )
+        return Prediction(chosen, self.classes, torch.softmax(logits.float(), dim=1)[0])
 
 
-@torch.no_grad()
+def figure(value: float) -> str:
+    """Four significant digits, or a whole number with separators."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def predict_files(
     folder: str | Path,
     images: Sequence[str | Path],
@@ -51,52 +231,31 @@ def predict_files(
     layout: str | None = None,
     nodata: float | str | None = None,
 ) -> list[dict[str, Any]]:
-    """Most probable classes of image files.
+    """Classify image files.
 
     Args:
-        folder: a run's folder.
-        images: files that hold just ``channels``.
-        channels: names in the files' order; None means the run's full set.
-        top: classes to return for each image.
-        layout: ``planar`` or ``interleaved``, where a TIFF does not say; None takes the run's own.
-        nodata: for files that mark values as no data: ``"keep"`` or a number, see ``load_dataset``; None: as the run.
+        folder: see ``Predictor``.
+        images: paths.
+        channels, layout, nodata: see ``Predictor.open``.
+        top: number of classes to return for each image.
 
     Returns:
-        For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first; the notes
-        are sentences about what sets it apart from the training images.
+        For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first.
 
     Raises:
-        ChannelError: a channel is unknown.
-        DataError: a file cannot be read, holds another number of channels or has values that no answer is finite for.
+        ChannelError, DataError: see ``Predictor.open`` and ``Predictor.predict``.
     """
-    model = load_model(folder)
-    config = read_config(folder)
-    names = model.channels.names if channels is None else parse_names(channels)
-    known = model.channels
-    known.positions(names)
-    reading = {key: value for key, value in config.data_options.items() if key in READING}
-    reading |= {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
-    record = read_record(folder)
-    shape = trained_shape(config, record)
-    classes = model.classes or tuple(str(index) for index in range(model.spec.num_classes))
+    predictor = Predictor(folder)
     results = []
     for path in images:
-        found = read_image(path, channels=known.select(names), **reading)
-        pixels = resize_and_crop(found, shape)
-        notes = remark_on_type(found.dtype, record) + remark_on_values(find_far(pixels, names, known).values())
-        if config.size is None and found.shape[1:] != shape:
-            sizes = [f"{height} x {width}" for height, width in (found.shape[1:], shape)]
-            notes.append(f"It is {sizes[0]} pixels and was brought to {sizes[1]}, as in training.")
-        logits = model(to_tensor(pixels)[None], channels=names)
-        probabilities = to_probabilities(logits, str(path))
-        best = probabilities.topk(min(top, len(classes)))
-        ranked = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        image = predictor.open(path, channels, layout=layout, nodata=nodata)
+        best = predictor.predict(image).top(top)
         results.append(
             {
                 "path": str(path),
-                "channels": list(names),
-                "top": [{"class": classes[index], "probability": round(value, 4)} for value, index in ranked],
-                "notes": notes,
+                "channels": list(image.channels),
+                "top": [{"class": name, "probability": round(value, 4)} for name, value in best],
+                "notes": list(image.notes),
             }
         )
     return results

@@ -1,4 +1,4 @@
-"""The ASGI application: the page, and the JSON endpoints that it uses."""
+"""The ASGI application: the page and its JSON endpoints."""
 
 from __future__ import annotations
 
@@ -25,28 +25,33 @@ MOST_CLASSES = 1000
 
 GONE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "The image is not kept (any more)."}}
 REFUSED: dict[int | str, dict[str, Any]] = {
-    413: {"model": Problem, "description": "The request is larger than the service takes."},
+    413: {"model": Problem, "description": "The request is too large."},
     422: {"model": Problem, "description": "The file or the channels cannot be used."},
 }
 
 FileChannels = Annotated[
     str | None,
-    Form(description="The file's channels in its order, '-' for one not to be used; default: see /api/model."),
+    Form(description="The file's channels in order, '-' for one that is not used. Default: see /api/model."),
 ]
 Layout = Annotated[
-    Literal["planar", "interleaved"] | None, Form(description="Where a TIFF does not say which axis holds channels.")
+    Literal["planar", "interleaved"] | None, Form(description="Axis order of a TIFF that does not declare it.")
 ]
 
 
 def create_app(
-    run: str | Path, *, max_upload_mb: float = DEFAULT_UPLOAD_MB, hosts: Sequence[str] | None = None
+    run: str | Path,
+    *,
+    max_upload_mb: float = DEFAULT_UPLOAD_MB,
+    hosts: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
 ) -> FastAPI:
-    """The application for one run. Its endpoints may be called from many threads and by many clients at once.
+    """Create the application for one run. Its endpoints may be called by many clients at once.
 
     Args:
         run: a run's folder.
-        max_upload_mb: largest request, in MB of 2^20 bytes.
-        hosts: names under which browsers may reach it; None takes any.
+        max_upload_mb: largest request in MB (2^20 bytes).
+        hosts: host names that requests may use. None accepts all.
+        cache_dir: folder of the cache of decoded images, for the run's examples.
 
     Raises:
         ValueError: ``max_upload_mb`` is not positive.
@@ -54,7 +59,7 @@ def create_app(
     """
     if max_upload_mb <= 0:
         raise ValueError(f"max_upload_mb is the largest request in MB, above 0, got {max_upload_mb}")
-    service = Service(run)
+    service = Service(run, cache_dir)
     max_bytes = int(max_upload_mb * 2**20)
     app = FastAPI(
         title=f"anychannel: {service.run.name}",
@@ -98,10 +103,9 @@ def make_pages(service: Service) -> APIRouter:
 
 
 def make_api(service: Service, max_bytes: int) -> APIRouter:
-    """The JSON endpoints. They are plain functions, so that each request gets a thread of its own."""
+    """The JSON endpoints. They are plain functions, so each request runs in its own thread."""
     router = APIRouter()
-    described = Model.of(service, max_bytes)
-    examples = Examples(images=[Image.of(image) for image in service.examples], reason=service.no_examples)
+    described = service.describe(max_bytes)
 
     @router.get("/health")
     def health() -> Health:
@@ -110,13 +114,13 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
 
     @router.get("/model")
     def model() -> Model:
-        """The network: its channels, its classes, and the accuracy of every subset that was evaluated."""
+        """The network: its channels, its classes, and the accuracy of every evaluated subset."""
         return described
 
     @router.get("/examples")
     def list_examples() -> Examples:
         """Test images of the run to try."""
-        return examples
+        return service.examples
 
     @router.post("/images", responses=REFUSED)
     def open_image(
@@ -124,15 +128,15 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
         file_channels: FileChannels = None,
         layout: Layout = None,
     ) -> Image:
-        """Open a file: each of its channels as a picture, and an id under which it is kept for a while."""
-        return Image.of(service.open(file.file.read(), file.filename or "the file", file_channels, layout))
+        """Open a file: draw each of its channels, and keep it for a while under an id."""
+        return service.open(file.file.read(), file.filename or "the file", file_channels, layout).view
 
     @router.post("/predict", responses=REFUSED | GONE)
     def predict(
-        file: Annotated[UploadFile | None, File(description="The image; or give the id of an opened one.")] = None,
+        file: Annotated[UploadFile | None, File(description="The image, or else the id of an opened one.")] = None,
         image: Annotated[str | None, Form(description="Id of an opened image, instead of a file.")] = None,
         channels: Annotated[
-            str | None, Form(description="Channels to show to the network, as G,R; default: all that the image holds.")
+            str | None, Form(description="Channels to use, as G,R. Default: all that the image has.")
         ] = None,
         file_channels: FileChannels = None,
         layout: Layout = None,
@@ -145,8 +149,7 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
             opened = service.open(file.file.read(), file.filename or "the file", file_channels, layout)
         else:
             opened = service.image(image or "")
-        answer = service.predict(opened, channels, top)
-        return Prediction.of(opened, answer, service.expected(answer.channels))
+        return service.predict(opened, channels, top)
 
     return router
 
@@ -167,8 +170,8 @@ def on_http(_: Request, error: Exception) -> Response:
 def on_invalid(_: Request, error: Exception) -> Response:
     """A field that is missing or of the wrong type."""
     assert isinstance(error, RequestValidationError)
-    told = [f"{'.'.join(map(str, entry['loc'][1:])) or 'body'}: {entry['msg']}" for entry in error.errors()]
-    return problem(422, "; ".join(told))
+    texts = [f"{'.'.join(map(str, entry['loc'][1:])) or 'body'}: {entry['msg']}" for entry in error.errors()]
+    return problem(422, "; ".join(texts))
 
 
 def on_gone(_: Request, error: Exception) -> Response:
@@ -177,5 +180,5 @@ def on_gone(_: Request, error: Exception) -> Response:
 
 
 def on_unusable(_: Request, error: Exception) -> Response:
-    """A file or channels that cannot be used: anychannel's own errors say which and why."""
+    """A file or channels that cannot be used."""
     return problem(422, str(error))

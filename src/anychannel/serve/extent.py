@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from anychannel.data.content import Content
 from anychannel.data.errors import ImageError
 from anychannel.data.files.registry import count_values
 
@@ -10,7 +9,7 @@ MOST_VALUES = 200_000_000
 """Pixels times channels: 4,096 x 4,096 of 11 channels, or 1.6 GB while it is resized."""
 
 
-def check_extent(data: Content, most: int = MOST_VALUES) -> None:
+def check_extent(data: bytes, most: int = MOST_VALUES) -> None:
     """Refuse a file that would decode to more than ``most`` values.
 
     Files without a legible header pass, because decoding reports what is wrong with them.

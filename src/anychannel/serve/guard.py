@@ -1,7 +1,7 @@
-"""What every request passes, and what every response carries.
+"""Limits for every request and security headers for every response.
 
-A request has to be small enough, and where only this machine is served it has to name this machine: otherwise a page
-elsewhere could have its own name lead here and read along. A response carries headers that keep a browser strict.
+Requests may not be too large. A service for this machine only accepts requests to a name of this machine: otherwise
+another site could point its own name here (DNS rebinding) and read the answers.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Guard:
 
     Args:
         app: the application.
-        max_bytes: the largest request body that is read, whether or not the request tells its length.
-        hosts: names under which the service may be reached; None takes any.
+        max_bytes: the largest request body, with or without a declared length.
+        hosts: host names that requests may use. None accepts all.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, hosts: Sequence[str] | None = None) -> None:
@@ -56,9 +56,9 @@ class Guard:
             text = f"the service is not called {host!r}; reach it as {' or '.join(self.hosts)}"
             await JSONResponse({"error": text}, 400)(scope, receive, strict)
             return
-        told = headers.get("content-length", "")
-        if told.isdigit() and int(told) > self.max_bytes:
-            await JSONResponse({"error": self.message(int(told))}, 413)(scope, receive, strict)
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self.max_bytes:
+            await JSONResponse({"error": self.message(int(length))}, 413)(scope, receive, strict)
             return
         read = 0
 
@@ -73,7 +73,7 @@ class Guard:
         await self.app(scope, limited, strict)
 
     def message(self, size: int | None) -> str:
-        """What to tell whoever sent too much."""
+        """The error for a request that is too large; ``size`` is its declared length in bytes."""
         given = "the request is" if size is None else f"the request has {size / 2**20:,.1f} MB,"
         return (
             f"{given} larger than the {self.max_bytes / 2**20:,.1f} MB that this service takes; send a smaller file, "
@@ -82,7 +82,7 @@ class Guard:
 
 
 def host_of(header: str) -> str:
-    """The name or address in a Host header, without port and brackets; empty where there is none."""
+    """The name or address in a Host header, without port and brackets; empty if there is none."""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:

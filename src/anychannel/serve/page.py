@@ -1,4 +1,4 @@
-"""The page and its assets as text: the report's own colours and type, and nothing that lies elsewhere."""
+"""The page and its assets as text. They use the report's theme and load nothing from other sites."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def render(service: Service) -> str:
     facts = [
         f"{service.config.model} with stem {service.config.stem}",
         plural(len(names), "channel"),
-        f"{len(service.classes)} classes",
+        f"{len(service.predictor.classes)} classes",
         f"images of {service.shape[1]} × {service.shape[0]} pixels",
     ]
     used = [name for name in service.file_channels if name != "-"]

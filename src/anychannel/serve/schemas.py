@@ -1,14 +1,10 @@
-"""What the endpoints return, as the published schema says it."""
+"""The JSON that the endpoints return, as the published schema describes it."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import BaseModel, Field
-
-from anychannel.results.evaluation import SubsetResult
-from anychannel.serve.images import OpenedImage, Plane
-from anychannel.serve.service import Answer, Service
 
 
 class Health(BaseModel):
@@ -19,43 +15,31 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was not answered: what was given, what was expected, what to do."""
+    """Why a request failed: what was given, what was expected, what to do."""
 
     error: str
 
 
 class Channel(BaseModel):
-    """A channel that the network knows, with its statistics over the training images in the files' own units."""
+    """A channel that the network knows, with its statistics over the training images in the files' units."""
 
     name: str
     mean: float
     std: float
-    wavelength_nm: float | None = Field(description="Centre wavelength in nanometres, null where unknown.")
-    kind: str | None = Field(description="What it shows, null where not said.")
+    wavelength_nm: float | None = Field(description="Centre wavelength in nanometres; null if unknown.")
+    kind: str | None = Field(description="What the channel shows; null if unknown.")
 
 
 class Expected(BaseModel):
-    """What the run's evaluation on test images found for one subset of the channels."""
+    """Test result of the run for one subset of the channels."""
 
     channels: list[str]
-    accuracy: float | None = Field(description="Fraction of test images classified rightly; null where refused.")
+    accuracy: float | None = Field(description="Fraction of correct test images; null if the subset is refused.")
     standard_error: float | None = Field(
-        description="Binomial standard error of the accuracy, never 0; null where refused."
+        description="Binomial standard error of the accuracy, never 0; null if the subset is refused."
     )
-    images: int = Field(description="Number of test images; 0 where refused.")
-    refused: str | None = Field(description="Why the network does not take this subset, null where it does.")
-
-    @classmethod
-    def of(cls, result: SubsetResult) -> Expected:
-        """From the run's record."""
-        taken = result.refused is None
-        return cls(
-            channels=result.key.split(","),
-            accuracy=result.accuracy if taken else None,
-            standard_error=result.standard_error if taken and result.n else None,
-            images=result.n,
-            refused=result.refused,
-        )
+    images: int = Field(description="Number of test images; 0 if the subset is refused.")
+    refused: str | None = Field(description="Why the network refuses this subset; null if it accepts it.")
 
 
 class Model(BaseModel):
@@ -68,35 +52,11 @@ class Model(BaseModel):
     classes: list[str]
     image_size: tuple[int, int] = Field(description="Height and width to which images are resized and cropped.")
     file_channels: list[str] = Field(
-        description="What a file is taken to hold, in order, unless the request says otherwise; '-' is not used."
+        description="Channels of a file in order, unless the request names others; '-' is unused."
     )
-    expected: list[Expected] = Field(description="Every subset that was evaluated; no other has a known accuracy.")
-    expected_note: str = Field(description="Which subsets were evaluated where not all were; else empty.")
+    expected: list[Expected] = Field(description="Test results of all evaluated subsets.")
+    expected_note: str = Field(description="Which subsets were evaluated, if not all were; else empty.")
     max_upload_bytes: int
-
-    @classmethod
-    def of(cls, service: Service, max_upload_bytes: int) -> Model:
-        """From a run."""
-        test = service.run.test
-        known = service.channels
-        missing = "The run holds no evaluation on test images, so that no accuracy can be expected."
-        return cls(
-            name=service.run.name,
-            model=service.config.model,
-            stem=service.config.stem,
-            channels=[
-                Channel(name=name, mean=mean, std=std, wavelength_nm=wavelength, kind=kind)
-                for name, mean, std, wavelength, kind in zip(
-                    known.names, known.mean, known.std, known.wavelengths_nm, known.kinds, strict=True
-                )
-            ],
-            classes=list(service.classes),
-            image_size=service.shape,
-            file_channels=list(service.file_channels),
-            expected=[Expected.of(result) for result in test.subsets.values()] if test else [],
-            expected_note=test.note if test else missing,
-            max_upload_bytes=max_upload_bytes,
-        )
 
 
 class ChannelPicture(BaseModel):
@@ -104,54 +64,33 @@ class ChannelPicture(BaseModel):
 
     name: str
     picture: str = Field(description="Grey PNG as a data URI.")
-    black: float = Field(description="Value shown as black, in the file's own units.")
-    white: float = Field(description="Value shown as white.")
+    black: float = Field(description="Value drawn as black, in the file's units.")
+    white: float = Field(description="Value drawn as white.")
     minimum: float
     maximum: float
     mean: float
 
-    @classmethod
-    def of(cls, plane: Plane) -> ChannelPicture:
-        """From an opened image."""
-        return cls(**vars(plane))
-
 
 class Image(BaseModel):
-    """An opened image. It can be classified by its id for as long as the service keeps it."""
+    """An opened image. Requests can refer to it by its id while the service keeps it."""
 
     id: str
     name: str
-    channels: list[ChannelPicture] = Field(description="The channels that it holds and the network knows.")
-    overview: str = Field(description="The whole image as a PNG data URI.")
-    width: int = Field(description="Of the file, in pixels.")
+    channels: list[ChannelPicture] = Field(description="The image's channels that the network knows.")
+    overview: str = Field(description="The whole image as a PNG data URI: in colour if it has R, G and B, else grey.")
+    width: int = Field(description="Width of the file in pixels.")
     height: int
     dtype: str
-    image_size: tuple[int, int] = Field(description="Height and width in pixels that the network is given.")
-    notes: list[str] = Field(description="What is odd about it, in sentences.")
-    label: str | None = Field(description="The true class, where it is known.")
-
-    @classmethod
-    def of(cls, image: OpenedImage) -> Image:
-        """From an opened image."""
-        return cls(
-            id=image.id,
-            name=image.name,
-            channels=[ChannelPicture.of(plane) for plane in image.planes],
-            overview=image.overview,
-            width=image.width,
-            height=image.height,
-            dtype=image.dtype,
-            image_size=(image.pixels.shape[1], image.pixels.shape[2]),
-            notes=list(image.notes),
-            label=image.label,
-        )
+    image_size: tuple[int, int] = Field(description="Height and width in pixels that the network receives.")
+    notes: list[str] = Field(description="Differences from the training images, in sentences.")
+    label: str | None = Field(description="The true class; null if unknown.")
 
 
 class Examples(BaseModel):
     """Test images to try, with their true classes."""
 
     images: list[Image]
-    reason: str = Field(description="Why there are none, empty where there are.")
+    reason: str = Field(description="Why there are no images; empty if there are.")
 
 
 class Guess(BaseModel):
@@ -165,22 +104,9 @@ class Prediction(BaseModel):
     """The network's answer."""
 
     image: str = Field(description="Id of the image, for further requests without the file.")
-    channels: list[str] = Field(description="The channels that were shown to the network, in its order.")
-    missing: list[str] = Field(description="The others.")
-    top: list[Guess] = Field(description="Most probable first.")
-    expected: Expected | None = Field(description="Accuracy on test images with these channels; null: not evaluated.")
-    notes: list[str] = Field(description="What is odd about the image, in sentences; see /api/images.")
-    label: str | None = Field(description="The true class, where it is known.")
-
-    @classmethod
-    def of(cls, image: OpenedImage, answer: Answer, expected: SubsetResult | None) -> Prediction:
-        """From what the network said."""
-        return cls(
-            image=image.id,
-            channels=list(answer.channels),
-            missing=list(answer.missing),
-            top=[Guess.model_validate({"class": name, "probability": probability}) for name, probability in answer.top],
-            expected=None if expected is None else Expected.of(expected),
-            notes=list(image.notes),
-            label=image.label,
-        )
+    channels: list[str] = Field(description="Channels that the network used, in its order.")
+    missing: list[str] = Field(description="The network's other channels.")
+    top: list[Guess] = Field(description="Most probable class first.")
+    expected: Expected | None = Field(description="Test result for these channels; null if not evaluated.")
+    notes: list[str] = Field(description="Differences from the training images, in sentences; see /api/images.")
+    label: str | None = Field(description="The true class; null if unknown.")

@@ -1,4 +1,4 @@
-"""Start the service on an address of this machine."""
+"""Run the service on an address of this machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class ServeError(ValueError):
-    """The service cannot start as asked; the message says why and what to do."""
+    """The service cannot start as requested; the message says why and what to do."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. It is taken before the run is loaded, so that a taken port is told at once.
+    """Open a listening socket. This happens before the run is loaded, so a port in use is reported at once.
 
     Raises:
-        ServeError: the port is taken, needs other rights, is no port, or the host is not an address of this machine.
+        ServeError: the port is in use, needs other rights or is out of range, or the host is not an address of this
+            machine.
     """
     if not 0 <= port <= 65535:
         raise ServeError(f"port is a number from 0 (any free one) to 65535, got {port}")
@@ -54,26 +55,28 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     max_upload_mb: float = DEFAULT_UPLOAD_MB,
+    cache_dir: str | Path | None = None,
     ready: Callable[[str], object] = print,
 ) -> None:
     """Serve a run until interrupted.
 
     Args:
         run: a run's folder.
-        host: address to listen on; 127.0.0.1 is reached from this machine alone.
-        port: 0 takes any free one.
-        max_upload_mb: largest request, in MB of 2^20 bytes.
-        ready: called with the page's address once it can be opened.
+        host: address to listen on. 127.0.0.1 can be reached from this machine only.
+        port: port to listen on; 0 uses any free one.
+        max_upload_mb: largest request in MB (2^20 bytes).
+        cache_dir: folder of the cache of decoded images, for the run's examples.
+        ready: called with the page's address as soon as it can be opened.
 
     Raises:
-        ServeError: the address cannot be listened on.
+        ServeError: the service cannot listen on the address.
         RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
     """
     with listen(host, port) as taken:
         hosts = LOOPBACK if host in LOOPBACK else None
-        app = create_app(run, max_upload_mb=max_upload_mb, hosts=hosts)
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{taken.getsockname()[1]}")
+        app = create_app(run, max_upload_mb=max_upload_mb, hosts=hosts, cache_dir=cache_dir)
+        name = f"[{host}]" if ":" in host else host
+        ready(f"http://{name}:{taken.getsockname()[1]}")
         settings = uvicorn.Config(app, log_level="warning", server_header=False)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run(sockets=[taken])

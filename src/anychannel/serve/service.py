@@ -1,97 +1,120 @@
-"""What the page's endpoints do, without HTTP: a run opened once, images opened and classified from any thread."""
+"""The endpoints without HTTP: a run that is loaded once, and images that are opened and classified from any thread."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from itertools import compress
 from pathlib import Path
-from threading import Lock
 
-import torch
-
-from anychannel.channels import ChannelError, as_channel_set, parse_names
-from anychannel.data import to_tensor
-from anychannel.models import load_model
+from anychannel.channels import ChannelSet, as_channel_set
+from anychannel.data import DataError, ImageDataset
+from anychannel.data.content import digest_content
+from anychannel.data.errors import ImageError
+from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
-from anychannel.runs.execute import load_data
+from anychannel.runs.data import load_data
 from anychannel.runs.folder import read_config
-from anychannel.runs.predict import READING, to_probabilities, trained_shape
-from anychannel.serve.examples import find_examples
-from anychannel.serve.images import UNUSED, ImageStore, OpenedImage, open_image
+from anychannel.runs.predict import UNUSED, Predictor
+from anychannel.serve.extent import check_extent
+from anychannel.serve.images import ImageStore, OpenedImage, draw_image
+from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
 
 
 class GoneError(KeyError):
-    """An image is not kept (any more); it has to be sent again."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The network's answer: the channels shown in its own order, and its best classes with their probabilities."""
-
-    channels: tuple[str, ...]
-    missing: tuple[str, ...]
-    top: tuple[tuple[str, float], ...]
+    """An image is not kept (any more); the client has to send it again."""
 
 
 class Service:
     """A trained run that answers.
 
     Args:
-        folder: the run's.
+        folder: the run's folder. Relative paths in its configuration start at the working directory.
+        cache_dir: folder of the cache of decoded images, for the run's examples.
 
     Raises:
         RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, cache_dir: str | Path | None = None) -> None:
         self.config = read_config(folder)
         self.run = load_runs([Path(folder)])[0]
-        self.model = load_model(folder)
-        self.channels = self.model.channels
-        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
-        self.shape = trained_shape(self.config, self.run.record)
-        self.reading = {key: value for key, value in self.config.data_options.items() if key in READING}
+        self.predictor = Predictor(folder)
+        self.channels = self.predictor.channels
         self.images = ImageStore()
-        self._lock = Lock()
-        self.examples, self.no_examples = find_examples(
-            self.run, self.config, self.channels, shape=self.shape, held=self.file_channels, reading=self.reading
-        )
-        for example in self.examples:
+        data, reason = self._load_data(cache_dir)
+        self.file_channels = self._find_file_channels(data)
+        found: list[OpenedImage] = []
+        if data is not None:
+            try:
+                found = self._read_examples(data)
+            except DataError as error:
+                reason = str(error)
+        for example in found:
             self.images.pin(example)
+        self.examples = Examples(images=[example.view for example in found], reason=reason)
 
-    @cached_property
-    def own_channels(self) -> tuple[str, ...]:
-        """All channels that the run's data name themselves; the network's where the data are gone."""
+    def _load_data(self, cache_dir: str | Path | None) -> tuple[ImageDataset | None, str]:
+        """The run's data with all their channels; or None and the reason."""
+        unnamed = self.config.only_channels is not None and self.config.channels is None  # only the data name them
+        if not unnamed and not (self.run.examples and self.run.examples["images"]):
+            return None, "The run recorded no example images."
+        kind = SOURCES.get(split_address(self.config.data)[0])
+        if not unnamed and kind is not None and not kind.embedded:
+            return None, "Examples of streamed data are not read again: that might take as long as reading all of them."
         try:
-            return load_data(replace(self.config, only_channels=None)).channels.names
-        except (OSError, ValueError):
-            return self.channels.names
+            return load_data(replace(self.config, only_channels=None), cache_dir=cache_dir), ""
+        except (OSError, ValueError) as error:
+            return None, f"The run's examples cannot be read from its data: {error}"
 
-    @property
-    def file_channels(self) -> tuple[str, ...]:
-        """What a file of the training data holds, in order, with ``-`` for a channel that the network never sees."""
-        if self.config.only_channels is None:
-            return self.channels.names
-        held = self.own_channels if self.config.channels is None else as_channel_set(self.config.channels).names
-        return tuple(name if name in self.channels.names else UNUSED for name in held)
+    def _find_file_channels(self, data: ImageDataset | None) -> tuple[str, ...]:
+        """Channels of a file of the training data in order, with ``-`` for those that the network does not know."""
+        held: ChannelSet = self.channels
+        if self.config.only_channels is not None:
+            if self.config.channels is not None:
+                held = as_channel_set(self.config.channels)
+            elif data is not None:
+                held = data.channels
+        return tuple(name if name in self.channels.names else UNUSED for name in held.names)
+
+    def _read_examples(self, data: ImageDataset) -> list[OpenedImage]:
+        """The images of ``examples.json`` with their pixels; the pictures in that file have stretched values."""
+        wanted = self.run.examples["images"] if self.run.examples else ()
+        rows = {path: row for row, path in enumerate(data.test.paths)}
+        absent = [entry["path"] for entry in wanted if entry["path"] not in rows]
+        if absent or not set(self.channels.names) <= set(data.channels.names):
+            missing = ", ".join(absent) or "the channels of the network"
+            raise DataError(f"The run's examples cannot be read from its data: {missing} are not there any more")
+        examples = []
+        for number, entry in enumerate(wanted):
+            row = rows[entry["path"]]
+            has = [True] * len(data.channels) if data.test.present is None else data.test.present[row]
+            held = [name in self.channels.names and there for name, there in zip(data.channels.names, has, strict=True)]
+            names = tuple(compress(data.channels.names, held))
+            image = self.predictor.prepare(data.test.images[row][held], names, entry["path"])
+            examples.append(draw_image(image, self.channels, key=f"example-{number}", label=entry["label"]))
+        return examples
 
     def open(
         self, data: bytes, name: str, channels: str | Sequence[str] | None = None, layout: str | None = None
     ) -> OpenedImage:
-        """Decode a file and keep it; see ``open_image``."""
-        image = open_image(
-            data,
-            name,
-            self.channels,
-            shape=self.shape,
-            channels=channels or self.file_channels,
-            reading=self.reading | ({"layout": layout} if layout else {}),
-            record=self.run.record,
-        )
-        self.images.add(image)
-        return image
+        """Decode a file and keep it; see ``Predictor.open``.
+
+        Raises:
+            DataError: also if the file would decode to too many values.
+        """
+        try:
+            check_extent(data)
+        except ImageError as error:
+            raise DataError(f"{name}: {error}") from error
+        image = self.predictor.open(data, channels or self.file_channels, name=name, layout=layout)
+        identity = repr((digest_content(data), name, image.channels, channels, layout))
+        key = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
+        opened = draw_image(image, self.channels, key=key)
+        self.images.add(opened)
+        return opened
 
     def image(self, key: str) -> OpenedImage:
         """An image that was opened before.
@@ -104,36 +127,55 @@ class Service:
             raise GoneError(f"image {key!r} is not kept here (any more); send the file again")
         return found
 
-    def predict(self, image: OpenedImage, channels: str | Sequence[str] | None = None, top: int = 5) -> Answer:
-        """Classify an image from some of its channels, by the same path as ``anychannel predict``.
-
-        Args:
-            image: what ``open`` gave.
-            channels: those to show to the network; None shows all that the image holds.
-            top: number of classes.
-
-        Raises:
-            ChannelError: a name is unknown, repeats or is not in the image, or the network does not take the subset.
-            DataError: the network's answer is not finite.
-        """
-        names = image.channels if channels is None else parse_names(channels)
-        self.channels.positions(names)
-        absent = [name for name in names if name not in image.channels]
-        if absent:
-            raise ChannelError(f"{image.name} does not hold {', '.join(absent)}; it holds {', '.join(image.channels)}")
-        chosen = [name for name in self.channels.names if name in names]
-        planes = image.pixels[[image.channels.index(name) for name in chosen]]
-        with self._lock, torch.no_grad():
-            logits = self.model(to_tensor(planes)[None], channels=chosen)
-        best = to_probabilities(logits, image.name).topk(min(top, len(self.classes)))
-        return Answer(
-            channels=tuple(chosen),
-            missing=tuple(name for name in self.channels.names if name not in chosen),
-            top=tuple((self.classes[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)),
+    def predict(self, image: OpenedImage, channels: str | None, top: int) -> Prediction:
+        """Classify an image from some of its channels; see ``Predictor.predict``."""
+        answer = self.predictor.predict(image.input, channels)
+        tests = {} if self.run.test is None else self.run.test.subsets
+        result = tests.get(self.channels.key(self.channels.positions(answer.channels)))
+        return Prediction(
+            image=image.view.id,
+            channels=list(answer.channels),
+            missing=[name for name in self.channels.names if name not in answer.channels],
+            top=[Guess.model_validate({"class": name, "probability": share}) for name, share in answer.top(top)],
+            expected=None if result is None else describe_result(result),
+            notes=image.view.notes,
+            label=image.view.label,
         )
 
-    def expected(self, channels: Sequence[str]) -> SubsetResult | None:
-        """What the run's evaluation on test images found for a subset; None where it was not evaluated."""
-        if self.run.test is None:
-            return None
-        return self.run.test.subsets.get(self.channels.key(self.channels.positions(channels)))
+    def describe(self, max_upload_bytes: int) -> Model:
+        """The network, and the accuracy of every evaluated subset."""
+        test, known = self.run.test, self.channels
+        statistics = zip(known.names, known.mean, known.std, known.wavelengths_nm, known.kinds, strict=True)
+        return Model(
+            name=self.run.name,
+            model=self.config.model,
+            stem=self.config.stem,
+            channels=[
+                Channel(name=name, mean=mean, std=std, wavelength_nm=wavelength, kind=kind)
+                for name, mean, std, wavelength, kind in statistics
+            ],
+            classes=list(self.predictor.classes),
+            image_size=self.shape,
+            file_channels=list(self.file_channels),
+            expected=[describe_result(result) for result in test.subsets.values()] if test else [],
+            expected_note=test.note if test else "The run has no test results, so the expected accuracy is unknown.",
+            max_upload_bytes=max_upload_bytes,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels that the network receives."""
+        assert self.predictor.shape is not None  # a run records it
+        return self.predictor.shape
+
+
+def describe_result(result: SubsetResult) -> Expected:
+    """The test result of a subset as the endpoints return it."""
+    taken = result.refused is None
+    return Expected(
+        channels=result.key.split(","),
+        accuracy=result.accuracy if taken else None,
+        standard_error=result.standard_error if taken and result.n else None,
+        images=result.n,
+        refused=result.refused,
+    )

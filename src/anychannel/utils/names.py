@@ -1,4 +1,4 @@
-"""Unknown names, told the same way everywhere: what was given, what it may have meant, what is valid."""
+"""One wording for unknown names: what was given, the closest match, and the valid names."""
 
 from __future__ import annotations
 

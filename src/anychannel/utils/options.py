@@ -1,20 +1,26 @@
-"""Values from files and flags, held to the annotations of what takes them."""
+"""Checks of option values from files and flags against the annotations of the function that takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from inspect import signature
+from collections.abc import Callable, Collection, Iterable, Mapping
+from inspect import Parameter, signature
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
+from anychannel.utils.names import unknown_name
 
-@dataclass(frozen=True)
-class Kind:
-    """What an annotation takes: in words, as a test, and as a plain value."""
+
+class Kind(NamedTuple):
+    """The values that an annotation accepts.
+
+    Args:
+        words: description for error messages.
+        fits: tells whether a value is accepted.
+        plain: converts an accepted value to the annotated type.
+    """
 
     words: str
     fits: Callable[[Any], bool]
@@ -22,12 +28,12 @@ class Kind:
 
 
 def is_boolean(value: Any) -> bool:
-    """Python's or NumPy's, and no text or number that stands for one."""
+    """Whether a value is a Python or NumPy boolean."""
     return isinstance(value, bool | np.bool_)
 
 
 def is_number(value: Any) -> bool:
-    """A number that a float can hold, and no boolean."""
+    """Whether a value is a number that fits into a float, and not a boolean."""
     try:
         return isinstance(value, Real) and not is_boolean(value) and isinstance(float(value), float)
     except OverflowError:
@@ -35,12 +41,12 @@ def is_number(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """A whole number of any type, as 2 or 2.0, and no boolean."""
+    """Whether a value is a whole number of any type (2 or 2.0), and not a boolean."""
     return not is_boolean(value) and (isinstance(value, Integral) or (is_number(value) and float(value).is_integer()))
 
 
 def is_texts(value: Any) -> bool:
-    """A list or tuple of texts."""
+    """Whether a value is a list or tuple of strings."""
     return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
 
 
@@ -53,23 +59,44 @@ KINDS: dict[Any, Kind] = {
     tuple[str, ...]: Kind("a list of texts", is_texts, tuple),
     NoneType: Kind("left out", lambda value: value is None, lambda value: value),
 }
-"""Annotations that values are held to; what is annotated otherwise is left to whoever takes it."""
+"""The annotations that values are checked against. Values with any other annotation are not checked."""
+
+
+def check_options(
+    owner: Callable[..., Any], names: Iterable[str], prefix: str = "", *, reserved: Collection[str] = ()
+) -> None:
+    """Refuse options that a function does not take.
+
+    Args:
+        owner: function or class that takes the options by keyword.
+        names: the options given.
+        prefix: stands before each name in messages, as ``"training."``.
+        reserved: parameters of ``owner`` that are set in another way.
+
+    Raises:
+        ValueError: an option is unknown or reserved; the message lists the valid ones.
+    """
+    taken = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    valid = [key for key, each in signature(owner).parameters.items() if each.kind in taken and key not in reserved]
+    for name in names:
+        if name not in valid:
+            raise ValueError(unknown_name("setting", prefix + name, [prefix + each for each in valid]))
 
 
 def coerce_options(owner: Callable[..., Any], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Keyword values as what a function or class says it takes: 2.0 is 2 where a whole number is due.
+    """Convert keyword values to the types that a function or class is annotated with: 2.0 becomes 2 for ``int``.
 
     Args:
-        owner: whose parameters' annotations tell; names that it does not have pass through.
-        values: by the parameter's name.
-        prefix: what an error puts before the name.
+        owner: function or class with annotated parameters. Names that it does not have pass through.
+        values: by parameter name.
+        prefix: stands before the name in messages.
 
     Raises:
-        ValueError: a value is of another type; the message names it.
+        ValueError: a value has another type; the message names it.
     """
     try:
         parameters = signature(owner, eval_str=True).parameters
-    except NameError:  # annotations that only a type checker can read
+    except NameError:  # an annotation that only a type checker can resolve
         return dict(values)
     return {
         name: coerce_option(prefix + name, value, parameters[name].annotation) if name in parameters else value
@@ -78,10 +105,10 @@ def coerce_options(owner: Callable[..., Any], values: Mapping[str, Any], prefix:
 
 
 def coerce_option(name: str, value: Any, annotation: Any) -> Any:
-    """One value as an annotation of ``KINDS``, or one of several (``int | None``), says.
+    """Convert one value to an annotation of ``KINDS`` or to a union of them (``int | None``).
 
     Raises:
-        ValueError: it is of another type.
+        ValueError: the value has another type.
     """
     members = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     if not all(member in KINDS for member in members):

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
+from anychannel.nn.module_utils import HALF
 from anychannel.nn.stems.base import ConvGeometry
 from anychannel.nn.stems.static import StaticStem
 from anychannel.nn.stems.table import every_subset, label
@@ -150,22 +151,26 @@ class CompletionStem(StaticStem):
         self.presence = nn.Parameter(torch.zeros(in_chans, out_chans)) if presence else None
         if offset is not None and len(offset) != in_chans:
             raise ValueError(f"offset needs one value for each of the {in_chans} channels, got {len(offset)}")
-        self.offset: Tensor | None
-        values = None if offset is None or not any(offset) else torch.tensor(offset, dtype=torch.float32)
-        self.register_buffer("offset", values, persistent=False)
+        self.offset: Tensor
+        values = [0.0] * in_chans if offset is None else list(offset)
+        self.register_buffer("offset", torch.tensor(values, dtype=torch.float32))
+        self.has_offset = any(values)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move with the model, but stay in float32 where it goes to half precision.
+        """Move with the model, but keep a learned covariance in float32, as buffers are.
 
         A missing channel's estimate is a difference of large numbers where channels repeat each other: of eight bands
         with a correlation of 0.997, rounded to bfloat16, it takes three times one and minus three times another.
         """
-        exact = self.covariance if self.root is None else self.root.detach()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        kept = self.covariance if self.root is None else self.root
-        if kept.dtype in (torch.float16, torch.bfloat16):
-            kept.data = exact.to(kept.device)
+        exact = None if self.root is None else self.root.detach()
+        super()._apply(fn, recurse)
+        if self.root is not None and exact is not None and self.root.dtype in HALF:
+            self.root.data = exact.to(self.root.device)
         return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.has_offset = bool(self.offset.any())
 
     def zeros_by_subset(self) -> nn.ParameterDict:
         """A kernel of zeros for each subset but the full set.
@@ -214,8 +219,9 @@ class CompletionStem(StaticStem):
             return self.bias
         added = []
         with torch.autocast(self.weight.device.type, enabled=False):
-            if self.offset is not None:
-                constant = self.offset - self.matrix(subset) @ self.offset[list(subset)]
+            if self.has_offset:
+                offset = self.offset.to(self.weight.dtype)
+                constant = offset - self.matrix(subset) @ offset[list(subset)]
                 added.append(self.weight.sum((2, 3)) @ constant)
             if self.presence is not None:
                 missing = [position for position in range(self.in_chans) if position not in subset]
@@ -230,8 +236,9 @@ class CompletionStem(StaticStem):
     def bias_where(self, present: Tensor) -> Tensor | None:
         """As ``bias_for``."""
         added = []
-        if self.offset is not None:
-            added.append(self.weight.sum((2, 3)) @ (self.offset - self.matrix_where(present) @ self.offset))
+        if self.has_offset:
+            offset = self.offset.to(self.weight.dtype)
+            added.append(self.weight.sum((2, 3)) @ (offset - self.matrix_where(present) @ offset))
         if self.presence is not None:
             added.append((1 - present) @ self.presence)
         return total(self.bias, added)
@@ -252,7 +259,7 @@ class CompletionStem(StaticStem):
         """Ridge and what is learned; the covariance itself is saved with the weights."""
         return {
             "ridge": self.ridge,
-            **({} if self.offset is None else {"offset": self.offset.tolist()}),
+            **({"offset": self.offset.tolist()} if self.has_offset else {}),
             "learn_covariance": self.learn_covariance,
             "residual": "missing" if self.residual is not None else "none" if self.residuals is None else "subset",
             **({} if self.presence is None else {"presence": True}),

@@ -77,7 +77,7 @@ class DescribedStem(ChannelwiseStem):
             raise ValueError(f"frequencies must be at least 1, got {frequencies}")
         self.frequencies = frequencies
         self.embedding = None if embedding is None else [list(map(float, row)) for row in embedding]
-        self.register_buffer("features_of_channels", self.encode(wavelengths_nm, self.embedding), persistent=False)
+        self.register_buffer("features_of_channels", self.encode(wavelengths_nm, self.embedding))
 
     def encode(
         self, wavelengths_nm: Sequence[float | None] | None, embedding: Sequence[Sequence[float]] | None
@@ -89,6 +89,10 @@ class DescribedStem(ChannelwiseStem):
         if rows.ndim != 2 or len(rows) != self.in_chans:
             raise ValueError(f"embedding needs one vector for each of the {self.in_chans} channels")
         return rows
+
+    def described(self, subset: Subset) -> Tensor:
+        """Descriptors (k, F) of a subset's channels, in the weights' number format."""
+        return self.features_of_channels[list(subset)].to(next(self.parameters()).dtype)
 
     @torch.no_grad()
     def redescribe(
@@ -164,12 +168,11 @@ class DescriptorStem(DescribedStem):
             raise ValueError(f"width must be at least 1, got {width}")
         self.hidden = nn.Linear(self.features_of_channels.shape[1], width)
         self.output = nn.Linear(width, out_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
-        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
-        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+        self.initialise_from(self.random_kernel(), None)
 
     def slices(self, subset: Subset) -> Tensor:
         """Generate the present channels' slices, each from its descriptor."""
-        hidden = nn.functional.gelu(self.hidden(self.features_of_channels[list(subset)]))
+        hidden = nn.functional.gelu(self.hidden(self.described(subset)))
         generated: Tensor = self.output(hidden)
         return generated.view(-1, self.out_chans, *self.geometry.kernel_size)
 

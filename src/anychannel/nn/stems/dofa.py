@@ -69,8 +69,7 @@ class DofaStem(DescribedStem):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.output = nn.Linear(width, out_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
-        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
-        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+        self.initialise_from(self.random_kernel(), None)
 
     def hidden(self, subset: Subset, seen: Tensor | None = None) -> Tensor:
         """What the last map sees of each channel of a subset: (k, width).
@@ -79,7 +78,7 @@ class DofaStem(DescribedStem):
             subset: the k channels.
             seen: (tokens + k,) bool, which tokens and channels the others attend to; None means all.
         """
-        waves = self.project(self.features_of_channels[list(subset)])
+        waves = self.project(self.described(subset))
         waves = waves + F.relu(self.second(F.relu(self.first(waves))))
         x = torch.cat([self.tokens, waves])
 

@@ -7,7 +7,6 @@ first ten epochs).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -68,15 +67,6 @@ class KernelAttentionStem(Stem):
         done = 1.0 if self.anneal_epochs == 0 else min(epoch / self.anneal_epochs, 1.0)
         self.temperature.fill_(self.initial_temperature + done * (1.0 - self.initial_temperature))
 
-    def told(self) -> dict[str, Any]:
-        """T, which is no weight to average."""
-        return {"temperature": float(self.temperature)}
-
-    def tell(self, told: Mapping[str, Any]) -> None:
-        """Take over T."""
-        if "temperature" in told:
-            self.temperature.fill_(told["temperature"])
-
     def attention(self, images: Tensor, subset: Subset) -> Tensor:
         """Each image's weights over the K kernels, (B, K), rows sum to 1."""
         described = scatter(describe(images), subset, self.in_chans)
@@ -86,17 +76,17 @@ class KernelAttentionStem(Stem):
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """Mix the kernels for each image and convolve."""
         attention = self.attention(images, subset)
-        kernels = self.bank(subset)
+        kernels = self.basis_kernels(subset)
         mixed = (attention @ kernels.flatten(1).to(attention.dtype)).view(-1, *kernels.shape[1:])
-        return per_image_conv2d(images, mixed, self.bias, self.geometry)
+        return per_image_conv2d(images, mixed.to(kernels.dtype), self.bias, self.geometry)
 
-    def bank(self, subset: Subset) -> Tensor:
+    def basis_kernels(self, subset: Subset) -> Tensor:
         """The learned kernels."""
         return self.kernels[:, :, list(subset)]
 
-    def weights(self, images: Tensor, subset: Subset) -> Tensor:
+    def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
         """The attention."""
-        return self.attention(images, subset)
+        return self.attention(images, subset).to(self.kernels.dtype)
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:

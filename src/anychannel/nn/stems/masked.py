@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
 from anychannel.nn.stems.base import ConvGeometry, Stem
-from anychannel.nn.stems.per_image import describe, generated_bank, per_image_conv2d, scatter, with_one
+from anychannel.nn.stems.per_image import describe, generated_basis, per_image_conv2d, scatter, with_one
 
 
 class MaskedStem(Stem):
@@ -38,11 +38,33 @@ class MaskedStem(Stem):
         allow_untrained: bool = False,
     ) -> None:
         super().__init__(in_chans, out_chans, geometry, bias=True)
-        self.trained: Subset | None = None if trained is None else tuple(trained)
+        self.trained_channels: Tensor
+        self.register_buffer("trained_channels", torch.zeros(in_chans, dtype=torch.uint8))
+        self.trained = None if trained is None else tuple(trained)
         self.allow_untrained = allow_untrained
         self.generator = nn.Linear(in_chans, out_chans * in_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
-        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
-        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+        self.initialise_from(self.random_kernel(), None)
+
+    @property
+    def trained(self) -> Subset | None:
+        """The channel set that it was trained on, None before training."""
+        if self._trained is None:  # an average of weights has the buffer alone
+            self.read_trained()
+        return self._trained
+
+    @trained.setter
+    def trained(self, subset: Subset | None) -> None:
+        self.trained_channels.zero_()
+        self.trained_channels[list(subset or ())] = 1
+        self._trained = subset
+
+    def read_trained(self) -> None:
+        """Take the channel set from the buffer; ``features`` does not, since that would wait for the device."""
+        self._trained = tuple(self.trained_channels.nonzero().flatten().tolist()) or None
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.read_trained()
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """Generate each image's kernel and convolve.
@@ -50,42 +72,33 @@ class MaskedStem(Stem):
         Raises:
             ChannelError: the subset is not the one that the stem was trained on.
         """
-        if self.training and self.trained is None:
+        if self.training and self._trained is None:
             self.trained = subset
         self.refuse_untrained(subset)
         masked = scatter(describe(images), subset, self.in_chans)
         kernels = self.generator(masked).view(-1, self.out_chans, self.in_chans, *self.geometry.kernel_size)
         return per_image_conv2d(images, kernels[:, :, list(subset)], self.bias, self.geometry)
 
-    def told(self) -> dict[str, Any]:
-        """The channel set that it was trained on."""
-        return {"trained": None if self.trained is None else list(self.trained)}
-
-    def tell(self, told: Mapping[str, Any]) -> None:
-        """Take over the channel set."""
-        if "trained" in told:
-            trained = told["trained"]
-            self.trained = None if trained is None else tuple(trained)
-
     def refuse_untrained(self, subset: Subset) -> None:
         """Raise the error that ``features`` documents."""
-        if self.trained is not None and subset != self.trained and (self.training or not self.allow_untrained):
+        trained = self._trained
+        if trained is not None and subset != trained and (self.training or not self.allow_untrained):
             raise ChannelError(
-                f"the masked stem was trained on the channel positions {self.trained} and cannot take {subset}; "
+                f"the masked stem was trained on the channel positions {trained} and cannot take {subset}; "
                 "train it on that set (sampler 'full'), choose a stem that takes subsets, or set allow_untrained to "
                 "see it fail"
             )
 
-    def bank(self, subset: Subset) -> Tensor:
+    def basis_kernels(self, subset: Subset) -> Tensor:
         """The generator's kernels, for the channel set that it was trained on.
 
         Raises:
             ChannelError: the subset is another one.
         """
         self.refuse_untrained(subset)
-        return generated_bank(self.generator, self.out_chans, self.geometry.kernel_size)[:, :, list(subset)]
+        return generated_basis(self.generator, self.out_chans, self.geometry.kernel_size)[:, :, list(subset)]
 
-    def weights(self, images: Tensor, subset: Subset) -> Tensor:
+    def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
         """The masked descriptor."""
         return with_one(scatter(describe(images), subset, self.in_chans))
 
@@ -98,4 +111,5 @@ class MaskedStem(Stem):
 
     def options(self) -> dict[str, Any]:
         """The channel set that it was trained on."""
-        return {**self.told(), "allow_untrained": self.allow_untrained}
+        trained = self.trained
+        return {"trained": None if trained is None else list(trained), "allow_untrained": self.allow_untrained}

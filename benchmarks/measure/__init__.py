@@ -1,0 +1,1 @@
+"""Measurements that are not training runs of a study, and what makes these faster on a CPU."""

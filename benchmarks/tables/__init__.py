@@ -1,0 +1,1 @@
+"""Makers of the tables in docs/ from benchmarks/results."""

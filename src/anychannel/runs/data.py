@@ -1,0 +1,89 @@
+"""The data of a run: loading them, and recognising that they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from anychannel.data import SPLITS, ImageDataset, load_dataset
+from anychannel.data.sources.list_files import read_names
+from anychannel.data.sources.registry import SOURCES, split_address
+from anychannel.evaluation.evaluate import describe
+from anychannel.runs.config import RunConfig
+from anychannel.utils.options import check_options
+
+RESERVED = ("source", "channels", "size", "classes", "cache_dir", "progress")
+"""Parameters of ``load_dataset`` that have settings of their own."""
+
+
+def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
+    """Load the data set that a configuration names.
+
+    Raises:
+        ValueError: an entry of ``data_options`` is unknown, or the data cannot be loaded; see ``load_dataset``.
+    """
+    names = set(config.data_options)
+    kind = SOURCES.get(split_address(config.data)[0])
+    if kind is not None:
+        names -= set(kind.options)
+    check_options(load_dataset, sorted(names), "data_options.", reserved=RESERVED)
+    dataset = load_dataset(
+        config.data,
+        channels=config.channels,
+        size=config.size,
+        classes=config.classes,
+        cache_dir=cache_dir,
+        progress=progress,
+        **config.data_options,
+    )
+    return dataset if config.only_channels is None else dataset.select(config.only_channels)
+
+
+def with_data(config: RunConfig, data: str, channels: str | Sequence[str] | None) -> RunConfig:
+    """Replace the data set in a configuration.
+
+    Args:
+        config: a run's configuration.
+        data: the other data set.
+        channels: its channel names in file order. None reads the folder's ``channels.txt``, else keeps the names of
+            ``config``.
+
+    Raises:
+        DataError: ``channels.txt`` cannot be used.
+    """
+    named = read_names(Path(data).expanduser() / "channels.txt") if channels is None else channels
+    return RunConfig.from_dict(config.to_dict() | {"data": data} | ({} if named is None else {"channels": named}))
+
+
+def describe_data(dataset: ImageDataset) -> dict[str, Any]:
+    """The entries of ``run.json`` that identify the data; ``find_changes`` compares them."""
+    return {
+        "fingerprint": dataset.fingerprint,
+        "channels": list(dataset.channels.names),
+        "classes": list(dataset.classes),
+        **{f"num_{split}": len(getattr(dataset, split)) for split in SPLITS},
+    }
+
+
+def find_changes(record: Mapping[str, Any], dataset: ImageDataset) -> list[str]:
+    """List the differences between a run's data and a data set; empty if they are the same data.
+
+    Streamed shards are compared by classes, channels and numbers of images only, because a copy of the same shards has
+    another fingerprint. Entries that the record lacks are not compared.
+
+    Args:
+        record: the run's ``run.json``.
+        dataset: the data as they are now.
+    """
+    now = describe_data(dataset)
+    other = {key for key in now if key in record and record[key] != now[key]}
+    changes = [
+        f"{key} {describe(record[key])} -> {describe(now[key])}" for key in ("classes", "channels") if key in other
+    ]
+    changes += [
+        f"{record[key]:,} -> {now[key]:,} {split} images" for split in SPLITS if (key := f"num_{split}") in other
+    ]
+    if not changes and "fingerprint" in other and dataset.train.random_access:
+        changes.append("as many images, but other ones, or other labels")
+    return changes

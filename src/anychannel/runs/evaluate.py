@@ -1,0 +1,76 @@
+"""Evaluate a finished run again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anychannel.data import SPLITS
+from anychannel.evaluation import Evaluation, evaluate
+from anychannel.models import load_model
+from anychannel.nn.stems import MaskedStem
+from anychannel.results.run import RunError, read_record
+from anychannel.runs.data import find_changes, load_data, with_data
+from anychannel.runs.folder import read_config
+
+
+def evaluate_run(
+    folder: str | Path,
+    *,
+    subsets: Sequence[str] | None = None,
+    split: str = "test",
+    data: str | None = None,
+    data_channels: str | Sequence[str] | None = None,
+    allow_untrained: bool = False,
+    save: bool = False,
+    cache_dir: str | Path | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Evaluate the best weights of a run.
+
+    Args:
+        folder: the run's folder.
+        subsets: channel subsets as ``"R,G"``. None uses the run's own choice.
+        split: ``train``, ``val`` or ``test``.
+        data: another folder with images of the same classes. Its channels are matched to the run's by name.
+        data_channels: channel names of that folder in file order. None reads its ``channels.txt``, else uses the run's
+            names.
+        allow_untrained: let the masked stem try subsets that it was not trained on.
+        save: replace the evaluation in the run's folder.
+        cache_dir, progress: see ``train_run``.
+
+    Raises:
+        RunError: the folder is not a run, the split is unknown, ``data_channels`` is given without ``data``, or
+            ``save`` is set for data that are not the run's own.
+        ChannelError: a subset has an unknown channel, or the stem refuses it.
+        ValueError: the data have other classes than the run, or another order of them.
+    """
+    if split not in SPLITS:
+        raise RunError(f"unknown split {split!r}; use train, val or test")
+    config = read_config(folder)
+    model = load_model(folder)
+    stem = model.stem
+    if allow_untrained and isinstance(stem, MaskedStem):
+        stem.allow_untrained = True
+    if data_channels is not None and data is None:
+        raise RunError("data_channels names the channels of other data; give data too, or leave it out")
+    read = config if data is None else with_data(config, data, data_channels)
+    dataset = load_data(read, cache_dir=cache_dir, progress=progress)
+    changes = find_changes(read_record(folder), dataset) if save else []
+    if changes:
+        raise RunError(
+            f"the data in {read.data} are not the run's own ({'; '.join(changes)}), so their evaluation cannot "
+            f"replace the one in {folder}; evaluate them without --save"
+        )
+    evaluation = evaluate(
+        model,
+        dataset,
+        subsets=config.subsets if subsets is None else subsets,
+        device=config.training.device,
+        precision=config.training.precision,
+        progress=progress,
+        split=split,
+    )
+    if save:
+        evaluation.save(folder)
+    return evaluation
