@@ -37,7 +37,7 @@ def test_the_processes_parts_together_are_the_batchs_parts(sampler, count):
     shown = [[] for _ in parts]
     for own in (Share(index, count) for index in range(count)):
         rows = own.rows(13)
-        mine = share_parts(parts, own)
+        mine = share_parts(parts, own.index, own.count)
         assert [part.subset for part in mine] == [part.subset for part in parts]
         for i, part in enumerate(mine):
             shown[i] += rows[part.start : part.stop].tolist()
@@ -47,7 +47,7 @@ def test_the_processes_parts_together_are_the_batchs_parts(sampler, count):
 def test_a_process_without_an_image_is_an_error_in_every_process():
     for index in range(3):
         with pytest.raises(ValueError, match="2 shown images are too few for 3 processes: process 2 has none; raise"):
-            share_parts([Part((0,), 0, 2)], Share(index, 3))
+            share_parts([Part((0,), 0, 2)], index, 3)
 
 
 def test_alone_nothing_is_exchanged():

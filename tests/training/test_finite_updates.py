@@ -74,7 +74,7 @@ def test_one_broken_gradient_is_skipped_and_counted_wherever_it_comes(step, opti
 
 
 @pytest.mark.filterwarnings("ignore:epoch [13]")
-@pytest.mark.parametrize("norm", ["shared"])
+@pytest.mark.parametrize("norm", ["shared", "statistics"])
 def test_images_that_are_not_finite_leave_no_trace_in_running_statistics(norm, val):
     train = poison(make_split(96, 1), [11])
     model = make_model("completion", norm=norm)

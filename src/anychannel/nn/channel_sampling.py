@@ -17,7 +17,6 @@ import torch
 from anychannel.channels import Subset
 from anychannel.utils.names import unknown_name
 from anychannel.utils.options import coerce_options
-from anychannel.utils.processes import Share
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,25 @@ class Sampler(Protocol):
         ...
 
 
-def share_parts(parts: Sequence[Part], share: Share) -> list[Part]:
-    """What one process holds of a batch's parts, when it takes every ``share.count``-th image of the batch.
+def share_parts(parts: Sequence[Part], index: int, count: int) -> list[Part]:
+    """One process's images of a batch's parts, where process ``index`` of ``count`` takes every ``count``-th image.
 
-    There are as many parts as before, in the same order, counted in the process's own images; a part of fewer images
+    There are as many parts as before, in the same order, counted in the process's own images. A part of fewer images
     than there are processes is empty in some of them.
 
     Raises:
-        ValueError: a process is left without any image to show; the same in all processes.
+        ValueError: a process is left without any image; the same in all processes.
     """
-    for index in range(share.count):
-        other = Share(index, share.count)
-        if not any(other.before(part.stop) > other.before(part.start) for part in parts):
+    shares = [
+        [Part(p.subset, -((i - p.start) // count), -((i - p.stop) // count)) for p in parts] for i in range(count)
+    ]
+    for number, share in enumerate(shares):
+        if not any(map(len, share)):
             raise ValueError(
-                f"the sampler's {sum(map(len, parts))} shown images are too few for {share.count} processes: process "
-                f"{index} has none; raise batch_size"
+                f"the sampler's {sum(map(len, parts))} shown images are too few for {count} processes: process "
+                f"{number} has none; raise batch_size"
             )
-    return [Part(part.subset, share.before(part.start), share.before(part.stop)) for part in parts]
+    return shares[index]
 
 
 def split_evenly(batch_size: int, parts: int) -> list[tuple[int, int]]:

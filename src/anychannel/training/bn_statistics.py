@@ -1,78 +1,159 @@
-"""After training: batch norm statistics of each subset, computed once from training images.
+"""Batch norm statistics that belong to the weights, recomputed before each validation.
 
-A subset with statistics of its own shows a small part of each step's images, so that the running ones are averages of
-few and of several networks' making. Computing them anew for the network that is kept is Wu and Johnson's precise
-batch norm ("Rethinking 'Batch' in BatchNorm", 2021, https://arxiv.org/abs/2105.07576).
+The running averages that training keeps lag behind the weights, and a subset with statistics of its own sees only part
+of each batch. So the network that is validated, and kept if it is the best, gets statistics from a few hundred training
+images that are not augmented: Wu and Johnson's precise batch norm ("Rethinking 'Batch' in BatchNorm", 2021,
+https://arxiv.org/abs/2105.07576).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from anychannel.channels import Subset
-from anychannel.data import Split, Stream, iterate_batches
-from anychannel.nn.bn_statistics import calibrate
+from anychannel.data import Split, Stream
+from anychannel.nn.channel_sampling import Part, Sampler
 from anychannel.nn.classifier import Classifier
-from anychannel.nn.subset_batchnorm import NORMS
-from anychannel.training.randomness import epoch_order
+from anychannel.nn.subset_batchnorm import NORMS, keeps_statistics
+from anychannel.training.feed import feed
+from anychannel.training.patterns import Step, plan_step
+from anychannel.training.randomness import mix
 from anychannel.utils.processes import Share
 
-IMAGES = 1024
-"""Most training images that a subset's statistics come from."""
+MOST_IMAGES = 512
+"""Images of a subset, at most."""
+LEAST_IMAGES, LEAST_PASSES = 32, 256
+"""Images of a subset, and of all subsets together, at least, if there are as many training images."""
+COST = 0.04
+"""Share of an epoch's time that the passes may take if they are more than the least. Training takes a forward pass and
+about twice that for the gradients, so these are 0.12 passes for each training image."""
+DRAWN_TOGETHER = 8
+"""Images for which a sampler draws subsets once, where one batch norm serves a mixture of subsets."""
+
+Pass = tuple[Tensor, Step]
+"""Images, and which channels each of them shows."""
 
 
-def recompute_bn_statistics(model: Classifier, train: Split | Stream, *, seed: int, batch_size: int) -> bool:
-    """Recompute the statistics of every subset that has its own, from images that are not augmented.
+def choose_passes(
+    model: Classifier, train: Split | Stream, sampler: Sampler, *, seed: int, batch_size: int, share: Share
+) -> list[Pass]:
+    """Choose the images that statistics are recomputed from, and the channels that they show.
+
+    If every subset has its own statistics, each batch passes once for each subset, with the images that have all of its
+    channels. Else the subsets are drawn as in training. A network without running statistics needs no passes.
 
     Args:
-        model: trained; every process of several gives it the same statistics.
-        train: its training images; a subset that fewer than two of those read show keeps its running statistics.
+        model: in training.
+        train: its training images.
+        sampler: draws training's subsets.
         seed: decides which images.
-        batch_size: images a forward pass.
-
-    Returns:
-        Whether the model has such subsets.
+        batch_size: images a training step, and at most in a pass.
+        share: which of the images this process takes.
     """
-    kind = NORMS[model.spec.norm]
-    if not kind.own_statistics:
-        return False
-    read = list(from_stream(train, seed, batch_size)) if isinstance(train, Stream) else train
-    for subset in model.channels.subsets():
-        if subset == model.channels.full:
-            continue
-        names = [model.channels.names[position] for position in subset]
-        if isinstance(read, Split):
-            rows = rows_that_show(subset, read, seed, batch_size)
-            batches = (images[:, list(subset)] for images, _ in iterate_batches(read, batch_size, order=rows))
-            known = len(rows)
-        else:
-            shown = [images[have[:, list(subset)].all(dim=1)][:, list(subset)] for images, have in read]
-            batches = (images for images in shown if len(images) > 1)
-            known = max(map(len, shown))
-        if known > 1:
-            calibrate(model, batches, names)
-    return True
+    if not batch_norms(model):
+        return []
+    own = NORMS[model.spec.norm].own_statistics
+    subsets = list(model.channels.subsets()) if own else [model.channels.full]
+    allowed = max(3 * COST * len(train), LEAST_PASSES) / len(subsets)
+    images = min(len(train), MOST_IMAGES, max(round(allowed), LEAST_IMAGES))
+    size = min(images, batch_size)
+    batches = islice(feed(train, seed=seed, epoch=0, batch_size=size, share=share), images // size)
+    generator = torch.Generator().manual_seed(mix(seed, 4))
+    passes: list[Pass] = []
+    for batch in batches:
+        steps = (
+            [show_subset(subset, size, batch.present, share) for subset in subsets]
+            if own
+            else [plan_step(draw_parts(sampler, size, generator), batch.present, share)]
+        )
+        passes += [(batch.images, step) for step in steps if step is not None]
+    return passes
 
 
-def rows_that_show(subset: Subset, train: Split, seed: int, batch_size: int) -> np.ndarray:
-    """Which images to take, at random: they have every channel of the subset, and the last batch is not one image."""
-    rows = epoch_order(seed, 0, len(train))
-    if train.present is not None:
-        rows = rows[train.present[rows][:, list(subset)].all(axis=1)]
-    rows = rows[:IMAGES]
-    return rows[: len(rows) - (len(rows) % batch_size == 1)]
+def show_subset(subset: tuple[int, ...], size: int, present: np.ndarray | None, share: Share) -> Step | None:
+    """This process's part of a batch's images that have all of a subset's channels; None if fewer than two have."""
+    rows = np.arange(size) if present is None else np.flatnonzero(present[:, list(subset)].all(axis=1))
+    mine = rows[rows % share.count == share.index] // share.count
+    return Step([Part(subset, 0, len(mine))], torch.from_numpy(mine)) if len(rows) > 1 else None
 
 
-def from_stream(train: Stream, seed: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of images and which channels each has, (n, C) booleans, the same in every process."""
-    taken = 0
-    for batch in train.batches(seed=seed, epoch=0, batch_size=batch_size, share=Share(0, 1)):
-        whole = torch.ones(batch.images.shape[:2], dtype=torch.bool)
-        yield batch.images, whole if batch.present is None else torch.from_numpy(batch.present)
-        taken += len(batch.images)
-        if taken >= IMAGES:
-            return
+def draw_parts(sampler: Sampler, size: int, generator: torch.Generator) -> list[Part]:
+    """Parts of a batch from several draws, so that it holds many subsets."""
+    pieces = max(size // DRAWN_TOGETHER, 1)
+    edges = [round(size * piece / pieces) for piece in range(pieces + 1)]
+    return [
+        Part(part.subset, start + part.start, start + part.stop)
+        for start, stop in pairwise(edges)
+        for part in sampler(stop - start, generator)
+    ]
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """A network's batch norms with running statistics."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and keeps_statistics(module)]
+
+
+@contextmanager
+def recomputed_statistics(
+    model: Classifier, passes: Sequence[Pass], synchronised: AbstractContextManager[object]
+) -> Iterator[None]:
+    """Let the model normalise by recomputed statistics inside the block, in evaluation mode; training's come back.
+
+    Args:
+        model: to be validated.
+        passes: what ``choose_passes`` gave.
+        synchronised: what ``sync_batchnorm`` gives, for batch norms over several processes.
+    """
+    norms = batch_norms(model)
+    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+    running = [buffer.clone() for buffer in buffers]
+    with synchronised:
+        recompute_bn_statistics(model, norms, passes)
+    try:
+        yield
+    finally:
+        torch._foreach_copy_(buffers, running)
+
+
+@torch.no_grad()
+def recompute_bn_statistics(model: Classifier, norms: Sequence[_BatchNorm], passes: Sequence[Pass]) -> None:
+    """Set each batch norm's running statistics to the average of its batches', in place.
+
+    Args:
+        model: what the images pass through, in evaluation mode but for its batch norms.
+        norms: its batch norms. One that no image reaches keeps its statistics.
+        passes: images and the channels that they show. A pass whose statistics are not finite does not count.
+    """
+    device = next(model.parameters()).device
+    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+    momenta = [norm.momentum for norm in norms]
+    counted: Counter[nn.Module] = Counter()
+
+    def average_so_far(norm: _BatchNorm, _: object) -> None:
+        counted[norm] += 1
+        norm.momentum = 1 / counted[norm]
+
+    handles = [norm.register_forward_pre_hook(average_so_far) for norm in norms]
+    model.eval()
+    try:
+        for images, step in passes:
+            before, count = [buffer.clone() for buffer in buffers], counted.copy()
+            for norm in norms:
+                norm.train()
+            shown = step.arrange(images.to(device)).float().contiguous(memory_format=torch.channels_last)
+            model(shown, parts=step.parts)
+            if not torch.stack([buffer.isfinite().all() for buffer in buffers]).all():
+                torch._foreach_copy_(buffers, before)
+                counted = count
+    finally:
+        for norm, momentum, handle in zip(norms, momenta, handles, strict=True):
+            norm.momentum = momentum
+            handle.remove()
+        model.eval()

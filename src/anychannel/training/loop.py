@@ -2,12 +2,11 @@
 
     result = fit(model, dataset.train, dataset.val, TrainingSettings(epochs=15), folder="run")
 
-It trains ``model`` in place and leaves it with the weights of the best validation epoch. Where subsets have statistics
-of their own, these are computed anew (``anychannel.training.bn_statistics``) and kept unless validation does worse with
-them. With a folder it writes metrics (one row an epoch), the best and the last weights and checkpoints, and can go on
-where it was killed: it ends with bitwise the same weights on the same machine and settings. Of several processes
-(``anychannel.utils.processes``), each takes its share of every batch, and all of them end with the weights that one
-process would end with.
+It trains ``model`` in place and leaves it with the weights of the best validation epoch and the batch norm statistics
+that were recomputed for it (``anychannel.training.bn_statistics``). With a folder it writes metrics (one row an epoch),
+the best and the last weights and checkpoints, and can go on where it was killed: it ends with bitwise the same weights
+on the same machine and settings. Of several processes (``anychannel.utils.processes``), each takes its share of every
+batch, and all of them end with the weights that one process would end with.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from anychannel.data import Split, Stream, augment
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
 from anychannel.nn.channel_sampling import Part, create_sampler
 from anychannel.nn.classifier import Classifier
-from anychannel.nn.placement import place
+from anychannel.nn.module_utils import place
 from anychannel.nn.sync_batchnorm import sync_batchnorm
-from anychannel.training.bn_statistics import recompute_bn_statistics
+from anychannel.training.bn_statistics import choose_passes, recomputed_statistics
 from anychannel.training.checkpoint import (
     check_settings,
     describe_settings,
@@ -63,8 +62,8 @@ LAST = "weights/last.safetensors"
 class FitResult:
     """What a training run did: one row an epoch, the epoch whose weights were kept (counted from 1), and more.
 
-    ``settled`` says whether subsets' statistics of their own were computed anew
-    (``anychannel.training.bn_statistics``). ``skipped_steps`` counts the steps whose loss or gradients were not
+    ``settled`` says whether batch norm statistics were recomputed before each validation, which is so if the network
+    has any (``anychannel.training.bn_statistics``). ``skipped_steps`` counts the steps whose loss or gradients were not
     finite, in all rows together.
     """
 
@@ -149,6 +148,7 @@ def fit(
         warmup_steps=round(options.warmup_epochs * steps),
     )
     updates = FiniteUpdates(model, optimizer, precision=choose_precision(options.precision, device), steps=steps)
+    passes = choose_passes(model, train, sampler, seed=options.seed, batch_size=batch_size, share=own)
     fixed = describe_settings(options, len(train))
     fill = torch.tensor(model.channels.mean, dtype=torch.float32)
 
@@ -261,24 +261,24 @@ def fit(
 
             updates.look()
             row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally.tolist(), "train")}
-            with autocast():
+            with autocast(), recomputed_statistics(judged, passes, norms):
                 row |= validate(judged, val, device, batch_size=options.batch_size, reduced=options.shows_subsets)
-            seconds = spent + time.monotonic() - epoch_start
-            row |= {"lr": rate, "seconds": round(seconds, 3)}
-            row["images_per_second"] = round(steps * batch_size / seconds, 1)
-            row["skipped_steps"] = updates.close_epoch(epoch, quiet=not own.is_main)
-            row["best"] = stopping.update(epoch + 1, row)
-            rows.append(row)
+                seconds = spent + time.monotonic() - epoch_start
+                row |= {"lr": rate, "seconds": round(seconds, 3)}
+                row["images_per_second"] = round(steps * batch_size / seconds, 1)
+                row["skipped_steps"] = updates.close_epoch(epoch, quiet=not own.is_main)
+                row["best"] = stopping.update(epoch + 1, row)
+                rows.append(row)
+                if row["best"]:
+                    best_state = copy_state(judged)
+                if home is not None and own.is_main:
+                    if row["best"]:
+                        save_model(judged, home, weights=BEST)
+                    save_weights(judged.state_dict(), home / LAST)
+                    write_metrics(home, rows)
             first_step, spent = 0, 0.0
             tally.zero_()
-            if row["best"]:
-                best_state = copy_state(judged)
             epoch_start = time.monotonic()
-            if home is not None and own.is_main:
-                if row["best"]:
-                    save_model(judged, home, weights=BEST)
-                save_weights(judged.state_dict(), home / LAST)
-                write_metrics(home, rows)
             checkpoint(epoch + 1, 0)
             advance(0, note=summary(rows, options.epochs))
             if on_epoch is not None:
@@ -286,18 +286,9 @@ def fit(
 
     model.load_state_dict(best_state)
     model.eval()
-    with autocast():
-        settled = recompute_bn_statistics(model, train, seed=options.seed, batch_size=batch_size)
-        if settled and options.shows_subsets:
-            figures = validate(model, val, device, batch_size=options.batch_size, reduced=True)
-            if figures["val_reduced_accuracy"] < rows[stopping.best_epoch - 1]["val_reduced_accuracy"]:
-                model.load_state_dict(best_state)
-                settled = False
-    if settled and home is not None and own.is_main:
-        save_model(model, home, weights=BEST)
     stopped = stopping.should_stop and len(rows) < options.epochs
     skipped = sum(row["skipped_steps"] for row in rows)
-    return FitResult(rows, stopping.best_epoch, stopped, settled, skipped, time.monotonic() - started)
+    return FitResult(rows, stopping.best_epoch, stopped, bool(passes), skipped, time.monotonic() - started)
 
 
 def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:

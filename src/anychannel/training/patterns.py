@@ -61,7 +61,7 @@ def plan_step(parts: Sequence[Part], present: np.ndarray | None, share: Share) -
     Raises:
         ValueError: see ``share_parts``.
     """
-    own = share_parts(parts, share)
+    own = share_parts(parts, share.index, share.count)
     if present is None:
         return Step(own)
     rows: list[np.ndarray] = []
