@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.tables.results import DOCS, Runs, count_seeds, mean, read_study, table, write
+from benchmarks.tables.results import DOCS, Runs, mean, read_study, table, write
 
 PAGE = DOCS / "robustness.md"
 NAMES = {
@@ -86,12 +86,12 @@ def by_number(study: str) -> str:
     first = next(results[0] for name, (_, results) in rows.items() if "3x" not in name)
     groups = by_missing(list(first["test"]["subsets"]))
     seeds = max(len(results) for _, results in rows.values())
-    several = "one seed each" if seeds == 1 else f"up to {count_seeds(seeds)}"
+    several = "one seed" if seeds == 1 else f"up to {seeds} seeds"
     tested, error = first["test"]["n"], 50 / first["test"]["n"] ** 0.5
     about = (
         f"{first['run']['num_train']:,} training images, {first['config']['training']['epochs']} epochs, "
-        f"{len(first['test']['subsets'])} subsets. Test accuracy (%) on {tested:,} images, {several}. One standard "
-        f"error is at most {error:.1f} points. Means over the subsets with this number of missing channels:"
+        f"{len(first['test']['subsets'])} subsets, {tested:,} test images, {several}; one standard error is at most "
+        f"{error:.1f} points."
     )
     cells = [[label, *(average(results, group) for group in groups.values())] for label, results in rows.values()]
     return f"{about}\n\n{table(['network', *groups], cells)}"
@@ -103,12 +103,6 @@ def each_subset(study: str) -> str:
     keys = [key for group in by_missing(list(rows[0][1][0]["test"]["subsets"])).values() for key in group]
     cells = [[label, *(accuracy(results, key) for key in keys)] for label, results in rows]
     return table(["network", *map(short, keys)], cells)
-
-
-def made_by(result: dict[str, Any]) -> str:
-    """Say what measured a network that was adapted without training."""
-    images = result["command"].partition("--images ")[2].split()[0]
-    return f"made by [zero_shot.py](../benchmarks/measure/zero_shot.py), {int(images):,} images to calibrate with"
 
 
 def adapted_table(runs: Runs, columns: dict[str, list[str]]) -> str:
@@ -132,7 +126,9 @@ def adapted(name: str) -> str:
     columns = by_missing(list(first["zero_fill"]))
     if len(first["zero_fill"]) <= MOST_COLUMNS:
         columns = {short(key): [key] for keys in columns.values() for key in keys}
-    about = f"{first['n']:,} test images, {count_seeds(len(runs))}; {made_by(first)}."
+    seeds = "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
+    images = int(first["command"].partition("--images ")[2].split()[0])
+    about = f"{first['n']:,} test images, {seeds}, {images:,} images for re-estimation."
     return f"{about}\n\n{adapted_table(runs, columns)}"
 
 

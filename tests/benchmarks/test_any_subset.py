@@ -112,9 +112,14 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
         encoding="utf-8",
     )
     command = [sys.executable, "-m", "benchmarks.queue.study", str(study_file), "--runs", str(tmp_path / "runs")]
-    command += ["--workers", "2", "--commit", "abc"]
-    for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    for workers in ("2", "1"):
+        done = subprocess.run(
+            [*command, "--workers", workers, "--commit", "abc"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.stderr.endswith("failed or not finished: broken-s0\n")
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "benchmarks/results/tiny").iterdir()}
     assert sorted(results) == ["pupil-s0", "teacher-s0"]

@@ -35,9 +35,7 @@ def test_few_channels_have_a_column_for_each_subset(measured):
     keep(measured, "photos-s1", "RGB", 50)
     keep(measured, "photos_3x-s0", "RGB", 90)
     text = robustness.adapted("photos")
-    assert (
-        "2 seeds (mean ± deviation); made by [zero_shot.py](../benchmarks/measure/zero_shot.py), 1,500 images" in text
-    )
+    assert "2 seeds, 1,500 images" in text
     lines = text.splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[2:-1]] == ["R G B", "R G", "R B", "G B", "R", "G", "B"]
     rows = [line.split("|")[1:-1] for line in lines[4:]]

@@ -346,7 +346,7 @@ def test_cost_against_accuracy_labels_each_run_and_needs_two(pair, tmp_path):
     assert len(drawing.all("circle")) == 2
     page, _ = page_of(pair[0][:1], tmp_path / "one.html")
     assert section(page, "cost").all("svg") == []
-    assert "where at least two runs have both" in section(page, "cost").text
+    assert "if at least two runs have both" in section(page, "cost").text
 
 
 def test_a_chart_of_one_epoch_keeps_its_labels_apart(tmp_path):

@@ -71,11 +71,11 @@ def compare_correct(first: np.ndarray, second: np.ndarray, *, confidence: float 
     """Compare which images two classifiers get right, by ``bootstrap_mean`` and ``mcnemar``.
 
     Args:
-        first, second: (N,) booleans, the same images in the same order.
+        first, second: (N,) booleans, the same images in the same order; N is at least 1.
         confidence: level of the interval, in (0, 1).
 
     Raises:
-        ValueError: the records differ in length or are empty, or the level is out of range.
+        ValueError: an argument is not as above.
     """
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if first.ndim != 1 or first.shape != second.shape or not len(first):

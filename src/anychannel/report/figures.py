@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from anychannel.report import svg
@@ -134,24 +134,25 @@ def describe(row: Epoch, kind: str) -> str:
 
 
 @dataclass(frozen=True)
-class Dot:
-    """One row of ``dot_plot``: a value in percent or points with its interval, and its label."""
+class Row:
+    """One row of ``row_chart``: a value with its interval and its label; a bar of this colour, or a dot without one."""
 
     name: str
     value: float
     low: float
     high: float
     label: str
+    bar: str = ""
 
 
-def dot_plot(
-    rows: Sequence[Dot],
+def row_chart(
+    rows: Sequence[Row],
     key: str,
     *,
     title: str,
     description: str,
     bounds: tuple[float, float],
-    tick: Callable[[float], str],
+    tick: svg.Label,
     unit: str,
     width: float,
 ) -> str:
@@ -165,8 +166,12 @@ def dot_plot(
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
         middle = top + ROW_HEIGHT * (index + 0.5)
         low, high = across(max(bounds[0], row.low)), across(min(bounds[1], row.high))
-        parts.append(svg.line(low, middle, high, middle, "accent", 2))
-        parts.append(svg.circle(across(row.value), middle, 5, "accent"))
+        if row.bar:
+            parts.append(svg.line(left, middle, across(row.value), middle, row.bar, 16))
+            parts.append(svg.line(low, middle, high, middle, "ink", 1.25))
+        else:
+            parts.append(svg.line(low, middle, high, middle, "accent", 2))
+            parts.append(svg.circle(across(row.value), middle, 5, "accent"))
         parts.append(svg.text(left - 10, middle + 4, name, anchor="end", colour="ink"))
         parts.append(svg.text(right + 8, middle + 4, row.label, colour="ink", weight=600))
     parts.append(svg.text((left + right) / 2, bottom + 40, unit, anchor="middle"))
@@ -184,8 +189,9 @@ def subset_chart(run: Run, key: str) -> str:
     rows = []
     for result in results:
         value, error = 100 * result.accuracy, 100 * result.standard_error
-        rows.append(Dot(result.key, value, value - error, value + error, f"{value:.1f}"))
-    return dot_plot(
+        colour = "accent" if result.key == run.test.full else "heat"
+        rows.append(Row(result.key, value, value - error, value + error, f"{value:.1f}", colour))
+    return row_chart(
         rows,
         key,
         title=f"{run.name}: test accuracy for each subset",
@@ -199,9 +205,9 @@ def subset_chart(run: Run, key: str) -> str:
 
 def gap_chart(gap: BudgetGap, key: str, width: float) -> str:
     """Each subset's difference to its dedicated network, in points, with its interval over images."""
-    rows = [Dot(r.subset, 100 * r.difference, 100 * r.low, 100 * r.high, signed(r.difference)) for r in gap.rows]
+    rows = [Row(r.subset, 100 * r.difference, 100 * r.low, 100 * r.high, signed(r.difference)) for r in gap.rows]
     reach = 1.08 * max(1.0, *(abs(end) for row in rows for end in (row.low, row.high)))
-    return dot_plot(
+    return row_chart(
         rows,
         key,
         title="One network for every subset against dedicated networks, in points",

@@ -228,7 +228,7 @@ def describe_ranked(ranked: Sequence[tuple[Standing, Mean, SubsetResult]], share
         headline = f"{first.run.name} keeps most accuracy when channels go missing."
     else:
         who = (
-            "No run clearly keeps more accuracy when channels go missing: all runs are"
+            f"No run clearly keeps more accuracy when channels go missing: the {len(ranked)} runs compared are"
             if len(tied) == len(ranked)
             else f"{listed(tied)} keep most accuracy when channels go missing,"
         )

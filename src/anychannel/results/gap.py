@@ -40,9 +40,6 @@ class GapTable:
         n: number of test images; the largest of the rows if images lack channels.
         confidence: level of the intervals.
         rows: at least one, in the order of the subsets given.
-
-    Raises:
-        ValueError: there is no row.
     """
 
     n: int

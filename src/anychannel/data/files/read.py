@@ -13,13 +13,13 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.content import Content, read_content
+from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.axes import LAYOUTS, arrange
 from anychannel.data.files.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
 from anychannel.data.files.names import check_names
 from anychannel.data.files.npy import from_array
 from anychannel.data.files.registry import find_format
 from anychannel.data.files.resize import resize_and_crop
-from anychannel.data.problems import DataError, ImageError
 from anychannel.utils.plurals import plural
 
 
@@ -27,14 +27,8 @@ from anychannel.utils.plurals import plural
 class ReadSettings:
     """How files become arrays.
 
-    Args:
-        channels: names of the files' channels in file order; None accepts any number.
-        size: side in pixels of the square to which images are resized and cropped; None keeps the files' size.
-        layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not say it; None refuses them if both fit.
-        nodata: what to do with values that a file marks as no data; see ``fill_missing``.
-        scaled: convert stored to physical values with the scale and offset that the files declare.
-        check_names: refuse a file whose own channel names contradict ``channels``.
-        kinds: kinds of the channels if known; a file may name its channels by them.
+    ``channels`` are the files' channels in file order, and None accepts any number; ``kinds`` are their kinds if known,
+    by which a file may name them. The other fields are the arguments of ``read_image``.
     """
 
     channels: tuple[str, ...] | None = None
@@ -64,8 +58,8 @@ class ReadSettings:
         return nodata | ({"scaled": True} if self.scaled else {})
 
 
-def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
-    """Decode a file's bytes, or take an array as it is, and check the result.
+def decode(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
+    """Decode a file's bytes, or take pixels as they are, and check the result.
 
     Returns:
         Pixels (C, H, W) uint8, uint16 or float32, not resized.
@@ -76,7 +70,9 @@ def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
             changes them.
         MissingExtraError: a package that reads this format is not installed.
     """
-    if isinstance(data, np.ndarray):
+    if isinstance(data, Decoded):
+        found = data
+    elif isinstance(data, np.ndarray):
         found = from_array(data)
     elif data:
         found = find_format(data).decode(data)
@@ -108,7 +104,7 @@ def channel_fix(meaning: str) -> str:
     return "name the files' channels in their order, say which ones this file has (docs/partial-data.md), or replace it"
 
 
-def read(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
+def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
     """Decode and bring to size: pixels (C, H, W), contiguous.
 
     Raises:
