@@ -348,16 +348,9 @@ def digest_of(values: Any, *, sort_keys: bool = False) -> str:
 def check_seen(
     channels: ChannelSet, statistics: Statistics, counts: Mapping[str, Any] | None, sampled: int | None
 ) -> None:
-    """Refuse channels that no image has on which the statistics rest.
+    """Raise DataError for channels that no image has on which the statistics rest.
 
-    Args:
-        channels: the data set's.
-        statistics: of the training images.
-        counts: what is known of all training images, if not all were measured.
-        sampled: images that the statistics rest on; None: all.
-
-    Raises:
-        DataError: names the channels.
+    ``counts`` is known of all training images, if only some (``sampled``) were measured.
     """
     unmet = [i for i, j in statistics.apart if i == j]
     have = {i for shard in (counts or {}).get("images", ()) for held, _ in shard for i in held}
