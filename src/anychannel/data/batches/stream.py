@@ -120,7 +120,7 @@ class Stream:
     @property
     def may_lack(self) -> bool:
         """Whether an image can lack a channel."""
-        if self.chosen is not None or not self.shards.may_lack:
+        if self.chosen is not None or not self.shards.fields.may_lack:
             return False
         return self.counted is None or self.find_lacking()[0] > 0
 
