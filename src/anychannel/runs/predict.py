@@ -20,10 +20,10 @@ from torch import Tensor
 from anychannel.channels import ChannelError, parse_names
 from anychannel.data import DataError, to_tensor
 from anychannel.data.content import Content, read_content
+from anychannel.data.errors import ImageError
 from anychannel.data.files.names import check_names
 from anychannel.data.files.read import ReadSettings, decode
 from anychannel.data.files.resize import resize_and_crop
-from anychannel.data.problems import ImageError
 from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST

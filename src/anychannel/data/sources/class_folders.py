@@ -1,10 +1,10 @@
-"""Source: one folder a class, either inside ``train/``, ``val/`` and ``test/`` or directly.
+"""Source: one folder for each class, either inside ``train/``, ``val/`` and ``test/`` or directly.
 
     data/train/cat/1.jpg  data/val/cat/7.jpg  data/test/cat/9.jpg      the splits are given
-    data/cat/1.jpg        data/dog/2.jpg                               split 80/10/10 in each class, by the seed
+    data/cat/1.jpg        data/dog/2.jpg                               each class is split 80/10/10 by the seed
 
 Classes are numbered in the alphabetical order of their folders; images may lie in folders below. ``channels.txt``
-(optional) gives the channels' names, one a line.
+(optional) names the channels, one per line.
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from anychannel.data.content import is_folder_image
-from anychannel.data.dataset import SPLITS
+from anychannel.data.errors import DataError, Problems
 from anychannel.data.files.registry import image_suffixes
-from anychannel.data.list_files import read_names
-from anychannel.data.listing import Entry, Listing
-from anychannel.data.problems import DataError, Problems
+from anychannel.data.sources.channel_table import apply_table
+from anychannel.data.sources.list_files import read_names
+from anychannel.data.sources.samples import Sample
+from anychannel.data.sources.source import SPLITS, Request, Source
+from anychannel.data.sources.splitting import cut
 from anychannel.utils.files import readable
 
-LOOKS_FOR = "class folders with images, directly or inside train/, val/ and test/"
-HELD_OUT = 0.1
-"""Part of each class that goes to validation, and again to test, where the folders do not say."""
 JUNK = ("thumbs.db", "desktop.ini")
+
+Splits = dict[str, list[Sample]]
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders directly inside that are no image, hidden ones left out, in alphabetical order."""
+    """Folders directly inside, in alphabetical order, without hidden ones and folders that are one image."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -39,7 +38,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files at any depth, in a fixed order; hidden ones and those that desktops leave behind are left out.
+    """All files at any depth, in a fixed order, without hidden ones and those that desktops leave behind.
 
     A folder that is one image counts as a file.
     """
@@ -53,7 +52,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is one that an image file may have."""
+    """Whether an image file may have this name."""
     return path.suffix.lower() in image_suffixes()
 
 
@@ -68,30 +67,32 @@ def has_splits(root: Path) -> bool:
 
 
 def looks_like(root: Path) -> bool:
-    """Whether there is a folder with images."""
+    """Whether there are class folders. Beside list files, only class folders in split folders count."""
+    if any((root / f"{split}.txt").is_file() for split in SPLITS):
+        return has_splits(root)
     return any(holds_images(folder) for folder in subfolders(root))
 
 
-def read(root: Path, problems: Problems, *, seed: int = 0) -> Listing:
-    """List the images by class; files that are no images and empty class folders are noted in ``problems``.
+def open_class_folders(spec: str, request: Request) -> Source:
+    """List the images by class. Other files and empty class folders are noted as problems.
 
     Args:
-        root: the data folder.
-        problems: gets what is wrong with single folders and files.
-        seed: decides the split where the folders do not.
+        spec: the data folder.
+        request: its seed decides the split if the folders do not.
 
     Raises:
-        DataError: the folders are neither of the two forms, or mix them.
+        DataError: the folders have neither of the two forms, or mix them.
     """
+    root, problems = Path(spec), Problems()
     channels = read_names(root / "channels.txt")
     if has_splits(root):
         classes, splits = read_splits(root, problems)
     else:
-        classes, splits = split_classes(root, problems, seed)
-    return Listing(root, classes, splits, channels)
+        classes, splits = split_classes(root, problems, request.seed)
+    return Source(root.name, apply_table(root, splits, problems), classes, channels, str(root), problems)
 
 
-def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], dict[str, tuple[Entry, ...]]]:
+def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], Splits]:
     """Classes and splits of the form ``train/class/image``."""
     missing = [f"{split}/" for split in SPLITS if not (root / split).is_dir()]
     if missing:
@@ -104,47 +105,41 @@ def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], dict[s
             f"are; move {others[0]}/ out of the data folder or into the splits"
         )
     classes = name_classes(root, subfolders(root / "train"))
-    splits = {}
+    splits: Splits = {split: [] for split in SPLITS}
     for split in SPLITS:
-        entries: list[Entry] = []
         for folder in subfolders(root / split):
             if folder.name in classes:
-                entries += read_class(root, folder, classes.index(folder.name), problems)
+                splits[split] += read_class(root, folder, classes.index(folder.name), problems)
             else:
                 problems.add(f"{split}/{folder.name}", f"train/ has no class {folder.name!r}", "add or rename it")
-        splits[split] = tuple(entries)
     return classes, splits
 
 
-def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str, ...], dict[str, tuple[Entry, ...]]]:
-    """Classes and splits of the form ``class/image``; how a class is split depends on its own files and the seed."""
+def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str, ...], Splits]:
+    """Classes and splits of the form ``class/image``; the split of a class depends on its own files and the seed."""
     folders = subfolders(root)
     if len(folders) == 1 and len(subfolders(folders[0])) > 1:
         raise DataError(
             f"{root} holds the one folder {folders[0].name}/; if its folders are the classes, give {folders[0]}"
         )
     classes = name_classes(root, folders)
-    splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
+    splits: Splits = {split: [] for split in SPLITS}
     for label, folder in enumerate(folders):
-        entries = read_class(root, folder, label, problems)
-        if 0 < len(entries) < 3:
+        samples = read_class(root, folder, label, problems)
+        if 0 < len(samples) < 3:
             problems.add(
                 f"{folder.name}/",
-                f"{len(entries)} image{'s' * (len(entries) > 1)} cannot be split into train, val and test",
+                f"{len(samples)} image{'s' * (len(samples) > 1)} cannot be split into train, val and test",
                 "add images, at least 3 a class, or remove the folder",
             )
             continue
-        for split, rows in cut(folder.name, len(entries), seed).items():
-            splits[split] += [entries[row] for row in rows]
-    return classes, {split: tuple(entries) for split, entries in splits.items()}
+        for split, rows in cut(folder.name, len(samples), seed).items():
+            splits[split] += [samples[row] for row in rows]
+    return classes, splits
 
 
 def name_classes(root: Path, folders: Sequence[Path]) -> tuple[str, ...]:
-    """The folders' names.
-
-    Raises:
-        DataError: some are no UTF-8, which names of classes are written in.
-    """
+    """The folders' names. Raises DataError if one is not UTF-8."""
     wrong = [readable(folder.name) for folder in folders if readable(folder.name) != folder.name]
     if wrong:
         raise DataError(
@@ -154,26 +149,18 @@ def name_classes(root: Path, folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(folder.name for folder in folders)
 
 
-def cut(name: str, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Split the ``count`` images of class ``name`` 80 / 10 / 10 by the seed and the name: numbers by split."""
-    held_out = max(1, round(HELD_OUT * count))
-    order = np.random.default_rng([seed, *name.encode()]).permutation(count)
-    cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out], "train": order[2 * held_out :]}
-    return {split: np.sort(rows) for split, rows in cuts.items()}
-
-
-def read_class(root: Path, folder: Path, label: int, problems: Problems) -> list[Entry]:
+def read_class(root: Path, folder: Path, label: int, problems: Problems) -> list[Sample]:
     """Images of one class folder."""
-    entries = []
+    samples = []
     for file in files_below(folder):
         path = file.relative_to(root).as_posix()
         if is_image(file):
-            entries.append(Entry(path, label, path))
+            samples.append(Sample(path, label, file))
         else:
             problems.add(path, f"not named as an image ({', '.join(image_suffixes())})", "convert, rename or remove it")
-    if not entries:
+    if not samples:
         problems.add(f"{folder.relative_to(root).as_posix()}/", "no image in this class folder", "fill or remove it")
-    return entries
+    return samples
 
 
 def describe_content(root: Path) -> str:

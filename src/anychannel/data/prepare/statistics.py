@@ -5,13 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.data.dataset import group_rows
-from anychannel.data.planes import Images
-from anychannel.data.problems import DataError
 
 BLOCK_VALUES = 2**22
 """Values taken into memory at a time: 32 MB as float64."""
@@ -33,6 +31,12 @@ class Statistics:
     correlation: tuple[tuple[float, ...], ...]
     apart: tuple[tuple[int, int], ...] = ()
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
+        """From plain values, also from JSON."""
+        correlation, apart = (tuple(map(tuple, values[name])) for name in ("correlation", "apart"))
+        return cls(tuple(values["mean"]), tuple(values["std"]), correlation, apart)
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -49,25 +53,8 @@ class Moments:
     scatter: np.ndarray
 
 
-def measure(images: Images, present: np.ndarray | None = None) -> Statistics:
-    """Statistics of images, read in blocks and summed in float64.
-
-    A channel's mean and standard deviation are those over the images that have it. The correlation of two channels is
-    that over the images that have both, with these images' own means and deviations; since pairs then rest on
-    different images, the matrix is replaced by the nearest that is positive semi-definite where it is not.
-
-    Args:
-        images: (N, C, H, W).
-        present: (N, C) booleans, which channels each image has; None where every image has all.
-    """
-    channels = images.shape[1]
-    whole = {tuple(range(channels)): np.arange(len(images))}
-    groups = whole if present is None else group_rows(present)
-    return combine({pattern: sum_moments(images, pattern, rows) for pattern, rows in groups.items()}, channels)
-
-
 def combine(found: Mapping[Subset, Moments], channels: int) -> Statistics:
-    """Statistics of ``channels`` channels from the moments of images that have the same of them; see ``measure``."""
+    """Statistics of ``channels`` channels from the moments of images that have the same of them."""
     covariance, correlation = np.zeros((channels, channels)), np.eye(channels)
     mean, apart = np.zeros(channels), []
     for i in range(channels):
@@ -89,28 +76,6 @@ def combine(found: Mapping[Subset, Moments], channels: int) -> Statistics:
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), rows, tuple(apart))
 
 
-def sum_moments(images: Images, pattern: Subset, rows: np.ndarray) -> Moments:
-    """Moments of the channels of ``pattern`` over the images ``rows``, all of which have them.
-
-    Blocks are centred before they are summed and merged, so that 16-bit values far from zero lose no precision.
-    """
-    step = block_size(images.shape[1:])
-    whole = len(rows) == len(images) and len(pattern) == images.shape[1]
-    blocks: list[Moments] = []
-    for start in range(0, len(rows), step):
-        chosen = slice(start, start + step) if whole else rows[start : start + step]
-        pixels = np.asarray(images[chosen])
-        planes = pixels if whole else pixels[:, list(pattern)]
-        blocks = [merge([*blocks, moments_of(planes)])]
-    width = len(pattern)
-    return blocks[0] if blocks else Moments(0, np.zeros(width), np.zeros((width, width)))
-
-
-def block_size(shape: Sequence[int]) -> int:
-    """Images (C, H, W) taken into memory at a time."""
-    return max(1, BLOCK_VALUES // int(np.prod(shape)))
-
-
 def moments_of(planes: np.ndarray) -> Moments:
     """Moments of images (n, k, H, W) that are in memory."""
     values = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).astype(np.float64)
@@ -120,7 +85,12 @@ def moments_of(planes: np.ndarray) -> Moments:
 
 
 class RunningMoments:
-    """Moments of images that arrive one by one: bitwise those that ``measure`` takes of them in that order.
+    """Statistics of images that arrive one by one, in blocks that are summed in float64.
+
+    A channel's mean and standard deviation are those over the images that have it. The correlation of two channels is
+    that over the images that have both, with these images' own means and deviations. As pairs then rest on different
+    images, a matrix that is not positive semi-definite is replaced by the nearest that is. Blocks are centred before
+    they are summed and merged, so that 16-bit values far from zero lose no precision.
 
     Args:
         shape: (C, H, W) of each image.
@@ -128,7 +98,7 @@ class RunningMoments:
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.channels = shape[0]
-        self.step = block_size(shape)
+        self.step = max(1, BLOCK_VALUES // int(np.prod(shape)))
         self.waiting: dict[Subset, list[np.ndarray]] = {}
         self.found: dict[Subset, Moments] = {}
 
@@ -215,7 +185,7 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
             f"channel {', '.join(map(repr, dead))} has the same value in every training pixel and can tell a model "
             "nothing; its standard deviation is taken as 1",
             UserWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
     if statistics.apart:
         pairs = [" and ".join(repr(channels.names[i]) for i in pair) for pair in statistics.apart]
@@ -224,25 +194,10 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
             f"no measured training image has {', '.join(pairs[:3])} together{more}; their correlation is not known and "
             "taken as 0, so that nothing is estimated of the one from the other; add images that have both if you can",
             UserWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
     std = [value if name not in dead else 1.0 for name, value in zip(channels.names, statistics.std, strict=True)]
     return channels.with_statistics(statistics.mean, std, statistics.correlation)
-
-
-def refuse_unseen(names: Sequence[str]) -> None:
-    """Refuse channels that no training image has; there may be none of them.
-
-    Raises:
-        DataError: names them.
-    """
-    if names:
-        raise DataError(f"no training image has the channel {', '.join(names)}; leave it out, or add images that do")
-
-
-def unmet_channels(statistics: Statistics) -> list[int]:
-    """Positions of the channels that no measured image has."""
-    return [i for i, j in statistics.apart if i == j]
 
 
 def constant_channels(names: Sequence[str], std: Sequence[float]) -> list[str]:

@@ -51,11 +51,7 @@ def count_lanes(lanes: int | None, shards: int, processes: int) -> int:
 
 
 def check_lanes(lanes: int, shards: int) -> None:
-    """Refuse endless lanes of which some have no shard.
-
-    Raises:
-        ValueError: there are fewer shards than lanes.
-    """
+    """Refuse endless lanes of which some have no shard. Raises ValueError if there are fewer shards than lanes."""
     if shards < lanes:
         raise ValueError(
             f"{lanes} lanes need as many shards, got {shards}; give lanes={shards} or fewer, a multiple of the number "

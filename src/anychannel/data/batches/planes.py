@@ -14,17 +14,14 @@ class Images(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, C, H, W)."""
-        ...
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels."""
-        ...
 
     def __len__(self) -> int: ...
 

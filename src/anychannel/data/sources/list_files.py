@@ -1,19 +1,18 @@
-"""Source: list files. ``train.txt``, ``val.txt`` and ``test.txt`` hold ``path label``, one image a line.
+"""Source: list files. ``train.txt``, ``val.txt`` and ``test.txt`` hold ``path label``, one image per line.
 
 Paths are relative to the folder and may contain spaces; labels count from 0. A third word names the channels of an
-image that does not hold all of them (``path label R,G``). ``classes.txt`` (optional) gives the
-classes' names and ``channels.txt`` (optional) the channels' names, one a line.
+image that does not have all of them (``path label R,G``). ``classes.txt`` (optional) names the classes and
+``channels.txt`` (optional) the channels, one per line.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from anychannel.data.dataset import SPLITS
-from anychannel.data.listing import Entry, Listing, split_channels
-from anychannel.data.problems import DataError, Problems
-
-LOOKS_FOR = "list files train.txt, val.txt and test.txt with 'path label' on each line"
+from anychannel.data.errors import DataError, Problems
+from anychannel.data.sources.channel_table import apply_table, read_lines
+from anychannel.data.sources.samples import Sample, split_channels
+from anychannel.data.sources.source import SPLITS, Request, Source
 
 
 def list_paths(root: Path) -> dict[str, Path]:
@@ -27,11 +26,7 @@ def looks_like(root: Path) -> bool:
 
 
 def read_names(path: Path) -> tuple[str, ...] | None:
-    """Names, one a line, or None where there is no such file.
-
-    Raises:
-        DataError: a name repeats or there is none.
-    """
+    """Read names, one per line; None if there is no such file. Raises DataError if a name repeats or there is none."""
     if not path.is_file():
         return None
     names = tuple(line.strip() for line in read_lines(path) if line.strip())
@@ -42,29 +37,17 @@ def read_names(path: Path) -> tuple[str, ...] | None:
     return names
 
 
-def read_lines(path: Path) -> list[str]:
-    """A text file's lines.
-
-    Raises:
-        DataError: it is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-
-
-def read(root: Path, problems: Problems, *, seed: int = 0) -> Listing:  # noqa: ARG001
-    """Read the lists; wrong lines are noted in ``problems`` and left out.
+def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
+    """Read the lists. Wrong lines are noted as problems and left out.
 
     Args:
-        root: the data folder.
-        problems: gets malformed lines and labels that are out of range.
-        seed: unused, the lists are the splits.
+        spec: the data folder.
+        request: not used, as the lists are the splits.
 
     Raises:
         DataError: a list is missing, or a file of names cannot be used.
     """
+    root, problems = Path(spec), Problems()
     paths = list_paths(root)
     missing = [f"{split}.txt" for split in SPLITS if split not in paths]
     if missing:
@@ -73,23 +56,25 @@ def read(root: Path, problems: Problems, *, seed: int = 0) -> Listing:  # noqa: 
     names = read_names(root / "classes.txt")
     splits = {split: read_list(path, problems) for split, path in paths.items()}
     if names is None:
-        highest = max((entry.label for entry in splits["train"]), default=-1)
+        highest = max((label for _, label in splits["train"]), default=-1)
         names = tuple(str(label) for label in range(highest + 1))
         limit = f"train.txt has labels 0 to {highest}"
     else:
         limit = f"classes.txt names {len(names)} classes, so labels are 0 to {len(names) - 1}"
-    kept = {}
-    for split, entries in splits.items():
-        for entry in entries:
-            if entry.label >= len(names):
-                problems.add(entry.where, f"label {entry.label} of {entry.path} is out of range", limit)
-        kept[split] = tuple(entry for entry in entries if entry.label < len(names))
-    return Listing(root, names, kept, read_names(root / "channels.txt"))
+    kept: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    for split, listed in splits.items():
+        for sample, label in listed:
+            if label < len(names):
+                kept[split].append(sample)
+            else:
+                problems.add(sample.where, f"label {label} of {sample.path} is out of range", limit)
+    channels = read_names(root / "channels.txt")
+    return Source(root.name, apply_table(root, kept, problems), names, channels, str(root), problems)
 
 
-def read_list(path: Path, problems: Problems) -> list[Entry]:
-    """Entries of one list; lines that are not ``path label [channels]`` are noted and left out, empty ones skipped."""
-    entries = []
+def read_list(path: Path, problems: Problems) -> list[tuple[Sample, int]]:
+    """Samples and labels of one list. Lines that are not ``path label [channels]`` are noted, empty ones skipped."""
+    samples = []
     for number, line in enumerate(read_lines(path), start=1):
         words = line.rsplit(maxsplit=1)
         where = f"{path.name} line {number}"
@@ -100,19 +85,19 @@ def read_list(path: Path, problems: Problems) -> list[Entry]:
                 words, channels = longer, split_channels(column)
         if not words:
             continue
+        name = words[0].strip()
         if len(words) == 1:
             problems.add(where, f"malformed line {line.strip()!r}", "write 'path label'")
         elif not is_integer(words[1]):
-            problems.add(
-                where, f"label {words[1]!r} of {words[0].strip()} is not an integer", "labels are 0, 1, 2, ..."
-            )
+            problems.add(where, f"label {words[1]!r} of {name} is not an integer", "labels are 0, 1, 2, ...")
         elif int(words[1]) < 0:
-            problems.add(where, f"label {words[1]} of {words[0].strip()} is out of range", "labels count from 0")
+            problems.add(where, f"label {words[1]} of {name} is out of range", "labels count from 0")
         elif channels == ():
-            problems.add(where, f"no channel is named for {words[0].strip()}", "name the file's planes, as R,G")
+            problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
         else:
-            entries.append(Entry(words[0].strip(), int(words[1]), where, channels))
-    return entries
+            label = int(words[1])
+            samples.append((Sample(name, label, path.parent / name, channels, f"{name} ({where})", where), label))
+    return samples
 
 
 def is_integer(word: str) -> bool:

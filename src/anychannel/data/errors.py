@@ -1,4 +1,4 @@
-"""What is wrong with a data set, collected so that one error tells it all before training starts."""
+"""Errors about data. Problems with single images are collected, so that one error reports all of them."""
 
 from __future__ import annotations
 
@@ -29,24 +29,20 @@ class ImageError(DataError):
 class Problems:
     """A list of problems in the order in which they were found."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: dict[str, None] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def add(self, where: str, what: str, fix: str) -> None:
-        """Note that the file or line ``where`` is wrong, and its ``fix``."""
-        self.lines.append(f"{where}: {what}; {fix}")
+        """Note what is wrong with the file or line ``where``, and the fix. A problem that is known is not repeated."""
+        self.lines[f"{where}: {what}; {fix}"] = None
 
     def raise_if_any(self, source: object) -> None:
-        """Do nothing where nothing is wrong.
-
-        Raises:
-            DataError: lists the first ``SHOWN`` problems, then how many more there are.
-        """
+        """Raise DataError if there are problems: it lists the first ``SHOWN``, then how many more there are."""
         if not self.lines:
             return
         count = len(self.lines)
-        shown = "".join(f"\n  - {line}" for line in self.lines[:SHOWN])
+        shown = "".join(f"\n  - {line}" for line in list(self.lines)[:SHOWN])
         rest = f"\n  and {count - SHOWN:,} more" if count > SHOWN else ""
         raise DataError(f"{count:,} problem{'s' * (count > 1)} in the data at {source}:{shown}{rest}")

@@ -17,15 +17,19 @@ a seed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from itertools import compress
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from anychannel.channels import ChannelSet
-from anychannel.data.dataset import SPLITS, Split
+from anychannel.channels import ChannelError, ChannelSet, as_channel_set
+from anychannel.data.content import digest_content
+from anychannel.data.sources.samples import Sample
+from anychannel.data.sources.source import SPLITS, Request, Source
 
 DEFAULT_BANDS = 4
 MOST_BANDS = 64
@@ -46,13 +50,39 @@ NOISE = 0.08
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
 
-@dataclass(frozen=True)
-class Bands:
-    """The data set before it is resized or cut to some classes."""
+def open_bands(argument: str | None, request: Request, *, partial: float = 0.0) -> Source:
+    """Render the data set in memory.
 
-    channels: ChannelSet
-    classes: tuple[str, ...]
-    splits: dict[str, Split]
+    Args:
+        argument: the number of bands; None: as many as channels are named, else ``DEFAULT_BANDS``.
+        request: its channels rename the bands, its seed decides everything.
+        partial: share of the images that lack channels, in [0, 1]; see ``hide_channels``.
+
+    Raises:
+        ChannelError: there are not as many names as bands.
+        ValueError: a number is out of range.
+    """
+    named = None if request.channels is None else as_channel_set(request.channels)
+    count = parse_count(argument) if argument is not None else DEFAULT_BANDS if named is None else len(named)
+    names = tuple(f"band_{band + 1}" for band in range(count))
+    wavelengths = np.linspace(*WAVELENGTHS_NM, count).round(1).tolist()
+    channels = named or ChannelSet(names, wavelengths_nm=tuple(wavelengths))
+    splits = make_bands(count, seed=request.seed)
+    if len(channels) != count:
+        raise ChannelError(
+            f"bands:{count} has {count} channels, but {len(channels)} names are given: {', '.join(channels.names)}"
+        )
+    if partial:
+        for split, samples in splits.items():
+            present = hide_channels(len(samples), count, partial, seed=request.seed, split=split)
+            splits[split] = [hide(sample, has, channels.names) for sample, has in zip(samples, present, strict=True)]
+    return Source(f"bands:{count}", splits, tuple(map(str, range(10))), channels)
+
+
+def hide(sample: Sample, has: np.ndarray, names: Sequence[str]) -> Sample:
+    """The sample with some of its channels."""
+    assert isinstance(sample.image, np.ndarray)
+    return replace(sample, image=sample.image[has], channels=tuple(compress(names, has)))
 
 
 def parse_count(argument: str) -> int:
@@ -66,15 +96,12 @@ def parse_count(argument: str) -> int:
     return int(argument)
 
 
-def make_bands(count: int = DEFAULT_BANDS, *, seed: int = 0) -> Bands:
-    """Render the data set.
+def make_bands(count: int, *, seed: int = 0) -> dict[str, list[Sample]]:
+    """Render images (count, 24, 24) uint8 of each split.
 
     Args:
         count: number of bands, 1 to ``MOST_BANDS``.
         seed: decides splits, places, distractors and noise.
-
-    Returns:
-        Images (N, count, 24, 24) uint8 in channels ``band_1``, ``band_2``, ... of evenly spaced wavelengths.
     """
     parse_count(str(count))
     glyphs, digits = scans()
@@ -85,11 +112,16 @@ def make_bands(count: int = DEFAULT_BANDS, *, seed: int = 0) -> Bands:
         pool = np.sort(pool)
         sources = np.repeat(pool, COPIES[split])
         images = render(glyphs, digits, pool, sources, count, (seed, number))
-        paths = [f"digit_{source:04d}/{i % COPIES[split]}" for i, source in enumerate(sources)]
-        splits[split] = Split(images, digits[sources], tuple(paths))
-    names = tuple(f"band_{band + 1}" for band in range(count))
-    wavelengths = np.linspace(*WAVELENGTHS_NM, count).round(1).tolist()
-    return Bands(ChannelSet(names, wavelengths_nm=tuple(wavelengths)), tuple(map(str, range(10))), splits)
+        splits[split] = [
+            Sample(
+                f"digit_{scan:04d}/{i % COPIES[split]}",
+                int(digits[scan]),
+                image,
+                digest=digest_content(image.tobytes()),
+            )
+            for i, (scan, image) in enumerate(zip(sources.tolist(), images, strict=True))
+        ]
+    return splits
 
 
 def hide_channels(total: int, count: int, share: float, *, seed: int, split: str) -> np.ndarray:

@@ -11,22 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from anychannel.channels import Subset
-from anychannel.data.batches import Batch, pass_through, to_tensor
-from anychannel.data.build import Template, note_scalings
-from anychannel.data.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
-from anychannel.data.problems import DataError
-from anychannel.data.samples import Reader, Sample, placed
-from anychannel.data.shards import Shards
+from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
+from anychannel.data.batches.split import Batch, pass_through, to_tensor
+from anychannel.data.errors import DataError
+from anychannel.data.sources.reader import Reader, placed
+from anychannel.data.sources.samples import AnySample, Label
+from anychannel.data.sources.source import Shards, StreamSettings
+from anychannel.data.sources.template import Template, note_scalings
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
-from anychannel.utils.processes import Share
+from anychannel.utils.processes import Share, gather_rows
 
 AHEAD = 2
 """Batches that are decoded while one is trained on."""
@@ -53,6 +54,12 @@ class Counted(NamedTuple):
     images: tuple[Mapping[Subset, int], ...]
     lacking: str = ""
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Counted:
+        """From plain values: for each shard pairs of channels and the number of images that have them."""
+        shards = tuple({tuple(held): number for held, number in shard} for shard in values["images"])
+        return cls(shards, values["lacking"])
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -63,39 +70,25 @@ class Stream:
         reader: turns their samples into images.
         label_of: position in the data set's ``classes`` by the label as it is written; samples of others are left out.
         template: what all images have to be like.
-        counted: how many images the shards hold; None where that is not known.
-        epoch_images: images that an epoch visits; None visits each once, where they are counted.
-        buffer: samples among which the order is shuffled, of all lanes together.
-        lanes: see ``count_lanes``.
-        workers: processes that read and decode; 0 has threads of this one do it. The batches are the same.
-        chosen: positions of the channels to show, in this order, and of images that have all of them; None shows all.
+        settings: length of an epoch, shuffling, lanes and processes.
+        counted: how many images the shards hold; None if ``settings`` give an epoch's length.
+        chosen: positions of the channels to read, in this order, of images that have all of them; None reads all.
     """
 
     shards: Shards
     reader: Reader
-    label_of: Mapping[int | str, int]
+    label_of: Mapping[Label, int]
     template: Template
+    settings: StreamSettings
     counted: Counted | None = None
-    epoch_images: int | None = None
-    buffer: int = 4096
-    lanes: int | None = None
-    workers: int = 0
     chosen: Subset | None = None
 
-    def __post_init__(self) -> None:
-        if self.counted is None and self.epoch_images is None:
-            raise ValueError("nothing says how long an epoch is; give epoch_images, or count the images")
-        for name in ("epoch_images", "lanes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is a number, at least 1, or left out, got {value}")
-        for name, what in (("buffer", "samples"), ("workers", "processes")):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is a number of {what}, 0 or more, got {getattr(self, name)}")
+    random_access: ClassVar[bool] = False
+    """Whether images can be read in any order, as evaluation needs."""
 
     def __len__(self) -> int:
         """Images that an epoch visits."""
-        return self.epoch_images if self.epoch_images is not None else sum(self.counts())
+        return self.settings.epoch_images or sum(self.counts())
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -104,11 +97,7 @@ class Stream:
         return len(self.reader.channels if self.chosen is None else self.chosen), height, width
 
     def counts(self) -> list[int]:
-        """Images of each shard that are shown.
-
-        Raises:
-            ValueError: they were not counted.
-        """
+        """Images of each shard that are shown. Raises ValueError if they were not counted."""
         if self.counted is None:
             raise ValueError("the images of these shards were not counted; leave epoch_images out")
         wanted = set(self.chosen or ())
@@ -132,7 +121,7 @@ class Stream:
     @property
     def may_lack(self) -> bool:
         """Whether an image can lack a channel."""
-        if self.chosen is not None or not self.reader.fields.may_lack:
+        if self.chosen is not None or not self.shards.may_lack:
             return False
         return self.counted is None or self.find_lacking()[0] > 0
 
@@ -147,21 +136,23 @@ class Stream:
         steps before the first are passed over without being decoded.
 
         Yields:
-            Batches with ``present`` of this process's images, None where no image can lack a channel.
+            This process's images, labels and places, and ``present`` of all processes' images.
 
         Raises:
             DataError: a shard or a sample cannot be used, or is not what it was when the shards were counted.
             ValueError: see ``count_lanes`` and ``check_lanes``.
         """
-        lanes = count_lanes(self.lanes, len(self.shards.names), share.count)
-        if self.epoch_images is not None:
+        lanes = count_lanes(self.settings.lanes, len(self.shards.names), share.count)
+        if self.settings.epoch_images is not None:
             check_lanes(lanes, len(self.shards.names))
         epoch_of = EpochOrder(seed, epoch, batch_size, lanes, first_step)
         rows = share.rows(batch_size)
         active = [lane for lane in range(share.index, lanes, share.count) if lane < batch_size]
-        if not self.workers:
-            return self.read(epoch_of, rows, active, threads=min(count_workers(), len(active)))
-        return read_in_processes(self, epoch_of, rows, active, min(self.workers, len(active)))
+        if self.settings.workers:
+            batches = read_in_processes(self, epoch_of, rows, active, min(self.settings.workers, len(active)))
+        else:
+            batches = self.read(epoch_of, rows, active, threads=min(count_workers(), len(active)))
+        return (batch._replace(present=gather_present(batch.present, batch_size, share)) for batch in batches)
 
     def read(self, order: EpochOrder, rows: np.ndarray, mine: Sequence[int], *, threads: int) -> Iterator[Batch]:
         """Some images of each of an epoch's batches.
@@ -177,7 +168,7 @@ class Stream:
         samples = {}
         for lane, stretches in self.plan(order, steps, mine).items():
             rng = np.random.default_rng([order.seed, 2, order.epoch, lane])
-            found = shuffled(islice(self.visit(stretches), steps * amounts[lane]), self.buffer // lanes, rng)
+            found = shuffled(islice(self.visit(stretches), steps * amounts[lane]), self.settings.buffer // lanes, rng)
             samples[lane] = islice(found, order.first_step * amounts[lane], None)
         executors = [ThreadPoolExecutor(1, f"lanes-{i}") for i in range(threads)]
         pools = {lane: executors[i % threads] for i, lane in enumerate(mine)}
@@ -199,13 +190,13 @@ class Stream:
     def plan(self, order: EpochOrder, steps: int, mine: Sequence[int]) -> dict[int, Iterator[Stretch]]:
         """What each of the lanes ``mine`` reads in an epoch of so many steps."""
         total = len(self.shards.names)
-        if self.epoch_images is not None:
+        if self.settings.epoch_images is not None:
             return {lane: endless(order.seed, order.epoch, total, lane, order.lanes) for lane in mine}
         lengths = [steps * len(range(lane, order.batch_size, order.lanes)) for lane in range(order.lanes)]
         pieces = cut_row(self.counts(), shard_order(order.seed, order.epoch, total), lengths)
         return {lane: iter(pieces[lane]) for lane in mine}
 
-    def visit(self, stretches: Iterator[Stretch]) -> Iterator[Sample]:
+    def visit(self, stretches: Iterator[Stretch]) -> Iterator[AnySample]:
         """The samples of some stretches that are shown.
 
         Raises:
@@ -233,29 +224,21 @@ class Stream:
                     "holds an image of the classes and channels asked for"
                 )
 
-    def is_shown(self, sample: Sample) -> bool:
+    def is_shown(self, sample: AnySample) -> bool:
         """Whether a sample has a class and channels that are asked for."""
         with placed(sample):
-            if self.reader.fields.find_label(sample) not in self.label_of:
+            if sample.find_label() not in self.label_of:
                 return False
             return self.chosen is None or set(self.chosen) <= set(self.reader.positions(sample))
 
-    def take(self, samples: Iterator[Sample], count: int) -> list[Shown]:
-        """The next images of a lane, decoded.
-
-        Raises:
-            DataError: one of them cannot be used.
-        """
+    def take(self, samples: Iterator[AnySample], count: int) -> list[Shown]:
+        """The next images of a lane, decoded. Raises DataError if one of them cannot be used."""
         return [self.show(sample) for sample in islice(samples, count)]
 
-    def show(self, sample: Sample) -> Shown:
-        """A sample's planes, each in its place.
-
-        Raises:
-            DataError: it cannot be used; its shard and key are named.
-        """
+    def show(self, sample: AnySample) -> Shown:
+        """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""
         with placed(sample):
-            label = self.label_of[self.reader.fields.find_label(sample)]
+            label = self.label_of[sample.find_label()]
             image = self.reader.read(sample)
             note_scalings(self.template.scalings, sample.place, image.found, image.positions)
             self.template.check(image.found, image.positions, scaled=self.reader.settings.scaled)
@@ -265,6 +248,11 @@ class Stream:
         if self.chosen is not None:
             planes, present = planes[list(self.chosen)], present[list(self.chosen)]
         return Shown(planes, label, present, sample.place)
+
+
+def gather_present(mine: np.ndarray | None, batch_size: int, share: Share) -> np.ndarray | None:
+    """Which channels each image of the whole batch has, from this process's."""
+    return None if mine is None else gather_rows(mine, batch_size, share)
 
 
 class Shown(NamedTuple):
