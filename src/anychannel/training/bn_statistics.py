@@ -24,8 +24,8 @@ from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, keeps_statistics
 from anychannel.training.feed import feed
 from anychannel.training.patterns import Step, plan_step
-from anychannel.training.randomness import mix
 from anychannel.utils.processes import Share
+from anychannel.utils.seeds import mix
 
 MOST_IMAGES = 512
 """Images of a subset, at most."""

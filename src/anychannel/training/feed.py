@@ -1,47 +1,16 @@
-"""The batches of an epoch, each process's share of them: of images that lie on disk in any order, or of a stream."""
+"""The batches of an epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from anychannel.data import Split, Stream, iterate_batches
-from anychannel.data.batches import Batch
-from anychannel.data.workers import one_ahead
-from anychannel.training.randomness import epoch_order
-from anychannel.utils.processes import Share, gather_rows
+from anychannel.data import Split, Stream
+from anychannel.data.batches.split import Batch
+from anychannel.utils.processes import Share
 
 
 def feed(
     train: Split | Stream, *, seed: int, epoch: int, batch_size: int, share: Share, first_step: int = 0
 ) -> Iterator[Batch]:
-    """An epoch's batches from step ``first_step`` on; what does not fill a batch is left for other epochs.
-
-    Args:
-        train: the images.
-        seed, epoch: decide the order.
-        batch_size: images a step, over all processes.
-        share: which of a step's images this process takes.
-        first_step: steps before it are passed over.
-
-    Yields:
-        This process's images and labels, but ``present`` of the images of all processes, (batch_size, C).
-
-    Raises:
-        DataError: a shard or a sample of a stream cannot be used.
-    """
-    if isinstance(train, Stream):
-        for batch in train.batches(seed=seed, epoch=epoch, batch_size=batch_size, share=share, first_step=first_step):
-            present = None if batch.present is None else gather_rows(batch.present, batch_size, share)
-            yield batch._replace(present=present)
-        return
-    steps = len(train) // batch_size
-    order = epoch_order(seed, epoch, len(train))[: steps * batch_size].reshape(steps, batch_size)[first_step:]
-    mine = order[:, share.rows(batch_size)]
-    batches = iterate_batches(train, mine.shape[1], order=mine.reshape(-1))
-    if not isinstance(train.images, np.ndarray):  # they are decoded as they are read
-        batches = one_ahead(batches)
-    for rows, (images, labels) in zip(order, batches, strict=True):
-        present = None if train.present is None else train.present[rows]
-        yield Batch(images, labels, present, [train.paths[row] for row in np.asarray(rows)])
+    """One process's share of an epoch's batches; see ``Split.batches``."""
+    return train.batches(seed=seed, epoch=epoch, batch_size=batch_size, share=share, first_step=first_step)
