@@ -12,7 +12,7 @@ import tifffile
 from anychannel.data import DataError, read_image
 from anychannel.data.errors import ImageError
 from anychannel.data.files import tiff as tiff_module
-from anychannel.data.files.read import ReadSettings, decode
+from anychannel.data.files.read import ReadSettings, read
 
 NAMES = ("a", "b", "c", "d", "e")
 PIXELS = np.random.default_rng(0).integers(0, 60000, (5, 12, 11), dtype=np.uint16)
@@ -175,7 +175,7 @@ def test_tags_that_were_overwritten_are_reported_as_damage_of_the_file(way: str)
         data[place] = 0
         with tiff_module.quiet():
             try:
-                decode(bytes(data), ReadSettings(NAMES))
+                read(bytes(data), ReadSettings(NAMES))
             except ImageError:
                 refused += 1
     assert refused

@@ -58,11 +58,11 @@ class ReadSettings:
         return nodata | ({"scaled": True} if self.scaled else {})
 
 
-def decode(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
-    """Decode a file's bytes, or take pixels as they are, and check the result.
+def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
+    """Decode a file's bytes, or take pixels as they are, check the result and bring it to size.
 
     Returns:
-        Pixels (C, H, W) uint8, uint16 or float32, not resized.
+        Pixels (C, H, W) uint8, uint16 or float32, contiguous.
 
     Raises:
         ImageError: the bytes cannot be decoded, or not without a conversion; the number of channels is not the one
@@ -92,6 +92,7 @@ def decode(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Deco
     pixels = fill_missing(scaled, found.missing, settings.nodata)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError("it holds NaN or infinite values", "replace them with the value that marks no data")
+    pixels = np.ascontiguousarray(pixels) if settings.size is None else resize_and_crop(pixels, settings.size)
     return replace(found, pixels=pixels)
 
 
@@ -102,18 +103,6 @@ def channel_fix(meaning: str) -> str:
     if meaning == "greyscale":
         return "replace it, name one channel if all files are like this, or say which one it has (docs/partial-data.md)"
     return "name the files' channels in their order, say which ones this file has (docs/partial-data.md), or replace it"
-
-
-def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
-    """Decode and bring to size: pixels (C, H, W), contiguous.
-
-    Raises:
-        ImageError: see ``decode``.
-    """
-    found = decode(data, settings)
-    pixels = found.pixels
-    pixels = np.ascontiguousarray(pixels) if settings.size is None else resize_and_crop(pixels, settings.size)
-    return replace(found, pixels=pixels)
 
 
 def read_image(
