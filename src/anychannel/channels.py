@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from itertools import combinations
 from math import comb, isfinite
@@ -217,26 +217,15 @@ class ChannelSet:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back."""
-        return {
-            "names": list(self.names),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "correlation": None if self.correlation is None else [list(row) for row in self.correlation],
-            "wavelengths_nm": list(self.wavelengths_nm),
-            "kinds": list(self.kinds),
-        }
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.init}
+        lists = {name: None if value is None else list(value) for name, value in values.items()}
+        return lists | {"correlation": self.correlation and [list(row) for row in self.correlation]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ChannelSet:
-        """Inverse of ``to_dict``; what a file of an earlier version lacks is unknown."""
-        return cls(
-            names=tuple(values["names"]),
-            mean=tuple(values.get("mean") or ()),
-            std=tuple(values.get("std") or ()),
-            correlation=values.get("correlation"),
-            wavelengths_nm=tuple(values.get("wavelengths_nm") or ()),
-            kinds=tuple(values.get("kinds") or ()),
-        )
+        """Inverse of ``to_dict``; statistics that a file lacks are unknown."""
+        lists = {name: tuple(values.get(name) or ()) for name in ("mean", "std", "wavelengths_nm", "kinds")}
+        return cls(tuple(values["names"]), correlation=values.get("correlation"), **lists)
 
 
 def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:

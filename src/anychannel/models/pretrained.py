@@ -233,7 +233,7 @@ def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Sou
     network = copy.deepcopy(old.backbone)
     path = next(path for path, module in network.named_modules() if isinstance(module, AdaptiveConv2d))
     for module in list(network.modules()):
-        if isinstance(module, SubsetBatchNorm):  # banks are of the old channels' subsets
+        if isinstance(module, SubsetBatchNorm):  # it is for the old channels' subsets
             replace_module(network, module, module.choose(shared))
     conv = FirstConv(path, stem.kernel(shared).detach(), None if bias is None else bias.detach(), stem.geometry)
     used = old.spec.normalisation or Normalisation.of(old.channels)

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from anychannel.channels import Subset
 from anychannel.nn.module_utils import HALF
-from anychannel.nn.stems.base import ConvGeometry
+from anychannel.nn.stems.base import StemShape
 from anychannel.nn.stems.static import StaticStem
-from anychannel.nn.stems.table import every_subset, label
+from anychannel.nn.stems.table import every_subset
+from anychannel.nn.subset_batchnorm import by_subset
 
 RESIDUALS = ("none", "missing", "subset")
 MOST_SOLVED = 4096
@@ -98,7 +99,7 @@ class CompletionStem(StaticStem):
     """A plain convolution whose kernel for a subset is W M_S; on the full set exactly ``nn.Conv2d``.
 
     Args:
-        in_chans, out_chans, geometry, bias: see ``Stem``.
+        shape: see ``Stem``.
         correlation: (C, C) correlation of the channels over the training pixels, which is their covariance after
             normalisation; None starts from independent channels, which is ``static``. Where images are not normalised
             to unit variance, the covariance itself.
@@ -121,10 +122,7 @@ class CompletionStem(StaticStem):
 
     def __init__(
         self,
-        in_chans: int,
-        out_chans: int,
-        geometry: ConvGeometry,
-        bias: bool = False,
+        shape: StemShape,
         *,
         correlation: Sequence[Sequence[float]] | None = None,
         offset: Sequence[float] | None = None,
@@ -133,7 +131,7 @@ class CompletionStem(StaticStem):
         residual: str = "none",
         presence: bool = False,
     ) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
+        super().__init__(shape)
         if residual not in RESIDUALS:
             raise ValueError(f"unknown residual {residual!r}; use one of {', '.join(RESIDUALS)}")
         if ridge < 0:
@@ -149,13 +147,13 @@ class CompletionStem(StaticStem):
         else:
             self.register_buffer("covariance", measured)
         self.solved: dict[Subset, tuple[Tensor, int, Tensor]] = {}
-        self.residual = nn.Parameter(torch.zeros(in_chans, *self.weight.shape)) if residual == "missing" else None
+        self.residual = nn.Parameter(torch.zeros(self.in_chans, *self.weight.shape)) if residual == "missing" else None
         self.residuals = self.zeros_by_subset() if residual == "subset" else None
-        self.presence = nn.Parameter(torch.zeros(in_chans, out_chans)) if presence else None
-        if offset is not None and len(offset) != in_chans:
-            raise ValueError(f"offset needs one value for each of the {in_chans} channels, got {len(offset)}")
+        self.presence = nn.Parameter(torch.zeros(self.in_chans, self.out_chans)) if presence else None
+        if offset is not None and len(offset) != self.in_chans:
+            raise ValueError(f"offset needs one value for each of the {self.in_chans} channels, got {len(offset)}")
         self.offset: Tensor
-        values = [0.0] * in_chans if offset is None else list(offset)
+        values = [0.0] * self.in_chans if offset is None else list(offset)
         self.register_buffer("offset", torch.tensor(values, dtype=torch.float32))
         self.has_offset = any(values)
 
@@ -183,7 +181,7 @@ class CompletionStem(StaticStem):
         """
         _full, *subsets = every_subset(self.in_chans, "residual 'subset'", "residual 'missing'")
         out, _, *edges = self.weight.shape
-        return nn.ParameterDict({label(subset): torch.zeros(out, len(subset), *edges) for subset in subsets})
+        return nn.ParameterDict({by_subset(subset): torch.zeros(out, len(subset), *edges) for subset in subsets})
 
     def check_correlation(self, correlation: Sequence[Sequence[float]] | Tensor | None) -> Tensor:
         """The correlation as a float32 matrix."""
@@ -224,7 +222,7 @@ class CompletionStem(StaticStem):
                 missing = [position for position in range(self.in_chans) if position not in subset]
                 kernel = kernel + self.residual[missing][:, :, present].sum(0)
             if self.residuals is not None:
-                kernel = kernel + self.residuals[label(subset)]
+                kernel = kernel + self.residuals[by_subset(subset)]
         return kernel
 
     def bias_for(self, subset: Subset) -> Tensor | None:
