@@ -93,8 +93,8 @@ class SubsetBatchNorm(nn.Module):
         rows, rest = divmod(len(x), images)  # a network may have folded positions into the first axis
         if rest:
             raise ValueError(
-                f"a batch norm is given {len(x)} rows of a batch of {images} images, so that it cannot tell which "
-                "subset each row shows; use norm='shared'"
+                f"a batch norm gets {len(x)} rows for a batch of {images} images, so that the subset of each row is "
+                "unknown; use norm='shared'"
             )
         lengths = [rows * len(part) for part in parts]
         pieces = list(torch.split(x, lengths))
@@ -128,7 +128,7 @@ def fill_in_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, *
 
 
 def tie_again(norm: SubsetBatchNorm, _: object) -> None:
-    """A state dict that was assigned, not copied, leaves the shared norm with parameters of its own."""
+    """Tie the parameters again after ``load_state_dict(..., assign=True)``."""
     norm.tie()
 
 
@@ -189,10 +189,9 @@ def list_norms() -> list[str]:
 def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
     """What ``auto`` stands for: ``statistics`` for two to ``MOST_CHANNELS`` channels, else ``shared``.
 
-    Channels that hardly predict each other give subsets too different means and variances for one batch norm; where
-    they do predict each other, statistics of its own still bring a point or two (docs/method.md). It is ``shared`` too
-    where the network has no batch norm that keeps statistics, or the stem is a plain network's or the report's, whose
-    networks stay as they are there.
+    Subsets of channels that hardly predict each other have too different means and variances for one batch norm. If
+    channels do predict each other, statistics for each subset still bring a point or two (docs/method.md). It is
+    ``shared``, too, for a network without batch norms that keep statistics, and for the report's stems.
     """
     without = stem in REPORTED or not any(keeps_statistics(module) for module in network.modules())
     return "shared" if without or not 1 < len(channels) <= MOST_CHANNELS else "statistics"

@@ -1,13 +1,13 @@
-"""Linear completion: every missing channel replaced by its best linear estimate, folded into the kernel.
+"""Linear completion: each missing channel is replaced by its best linear estimate, folded into the kernel.
 
 With the channels' covariance C over the training pixels, the best linear estimate of all channels from those of a
 subset S is x_hat = M_S x_S with M_S = C[:, S] C[S, S]^-1 (the conditional mean of a Gaussian). A convolution of the
-completed image is a convolution of the present channels with the kernel W_S = W M_S, so completion costs nothing: no
-parameters, no further arithmetic, one static convolution over the channels that are there.
+completed image is a convolution of the present channels with the kernel W_S = W M_S. So completion adds no parameters,
+and each image costs one static convolution of the channels that are there.
 
-Where images are normalised with statistics other than the data's own, as a pretrained network wants it, the channels'
-means mu are not zero; the estimate is then x_hat = mu + M_S (x_S - mu_S), and its constant part W (mu - M_S mu_S) joins
-the bias. The padding around an image is completed like the rest of it.
+If images are normalised with other statistics than the data's, as for a pretrained network, the channels' means mu are
+not zero. The estimate is then x_hat = mu + M_S (x_S - mu_S), and its constant part W (mu - M_S mu_S) joins the bias.
+The padding around an image is completed like the rest of it.
 
 Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 2018, and Przewiezlikowski et al.,
 "MisConv: Convolutional Neural Networks for Missing Data", WACV 2022, which integrate over missing pixels.
@@ -100,19 +100,17 @@ class CompletionStem(StaticStem):
 
     Args:
         shape: see ``Stem``.
-        correlation: (C, C) correlation of the channels over the training pixels, which is their covariance after
-            normalisation; None starts from independent channels, which is ``static``. Where images are not normalised
-            to unit variance, the covariance itself.
-        offset: (C,) mean of the normalised channels; None where it is zero.
+        correlation: (C, C) covariance of the normalised channels over the training pixels: their correlation, if
+            images are normalised to unit variance. None means independent channels, which makes it ``static``.
+        offset: (C,) mean of the normalised channels; None means zero.
         ridge: see ``completion_matrix``.
         learn_covariance: learn the covariance with the network, as L L^T with L a full matrix that starts at its
             square root.
         residual: ``none``, or a learned correction of the kernel that starts at zero. ``missing``: one for each pair of
             a missing and a present channel, summed over the missing ones; (C, C) pairs whatever the subsets.
             ``subset``: one for each subset, of at most eight channels.
-        presence: learn a bias for each channel, zero at the start, that is added where the channel is missing, so that
-            the network can tell which channels it is given. A batch norm with statistics for each subset takes it away
-            again.
+        presence: learn a bias for each channel, zero at the start, that is added if the channel is missing, so that the
+            network knows which channels it is given. A batch norm with statistics for each subset cancels it.
 
     Raises:
         ValueError: the correlation is not a symmetric (C, C) matrix, or an option is out of range.
@@ -226,7 +224,7 @@ class CompletionStem(StaticStem):
         return kernel
 
     def bias_for(self, subset: Subset) -> Tensor | None:
-        """The bias, the constant part of the missing channels' estimates, and what tells that they are missing."""
+        """The bias, the constant part of the missing channels' estimates, and ``presence``."""
         if len(subset) == self.in_chans:
             return self.bias
         added = []
