@@ -96,14 +96,14 @@ class Predictor:
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
-        self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
-        self.channels = self.model.channels
-        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
         config = read_config(folder) if (folder / "run.json").is_file() else None
         self.record = {} if config is None else read_record(folder)
         self.reading = {key: config.data_options[key] for key in READING if config and key in config.data_options}
         self.shape = height_width(self.record["image_size"]) if config else None
         self.size_was_set = config is not None and config.size is not None
+        self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
+        self.channels = self.model.channels
+        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
         self._lock = Lock()
 
     def open(
