@@ -1,7 +1,7 @@
-"""Channels by name: the noun everything else is built on.
+"""Channels by name.
 
-A ``ChannelSet`` lists the channels that a data set or a model knows, in a fixed order, with what is known of
-each (mean, standard deviation, centre wavelength, kind). A *subset* is a tuple of positions in that list, in ascending
+A ``ChannelSet`` lists the channels of a data set or a model in a fixed order, with the mean, standard deviation, centre
+wavelength and kind of each. A *subset* is a tuple of positions in that list, in ascending
 order: ``(0, 2)`` of ``R, G, B`` is red and blue, written ``"R,B"``.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from itertools import combinations
 from math import comb, isfinite
@@ -32,7 +32,7 @@ class ChannelError(ValueError):
 
 
 def parse_names(text: str | Sequence[str]) -> tuple[str, ...]:
-    """Split ``"R,G,B"`` into names, or take a sequence of them; spaces around a name are no part of it.
+    """Split ``"R,G,B"`` into names, or take a sequence of names; spaces around a name are removed.
 
     Raises:
         ChannelError: a name is empty or not text.
@@ -48,7 +48,7 @@ def parse_names(text: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def as_wavelength(value: Any) -> float | None:
-    """A wavelength in nanometres as a plain number; None, where it is not known, passes through.
+    """A wavelength in nanometres as a float; None stays None.
 
     Raises:
         ChannelError: it is no number.
@@ -67,9 +67,9 @@ class ChannelSet:
         names: one name a channel; unique, without commas.
         mean: per-channel mean over the training pixels, in the images' own units (0-255 for 8-bit files).
         std: per-channel standard deviation in the same units; positive.
-        correlation: (C, C) correlation matrix of the channels over the training pixels, None where not measured.
-        wavelengths_nm: centre wavelength of each channel in nanometres, None where unknown.
-        kinds: what each channel shows, in free text ("near infrared", "Hoechst 33342: nucleus"), None where not said.
+        correlation: (C, C) correlation matrix of the channels over the training pixels, or None.
+        wavelengths_nm: centre wavelength of each channel in nanometres, or None.
+        kinds: what each channel images, in free text ("near infrared", "Hoechst 33342: nucleus"), or None.
 
     Raises:
         ChannelError: names repeat or are empty, or a statistic has the wrong length or range.
@@ -217,30 +217,19 @@ class ChannelSet:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back."""
-        return {
-            "names": list(self.names),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "correlation": None if self.correlation is None else [list(row) for row in self.correlation],
-            "wavelengths_nm": list(self.wavelengths_nm),
-            "kinds": list(self.kinds),
-        }
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.init}
+        lists = {name: None if value is None else list(value) for name, value in values.items()}
+        return lists | {"correlation": self.correlation and [list(row) for row in self.correlation]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ChannelSet:
-        """Inverse of ``to_dict``; what a file of an earlier version lacks is unknown."""
-        return cls(
-            names=tuple(values["names"]),
-            mean=tuple(values.get("mean") or ()),
-            std=tuple(values.get("std") or ()),
-            correlation=values.get("correlation"),
-            wavelengths_nm=tuple(values.get("wavelengths_nm") or ()),
-            kinds=tuple(values.get("kinds") or ()),
-        )
+        """Inverse of ``to_dict``; statistics that a file lacks are unknown."""
+        lists = {name: tuple(values.get(name) or ()) for name in ("mean", "std", "wavelengths_nm", "kinds")}
+        return cls(tuple(values["names"]), correlation=values.get("correlation"), **lists)
 
 
 def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:
-    """Accept what the users of a channel set may give for it.
+    """Make a ``ChannelSet`` of names, or of a sensor.
 
     Args:
         channels: a ``ChannelSet``; names, as ``"R,G,B"`` or a sequence, each with its centre wavelength if you like
@@ -272,7 +261,7 @@ def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:
     for name, match in zip(names, located, strict=True):
         if match is None and "@" in name:
             raise ChannelError(
-                f"{name!r} does not tell a wavelength in nanometres; write it as 'B04 @ 665 nm', or, if it is a "
+                f"{name!r} has no wavelength in nanometres; write it as 'B04 @ 665 nm', or, if it is a "
                 f"channel's own name, give ChannelSet(({name!r},))"
             )
     return ChannelSet(

@@ -239,7 +239,7 @@ class TestOwnModule:
             ({}, "Mine has 2 convolutions that take 3 channels.*: first_conv='look', or another of look, again"),
             ({"first_conv": "head"}, "first_conv='head' of Mine is a Linear; it must be a convolution that takes 3"),
             ({"first_conv": "stem"}, "first_conv='stem' of Mine is not there"),
-            ({"first_conv": "look", "source_channels": "R,G,B"}, "nothing tells how the images of .*Mine were normali"),
+            ({"first_conv": "look", "source_channels": "R,G,B"}, "it is unknown how the images of .*Mine were normali"),
             (
                 {"first_conv": "look", "num_classes": 7},
                 "Mine has 4 classes and neither reset_classifier nor fc to make it 7",

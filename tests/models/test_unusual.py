@@ -116,7 +116,7 @@ def test_a_network_tells_its_number_of_classes_by_what_it_answers(network, class
 
 
 def test_a_network_that_tells_nothing_is_asked_to():
-    with pytest.raises(ValueError, match="Untold does not tell how many classes it has; set its num_classes"):
+    with pytest.raises(ValueError, match="the number of classes of Untold is unknown; set its num_classes"):
         ac.adapt(Untold(), channels="R,G,B", source_channels=RGB)
 
 

@@ -18,8 +18,6 @@ from anychannel.nn.subset_batchnorm import (
     by_size,
     by_subset,
     install_norms,
-    size_entries,
-    subset_entries,
 )
 from anychannel.nn.subset_context import subset_context
 from tests.reference.models import calibrated_statistics
@@ -107,9 +105,9 @@ def test_tied_entries_share_scale_and_shift_wherever_the_model_goes(tmp_path):
     torch.testing.assert_close(bank.entries["0"].running_mean, 0.1 * x[:3].mean((0, 2, 3)))
 
 
-def test_banks_hold_what_their_kind_says():
-    assert subset_entries(RGB) == ["0_1", "0_2", "1_2", "0", "1", "2"]
-    assert size_entries(RGB) == ["size_1", "size_2"]
+def test_subset_norms_hold_what_their_kind_says():
+    assert NORMS["subset"].entries(RGB) == ["0_1", "0_2", "1_2", "0", "1", "2"]
+    assert NORMS["size"].entries(RGB) == ["size_1", "size_2"]
     counts = {norm: sum(isinstance(m, SubsetBatchNorm) for m in make(norm).modules()) for norm in NORMS}
     assert counts == {"shared": 0, "statistics": 2, "subset": 2, "size": 2, "stem": 1}
 

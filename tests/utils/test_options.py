@@ -50,7 +50,6 @@ def test_annotations_that_cannot_be_read_hold_nothing():
     "owner",
     [
         *SAMPLERS.values(),
-        *STEMS.values(),
         *MODELS.values(),
         load_dataset,
         *(kind.open for kind in SOURCES.values() if "buffer" in kind.options),
@@ -62,6 +61,14 @@ def test_the_annotations_of_everything_that_takes_options_can_be_read(owner):
     for name in numbers:
         with pytest.raises(ValueError, match=f"{name} must be a whole number, got 'no'"):
             coerce_options(owner, {name: "no"})
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_stems_numbers_and_switches_are_held_to_their_annotations(stem):
+    for name, parameter in signature(STEMS[stem], eval_str=True).parameters.items():
+        if parameter.annotation in (bool, int, float):
+            with pytest.raises(ValueError, match=f"{name} must be .*, got 'no'"):
+                coerce_options(STEMS[stem], {name: "no"})
 
 
 def test_true_and_false_are_booleans_however_they_are_written():

@@ -95,8 +95,8 @@ def stem_of_presence(stem: Stem) -> nn.Module:
         AnySubsetError: there is none.
     """
     everything = tuple(range(stem.in_chans))
-    if stem.zero_is_missing and (bank := stem.basis_kernels(everything)) is not None:
-        return MixedConvolution(stem, bank.detach(), everything, everything)
+    if stem.zero_is_missing and (basis := stem.basis_kernels(everything)) is not None:
+        return MixedConvolution(stem, basis.detach(), everything, everything)
     if not stem.per_image:
         if knows_presence(stem):
             return PresenceStem(stem)
@@ -175,23 +175,23 @@ class TabledStem(nn.Module):
 
 
 class PresenceNorm(nn.Module):
-    """A bank of batch norms of which the presence vector picks one.
+    """A subset batch norm in which the presence vector picks the statistics.
 
     Args:
-        bank: the bank.
+        norm: the subset batch norm.
         in_chans: number of channels C.
     """
 
     keys: Tensor
 
-    def __init__(self, bank: SubsetBatchNorm, in_chans: int) -> None:
+    def __init__(self, norm: SubsetBatchNorm, in_chans: int) -> None:
         super().__init__()
-        self.shared = bank.shared
-        self.counts = bank.key is by_size
-        keys = [size_key(name) if self.counts else subset_key(name, in_chans) for name in bank.entries]
+        self.shared = norm.shared
+        self.counts = norm.key is by_size
+        keys = [size_key(name) if self.counts else subset_key(name, in_chans) for name in norm.entries]
         self.register_buffer("keys", torch.tensor(keys).view(len(keys), -1))
-        norms = [bank.shared, *bank.entries.values()]
-        states = [dict(norm.named_parameters()) | dict(norm.named_buffers()) for norm in norms]
+        norms = [norm.shared, *norm.entries.values()]
+        states = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in norms]
         self.names = [name for name, value in states[0].items() if value.ndim == 1]
         for name in self.names:
             self.register_buffer(f"all_{name}", torch.stack([state[name].detach() for state in states]))
@@ -217,11 +217,11 @@ def code_of(subset: Sequence[int]) -> int:
 
 
 def subset_key(name: str, in_chans: int) -> list[float]:
-    """The presence vector of the subset that a bank's entry such as ``0_2`` names."""
+    """The presence vector of the subset that a key such as ``0_2`` names."""
     positions = {int(position) for position in name.split("_")}
     return [float(position in positions) for position in range(in_chans)]
 
 
 def size_key(name: str) -> list[float]:
-    """The number of channels that a bank's entry such as ``size_2`` names."""
+    """The number of channels that a key such as ``size_2`` names."""
     return [float(name.removeprefix("size_"))]

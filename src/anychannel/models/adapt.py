@@ -1,4 +1,4 @@
-"""Any trained network, made to take any subset of your channels, in one call."""
+"""Adapt a trained network to any subset of your channels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def adapt(
     """Make a channel-adaptive classifier from a trained network.
 
     A channel that the network knows by name keeps its slice of the first kernel, or shares it with new channels that
-    start from it; ``transfer.py`` states how. Where there are none, or with ``fill="zero"``, the classifier gives the
+    start from it (see ``kernel_transfer.py``). Without new channels, or with ``fill="zero"``, the classifier gives the
     network's own logits on exactly the source's channels.
 
     Args:
@@ -63,7 +63,7 @@ def adapt(
         pretrained: fetch timm's published weights.
         checkpoint: take the weights from this file (safetensors or torch) or state dictionary instead.
         model_options: keyword options of a timm network, as ``{"img_size": 84}``.
-        first_conv: path of the network's first convolution, as ``"patch_embed.proj"``, where it does not tell itself.
+        first_conv: path of the network's first convolution, such as ``"patch_embed.proj"``, if it is not found.
         fill: what channels start from that the source does not know: ``neighbours`` in wavelength, ``mean``, ``zero``.
         normalise: ``source`` keeps the statistics that the network was trained with for the channels it knows;
             ``data`` takes your channels' own, for files of quite another range than the source's.
@@ -74,7 +74,7 @@ def adapt(
 
     Raises:
         PretrainedError: weights cannot be fetched or read, or are another network's.
-        ValueError: a name or option is unknown, nothing tells how to normalise, the network has no first convolution
+        ValueError: a name or option is unknown, it is unknown how to normalise, the network has no first convolution
             that a stem can replace, or several (the message says what to pass).
         ChannelError: channels' names are not usable.
     """
@@ -143,7 +143,7 @@ def carry_statistics(
     used = source.normalisation
     if used is None:
         raise ValueError(
-            f"nothing tells how the images of {source.spec.model} were normalised; pass source_channels=ChannelSet("
+            f"it is unknown how the images of {source.spec.model} were normalised; pass source_channels=ChannelSet("
             "names, mean=..., std=...) in the files' units, or channels=data.channels with normalise='data'"
         )
     named = match_names(source.channels, target)
@@ -166,7 +166,7 @@ def carry_statistics(
 
 
 def restrict(source: Source, target: ChannelSet) -> Source:
-    """The source without the channels that the target lacks, where its correlations tell how to estimate them."""
+    """The source without the channels that the target lacks, if its correlations allow to estimate them."""
     shared = tuple(sorted(i for i in match_names(source.channels, target) if i is not None))
     channels, used = source.channels, source.normalisation
     if channels.correlation is None or used is None or not shared or len(shared) == len(channels):

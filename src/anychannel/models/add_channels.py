@@ -1,4 +1,4 @@
-"""Channels that training never showed, added to a trained classifier."""
+"""Add channels to a trained classifier."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def with_channels(
             ``dofa``. ``nearest``: a copy of the slice of the channel nearest in wavelength. ``zero``: a slice of zeros,
             so that the channel is ignored; ``completion`` and ``grey`` still estimate missing channels from it. None
             takes ``generated`` for the stems that can, ``zero`` for ``grey``, else ``nearest``.
-        embedding: a vector for each of ``channels``, where the stem was given such.
+        embedding: a vector for each of ``channels``, if the stem was given vectors.
 
     Raises:
         ChannelError: a channel of the model is missing, or statistics or wavelengths are.
@@ -119,7 +119,7 @@ def keep_known(own: ChannelSet, channels: ChannelSet, known: Sequence[int | None
         for i, j in enumerate(known)
     )
     correlation = channels.correlation
-    if correlation is None and own.correlation is not None:  # nothing tells how new channels go with the known
+    if correlation is None and own.correlation is not None:  # the new channels count as independent
         correlation = widen(own.correlation, known)
     merged = replace(channels, wavelengths_nm=waves)
     return merged.with_statistics(merge("mean"), merge("std"), correlation)

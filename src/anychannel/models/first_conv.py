@@ -138,6 +138,6 @@ def advise(paths: Sequence[str]) -> str:
 
 
 def describe(module: nn.Module) -> str:
-    """A module in two words."""
+    """A module's type, and a convolution's width."""
     width = f" of {module.in_channels} channels" if isinstance(module, nn.Conv2d) else ""
     return f"a {type(module).__name__}{width}"

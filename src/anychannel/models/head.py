@@ -1,4 +1,4 @@
-"""The last layer of a network: how many classes it tells apart, and another one for as many as are wanted."""
+"""A network's last layer: count its classes, or replace it for another number of classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TRIAL_SIZES = (224, 64, 32)
 
 
 def count_classes(network: nn.Module, in_chans: int) -> int | None:
-    """How many classes a network tells apart: by its ``num_classes``, else by what it answers to a black image.
+    """Number of a network's classes: its ``num_classes``, else the width of its output for a black image.
 
     Args:
         network: left as it is.
@@ -22,9 +22,9 @@ def count_classes(network: nn.Module, in_chans: int) -> int | None:
         The number; where the network answers nothing of shape (B, K), that of its one linear layer; None where there is
         none, or several.
     """
-    told = getattr(network, "num_classes", None)
-    if isinstance(told, int) and told:
-        return told
+    noted = getattr(network, "num_classes", None)
+    if isinstance(noted, int) and noted:
+        return noted
     like = next(network.parameters())
     tried = copy.deepcopy(network).eval()
     for size in TRIAL_SIZES:

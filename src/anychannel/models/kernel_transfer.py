@@ -57,7 +57,7 @@ def match_names(source: ChannelSet, target: ChannelSet) -> list[int | None]:
 
 
 def wavelength(channels: ChannelSet, position: int) -> float | None:
-    """Centre wavelength of a channel in nanometres, by its name for colours, None where nothing tells."""
+    """Centre wavelength of a channel in nanometres, by its name for colours, or None."""
     known = channels.wavelengths_nm[position]
     return COLOUR_WAVELENGTHS_NM.get(canonical(channels.names[position])) if known is None else known
 

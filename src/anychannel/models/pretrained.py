@@ -40,7 +40,7 @@ class Source:
         network: its own copy, with its first layer still in place.
         conv: that first layer.
         channels: what its kernel takes.
-        normalisation: how its images were normalised, in the files' units; None where nobody says.
+        normalisation: how its images were normalised, in the files' units; None if unknown.
         spec: what rebuilds it.
         classifier: the classifier that it is of.
     """
@@ -191,15 +191,13 @@ def module_source(
     """The user's own network, copied.
 
     Raises:
-        ValueError: nothing tells its number of classes (see ``count_classes``), or see ``find_first_conv``.
+        ValueError: its number of classes is unknown (see ``count_classes``), or see ``find_first_conv``.
     """
     network = copy.deepcopy(module)
     conv = read_first_conv(network, len(channels), first_conv)
     count = count_classes(network, len(channels))
     if count is None:
-        raise ValueError(
-            f"{type(module).__name__} does not tell how many classes it has; set its num_classes to that number"
-        )
+        raise ValueError(f"the number of classes of {type(module).__name__} is unknown; set its num_classes")
     kind = type(module)
     spec = ModelSpec(
         model=f"{OWN_MODULE}{kind.__module__}.{kind.__qualname__}",
@@ -233,7 +231,7 @@ def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Sou
     network = copy.deepcopy(old.backbone)
     path = next(path for path, module in network.named_modules() if isinstance(module, AdaptiveConv2d))
     for module in list(network.modules()):
-        if isinstance(module, SubsetBatchNorm):  # banks are of the old channels' subsets
+        if isinstance(module, SubsetBatchNorm):  # it is for the old channels' subsets
             replace_module(network, module, module.choose(shared))
     conv = FirstConv(path, stem.kernel(shared).detach(), None if bias is None else bias.detach(), stem.geometry)
     used = old.spec.normalisation or Normalisation.of(old.channels)

@@ -1,1 +1,1 @@
-"""Channel-adaptive layers in plain PyTorch: stems, batch norms, channel sampling, the classifier."""
+"""Channel-adaptive layers in plain PyTorch: stems, subset batch norms, channel sampling, the classifier."""

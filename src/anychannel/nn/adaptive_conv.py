@@ -1,8 +1,4 @@
-"""Where a stem sits in a backbone.
-
-The stem takes the place of the backbone's first convolution, wherever that is, so that the backbone's own ``forward``
-stays as it is.
-"""
+"""The module that replaces a backbone's first convolution, so that the backbone's ``forward`` stays as it is."""
 
 from __future__ import annotations
 
@@ -14,14 +10,14 @@ from anychannel.nn.subset_context import current_parts
 
 
 class AdaptiveConv2d(nn.Module):
-    """Stands where the first convolution stood; runs the stem on each part and joins the parts again."""
+    """Runs the stem on each part of the batch and joins the parts again."""
 
     def __init__(self, stem: Stem) -> None:
         super().__init__()
         self.stem = stem
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, k, H, W) of one subset, or (B, C, H, W) of which each part shows some -> (sum of parts, out, H', W')."""
+        """(B, k, H, W) of one subset, or (B, C, H, W) with a subset for each part -> (sum of parts, out, H', W')."""
         parts = current_parts()
         if len(parts) == 1 and len(parts[0]) == len(images) and len(parts[0].subset) == images.shape[1]:
             whole: Tensor = self.stem(images, parts[0].subset)
@@ -29,6 +25,6 @@ class AdaptiveConv2d(nn.Module):
         features = []
         for part in filter(len, parts):  # of several processes, some may have no image of a part
             rows = images[part.start : part.stop]
-            shown = rows if len(part.subset) == rows.shape[1] else rows[:, list(part.subset)]
-            features.append(self.stem(shown, part.subset))
+            kept = rows if len(part.subset) == rows.shape[1] else rows[:, list(part.subset)]
+            features.append(self.stem(kept, part.subset))
         return torch.cat(features)

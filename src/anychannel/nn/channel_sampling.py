@@ -1,7 +1,7 @@
-"""Samplers: which subset of the channels each part of a training batch sees.
+"""Channel sampling: which subset of the channels each part of a training batch has.
 
-A sampler is a training policy and knows nothing of stems. It cuts a batch into parts, one subset a part, so that the
-stem stays one convolution a part.
+A sampler is a training policy and does not depend on the stem. It cuts a batch into parts with one subset each, so that
+the stem is one convolution for each part.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from anychannel.utils.options import coerce_options
 
 @dataclass(frozen=True)
 class Part:
-    """The images ``start`` to ``stop`` (exclusive) of a batch, and the channels that they show."""
+    """The images ``start`` to ``stop`` (exclusive) of a batch, and the channels that are kept of them."""
 
     subset: Subset
     start: int
@@ -73,7 +73,7 @@ def split_evenly(batch_size: int, parts: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class FullSampler:
-    """Every image shows every channel: ordinary training."""
+    """Every image keeps every channel: ordinary training."""
 
     num_channels: int
 
@@ -84,7 +84,7 @@ class FullSampler:
 
 @dataclass(frozen=True)
 class DropoutSampler:
-    """Each channel is dropped independently; a draw that drops them all is drawn again (report, Task I, v4).
+    """Drops each channel independently, and draws again if that drops all of them (report, Task I, v4).
 
     Args:
         num_channels: number of channels of the full set.
@@ -115,7 +115,7 @@ class DropoutSampler:
 
 @dataclass(frozen=True)
 class UniformSizeSampler:
-    """A size drawn evenly from 1 to C, then a subset of that size drawn evenly.
+    """Draws a size evenly from 1 to C, then a subset of that size evenly.
 
     Bao, Sivanandan and Karaletsos, "Channel Vision Transformers: An Image Is Worth C x 16 x 16 Words", ICLR 2024,
     https://arxiv.org/abs/2309.16108, call it hierarchical channel sampling.
@@ -141,7 +141,7 @@ class UniformSizeSampler:
 
 @dataclass(frozen=True)
 class SandwichSampler:
-    """Every image passes three times: with all channels, with one, and with a random subset between.
+    """Passes every image three times: with all channels, with one, and with a random subset between.
 
     The rule of Yu and Huang, "Universally Slimmable Networks", ICCV 2019, https://arxiv.org/abs/1903.05134, with
     channels in place of widths. A step costs three passes an image (two for two channels, one for one).
@@ -162,13 +162,12 @@ class SandwichSampler:
 
 @dataclass(frozen=True)
 class SplitSampler:
-    """A set share of the batch shows all channels, half of the rest single ones, the other half sizes in between.
+    """Keeps all channels in a share of the batch, one channel in half of the rest, and sizes between in the other half.
 
-    A network that knows most channels knows what one more tells, but each single one has to be learned. So sizes
-    between come in ranges that about double, of eight channels 2-3 and 4-7, and for each of these ranges there are two
-    parts of the batch: one that shows a single channel, and one that draws a size from the range and a subset of that
-    size. With three channels that is one pair and one single channel a step. Where a batch has fewer images than parts,
-    each step draws which of the parts it shows.
+    One channel more or less changes little if most channels are there, but each single channel has to be learned. So
+    the sizes between come in ranges that about double (of eight channels 2-3 and 4-7). Each range gets two parts of the
+    batch: one with a single channel, and one with a random subset of a size from the range. With three channels that is
+    one pair and one single channel a step. If a batch has fewer images than parts, each step draws the parts it takes.
 
     Args:
         num_channels: number of channels C of the full set.
@@ -177,9 +176,9 @@ class SplitSampler:
         ranges: number of ranges; None takes one for each doubling, of which the first is single channels. With fewer,
             the first holds more sizes and takes their place.
         fractions: in place of both, the share of the batch for each size, from all channels down to one; C numbers that
-            sum to 1. A step shows one subset of each size whose share comes to an image.
-        paired: the reduced parts show the same images as the full part, so that the full set's answer to each of them
-            is there to learn from; a step then sees fewer different images at the same number of passes.
+            sum to 1. A step has one subset of each size whose share comes to an image.
+        paired: take the images of the reduced parts from the full part, so that the network can learn from its answer
+            to all channels. A step then has fewer different images at the same number of passes.
     """
 
     num_channels: int
@@ -192,7 +191,7 @@ class SplitSampler:
         if self.fractions is not None:
             self.check_fractions(self.fractions)
         if self.full is not None and not 0 < self.full <= 1:
-            raise ValueError(f"full is the share of the batch that shows all channels, in (0, 1], got {self.full}")
+            raise ValueError(f"full is the share of the batch that keeps all channels, in (0, 1], got {self.full}")
         if self.ranges is not None:
             check_number("ranges", self.ranges)
 
@@ -229,10 +228,10 @@ class SplitSampler:
         return result
 
     def place(self, start: int, stop: int, whole: int) -> tuple[int, int]:
-        """Which images a reduced part shows that would be the ``start``-th to ``stop``-th of those shown reduced.
+        """First and last (exclusive) image of a reduced part, the ``start``-th to ``stop``-th of the reduced images.
 
-        They follow the images that are shown whole or, where the parts are paired, are among them: parts that do not
-        fit one after the other begin anew.
+        They follow the ``whole`` images of the full part. If the parts are paired they are among these; parts that do
+        not fit one after the other start again at the first.
         """
         if not self.paired:
             return whole + start, whole + stop

@@ -1,8 +1,8 @@
-"""How images are brought to the scale that a network expects, and what that makes of the channels' moments.
+"""How images are normalised, and the moments of the normalised channels.
 
-A network trained from the start is given z-scores: each channel minus its mean, over its standard deviation, both
-measured on the training images. A pretrained network wants the statistics that it was trained with instead; timm notes
-them for pixels between 0 and 1, images hold 0 to 255, so they are converted to the files' units once and kept so.
+A network that is trained from scratch gets z-scores: each channel minus its mean, over its standard deviation, both
+measured on the training images. A pretrained network needs the statistics that it was trained with. timm gives them for
+pixels between 0 and 1; they are converted to the files' units once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Normalisation:
 
 
 def input_covariance(channels: ChannelSet, normalisation: Normalisation | None) -> tuple[tuple[float, ...], ...] | None:
-    """Covariance (C, C) of the normalised channels, None where the correlation was never measured."""
+    """Covariance (C, C) of the normalised channels, or None if the correlation was never measured."""
     if channels.correlation is None or normalisation is None:
         return channels.correlation
     scale = [own / used for own, used in zip(channels.std, normalisation.std, strict=True)]
@@ -47,7 +47,7 @@ def input_covariance(channels: ChannelSet, normalisation: Normalisation | None) 
 
 
 def input_offset(channels: ChannelSet, normalisation: Normalisation | None) -> tuple[float, ...] | None:
-    """Means (C,) of the normalised channels, None where they are zero or the statistics were never measured."""
+    """Means (C,) of the normalised channels, or None if they are zero or were never measured."""
     if normalisation is None or channels.correlation is None:
         return None
     rows = zip(channels.mean, normalisation.mean, normalisation.std, strict=True)
@@ -55,7 +55,7 @@ def input_offset(channels: ChannelSet, normalisation: Normalisation | None) -> t
 
 
 def moments(channels: ChannelSet, normalisation: Normalisation | None) -> dict[str, Any]:
-    """What a stem can be told of the normalised channels, as the options ``correlation`` and ``offset``."""
+    """Moments of the normalised channels, as a stem's options ``correlation`` and ``offset``."""
     return {
         "correlation": input_covariance(channels, normalisation),
         "offset": input_offset(channels, normalisation),

@@ -1,9 +1,9 @@
-"""Batch normalisation that knows which channels it sees.
+"""Batch norms that differ between subsets of the channels.
 
 One batch norm for all subsets is right as long as training shows it the mixture that evaluation draws from: the parts
-of a batch are joined right after the stem, so that it meets them together. A bank holds batch norms of its own for
-each subset or each subset size instead, or just statistics of its own for each subset; ``calibrate`` adds those of one
-subset to a trained network.
+of a batch are joined right after the stem, so it sees them together. A ``SubsetBatchNorm`` instead holds a batch norm
+for each subset or each subset size, or only statistics for each subset. ``calibrate`` adds the statistics of one subset
+to a trained network.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MOST_CHANNELS = 6
 
 
 def by_subset(subset: Subset) -> str:
-    """A bank entry for each subset."""
+    """Key of a batch norm for each subset."""
     return "_".join(str(position) for position in subset)
 
 
 def by_size(subset: Subset) -> str:
-    """A bank entry for each number of channels."""
+    """Key of a batch norm for each number of channels."""
     return f"size_{len(subset)}"
 
 
@@ -40,8 +40,8 @@ class SubsetBatchNorm(nn.Module):
     Args:
         shared: the batch norm that stood here.
         key: names the entry that a subset uses.
-        entries: names to start with; each starts as a copy of ``shared``.
-        tied: entries have only their statistics for themselves, and scale and shift are those of ``shared``.
+        entries: keys to start with; each batch norm starts as a copy of ``shared``.
+        tied: the further ones differ in their statistics only; scale and shift are those of ``shared``.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class SubsetBatchNorm(nn.Module):
         self.register_load_state_dict_post_hook(tie_again)  # type: ignore[no-untyped-call]
 
     def add(self, name: str) -> None:
-        """Give a name an entry, if it has none."""
+        """Add a batch norm under a key that has none."""
         if name in self.entries:
             return
         self.entries[name] = copy.deepcopy(self.shared)
         self.tie()
 
     def tie(self) -> None:
-        """Give the entries of a tied bank the shared norm's own parameters."""
+        """If tied, let all batch norms hold the shared one's parameters."""
         if self.tied:
             for entry in self.entries.values():
                 for name, parameter in self.shared.named_parameters():
@@ -93,8 +93,8 @@ class SubsetBatchNorm(nn.Module):
         rows, rest = divmod(len(x), images)  # a network may have folded positions into the first axis
         if rest:
             raise ValueError(
-                f"a batch norm is given {len(x)} rows of a batch of {images} images, so that it cannot tell which "
-                "subset each row shows; use norm='shared'"
+                f"a batch norm gets {len(x)} rows for a batch of {images} images, so that the subset of each row is "
+                "unknown; use norm='shared'"
             )
         lengths = [rows * len(part) for part in parts]
         pieces = list(torch.split(x, lengths))
@@ -116,44 +116,20 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     return joined
 
 
-def leave_out_tied(bank: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, metadata: object) -> None:  # noqa: ARG001
+def leave_out_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, metadata: object) -> None:  # noqa: ARG001
     """A state dict holds a tied parameter once."""
-    for name in bank.tied_names(prefix):
+    for name in norm.tied_names(prefix):
         del state[name]
 
 
-def fill_in_tied(bank: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, *rest: object) -> None:  # noqa: ARG001
+def fill_in_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, *rest: object) -> None:  # noqa: ARG001
     """Undo ``leave_out_tied`` in a state dict that is loaded."""
-    state.update({name: state[source] for name, source in bank.tied_names(prefix).items() if source in state})
+    state.update({name: state[source] for name, source in norm.tied_names(prefix).items() if source in state})
 
 
-def tie_again(bank: SubsetBatchNorm, _: object) -> None:
-    """A state dict that was assigned, not copied, leaves the shared norm with parameters of its own."""
-    bank.tie()
-
-
-def subset_entries(channels: ChannelSet) -> list[str]:
-    """An entry for every subset but the full set, which the shared norm serves.
-
-    Raises:
-        ValueError: there are more than ``MOST_CHANNELS`` channels.
-    """
-    if len(channels) > MOST_CHANNELS:
-        raise ValueError(
-            f"a norm bank for each subset takes at most {MOST_CHANNELS} channels, got {len(channels)}; "
-            "use norm='shared' or norm='size'"
-        )
-    return [by_subset(subset) for subset in channels.subsets() if subset != channels.full]
-
-
-def size_entries(channels: ChannelSet) -> list[str]:
-    """An entry for every size below the full set's."""
-    return [by_size(tuple(range(size))) for size in range(1, len(channels))]
-
-
-def no_entries(channels: ChannelSet) -> list[str]:  # noqa: ARG001
-    """None: all subsets share."""
-    return []
+def tie_again(norm: SubsetBatchNorm, _: object) -> None:
+    """Tie the parameters again after ``load_state_dict(..., assign=True)``."""
+    norm.tie()
 
 
 @dataclass(frozen=True)
@@ -161,33 +137,48 @@ class NormKind:
     """Which batch norms a network has.
 
     Args:
-        key: names the entry that a subset uses.
-        entries: their names for a channel set.
-        first_only: only the first batch norm, right after the stem, has them.
+        key: names the batch norm that a subset uses; None if all subsets share one.
+        first_only: only the first batch norm, right after the stem, differs between subsets.
         tied: see ``SubsetBatchNorm``.
     """
 
-    key: Callable[[Subset], str] = by_subset
-    entries: Callable[[ChannelSet], list[str]] = no_entries
+    key: Callable[[Subset], str] | None = None
     first_only: bool = False
     tied: bool = False
 
     @property
     def own_statistics(self) -> bool:
         """Whether every batch norm has statistics for each subset."""
-        return self.entries is subset_entries and not self.first_only
+        return self.key is by_subset and not self.first_only
+
+    def entries(self, channels: ChannelSet) -> list[str]:
+        """Names of the further batch norms for a channel set; the full set uses the shared one.
+
+        Raises:
+            ValueError: each subset has one, and there are more than ``MOST_CHANNELS`` channels.
+        """
+        if self.key is None:
+            return []
+        if self.key is by_size:
+            return [by_size(tuple(range(size))) for size in range(1, len(channels))]
+        if len(channels) > MOST_CHANNELS:
+            raise ValueError(
+                f"a batch norm for each subset takes at most {MOST_CHANNELS} channels, got {len(channels)}; "
+                "use norm='shared' or norm='size'"
+            )
+        return [by_subset(subset) for subset in channels.subsets() if subset != channels.full]
 
 
 NORMS: dict[str, NormKind] = {
     "shared": NormKind(),
-    "statistics": NormKind(entries=subset_entries, tied=True),
-    "subset": NormKind(entries=subset_entries),
-    "size": NormKind(by_size, size_entries),
-    "stem": NormKind(entries=subset_entries, first_only=True),
+    "statistics": NormKind(by_subset, tied=True),
+    "subset": NormKind(by_subset),
+    "size": NormKind(by_size),
+    "stem": NormKind(by_subset, first_only=True),
 }
 
-
 REPORTED = ("static", "masked", "per_size", "kernel_attention")
+"""Stems whose networks are the report's, and plain ones."""
 
 
 def list_norms() -> list[str]:
@@ -198,10 +189,9 @@ def list_norms() -> list[str]:
 def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
     """What ``auto`` stands for: ``statistics`` for two to ``MOST_CHANNELS`` channels, else ``shared``.
 
-    Channels that hardly predict each other give subsets too different means and variances for one batch norm; where
-    they do predict each other, statistics of its own still bring a point or two (docs/method.md). It is ``shared`` too
-    where the network has no batch norm that keeps statistics, or the stem is a plain network's or the report's, whose
-    networks stay as they are there.
+    Subsets of channels that hardly predict each other have too different means and variances for one batch norm. If
+    channels do predict each other, statistics for each subset still bring a point or two (docs/method.md). It is
+    ``shared``, too, for a network without batch norms that keep statistics, and for the report's stems.
     """
     without = stem in REPORTED or not any(keeps_statistics(module) for module in network.modules())
     return "shared" if without or not 1 < len(channels) <= MOST_CHANNELS else "statistics"
@@ -213,25 +203,22 @@ def keeps_statistics(module: nn.Module) -> bool:
 
 
 def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
-    """Replace a network's batch norms, in place, by banks of a kind; ``shared`` leaves them as they are.
+    """Replace a network's batch norms, in place, by a kind of ``NORMS``; ``shared`` leaves them as they are.
 
     Raises:
         ValueError: the kind is unknown, or the network has no batch norm.
     """
     if kind not in NORMS:
         raise ValueError(unknown_name("norm", kind, ["auto", *NORMS]))
-    chosen = NORMS[kind]
-    names = chosen.entries(channels)
-    if kind != "shared":
+    chosen, names = NORMS[kind], NORMS[kind].entries(channels)
+    if (key := chosen.key) is not None:
         replace_norms(
-            network,
-            lambda norm: SubsetBatchNorm(norm, chosen.key, names, tied=chosen.tied),
-            first_only=chosen.first_only,
+            network, lambda norm: SubsetBatchNorm(norm, key, names, tied=chosen.tied), first_only=chosen.first_only
         )
 
 
 def replace_norms(network: nn.Module, wrap: Callable[[nn.Module], nn.Module], *, first_only: bool = False) -> int:
-    """Put ``wrap(norm)`` where each batch norm is that keeps statistics; banks are left alone.
+    """Put ``wrap(norm)`` in the place of each batch norm that keeps statistics and is in no ``SubsetBatchNorm``.
 
     Returns:
         How many were replaced.
@@ -243,7 +230,7 @@ def replace_norms(network: nn.Module, wrap: Callable[[nn.Module], nn.Module], *,
     found = [
         path
         for path, module in network.named_modules()
-        if keeps_statistics(module) and not any(path.startswith(f"{bank}.") for bank in inside)
+        if keeps_statistics(module) and not any(path.startswith(f"{outer}.") for outer in inside)
     ]
     if not found and not inside:
         raise ValueError(f"{type(network).__name__} has no batch norm that keeps statistics; use norm='shared'")

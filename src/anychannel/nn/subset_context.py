@@ -1,7 +1,7 @@
-"""Which channels the forward pass under way shows: told once by the classifier, read by stem and norms.
+"""The channel subsets of the current forward pass: set by the classifier, read by the stem and the batch norms.
 
-A convolution's signature has no room for it, so it travels beside the call in a context variable, which is set for one
-forward pass and safe across threads.
+A convolution's signature has no argument for them, so they are in a context variable, which is set for one forward pass
+and safe across threads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _parts: ContextVar[tuple[Part, ...]] = ContextVar("parts")
 
 @contextmanager
 def subset_context(parts: Sequence[Part]) -> Iterator[None]:
-    """Say which channels the images of the forward pass inside this block show."""
+    """Set the parts of the forward pass inside this block."""
     token = _parts.set(tuple(parts))
     try:
         yield
@@ -26,10 +26,10 @@ def subset_context(parts: Sequence[Part]) -> Iterator[None]:
 
 
 def current_parts() -> tuple[Part, ...]:
-    """The parts of the forward pass under way.
+    """The parts of the current forward pass.
 
     Raises:
-        RuntimeError: no forward pass of a classifier is under way.
+        RuntimeError: there is no forward pass of a classifier.
     """
     try:
         return _parts.get()

@@ -47,14 +47,28 @@ class ConvGeometry:
         return F.conv2d(images, weight, bias, self.stride, padding, self.dilation)
 
 
-class Stem(Float32Buffers):
-    """Base of all stems: holds the sizes, checks what arrives, knows what it can do.
+@dataclass(frozen=True)
+class StemShape:
+    """The convolution that a stem replaces.
 
     Args:
         in_chans: number of channels C of the full set.
         out_chans: width of the features.
         geometry: kernel size, stride, padding and dilation.
-        bias: whether the convolution that it replaces had a bias.
+        bias: whether it has a bias.
+    """
+
+    in_chans: int
+    out_chans: int
+    geometry: ConvGeometry
+    bias: bool = False
+
+
+class Stem(Float32Buffers):
+    """Base of all stems: checks what arrives and convolves with the subset's kernel.
+
+    Args:
+        shape: of the convolution that it replaces.
 
     Subclasses implement ``initialise_from(weight, bias)`` and ``kernel(subset)`` or, where the kernel depends on the
     image (``per_image``), ``features(images, subset)``. Whatever else changes their
@@ -76,14 +90,10 @@ class Stem(Float32Buffers):
     options: Mapping[str, Any] = MappingProxyType({})
     """The keyword options that rebuild this stem, beside its sizes and what is measured; ``build_stem`` notes them."""
 
-    def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
+    def __init__(self, shape: StemShape) -> None:
         super().__init__()
-        if in_chans < 1 or out_chans < 1:
-            raise ValueError(f"a stem needs at least one input and one output channel, got {in_chans} and {out_chans}")
-        self.in_chans = in_chans
-        self.out_chans = out_chans
-        self.geometry = geometry
-        self.bias = nn.Parameter(torch.zeros(out_chans)) if bias else None
+        self.in_chans, self.out_chans, self.geometry = shape.in_chans, shape.out_chans, shape.geometry
+        self.bias = nn.Parameter(torch.zeros(shape.out_chans)) if shape.bias else None
 
     def forward(self, images: Tensor, subset: Subset) -> Tensor:
         """Features of images that hold just the channels of ``subset``, in ascending order.
@@ -157,6 +167,11 @@ class Stem(Float32Buffers):
         if self.bias is not None and bias is not None:
             with torch.no_grad():
                 self.bias.copy_(bias)
+
+    @property
+    def slice_size(self) -> int:
+        """Numbers in a channel's slice of the kernel, out * kh * kw."""
+        return self.out_chans * self.geometry.kernel_size[0] * self.geometry.kernel_size[1]
 
     def random_kernel(self) -> Tensor:
         """A kernel (out, C, kh, kw), initialised as a ResNet's convolutions are (He et al. 2015)."""

@@ -1,13 +1,13 @@
-"""Linear completion: every missing channel replaced by its best linear estimate, folded into the kernel.
+"""Linear completion: each missing channel is replaced by its best linear estimate, folded into the kernel.
 
 With the channels' covariance C over the training pixels, the best linear estimate of all channels from those of a
 subset S is x_hat = M_S x_S with M_S = C[:, S] C[S, S]^-1 (the conditional mean of a Gaussian). A convolution of the
-completed image is a convolution of the present channels with the kernel W_S = W M_S, so completion costs nothing: no
-parameters, no further arithmetic, one static convolution over the channels that are there.
+completed image is a convolution of the present channels with the kernel W_S = W M_S. So completion adds no parameters,
+and each image costs one static convolution of the channels that are there.
 
-Where images are normalised with statistics other than the data's own, as a pretrained network wants it, the channels'
-means mu are not zero; the estimate is then x_hat = mu + M_S (x_S - mu_S), and its constant part W (mu - M_S mu_S) joins
-the bias. The padding around an image is completed like the rest of it.
+If images are normalised with other statistics than the data's, as for a pretrained network, the channels' means mu are
+not zero. The estimate is then x_hat = mu + M_S (x_S - mu_S), and its constant part W (mu - M_S mu_S) joins the bias.
+The padding around an image is completed like the rest of it.
 
 Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 2018, and Przewiezlikowski et al.,
 "MisConv: Convolutional Neural Networks for Missing Data", WACV 2022, which integrate over missing pixels.
@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from anychannel.channels import Subset
 from anychannel.nn.module_utils import HALF
-from anychannel.nn.stems.base import ConvGeometry
+from anychannel.nn.stems.base import StemShape
 from anychannel.nn.stems.static import StaticStem
-from anychannel.nn.stems.table import every_subset, label
+from anychannel.nn.stems.table import every_subset
+from anychannel.nn.subset_batchnorm import by_subset
 
 RESIDUALS = ("none", "missing", "subset")
 MOST_SOLVED = 4096
@@ -98,20 +99,18 @@ class CompletionStem(StaticStem):
     """A plain convolution whose kernel for a subset is W M_S; on the full set exactly ``nn.Conv2d``.
 
     Args:
-        in_chans, out_chans, geometry, bias: see ``Stem``.
-        correlation: (C, C) correlation of the channels over the training pixels, which is their covariance after
-            normalisation; None starts from independent channels, which is ``static``. Where images are not normalised
-            to unit variance, the covariance itself.
-        offset: (C,) mean of the normalised channels; None where it is zero.
+        shape: see ``Stem``.
+        correlation: (C, C) covariance of the normalised channels over the training pixels: their correlation, if
+            images are normalised to unit variance. None means independent channels, which makes it ``static``.
+        offset: (C,) mean of the normalised channels; None means zero.
         ridge: see ``completion_matrix``.
         learn_covariance: learn the covariance with the network, as L L^T with L a full matrix that starts at its
             square root.
         residual: ``none``, or a learned correction of the kernel that starts at zero. ``missing``: one for each pair of
             a missing and a present channel, summed over the missing ones; (C, C) pairs whatever the subsets.
             ``subset``: one for each subset, of at most eight channels.
-        presence: learn a bias for each channel, zero at the start, that is added where the channel is missing, so that
-            the network can tell which channels it is given. A batch norm with statistics for each subset takes it away
-            again.
+        presence: learn a bias for each channel, zero at the start, that is added if the channel is missing, so that the
+            network knows which channels it is given. A batch norm with statistics for each subset cancels it.
 
     Raises:
         ValueError: the correlation is not a symmetric (C, C) matrix, or an option is out of range.
@@ -121,10 +120,7 @@ class CompletionStem(StaticStem):
 
     def __init__(
         self,
-        in_chans: int,
-        out_chans: int,
-        geometry: ConvGeometry,
-        bias: bool = False,
+        shape: StemShape,
         *,
         correlation: Sequence[Sequence[float]] | None = None,
         offset: Sequence[float] | None = None,
@@ -133,7 +129,7 @@ class CompletionStem(StaticStem):
         residual: str = "none",
         presence: bool = False,
     ) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
+        super().__init__(shape)
         if residual not in RESIDUALS:
             raise ValueError(f"unknown residual {residual!r}; use one of {', '.join(RESIDUALS)}")
         if ridge < 0:
@@ -149,13 +145,13 @@ class CompletionStem(StaticStem):
         else:
             self.register_buffer("covariance", measured)
         self.solved: dict[Subset, tuple[Tensor, int, Tensor]] = {}
-        self.residual = nn.Parameter(torch.zeros(in_chans, *self.weight.shape)) if residual == "missing" else None
+        self.residual = nn.Parameter(torch.zeros(self.in_chans, *self.weight.shape)) if residual == "missing" else None
         self.residuals = self.zeros_by_subset() if residual == "subset" else None
-        self.presence = nn.Parameter(torch.zeros(in_chans, out_chans)) if presence else None
-        if offset is not None and len(offset) != in_chans:
-            raise ValueError(f"offset needs one value for each of the {in_chans} channels, got {len(offset)}")
+        self.presence = nn.Parameter(torch.zeros(self.in_chans, self.out_chans)) if presence else None
+        if offset is not None and len(offset) != self.in_chans:
+            raise ValueError(f"offset needs one value for each of the {self.in_chans} channels, got {len(offset)}")
         self.offset: Tensor
-        values = [0.0] * in_chans if offset is None else list(offset)
+        values = [0.0] * self.in_chans if offset is None else list(offset)
         self.register_buffer("offset", torch.tensor(values, dtype=torch.float32))
         self.has_offset = any(values)
 
@@ -183,7 +179,7 @@ class CompletionStem(StaticStem):
         """
         _full, *subsets = every_subset(self.in_chans, "residual 'subset'", "residual 'missing'")
         out, _, *edges = self.weight.shape
-        return nn.ParameterDict({label(subset): torch.zeros(out, len(subset), *edges) for subset in subsets})
+        return nn.ParameterDict({by_subset(subset): torch.zeros(out, len(subset), *edges) for subset in subsets})
 
     def check_correlation(self, correlation: Sequence[Sequence[float]] | Tensor | None) -> Tensor:
         """The correlation as a float32 matrix."""
@@ -224,11 +220,11 @@ class CompletionStem(StaticStem):
                 missing = [position for position in range(self.in_chans) if position not in subset]
                 kernel = kernel + self.residual[missing][:, :, present].sum(0)
             if self.residuals is not None:
-                kernel = kernel + self.residuals[label(subset)]
+                kernel = kernel + self.residuals[by_subset(subset)]
         return kernel
 
     def bias_for(self, subset: Subset) -> Tensor | None:
-        """The bias, the constant part of the missing channels' estimates, and what tells that they are missing."""
+        """The bias, the constant part of the missing channels' estimates, and ``presence``."""
         if len(subset) == self.in_chans:
             return self.bias
         added = []

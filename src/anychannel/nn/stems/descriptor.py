@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
-from anychannel.nn.stems.base import ConvGeometry
+from anychannel.nn.stems.base import StemShape
 from anychannel.nn.stems.generated import ChannelwiseStem
 
 SHORTEST_NM, LONGEST_NM = 400.0, 2500.0
@@ -51,7 +51,7 @@ class DescribedStem(ChannelwiseStem):
     """Base of stems that know their channels by descriptors alone, and so take new ones.
 
     Args:
-        in_chans, out_chans, geometry, bias: see ``Stem``.
+        shape: see ``Stem``.
         wavelengths_nm: centre wavelength of each channel; where none is known, channels count as evenly spaced and no
             new one can be added.
         embedding: (C, D) a vector for each channel, used instead of wavelengths.
@@ -63,16 +63,13 @@ class DescribedStem(ChannelwiseStem):
 
     def __init__(
         self,
-        in_chans: int,
-        out_chans: int,
-        geometry: ConvGeometry,
-        bias: bool = False,
+        shape: StemShape,
         *,
         wavelengths_nm: Sequence[float | None] | None = None,
         embedding: Sequence[Sequence[float]] | None = None,
         frequencies: int = 4,
     ) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
+        super().__init__(shape)
         if frequencies < 1:
             raise ValueError(f"frequencies must be at least 1, got {frequencies}")
         self.frequencies = frequencies
@@ -136,35 +133,24 @@ class DescriptorStem(DescribedStem):
     """slice_c = A gelu(B d_c) + a, the same A and B for all channels.
 
     Args:
-        in_chans, out_chans, geometry, bias, wavelengths_nm, embedding, frequencies: see ``DescribedStem``.
+        shape, wavelengths_nm, embedding, frequencies: see ``DescribedStem``.
         width: of the hidden layer.
     """
 
     def __init__(
         self,
-        in_chans: int,
-        out_chans: int,
-        geometry: ConvGeometry,
-        bias: bool = False,
+        shape: StemShape,
         *,
         wavelengths_nm: Sequence[float | None] | None = None,
         embedding: Sequence[Sequence[float]] | None = None,
         frequencies: int = 4,
         width: int = 64,
     ) -> None:
-        super().__init__(
-            in_chans,
-            out_chans,
-            geometry,
-            bias,
-            wavelengths_nm=wavelengths_nm,
-            embedding=embedding,
-            frequencies=frequencies,
-        )
+        super().__init__(shape, wavelengths_nm=wavelengths_nm, embedding=embedding, frequencies=frequencies)
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         self.hidden = nn.Linear(self.features_of_channels.shape[1], width)
-        self.output = nn.Linear(width, out_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
+        self.output = nn.Linear(width, self.slice_size)
         self.initialise_from(self.random_kernel(), None)
 
     def slices(self, subset: Subset) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
-from anychannel.nn.stems.base import ConvGeometry
+from anychannel.nn.stems.base import StemShape
 from anychannel.nn.stems.descriptor import DescribedStem, fit_output
 
 SCALE = 0.01
@@ -28,7 +28,7 @@ class DofaStem(DescribedStem):
     """slices = 0.01 * A (transformer([tokens, w])_w + w), with w_c = r(B d_c), r(x) = x + relu(V relu(U x)).
 
     Args:
-        in_chans, out_chans, geometry, bias, wavelengths_nm, embedding, frequencies: see ``DescribedStem``.
+        shape, wavelengths_nm, embedding, frequencies: see ``DescribedStem``.
         width: of the transformer; a multiple of ``heads``.
         heads: attention heads.
         tokens: learned tokens beside the channels.
@@ -36,10 +36,7 @@ class DofaStem(DescribedStem):
 
     def __init__(
         self,
-        in_chans: int,
-        out_chans: int,
-        geometry: ConvGeometry,
-        bias: bool = False,
+        shape: StemShape,
         *,
         wavelengths_nm: Sequence[float | None] | None = None,
         embedding: Sequence[Sequence[float]] | None = None,
@@ -48,15 +45,7 @@ class DofaStem(DescribedStem):
         heads: int = 4,
         tokens: int = 32,
     ) -> None:
-        super().__init__(
-            in_chans,
-            out_chans,
-            geometry,
-            bias,
-            wavelengths_nm=wavelengths_nm,
-            embedding=embedding,
-            frequencies=frequencies,
-        )
+        super().__init__(shape, wavelengths_nm=wavelengths_nm, embedding=embedding, frequencies=frequencies)
         if heads < 1 or width < 1 or width % heads or tokens < 1:
             raise ValueError(f"width must be a multiple of heads, and tokens positive; got {width}, {heads}, {tokens}")
         self.heads = heads
@@ -67,7 +56,7 @@ class DofaStem(DescribedStem):
         self.value, self.merge = nn.Linear(width, width), nn.Linear(width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.output = nn.Linear(width, out_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
+        self.output = nn.Linear(width, self.slice_size)
         self.initialise_from(self.random_kernel(), None)
 
     def hidden(self, subset: Subset, seen: Tensor | None = None) -> Tensor:

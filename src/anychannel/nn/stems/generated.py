@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
-from anychannel.nn.stems.base import ConvGeometry, Stem
+from anychannel.nn.stems.base import Stem, StemShape
 
 
 class ChannelwiseStem(Stem):
@@ -35,19 +35,17 @@ class HypernetworkStem(ChannelwiseStem):
     """A learned embedding a channel; two linear maps make its slice of the kernel.
 
     Args:
-        in_chans, out_chans, geometry, bias: see ``Stem``.
+        shape: see ``Stem``.
         embedding: width of the embedding and of the hidden map.
     """
 
-    def __init__(
-        self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False, *, embedding: int = 64
-    ) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
+    def __init__(self, shape: StemShape, *, embedding: int = 64) -> None:
+        super().__init__(shape)
         if embedding < 1:
             raise ValueError(f"embedding must be at least 1, got {embedding}")
-        self.embedding = nn.Parameter(torch.randn(in_chans, embedding))
+        self.embedding = nn.Parameter(torch.randn(self.in_chans, embedding))
         self.hidden = nn.Linear(embedding, embedding)
-        self.output = nn.Linear(embedding, out_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
+        self.output = nn.Linear(embedding, self.slice_size)
         self.initialise_from(self.random_kernel(), None)
 
     def slices(self, subset: Subset) -> Tensor:
@@ -70,18 +68,16 @@ class TemplateStem(ChannelwiseStem):
     """A channel's slice is its own mixture of shared templates.
 
     Args:
-        in_chans, out_chans, geometry, bias: see ``Stem``.
+        shape: see ``Stem``.
         templates: number of templates.
     """
 
-    def __init__(
-        self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False, *, templates: int = 16
-    ) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
+    def __init__(self, shape: StemShape, *, templates: int = 16) -> None:
+        super().__init__(shape)
         if templates < 1:
             raise ValueError(f"templates must be at least 1, got {templates}")
-        self.coefficients = nn.Parameter(nn.init.orthogonal_(torch.empty(in_chans, templates)))
-        self.templates = nn.Parameter(torch.empty(templates, out_chans, *geometry.kernel_size))
+        self.coefficients = nn.Parameter(nn.init.orthogonal_(torch.empty(self.in_chans, templates)))
+        self.templates = nn.Parameter(torch.empty(templates, self.out_chans, *self.geometry.kernel_size))
         nn.init.kaiming_normal_(self.templates, mode="fan_out", nonlinearity="relu")
 
     def slices(self, subset: Subset) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
-from anychannel.nn.stems.base import ConvGeometry, Stem
+from anychannel.nn.stems.base import Stem, StemShape
 from anychannel.nn.stems.per_image import describe, per_image_conv2d, scatter
 
 
@@ -24,7 +24,7 @@ class KernelAttentionStem(Stem):
     in the descriptor and left out of the kernels.
 
     Args:
-        in_chans, out_chans, geometry, bias: see ``Stem``.
+        shape: see ``Stem``.
         kernels: number of kernels K.
         temperature: T at the start of training; ends at 1.
         anneal_epochs: epochs over which T falls linearly to 1.
@@ -34,17 +34,9 @@ class KernelAttentionStem(Stem):
     zero_is_missing: ClassVar[bool] = True
 
     def __init__(
-        self,
-        in_chans: int,
-        out_chans: int,
-        geometry: ConvGeometry,
-        bias: bool = False,
-        *,
-        kernels: int = 4,
-        temperature: float = 30.0,
-        anneal_epochs: float = 10.0,
+        self, shape: StemShape, *, kernels: int = 4, temperature: float = 30.0, anneal_epochs: float = 10.0
     ) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
+        super().__init__(shape)
         if kernels < 1:
             raise ValueError(f"kernels must be at least 1, got {kernels}")
         if temperature < 1 or anneal_epochs < 0:
@@ -53,9 +45,9 @@ class KernelAttentionStem(Stem):
             )
         self.initial_temperature = temperature
         self.anneal_epochs = anneal_epochs
-        self.kernels = nn.Parameter(torch.empty(kernels, out_chans, in_chans, *geometry.kernel_size))
-        hidden = max(in_chans // 4, kernels)
-        self.squeeze = nn.Linear(in_chans, hidden)
+        self.kernels = nn.Parameter(torch.empty(kernels, self.out_chans, self.in_chans, *self.geometry.kernel_size))
+        hidden = max(self.in_chans // 4, kernels)
+        self.squeeze = nn.Linear(self.in_chans, hidden)
         self.attend = nn.Linear(hidden, kernels)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.tensor(float(temperature)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
-from anychannel.nn.stems.base import ConvGeometry, Stem
+from anychannel.nn.stems.base import Stem, StemShape
 from anychannel.nn.stems.per_image import describe, generated_basis, per_image_conv2d, scatter, with_one
 
 
@@ -20,7 +21,7 @@ class MaskedStem(Stem):
     ``allow_untrained`` is set; the report shows why: with another set the generator is out of its range.
 
     Args:
-        in_chans, out_chans, geometry, bias: see ``Stem``; this stem always has an output bias, as in the report.
+        shape: see ``Stem``; this stem always has an output bias, as in the report.
         trained: positions of the channel set that it was trained on, None before training.
         allow_untrained: compute any subset all the same.
     """
@@ -28,21 +29,14 @@ class MaskedStem(Stem):
     per_image: ClassVar[bool] = True
 
     def __init__(
-        self,
-        in_chans: int,
-        out_chans: int,
-        geometry: ConvGeometry,
-        bias: bool = False,  # noqa: ARG002 - the report's v1 always has one
-        *,
-        trained: Sequence[int] | None = None,
-        allow_untrained: bool = False,
+        self, shape: StemShape, *, trained: Sequence[int] | None = None, allow_untrained: bool = False
     ) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias=True)
+        super().__init__(replace(shape, bias=True))
         self.trained_channels: Tensor
-        self.register_buffer("trained_channels", torch.zeros(in_chans, dtype=torch.uint8))
+        self.register_buffer("trained_channels", torch.zeros(self.in_chans, dtype=torch.uint8))
         self.trained = None if trained is None else tuple(trained)
         self.allow_untrained = allow_untrained
-        self.generator = nn.Linear(in_chans, out_chans * in_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
+        self.generator = nn.Linear(self.in_chans, self.in_chans * self.slice_size)
         self.initialise_from(self.random_kernel(), None)
 
     @property

@@ -1,4 +1,4 @@
-"""Convolution with a kernel of its own for every image: one grouped convolution, or one with a bank of kernels."""
+"""Convolution of each image with its own kernel, and the descriptor that such kernels are computed from."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
-from anychannel.nn.stems.base import ConvGeometry, Stem
+from anychannel.nn.stems.base import Stem, StemShape
 from anychannel.nn.stems.per_image import describe, generated_basis, per_image_conv2d, with_one
 
 
@@ -20,10 +20,9 @@ class PerSizeStem(Stem):
 
     per_image: ClassVar[bool] = True
 
-    def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
-        area = geometry.kernel_size[0] * geometry.kernel_size[1]
-        self.generators = nn.ModuleList(nn.Linear(n, out_chans * n * area) for n in range(1, in_chans + 1))
+    def __init__(self, shape: StemShape) -> None:
+        super().__init__(shape)
+        self.generators = nn.ModuleList(nn.Linear(n, n * self.slice_size) for n in range(1, self.in_chans + 1))
         self.initialise_from(self.random_kernel(), None)
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:

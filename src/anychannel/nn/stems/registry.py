@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from anychannel.nn.stems.base import ConvGeometry, Stem
+from anychannel.nn.stems.base import ConvGeometry, Stem, StemShape
 from anychannel.nn.stems.completion import CompletionStem
 from anychannel.nn.stems.descriptor import DescriptorStem
 from anychannel.nn.stems.dofa import DofaStem
@@ -110,9 +110,9 @@ def build_stem(
     kind = STEMS[name]
     measured: dict[str, Any] = {"correlation": correlation, "offset": offset} if kind.uses_correlation else {}
     measured |= {"wavelengths_nm": wavelengths_nm} if kind.uses_wavelengths else {}
-    sizes = (weight.shape[1], len(weight), geometry, bias is not None)
+    shape = StemShape(weight.shape[1], len(weight), geometry, bias is not None)
     try:
-        bound = signature(kind).bind(*sizes, **coerce_options(kind, options), **measured)
+        bound = signature(kind).bind(shape, **coerce_options(kind, options), **measured)
     except TypeError as error:
         raise ValueError(f"stem {name!r} does not take these options: {error}") from error
     bound.apply_defaults()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
-from anychannel.nn.stems.base import ConvGeometry, Stem
+from anychannel.nn.stems.base import Stem, StemShape
 
 
 class StaticStem(Stem):
@@ -16,8 +16,8 @@ class StaticStem(Stem):
     normalisation, and costs less.
     """
 
-    def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
+    def __init__(self, shape: StemShape) -> None:
+        super().__init__(shape)
         self.weight = nn.Parameter(self.random_kernel())
 
     def kernel(self, subset: Subset) -> Tensor:
@@ -43,14 +43,12 @@ class SlicedStem(StaticStem):
     independent.
 
     Args:
-        in_chans, out_chans, geometry, bias: see ``Stem``.
+        shape: see ``Stem``.
         power: 1 scales by C/k, 0.5 by sqrt(C/k); 0 is ``static``.
     """
 
-    def __init__(
-        self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False, *, power: float = 1.0
-    ) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
+    def __init__(self, shape: StemShape, *, power: float = 1.0) -> None:
+        super().__init__(shape)
         if not 0 <= power <= 1:
             raise ValueError(f"power must be between 0 and 1, got {power}")
         self.power = power

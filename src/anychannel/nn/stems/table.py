@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.nn.stems.base import ConvGeometry, Stem
+from anychannel.nn.stems.base import Stem, StemShape
+from anychannel.nn.subset_batchnorm import by_subset
 
 MOST_CHANNELS = 8
 
@@ -18,18 +19,21 @@ class TableStem(Stem):
         ValueError: more than ``MOST_CHANNELS`` channels.
     """
 
-    def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
-        super().__init__(in_chans, out_chans, geometry, bias)
-        self.subsets = every_subset(in_chans, "the table stem", "completion, which does not grow with the subsets")
+    def __init__(self, shape: StemShape) -> None:
+        super().__init__(shape)
+        self.subsets = every_subset(self.in_chans, "the table stem", "completion, which does not grow with the subsets")
         self.kernels = nn.ParameterDict(
-            {label(subset): torch.empty(out_chans, len(subset), *geometry.kernel_size) for subset in self.subsets}
+            {
+                by_subset(subset): torch.empty(self.out_chans, len(subset), *self.geometry.kernel_size)
+                for subset in self.subsets
+            }
         )
         for kernel in self.kernels.values():
             nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu")
 
     def kernel(self, subset: Subset) -> Tensor:
         """The subset's own kernel."""
-        kernel: Tensor = self.kernels[label(subset)]
+        kernel: Tensor = self.kernels[by_subset(subset)]
         return kernel
 
     @torch.no_grad()
@@ -52,8 +56,3 @@ def every_subset(in_chans: int, holder: str, instead: str) -> list[Subset]:
             f"got {in_chans}; use {instead}"
         )
     return ChannelSet(tuple(str(i) for i in range(in_chans))).subsets()
-
-
-def label(subset: Subset) -> str:
-    """A subset as a parameter's name."""
-    return "_".join(str(position) for position in subset)
