@@ -14,7 +14,7 @@ from anychannel.runs.config import RunConfig
 from anychannel.utils.options import check_options
 
 RESERVED = ("source", "channels", "size", "classes", "cache_dir", "progress")
-"""Parameters of ``load_dataset`` that have settings of their own."""
+"""Parameters of ``load_dataset`` that other settings give, so ``data_options`` may not."""
 
 
 def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
