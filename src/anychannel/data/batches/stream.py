@@ -24,7 +24,7 @@ from anychannel.data.errors import DataError
 from anychannel.data.sources.reader import Reader, placed
 from anychannel.data.sources.samples import AnySample, Label
 from anychannel.data.sources.source import Shards, StreamSettings
-from anychannel.data.sources.template import Template, note_scalings
+from anychannel.data.sources.template import Template
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
 from anychannel.utils.processes import Share, gather_rows
@@ -241,8 +241,7 @@ class Stream:
         with placed(sample):
             label = self.label_of[sample.find_label()]
             image = self.reader.read(sample)
-            note_scalings(self.template.scalings, sample.place, image.found, image.positions)
-            self.template.check(image.found, image.positions, scaled=self.reader.settings.scaled)
+            self.template.check(image.found, image.positions, sample.place, scaled=self.reader.settings.scaled)
         planes = image.spread(len(self.reader.channels))
         present = np.zeros(len(planes), dtype=bool)
         present[list(image.positions)] = True
