@@ -6,7 +6,7 @@ images of ``AHEAD`` + 1 batches. The lanes are shared by threads, one a core, or
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -105,11 +105,10 @@ class Stream:
 
     def count_patterns(self) -> dict[Subset, int]:
         """How many images have which channels; {} where they were not counted."""
-        found: dict[Subset, int] = {}
+        found: Counter[Subset] = Counter()
         for shard in () if self.counted is None else self.counted.images:
-            for pattern, count in shard.items():
-                found[pattern] = found.get(pattern, 0) + count
-        return found
+            found.update(shard)
+        return dict(found)
 
     def find_lacking(self) -> tuple[int, str]:
         """How many images lack channels, as far as that was counted, and one of them."""
@@ -121,7 +120,7 @@ class Stream:
     @property
     def may_lack(self) -> bool:
         """Whether an image can lack a channel."""
-        if self.chosen is not None or not self.shards.may_lack:
+        if self.chosen is not None or not self.shards.fields.may_lack:
             return False
         return self.counted is None or self.find_lacking()[0] > 0
 
@@ -152,7 +151,9 @@ class Stream:
             batches = read_in_processes(self, epoch_of, rows, active, min(self.settings.workers, len(active)))
         else:
             batches = self.read(epoch_of, rows, active, threads=min(count_workers(), len(active)))
-        return (batch._replace(present=gather_present(batch.present, batch_size, share)) for batch in batches)
+        if not self.may_lack:
+            return batches
+        return (batch._replace(present=gather_rows(np.asarray(batch.present), batch_size, share)) for batch in batches)
 
     def read(self, order: EpochOrder, rows: np.ndarray, mine: Sequence[int], *, threads: int) -> Iterator[Batch]:
         """Some images of each of an epoch's batches.
@@ -173,8 +174,12 @@ class Stream:
         executors = [ThreadPoolExecutor(1, f"lanes-{i}") for i in range(threads)]
         pools = {lane: executors[i % threads] for i, lane in enumerate(mine)}
 
+        def take(lane: Iterator[AnySample], count: int) -> list[Shown]:
+            return [self.show(sample) for sample in islice(lane, count)]
+
         def submit() -> dict[int, Future[list[Shown]]]:
-            return {lane: pool.submit(self.take, samples[lane], amounts[lane]) for lane, pool in pools.items()}
+            # a lane has one thread, so that its samples stay in order
+            return {lane: pool.submit(take, samples[lane], amounts[lane]) for lane, pool in pools.items()}
 
         waiting: deque[dict[int, Future[list[Shown]]]] = deque()
         try:
@@ -231,10 +236,6 @@ class Stream:
                 return False
             return self.chosen is None or set(self.chosen) <= set(self.reader.positions(sample))
 
-    def take(self, samples: Iterator[AnySample], count: int) -> list[Shown]:
-        """The next images of a lane, decoded. Raises DataError if one of them cannot be used."""
-        return [self.show(sample) for sample in islice(samples, count)]
-
     def show(self, sample: AnySample) -> Shown:
         """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""
         with placed(sample):
@@ -248,11 +249,6 @@ class Stream:
         if self.chosen is not None:
             planes, present = planes[list(self.chosen)], present[list(self.chosen)]
         return Shown(planes, label, present, sample.place)
-
-
-def gather_present(mine: np.ndarray | None, batch_size: int, share: Share) -> np.ndarray | None:
-    """Which channels each image of the whole batch has, from this process's."""
-    return None if mine is None else gather_rows(mine, batch_size, share)
 
 
 class Shown(NamedTuple):
@@ -275,11 +271,7 @@ def join(images: list[Shown], *, lacking: bool) -> Batch:
 class LaneReader(IterableDataset[Batch | ValueError]):
     """What one of several reading processes yields: its part of each batch, or the error that ended it.
 
-    Args:
-        stream: what to read from.
-        order: of the epoch.
-        rows: which images of each batch all of these processes read.
-        mine: the lanes that these come from.
+    It takes the arguments of ``Stream.read``, for all of these processes together.
     """
 
     def __init__(self, stream: Stream, order: EpochOrder, rows: np.ndarray, mine: Sequence[int]) -> None:

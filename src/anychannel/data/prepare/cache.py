@@ -75,8 +75,9 @@ def open_or_build(
         try:
             key, index = build(partial)
             (partial / INDEX).write_text(json.dumps(index), encoding="utf-8")
-            for file in partial.iterdir():
-                flush(file)
+            for file in partial.iterdir():  # on the disk before the folder gets its final name
+                with file.open("rb+") as handle:
+                    os.fsync(handle.fileno())
             home = images / f"{sketch}-{key}"
             shutil.rmtree(home, ignore_errors=True)
             partial.rename(home)
@@ -105,12 +106,6 @@ def open_cached(home: Path, key: str) -> Cached | None:
         return None
     whole = all(len(images[split]) == count for split, count in index["arrays"].items())
     return Cached(images, index, key) if whole else None
-
-
-def flush(file: Path) -> None:
-    """Have the system write a file's content to the disk before the folder gets its final name."""
-    with file.open("rb+") as handle:
-        os.fsync(handle.fileno())
 
 
 def remove_leftovers(cache_dir: Path) -> None:

@@ -67,12 +67,7 @@ class FileDigests:
         return path in self.stamps and self.stamps[path][1] < self.started - SETTLED_NS
 
     def read_unknown(self, problems: Problems, *, progress: bool) -> Mapping[str, str]:
-        """Read the files that are not known, and return the digests of all by path.
-
-        Args:
-            problems: gets files that cannot be read.
-            progress: show a bar on standard error.
-        """
+        """Read the files that are not known, and return the digests of all by path; unreadable ones are noted."""
         unknown = [self.samples[path] for path in self.stamps if path not in self.known]
         if not unknown:
             return self.known

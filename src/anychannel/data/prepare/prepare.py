@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
@@ -86,11 +87,12 @@ class Preparation:
         self.listing: Listing | None = None
         self.shards: dict[str, Shards] = {}
         self.planes: dict[str, list[Subset]] = {}
-        if all(isinstance(found, Sequence) for found in source.splits.values()):
+        listed = [found for found in source.splits.values() if isinstance(found, Sequence)]
+        self.in_memory = bool(listed) and not any(isinstance(one.image, Path) for found in listed for one in found)
+        if listed:
             self.keep({split: list(filter(self.wants, source.splits[split])) for split in SPLITS})  # type: ignore[arg-type]
         else:
             self.shards = {split: cast("Shards", source.splits[split]) for split in SPLITS}
-        self.in_memory = all(shards.storage == "memory" for shards in self.shards.values())
         self.counted, self.sampled = True, None
         if source.stream is not None:
             self.counted, self.sampled = source.stream.epoch_images is None, source.stream.statistics_images
@@ -110,7 +112,9 @@ class Preparation:
     def keep(self, listing: Listing) -> None:
         """Go on with these of the listed samples."""
         self.listing = listing
-        self.shards = {split: Listed(samples) for split, samples in listing.items()}
+        self.shards = {
+            split: Listed(samples, "memory" if self.in_memory else "disk") for split, samples in listing.items()
+        }
 
     def run(self) -> ImageDataset:
         """See ``prepare``."""
@@ -219,7 +223,7 @@ class Preparation:
         elif self.in_memory:
             return None
         else:
-            known = self.shards["train"].stamps()
+            known = [self.shards["train"].stamps(), asdict(self.shards["train"].fields)]
         return self.cache_dir / "names" / f"{digest_of([CACHE_FORMAT, known, repr(self.request.settings)])}.json"
 
     def open(self, reader: Reader, build: Build) -> Cached:
@@ -238,7 +242,7 @@ class Preparation:
         if self.files is not None and self.listing is not None:
             return self.open_by_content(self.files, self.listing, reader.channels, shaping, build)
         asked = None if self.request.classes is None else self.labels.resolve()[0]
-        stamps = [self.shards[split].stamps() for split in SPLITS]
+        stamps = [[shards.stamps(), asdict(shards.fields)] for shards in self.shards.values()]
         known = [self.sampled, None if self.sampled is None else self.request.seed, self.counted]
         names = [reader.channels.names, settings.check_names, self.source.classes, asked]
         sketch = digest_of([CACHE_FORMAT, stamps, names, shaping, known])
@@ -348,16 +352,9 @@ def digest_of(values: Any, *, sort_keys: bool = False) -> str:
 def check_seen(
     channels: ChannelSet, statistics: Statistics, counts: Mapping[str, Any] | None, sampled: int | None
 ) -> None:
-    """Refuse channels that no image has on which the statistics rest.
+    """Raise DataError for channels that no image has on which the statistics rest.
 
-    Args:
-        channels: the data set's.
-        statistics: of the training images.
-        counts: what is known of all training images, if not all were measured.
-        sampled: images that the statistics rest on; None: all.
-
-    Raises:
-        DataError: names the channels.
+    ``counts`` is known of all training images, if only some (``sampled``) were measured.
     """
     unmet = [i for i, j in statistics.apart if i == j]
     have = {i for shard in (counts or {}).get("images", ()) for held, _ in shard for i in held}

@@ -119,12 +119,8 @@ class RunningMoments:
         """Of all images so far, of which there has to be one."""
         for pattern in list(self.waiting):
             self.close_block(pattern)
-        return combine({pattern: self.found[pattern] for pattern in sorted(self.found, key=rank)}, self.channels)
-
-
-def rank(pattern: Subset) -> tuple[int, Subset]:
-    """Sorts patterns as ``group_rows`` does: most channels first, then in the channels' order."""
-    return -len(pattern), pattern
+        order = sorted(self.found, key=lambda pattern: (-len(pattern), pattern))  # sums in a fixed order
+        return combine({pattern: self.found[pattern] for pattern in order}, self.channels)
 
 
 def pick(moments: Moments, pattern: Subset, pair: tuple[int, int]) -> Moments:
@@ -179,7 +175,7 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
         UserWarning: names the channels that are constant over the training split, and up to three pairs of channels
             that no measured training image has together.
     """
-    dead = constant_channels(channels.names, statistics.std)
+    dead = [name for name, value in zip(channels.names, statistics.std, strict=True) if value == 0]
     if dead:
         warnings.warn(
             f"channel {', '.join(map(repr, dead))} has the same value in every training pixel and can tell a model "
@@ -196,10 +192,5 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
             UserWarning,
             stacklevel=6,
         )
-    std = [value if name not in dead else 1.0 for name, value in zip(channels.names, statistics.std, strict=True)]
+    std = [value or 1.0 for value in statistics.std]
     return channels.with_statistics(statistics.mean, std, statistics.correlation)
-
-
-def constant_channels(names: Sequence[str], std: Sequence[float]) -> list[str]:
-    """Names of the channels that do not vary."""
-    return [name for name, value in zip(names, std, strict=True) if value == 0]

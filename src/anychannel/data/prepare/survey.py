@@ -232,7 +232,7 @@ class Survey:
             "counts": {"images": [list(shard.items()) for shard in counts], "lacking": lacking} if stream else None,
             "digest": whole.hexdigest(),
         }
-        return index, {split: np.stack(sink) for split, sink in sinks.items() if isinstance(sink, list)}
+        return index, {split: np.stack(sink) for split, sink in sinks.items() if isinstance(sink, list) and sink}
 
     def images(self, items: Iterable[Item]) -> Iterator[Seen]:
         """Decode samples, several at a time, in their order; those that cannot be used are noted and left out."""

@@ -117,11 +117,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
 def find_tables(
     spec: str, *, val: str | None, test: str | None, streaming: bool, progress: bool
 ) -> tuple[str, dict[str, Any]]:
-    """Name of the data set, and its ``datasets.Dataset`` or ``IterableDataset`` by our names for the splits.
-
-    Raises:
-        DataError: there is no such data set, or it has no training split.
-    """
+    """Name of the data set, and its tables by our names for the splits. Raises DataError if there are none."""
     path = Path(spec).expanduser()
     hf = library()
     with bars(shown=progress):
@@ -159,15 +155,10 @@ def bars(*, shown: bool) -> Iterator[None]:
 
 
 def name_splits(found: Any, val: str | None, test: str | None, source: str) -> dict[str, Any]:
-    """The splits by our names for them.
+    """The splits by our names for them: of a mapping of data sets, or of a single one, which is for training.
 
-    Args:
-        found: a mapping of data sets, or a single one, which is for training.
-        val, test: what ``found`` calls these; None looks for their usual names.
-        source: for messages.
-
-    Raises:
-        DataError: a split is not there; it lists those that are.
+    ``val`` and ``test`` are their names there; None looks for their usual names. Raises DataError if a split is not
+    there; it lists those that are.
     """
     if not isinstance(found, Mapping):
         found = {"train": found}

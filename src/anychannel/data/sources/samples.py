@@ -117,10 +117,6 @@ class Fields:
         """Whether samples can lack channels."""
         return self.held is not None or self.planes is not None
 
-    def describe(self) -> list[Any]:
-        """Plain values, for a cache's key."""
-        return [self.image, self.label, self.held, self.class_names]
-
 
 @dataclass(frozen=True)
 class Record:

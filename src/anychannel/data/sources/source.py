@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from anychannel.channels import ChannelSet
 from anychannel.data.errors import Problems
 from anychannel.data.files.read import ReadSettings
-from anychannel.data.sources.samples import AnySample, Sample
+from anychannel.data.sources.samples import AnySample, Fields, Sample
 
 SPLITS = ("train", "val", "test")
 
@@ -31,8 +31,8 @@ class Shards(Protocol):
         """Name of each shard, for messages."""
 
     @property
-    def may_lack(self) -> bool:
-        """Whether images can lack channels."""
+    def fields(self) -> Fields:
+        """Which fields of a sample hold what."""
 
     def stamps(self) -> list[Any]:
         """Return plain values that change with the shards' content, as far as this is known without reading them."""
@@ -46,24 +46,16 @@ class Listed:
     """A list of samples as shards of one sample each."""
 
     samples: Sequence[Sample]
-
-    @property
-    def storage(self) -> Literal["disk", "memory"]:
-        """Files are decoded into the cache; arrays stay in memory."""
-        return "disk" if any(isinstance(sample.image, Path) for sample in self.samples[:1]) else "memory"
+    storage: Literal["disk", "memory"]
+    fields: ClassVar[Fields] = Fields()
 
     @property
     def names(self) -> Sequence[str]:
         """The samples' paths."""
         return [sample.path for sample in self.samples]
 
-    @property
-    def may_lack(self) -> bool:
-        """Whether images lack channels."""
-        return any(sample.channels is not None for sample in self.samples)
-
     def stamps(self) -> list[Any]:
-        """Size of each file; the cache knows them better by their content."""
+        """Nothing: files are known by their content."""
         return []
 
     def read(self, shard: int) -> Iterator[Sample]:

@@ -105,7 +105,6 @@ class TableRows:
         self.fields = fields
         self.split = split
         self.rows = rows
-        self.may_lack = fields.may_lack
         self.kinds = {name: array_type(feature) for name, feature in self.table.features.items()}
         self.arrays = [name for name, kind in self.kinds.items() if kind is not None]
         self.plain = self.table.with_format("numpy", columns=self.arrays, output_all_columns=True, dtype=None)
@@ -125,7 +124,7 @@ class TableRows:
         files = [Path(file["filename"]) for file in self.table.cache_files]
         known = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
         rows = hashlib.blake2b(self.rows.astype(np.int64).tobytes(), digest_size=16).hexdigest()
-        return [self.table._fingerprint, known, rows, self.fields.describe()]
+        return [self.table._fingerprint, known, rows]
 
     def read(self, shard: int) -> Iterator[Row]:
         """Yield some of the rows."""
@@ -165,7 +164,6 @@ class RowShards:
         self.source = source
         self.split = split
         self.files = list(files)
-        self.may_lack = fields.may_lack
         self.kinds = {name: array_type(feature) for name, feature in self.rows.features.items()}
         self.count = int(self.rows.num_shards)
 
@@ -177,8 +175,7 @@ class RowShards:
     def stamps(self) -> list[Any]:
         """The source's name, its number of shards, what is known of its files, and the columns."""
         info = self.rows.info
-        known = [self.source, self.split, self.count, str(info.version), info.dataset_size, self.files]
-        return [*known, self.fields.describe()]
+        return [self.source, self.split, self.count, str(info.version), info.dataset_size, self.files]
 
     def read(self, shard: int) -> Iterator[Row]:
         """Yield a shard's rows."""

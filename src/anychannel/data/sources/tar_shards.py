@@ -45,11 +45,6 @@ class TarShards:
     fields: Fields
     storage: Literal["disk"] = "disk"
 
-    @property
-    def may_lack(self) -> bool:
-        """Whether samples can lack channels."""
-        return self.fields.may_lack
-
     def stamps(self) -> list[Any]:
         """Address and, of local files, size and time of change."""
         found: list[Any] = []
@@ -62,7 +57,7 @@ class TarShards:
             except OSError as error:
                 raise DataError(f"{url}: cannot be read ({error.strerror}); check the shard's path") from error
             found.append([str(Path(url).resolve()), status.st_size, status.st_mtime_ns])
-        return [found, self.fields.describe()]
+        return found
 
     def read(self, shard: int) -> Iterator[Record]:
         """Yield the samples of a shard, one in memory at a time."""
@@ -87,12 +82,7 @@ class TarShards:
 
 
 def open_shard(url: str) -> IO[bytes]:
-    """A shard's bytes.
-
-    Raises:
-        ShardError: a local, uncompressed file was cut between two samples, which reading it would not show.
-        OSError: it cannot be read.
-    """
+    """A shard's bytes. Raises ShardError if a local file was cut between two samples, which reading would not show."""
     if SCHEME.match(url):
         stream: IO[bytes] = import_module("webdataset.gopen").gopen(url)
         return stream
@@ -131,13 +121,7 @@ def open_tar_shards(
         val, test: the other splits' shards, if ``spec`` is no folder.
         image, label, held: see ``Fields``.
         class_names: in the labels' order; None takes a folder's ``classes.txt``, else what the labels say.
-        epoch_images: images that an epoch draws; shards are then not counted, and an epoch may visit an image twice or
-            not at all. None: an epoch visits each image once, and the images are counted first.
-        statistics_images: images that the channels' statistics rest on; None takes all, or 10,000 with
-            ``epoch_images``.
-        buffer: samples among which the order is shuffled.
-        lanes: shards that are read side by side; see ``anychannel.data.batches.lanes``.
-        workers: processes that read and decode training images; 0 uses threads.
+        epoch_images, statistics_images, buffer, lanes, workers: see ``StreamSettings``.
 
     Raises:
         DataError: there are no shards, a split is missing, or a shard is in two splits.

@@ -46,16 +46,7 @@ class Template:
         return cls(tuple(values["size"]), np.dtype(values["dtype"]), values["path"], scalings)
 
     def check(self, image: Decoded, positions: Sequence[int], *, scaled: bool) -> None:
-        """Refuse an image of another number type or size, or, unless it was applied, of another scale.
-
-        Args:
-            image: a decoded file.
-            positions: what its planes are.
-            scaled: whether scales were applied.
-
-        Raises:
-            ImageError: it says what differs from which file.
-        """
+        """Raise ImageError for an image of another number type or size, or, unless it was applied, of another scale."""
         pixels = image.pixels
         if pixels.dtype != self.dtype:
             raise ImageError(
