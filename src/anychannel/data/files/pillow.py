@@ -27,11 +27,7 @@ REFUSED_MODES |= {mode: mode for mode in ("CMYK", "YCbCr", "HSV")}
 
 
 def decode_pillow(data: bytes) -> Decoded:
-    """Decode a JPEG, PNG, BMP or WebP file.
-
-    Raises:
-        ImageError: it is damaged, or would need a conversion.
-    """
+    """Decode a JPEG, PNG, BMP or WebP file."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise DataError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that damaged files would pass; set it to False")
     is_png = data.startswith(PNG_SIGNATURE)
@@ -57,11 +53,7 @@ def decode_pillow(data: bytes) -> Decoded:
 
 
 def count_values(data: bytes) -> int:
-    """Pixels times channels, from the header.
-
-    Raises:
-        ImageError: it is damaged.
-    """
+    """Pixels times channels, from the header."""
     with library_errors(*DAMAGED), Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
         return image.width * image.height * len(image.getbands())
 

@@ -38,11 +38,7 @@ REFUSED_PHOTOMETRIC = {
 
 
 def decode_tiff(data: bytes) -> Decoded:
-    """Decode the only image of a TIFF.
-
-    Raises:
-        ImageError: the file is damaged, would need a conversion, or holds several images.
-    """
+    """Decode the only image of a TIFF."""
     with library_errors(*DAMAGED):
         tiff = tifffile.TiffFile(BytesIO(data))
         pages = list(tiff.pages)
@@ -84,13 +80,7 @@ def decode_tiff(data: bytes) -> Decoded:
 def check_complete(pages: list[tifffile.TiffPage], data: bytes, next_page: bytes, width: int) -> None:
     """Refuse a file that ends before its pixels or its list of pages does; tifffile would fill in or omit the rest.
 
-    Args:
-        pages: all pages of the file.
-        data: the file.
-        next_page: the pointer after the last page, ``width`` zero bytes in a complete file.
-
-    Raises:
-        ImageError: a strip or tile ends after the file, or the last page points to a missing one.
+    ``next_page`` is the pointer after the last page: ``width`` zero bytes in a complete file.
     """
     for number, page in enumerate(pages, start=1):
         if len(page.dataoffsets) != len(page.databytecounts):
@@ -103,11 +93,7 @@ def check_complete(pages: list[tifffile.TiffPage], data: bytes, next_page: bytes
 
 
 def count_values(data: bytes) -> int:
-    """Pixels times channels, from the header.
-
-    Raises:
-        ImageError: it is damaged.
-    """
+    """Pixels times channels, from the header."""
     with library_errors(*DAMAGED), tifffile.TiffFile(BytesIO(data)) as tiff:
         return max(sum(int(one.size) for one in tiff.series), sum(int(page.size) for page in tiff.pages))
 
