@@ -17,7 +17,6 @@ import torch
 from anychannel.channels import Subset
 from anychannel.utils.names import unknown_name
 from anychannel.utils.options import coerce_options
-from anychannel.utils.processes import Share
 
 
 @dataclass(frozen=True)
@@ -43,25 +42,6 @@ class Sampler(Protocol):
             generator: the only source of randomness, so that a step can be repeated.
         """
         ...
-
-
-def share_parts(parts: Sequence[Part], share: Share) -> list[Part]:
-    """What one process holds of a batch's parts, when it takes every ``share.count``-th image of the batch.
-
-    There are as many parts as before, in the same order, counted in the process's own images; a part of fewer images
-    than there are processes is empty in some of them.
-
-    Raises:
-        ValueError: a process is left without any image to show; the same in all processes.
-    """
-    for index in range(share.count):
-        other = Share(index, share.count)
-        if not any(other.before(part.stop) > other.before(part.start) for part in parts):
-            raise ValueError(
-                f"the sampler's {sum(map(len, parts))} shown images are too few for {share.count} processes: process "
-                f"{index} has none; raise batch_size"
-            )
-    return [Part(part.subset, share.before(part.start), share.before(part.stop)) for part in parts]
 
 
 def split_evenly(batch_size: int, parts: int) -> list[tuple[int, int]]:

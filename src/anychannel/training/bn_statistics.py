@@ -22,9 +22,10 @@ from anychannel.data import Split, Stream
 from anychannel.nn.channel_sampling import Part, Sampler
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, keeps_statistics
-from anychannel.training.feed import feed
-from anychannel.training.patterns import Step, plan_step
+from anychannel.training.batches import epoch_batches
 from anychannel.training.randomness import mix
+from anychannel.training.step_parts import StepParts, assign_channels, take_share
+from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import Share
 
 MOST_IMAGES = 512
@@ -37,7 +38,7 @@ about twice that for the gradients, so these are 0.12 passes for each training i
 DRAWN_TOGETHER = 8
 """Images for which a sampler draws subsets once, where one batch norm serves a mixture of subsets."""
 
-Pass = tuple[Tensor, Step]
+Pass = tuple[Tensor, StepParts]
 """Images, and which channels each of them shows."""
 
 
@@ -64,24 +65,23 @@ def choose_passes(
     allowed = max(3 * COST * len(train), LEAST_PASSES) / len(subsets)
     images = min(len(train), MOST_IMAGES, max(round(allowed), LEAST_IMAGES))
     size = min(images, batch_size)
-    batches = islice(feed(train, seed=seed, epoch=0, batch_size=size, share=share), images // size)
+    batches = islice(epoch_batches(train, seed=seed, epoch=0, batch_size=size, share=share), images // size)
     generator = torch.Generator().manual_seed(mix(seed, 4))
     passes: list[Pass] = []
     for batch in batches:
-        steps = (
+        shown = (
             [show_subset(subset, size, batch.present, share) for subset in subsets]
             if own
-            else [plan_step(draw_parts(sampler, size, generator), batch.present, share)]
+            else [assign_channels(draw_parts(sampler, size, generator), batch.present, share)]
         )
-        passes += [(batch.images, step) for step in steps if step is not None]
+        passes += [(batch.images, rows) for rows in shown if rows is not None]
     return passes
 
 
-def show_subset(subset: tuple[int, ...], size: int, present: np.ndarray | None, share: Share) -> Step | None:
+def show_subset(subset: tuple[int, ...], size: int, present: np.ndarray | None, share: Share) -> StepParts | None:
     """This process's part of a batch's images that have all of a subset's channels; None if fewer than two have."""
     rows = np.arange(size) if present is None else np.flatnonzero(present[:, list(subset)].all(axis=1))
-    mine = rows[rows % share.count == share.index] // share.count
-    return Step([Part(subset, 0, len(mine))], torch.from_numpy(mine)) if len(rows) > 1 else None
+    return take_share([(subset, rows)], present, share) if len(rows) > 1 else None
 
 
 def draw_parts(sampler: Sampler, size: int, generator: torch.Generator) -> list[Part]:
@@ -143,12 +143,12 @@ def recompute_bn_statistics(model: Classifier, norms: Sequence[_BatchNorm], pass
     handles = [norm.register_forward_pre_hook(average_so_far) for norm in norms]
     model.eval()
     try:
-        for images, step in passes:
+        for images, rows in passes:
             before, count = [buffer.clone() for buffer in buffers], counted.copy()
             for norm in norms:
                 norm.train()
-            shown = step.arrange(images.to(device)).float().contiguous(memory_format=torch.channels_last)
-            model(shown, parts=step.parts)
+            shown = to_device(images[rows.images], device).float().contiguous(memory_format=torch.channels_last)
+            model(shown, parts=rows.parts)
             if not torch.stack([buffer.isfinite().all() for buffer in buffers]).all():
                 torch._foreach_copy_(buffers, before)
                 counted = count

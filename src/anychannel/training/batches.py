@@ -1,4 +1,4 @@
-"""The batches of an epoch, each process's share of them: of images that lie on disk in any order, or of a stream."""
+"""The batches of an epoch, of which each process takes its share: of images on disk in any order, or of a stream."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from anychannel.training.randomness import epoch_order
 from anychannel.utils.processes import Share, gather_rows
 
 
-def feed(
+def epoch_batches(
     train: Split | Stream, *, seed: int, epoch: int, batch_size: int, share: Share, first_step: int = 0
 ) -> Iterator[Batch]:
-    """An epoch's batches from step ``first_step`` on; what does not fill a batch is left for other epochs.
+    """Yield an epoch's batches from step ``first_step`` on; images that do not fill a batch are left out.
 
     Args:
         train: the images.
         seed, epoch: decide the order.
         batch_size: images a step, over all processes.
         share: which of a step's images this process takes.
-        first_step: steps before it are passed over.
+        first_step: number of batches to pass over.
 
     Yields:
         This process's images and labels, but ``present`` of the images of all processes, (batch_size, C).
