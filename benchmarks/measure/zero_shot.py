@@ -19,7 +19,7 @@ import torch
 
 from anychannel.evaluation import evaluate, load_evaluation
 from anychannel.models import calibrate, load_model, replace_stem
-from anychannel.nn.placement import place
+from anychannel.nn.module_utils import place
 from anychannel.runs.data import load_data
 from anychannel.runs.environment import describe_environment
 from anychannel.runs.folder import read_config

@@ -1,23 +1,21 @@
-"""Work through studies: a queue of training runs that resumes, skips what is finished, and keeps small results.
+"""Run studies: a queue of training runs that resumes, skips finished runs, and keeps small results.
 
     python -m benchmarks.queue.study benchmarks/studies/report_quick.toml --data DATA/mini-imagenet-50 --runs runs
     python -m benchmarks.queue.study benchmarks/studies/*.toml --data DATA/mini-imagenet-50 --runs runs --workers 14
 
-Each run is one ``anychannel train`` in a process of its own, which ``small_maps.py`` makes faster on a CPU. Kill the
-study at any time and start it again: finished runs are skipped, an unfinished one goes on from its checkpoint. Several
-studies, or the same one twice, can work side by side; a run is locked while it is worked on. What stays is
-``benchmarks/results/STUDY/RUN-sSEED.json``, a few kilobytes with the figures and where they come from;
-``benchmarks/tables/report.py`` turns them into the documentation's tables.
+Each run is one ``anychannel train`` in its own process; ``measure/small_maps.py`` makes it faster on a CPU. You can
+kill a study at any time and start it again: it skips finished runs and continues an unfinished one from its checkpoint.
+Several studies, or one study twice, can run side by side, because a run is locked while it is trained. The result is
+``benchmarks/results/STUDY/RUN-sSEED.json``, a few kilobytes with the figures and where they come from. The makers in
+``benchmarks/tables`` turn these files into the tables of the documentation.
 
-With ``--workers`` so many processes share the queue, and each trains one network after the other without starting
-anew: networks of a few million parameters and small images leave a GPU idle most of the time, a dozen of them at once
-do not.
+With ``--workers N``, N processes share the queue, and each trains one network after the other without restarting. A
+small network on small images leaves a GPU idle most of the time; a dozen of them at once do not.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import multiprocessing
 import os
@@ -31,7 +29,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomli_w
 import torch
 from filelock import FileLock, Timeout
@@ -40,16 +37,17 @@ from anychannel.channels import parse_names
 from anychannel.evaluation import load_evaluation
 from anychannel.runs.config import load_recipe, merge
 from anychannel.utils.files import write_json, write_text
+from benchmarks.queue.bits import pack
 
 RESULTS = Path(__file__).parents[1] / "results"
 MOST_STARTS = 4
-"""Of one worker."""
+"""Starts of one worker."""
 KEPT_FIGURES = ("n", "accuracy", "top5", "loss", "ece", "refused")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a study, and the data set that it trains on: a folder, or an embedded one's name."""
+    """One run of a study. ``data`` is a folder or the name of an embedded data set."""
 
     study: str
     name: str
@@ -59,12 +57,12 @@ class Job:
 
     @property
     def result(self) -> Path:
-        """Where its figures are kept."""
+        """The file that keeps its figures."""
         return RESULTS / self.study / f"{self.name}.json"
 
 
 def queue(study: Path, data: str | Path | None, seeds: list[int] | None = None) -> list[Job]:
-    """Every run of a study's file, seed by seed; a file may name its embedded ``data`` itself."""
+    """Return every run of a study's file, seed by seed. A file may name its embedded ``data`` itself."""
     values = tomllib.loads(study.read_text(encoding="utf-8"))
     base = load_recipe(study.parent / values["recipe"]) if "recipe" in values else {}
     base = merge(base, values.get("base", {}))
@@ -81,22 +79,12 @@ def queue(study: Path, data: str | Path | None, seeds: list[int] | None = None) 
 
 
 def dedicated(key: str) -> dict[str, Any]:
-    """What makes a run of the study one dedicated to a subset (``"R,G"``); its base must be a plain network."""
+    """Return the settings of a run dedicated to a subset (``"R,G"``); the study's base must be a plain network."""
     return {"only_channels": list(parse_names(key)), "subsets": [key]}
 
 
-def pack(correct: np.ndarray) -> str:
-    """Which images were classified correctly, one bit an image, for paired tests later."""
-    return base64.b64encode(np.packbits(correct).tobytes()).decode("ascii")
-
-
-def unpack(text: str, n: int) -> np.ndarray:
-    """Inverse of ``pack`` for ``n`` images."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
-
-
 def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The figures of a finished run and where they come from, without paths of this machine."""
+    """Return the figures of a finished run and where they come from, without paths of this machine."""
     read = {
         name: json.loads((home / f"{name}.json").read_text())
         for name in ("run", "environment", "cost")
@@ -107,7 +95,7 @@ def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str,
     config["data"] = data = Path(job.data).name
     if "teacher" in config:
         config["teacher"] = "/".join(Path(config["teacher"]).parts[-2:])
-    run = {key: value for key, value in read["run"].items() if key not in ("classes",)}
+    run = {key: value for key, value in read["run"].items() if key != "classes"}
     rows = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
     evaluation = load_evaluation(home)
     subsets = {
@@ -128,13 +116,13 @@ def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str,
 
 
 def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
-    """Do one run, in a process of its own or ``here``, in this one.
+    """Do one run, in its own process or ``here`` in this one.
 
-    A run's ``teacher`` is the name of another run, whose network of the same seed it learns from: ``resnet34`` of this
-    study, or ``report_quick/resnet18`` of another.
+    A run's ``teacher`` is the name of another run, ``resnet34`` of this study or ``report_quick/resnet18`` of another.
+    The run distils from this run's network of the same seed.
 
     Returns:
-        ``done``, ``failed``, or ``waits`` for its teacher or for another process that is at it.
+        ``done``, ``failed``, or ``waits`` if its teacher is not finished or another process trains it.
     """
     config = job.config
     home = options.runs / job.study / job.name
@@ -175,7 +163,7 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
 
 
 def train_apart(config: dict[str, Any], home: Path, cost: bool, threads: int) -> None:
-    """Train in a process of its own."""
+    """Train in its own process."""
     recipe = home.with_suffix(".toml")
     write_text(recipe, tomli_w.dumps(config))
     command = [sys.executable, "-m", "benchmarks.measure.small_maps", "train"]
@@ -195,7 +183,7 @@ def train_here(config: dict[str, Any], home: Path, cost: bool, threads: int) -> 
 
 
 def keep_working(jobs: list[Job], options: argparse.Namespace, number: int) -> None:
-    """One worker: do whatever nobody else is at, the first jobs first, until all are done or failed."""
+    """Do jobs that no other worker has locked, in order, until all are done or failed."""
     with (options.runs / f"worker-{number}.log").open("a", encoding="utf-8", buffering=1) as log:
         sys.stdout = sys.stderr = log
         left = jobs
@@ -207,9 +195,9 @@ def keep_working(jobs: list[Job], options: argparse.Namespace, number: int) -> N
 
 
 def side_by_side(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
-    """Share the jobs among workers until all are done or failed, or the time is up; returns those that are not done.
+    """Share the jobs among workers until all are done or failed, or the time is up; return those that are not done.
 
-    A worker that ends with an error, as when the GPU has no room for it at that moment, is replaced a few times.
+    A worker that ends with an error, for example because the GPU's memory is full, is replaced a few times.
     """
     options.runs.mkdir(parents=True, exist_ok=True)
     for job in jobs:
@@ -240,7 +228,7 @@ def side_by_side(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
 
 
 def one_by_one(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
-    """Do the jobs in turn, each in a process of its own; returns those that failed."""
+    """Do the jobs in turn, each in its own process; return those that failed."""
     failed = []
     for job in jobs:
         state = work(job, options)
@@ -252,18 +240,18 @@ def one_by_one(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
 
 
 def main() -> None:
-    """Work through the studies named on the command line."""
+    """Run the studies named on the command line."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs under way are stopped too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", type=Path, nargs="+", help="files of benchmarks/studies")
-    parser.add_argument("--data", type=Path, help="folder of the data set, where the study does not name one")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs' folders go")
-    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the study's own")
+    parser.add_argument("--data", type=Path, help="folder of the data set, if the study names none")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", help="replace the study's seeds")
     parser.add_argument("--only", nargs="+", help="names of runs")
-    parser.add_argument("--threads", type=int, help="threads a run; all cores, or one with --workers")
+    parser.add_argument("--threads", type=int, help="threads per run; default: all cores, or one with --workers")
     parser.add_argument("--workers", type=int, default=0, help="processes that share the queue")
     parser.add_argument("--minutes", type=float, help="stop the workers after this time; the same command resumes")
-    parser.add_argument("--commit", help="commit of this tree, where it is a copy without its history")
+    parser.add_argument("--commit", help="commit of this tree, if it is a copy without git history")
     parser.add_argument("--list", action="store_true", help="print what is done and what is left")
     options = parser.parse_args()
     options.threads = options.threads or (1 if options.workers else os.cpu_count() or 1)

@@ -3,82 +3,64 @@
     python -m benchmarks.tables.any_subset
 
 Reads ``benchmarks/results/any_subset_{full,quick,jurkat,bands}/``, the plain networks of ``report_quick`` and
-``zero_shot/``, and writes ``benchmarks/results/any_subset.json``: for the photographs at full size at the top, and
-under ``quick``, ``jurkat`` and ``bands``, test accuracy in percent for each subset, one entry a seed, in ``seeds``'
-order. Only seeds are taken of which the plain network, ``ours`` and every dedicated network are finished; other
-networks are there if all of these seeds have them. ``zero_shot`` adapts the plain network, ``zero_shot_3x`` the one
-trained three times as long. ``ours`` is trained three times as long as a dedicated network, of which there is one for
-each subset; ``ours_1x`` as long as one of them. On all channels the gap is to a plain network trained as long as the
-one network.
+``zero_shot/``. Writes ``benchmarks/results/any_subset.json``: test accuracy in percent for each subset, one entry a
+seed in the order of ``seeds``. Photographs at full size are at the top, the others under ``quick``, ``jurkat`` and
+``bands``.
+
+Only seeds count for which the plain network, ``ours`` and every dedicated network are finished; other networks are
+included if they have all of these seeds. ``ours`` is trained three times as long as a dedicated network, of which there
+is one for each subset, and ``ours_1x`` as long as one of them. ``zero_shot`` adapts the plain network, ``zero_shot_3x``
+the one trained three times as long. On all channels the gap is to a plain network trained as long as the one network.
 """
 
 from __future__ import annotations
 
-import json
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anychannel.evaluation import gap_table
 from anychannel.utils.files import write_json
-from benchmarks.queue.study import unpack
-from benchmarks.tables.report import WAYS
+from benchmarks.queue.bits import unpack
+from benchmarks.tables import results
+from benchmarks.tables.results import STUDIES, Runs, accuracies, read_any_subset, read_study
+from benchmarks.tables.robustness import WAYS
 
-RESULTS = Path(__file__).parents[1] / "results"
-STUDIES = Path(__file__).parents[1] / "studies"
 PROTOCOLS = {
     "full": "mini-imagenet-50, 50 classes, 84 x 84 pixels, recipes/photos.toml; 1x is 10 epochs",
     "quick": "mini-imagenet-50, first 25 classes, 42 x 42 pixels, recipes/quick.toml; 1x is 10 epochs",
     "jurkat": "jurkat-cell-cycle, 40 x 40 pixels, recipes/stains.toml; 1x is 15 epochs",
     "bands": "bands:8, 24 x 24 pixels, benchmarks/studies/any_subset_bands.toml; 1x is 10 epochs; 16 subsets",
 }
-PLAIN = {"quick": ("report_quick", "resnet18")}
-"""Where a study's plain network comes from, if not from the study itself."""
-
-Runs = dict[int, dict[str, Any]]
-"""Results by seed."""
-
-
-def read(study: str, name: str) -> Runs:
-    """A run's results, by seed."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS / study).glob(f"{name}-s*.json")]
-    return {result["run"]["seed"]: result for result in found}
-
-
-def names_of(study: str) -> list[str]:
-    """Names of the runs that a study has results of."""
-    return sorted({path.stem.rpartition("-s")[0] for path in (RESULTS / study).glob("*-s*.json")})
 
 
 def percents(runs: Runs, seeds: list[int]) -> dict[str, list[float]]:
-    """Test accuracy in percent for each subset, one entry a seed."""
-    keys = runs[seeds[0]]["test"]["subsets"]
-    return {key: [round(100 * runs[s]["test"]["subsets"][key]["accuracy"], 2) for s in seeds] for key in keys}
+    """Return test accuracy in percent for each subset, one entry a seed."""
+    found = accuracies(runs)
+    return {key: [round(found[key][seed], 2) for seed in seeds] for key in runs[seeds[0]]["test"]["subsets"]}
 
 
 def dedicated_subsets(kind: str) -> list[str]:
-    """The subsets for which a study trains dedicated networks."""
+    """Return the subsets for which a study trains dedicated networks."""
     study = tomllib.loads((STUDIES / f"any_subset_{kind}.toml").read_text(encoding="utf-8"))
     return [str(key) for key in study["dedicated"]]
 
 
 def correct(runs: Runs, key: str, seeds: list[int]) -> list[np.ndarray]:
-    """Which test images were classified correctly, one record a seed."""
+    """Return which test images were classified correctly, one record a seed."""
     return [unpack(runs[seed]["test"]["subsets"][key]["correct"], runs[seed]["test"]["n"]) for seed in seeds]
 
 
 def gather(kind: str) -> dict[str, Any] | None:
-    """One data set's part of the file; None where no seed is finished."""
-    study = f"any_subset_{kind}"
-    plain = read(*PLAIN.get(kind, (study, "plain")))
-    found = {name: read(study, name) for name in names_of(study)}
+    """Return one data set's part of the file; None if no seed is finished."""
+    found = read_any_subset(kind)
     dedicated = {key: found.get(f"dedicated_{key}", {}) for key in dedicated_subsets(kind)}
-    needed = [plain, found.get("ours_3x", {}), *dedicated.values()]
+    needed = [found.get("plain", {}), found.get("ours_3x", {}), *dedicated.values()]
     seeds = sorted(set.intersection(*(set(runs) for runs in needed)))
     if not seeds:
         return None
+    plain = found["plain"]
     full = plain[seeds[0]]["test"]["full"]
     result: dict[str, Any] = {
         "protocol": PROTOCOLS[kind],
@@ -115,25 +97,33 @@ def gather(kind: str) -> dict[str, Any] | None:
     return result
 
 
-def zero_shot(kind: str, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
-    """The plain network adapted without retraining, in each way, one entry a seed; nothing until all are measured."""
-    paths = [RESULTS / "zero_shot" / f"{kind}-s{seed}.json" for seed in seeds]
-    if not all(path.is_file() for path in paths):
+def zero_shot(name: str, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
+    """Return the plain network adapted in each way, one entry a seed; empty until all seeds are measured."""
+    runs = read_study("zero_shot").get(name, {})
+    if not set(seeds) <= set(runs):
         return {}
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    adapted = [way for way in WAYS if way != "zero_fill"]
-    whole = [way for way in adapted if all(way in one for one in results)]
-    return {way: {key: [one[way][key] for one in results] for key in results[0][way]} for way in whole}
+    measured = [runs[seed] for seed in seeds]
+    return {
+        way: {key: [one[way][key] for one in measured] for key in measured[0][way]}
+        for way in WAYS
+        if way != "zero_fill" and all(way in one for one in measured)
+    }
+
+
+def compose() -> dict[str, Any]:
+    """Return the file's content; empty if no study has a finished seed."""
+    gathered = {kind: part for kind in PROTOCOLS if (part := gather(kind)) is not None}
+    return gathered.pop("full", {}) | gathered
 
 
 def main() -> None:
-    """Write the file and say what it comes to."""
-    gathered = {kind: part for kind in PROTOCOLS if (part := gather(kind)) is not None}
-    result = gathered.pop("full", {}) | gathered
+    """Write the file and print each gap."""
+    result = compose()
     if not result:
-        raise SystemExit("no study has a seed with all of its runs finished; see benchmarks/queue/study.py --list")
-    write_json(RESULTS / "any_subset.json", result)
-    for kind, part in {"full": result, **gathered}.items():
+        raise SystemExit("no study has a seed with all of its runs finished; see benchmarks.queue.study --list")
+    write_json(results.RESULTS / "any_subset.json", result)
+    for kind in PROTOCOLS:
+        part = result if kind == "full" else result.get(kind, {})
         for name, gap in part.get("gap", {}).items():
             worst = gap["worst"]
             print(

@@ -1,4 +1,4 @@
-"""anychannel: image classifiers that keep working whichever channels arrive.
+"""anychannel: image classifiers that work with any subset of their input channels.
 
     import anychannel as ac
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.queue import study
-from benchmarks.tables import any_subset
+from benchmarks.queue.bits import pack, unpack
+from benchmarks.tables import any_subset, results
 
 from anychannel.runs import RunConfig
 
@@ -26,7 +27,7 @@ RANDOM = np.random.default_rng(0)
 @pytest.mark.parametrize("n", [1, 8, 1250])
 def test_correct_answers_survive_packing(n):
     correct = RANDOM.random(n) < 0.5
-    assert np.array_equal(study.unpack(study.pack(correct), n), correct)
+    assert np.array_equal(unpack(pack(correct), n), correct)
 
 
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "studies").glob("*.toml")), ids=lambda path: path.stem)
@@ -111,9 +112,14 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
         encoding="utf-8",
     )
     command = [sys.executable, "-m", "benchmarks.queue.study", str(study_file), "--runs", str(tmp_path / "runs")]
-    command += ["--workers", "2", "--commit", "abc"]
-    for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    for workers in ("2", "1"):
+        done = subprocess.run(
+            [*command, "--workers", workers, "--commit", "abc"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.stderr.endswith("failed or not finished: broken-s0\n")
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "benchmarks/results/tiny").iterdir()}
     assert sorted(results) == ["pupil-s0", "teacher-s0"]
@@ -126,7 +132,7 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
 
 
 def keep(folder: Path, name: str, seed: int, records: dict[str, np.ndarray], full: str = "R,G") -> None:
-    subsets = {key: {"accuracy": float(bits.mean()), "correct": study.pack(bits)} for key, bits in records.items()}
+    subsets = {key: {"accuracy": float(bits.mean()), "correct": pack(bits)} for key, bits in records.items()}
     n = len(next(iter(records.values())))
     result = {"run": {"seed": seed}, "test": {"n": n, "full": full, "subsets": subsets}}
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,9 +140,9 @@ def keep(folder: Path, name: str, seed: int, records: dict[str, np.ndarray], ful
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
+def finished(tmp_path, monkeypatch):
     """Two finished seeds and a third without its dedicated networks: the network for all is 10 points under on R."""
-    monkeypatch.setattr(any_subset, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
     monkeypatch.setattr(any_subset, "dedicated_subsets", lambda kind: ["R", "G"])
     folder = tmp_path / "any_subset_jurkat"
 
@@ -155,7 +161,7 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_only_whole_seeds_are_gathered_in_the_files_schema(results):
+def test_only_whole_seeds_are_gathered_in_the_files_schema(finished):
     part = any_subset.gather("jurkat")
     assert part["seeds"] == [0, 1]
     assert part["plain"] == {"R,G": [80.0, 80.0]}
@@ -168,20 +174,20 @@ def test_only_whole_seeds_are_gathered_in_the_files_schema(results):
     assert any_subset.gather("bands") is None
 
 
-def test_a_seed_that_lacks_a_dedicated_network_of_the_study_is_left_out(results, monkeypatch):
+def test_a_seed_that_lacks_a_dedicated_network_of_the_study_is_left_out(finished, monkeypatch):
     monkeypatch.setattr(any_subset, "dedicated_subsets", lambda kind: ["R", "G", "R,B"])
     assert any_subset.gather("jurkat") is None
 
 
-def test_the_file_is_written_with_each_data_set_under_its_key(results, capsys):
+def test_the_file_is_written_with_each_data_set_under_its_key(finished, capsys):
     any_subset.main()
-    written = json.loads((results / "any_subset.json").read_text())
+    written = json.loads((finished / "any_subset.json").read_text())
     assert set(written) == {"jurkat"}
     assert "worst -10.00 (R)" in capsys.readouterr().out
 
 
 def test_nothing_finished_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(any_subset, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
     with pytest.raises(SystemExit, match="no study has a seed with all of its runs finished"):
         any_subset.main()
     assert not list(tmp_path.iterdir())

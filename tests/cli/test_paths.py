@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from anychannel.cli import app
 from anychannel.utils.files import check_place
-from tests.report.folders import make_run
+from tests.helpers.run_folders import make_run
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 
 import pytest
 import torch
@@ -15,8 +14,6 @@ from anychannel.cost import latency as latency_module
 from anychannel.cost import memory as memory_module
 from anychannel.cost.latency import repeat
 from anychannel.models import create_model
-
-profile_module = import_module("anychannel.cost.profile")  # the package's name for it is the function
 
 RGB = ChannelSet(("R", "G", "B"), mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0))
 
@@ -85,7 +82,7 @@ def test_what_is_not_asked_for_is_not_measured():
 
 def test_a_subset_that_the_stem_refuses_is_recorded_unless_it_was_named(monkeypatch):
     asked = []
-    monkeypatch.setattr(profile_module, "measure_memory", lambda model, **options: asked.append(options) or 12.5)
+    monkeypatch.setattr(memory_module, "measure_memory", lambda model, **options: asked.append(options) or 12.5)
     model = small_model("masked", stem_options={"trained": [0, 2]})
     result = profile(model, batch_size=2, image_size=16)
     assert "gflops_calflops" in result["subsets"]["R,B"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anychannel.cost import profile_report_networks, report_networks
+from anychannel.cost import memory, profile_report_networks
 from anychannel.models import REFERENCE_NETWORKS, create_reference
 from anychannel.nn.stems import KernelAttentionStem
 
@@ -65,7 +65,7 @@ def test_a_sampler_changes_no_network_so_its_memory_is_measured_once(monkeypatch
         asked.append((model.spec.model, model.spec.stem, batch_size, image_size, device))
         return float(len(asked))
 
-    monkeypatch.setattr(report_networks, "measure_memory", measure)
+    monkeypatch.setattr(memory, "measure_memory", measure)
     rows = profile_report_networks()
     assert len(asked) == len(set(asked)) == 7
     assert rows["task_1/v4"]["peak_memory_mb"] == rows["task_1/v2"]["peak_memory_mb"]
@@ -74,9 +74,9 @@ def test_a_sampler_changes_no_network_so_its_memory_is_measured_once(monkeypatch
 
 def test_a_memory_that_cannot_be_measured_is_left_out_with_its_reason(monkeypatch):
     def fail(*_, **__):
-        raise report_networks.MemoryMeasurementError("too small a machine")
+        raise memory.MemoryMeasurementError("too small a machine")
 
-    monkeypatch.setattr(report_networks, "measure_memory", fail)
+    monkeypatch.setattr(memory, "measure_memory", fail)
     row = profile_report_networks()["task_1/resnet18"]
     assert row["peak_memory_mb"] is None
     assert row["note"] == "No memory figure: too small a machine."

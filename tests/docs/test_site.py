@@ -19,7 +19,7 @@ from threading import Thread
 import pytest
 
 import anychannel
-from tests.report.test_browser import CHROMIUM, browser  # noqa: F401
+from tests.helpers.browser import CHROMIUM, browser  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -11,12 +11,10 @@ import torch
 from torch import nn
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.data import ImageDataset, Split
+from anychannel.data import Split
 from anychannel.evaluation import compute_metrics, evaluate
 from anychannel.models import create_model
-
-CHANNELS = ChannelSet(("R", "G", "B"), mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0))
-CLASSES = ("ant", "bee", "cat")
+from tests.helpers.splits import CHANNELS, CLASSES, make_dataset, noise
 
 
 class Reader(nn.Module):
@@ -50,16 +48,6 @@ def make_split(n=9, dtype=np.uint8, wrong=(), order=(0, 1, 2)):
     images[:, 1] = (10 + np.arange(n))[:, None, None]
     images[:, 2] = (100 + np.arange(n))[:, None, None]
     return Split(images[:, list(order)], labels, tuple(f"{i}.png" for i in range(n)))
-
-
-def noise(n=12, size=12, dtype=np.uint8, seed=0):
-    images = np.random.default_rng(seed).integers(0, 255, (n, 3, size, size)).astype(dtype)
-    return Split(images, np.arange(n) % 3, tuple(map(str, range(n))))
-
-
-def make_dataset(split, channels=CHANNELS, classes=CLASSES):
-    empty = Split(split.images[:0], split.labels[:0], ())
-    return ImageDataset("toy", channels, classes, train=empty, val=empty, test=split, fingerprint="")
 
 
 def small_model(stem="static", **options):

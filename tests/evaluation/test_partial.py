@@ -13,7 +13,7 @@ from anychannel.evaluation import compare, compare_with_dedicated, compute_metri
 from anychannel.evaluation.compare import pair_records
 from anychannel.models import create_model
 from anychannel.results.evaluation import Evaluation
-from tests.evaluation.test_evaluate import CHANNELS, CLASSES, make_dataset, noise
+from tests.helpers.splits import CHANNELS, CLASSES, make_dataset, noise
 
 
 def lacking(n: int = 24, fill: float = 0.0) -> Split:

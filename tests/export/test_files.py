@@ -17,13 +17,12 @@ import anychannel as ac
 from anychannel.channels import ChannelError
 from anychannel.export import FORMATS, check_export, export_model, open_export
 from anychannel.export.any_subset import AnySubsetError
-from anychannel.export.export import ExportError
-from anychannel.export.formats import FormatError
+from anychannel.export.formats import ExportError
 from anychannel.nn.stems import STEMS, Stem
 from anychannel.utils.extras import MissingExtraError
 from tests.export.networks import pixels, tiny
 
-BANKED = [name for name, kind in STEMS.items() if kind.bank is not Stem.bank]
+BANKED = [name for name, kind in STEMS.items() if kind.basis_kernels is not Stem.basis_kernels]
 ANY_SUBSET = [name for name in STEMS if name not in ("masked", "per_size")]
 
 
@@ -200,19 +199,19 @@ def test_a_place_that_takes_no_file_is_refused_before_anything_is_captured(model
 
 
 def test_a_file_that_is_no_export_is_told(tmp_path, onnx_file):
-    with pytest.raises(FormatError, match=r"ends in '.pth'; exported files end in .onnx or .pt2"):
+    with pytest.raises(ExportError, match=r"ends in '.pth'; exported files end in .onnx or .pt2"):
         open_export(tmp_path / "x.pth")
     for suffix in (".onnx", ".pt2"):
         path = tmp_path / f"x{suffix}"
-        with pytest.raises(FormatError, match="is missing"):
+        with pytest.raises(ExportError, match="is missing"):
             open_export(path)
         path.write_bytes(b"nothing of the kind")
-        with pytest.raises(FormatError, match=r"is not an? (ONNX|torch.export) file"):
+        with pytest.raises(ExportError, match=r"is not an? (ONNX|torch.export) file"):
             open_export(path)
     foreign = onnx.load(onnx_file)
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
-    with pytest.raises(FormatError, match="carries no metadata of anychannel"):
+    with pytest.raises(ExportError, match="has no metadata of anychannel"):
         open_export(tmp_path / "foreign.onnx")
 
 

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import MODELS, calibrate, create_model
-from anychannel.nn.specialize import SpecializeError, specialize
+from anychannel.nn.specialize import SpecializeError
 from anychannel.nn.stems import STEMS, Stem
 from anychannel.nn.subset_batchnorm import NORMS
 from tests.reference.models import specialised
@@ -20,8 +20,8 @@ RGB = ChannelSet(
     std=(60.0, 55.0, 50.0),
     correlation=((1.0, 0.9, 0.8), (0.9, 1.0, 0.9), (0.8, 0.9, 1.0)),
 )
-ABLE = [name for name, kind in STEMS.items() if not kind.per_image or kind.bank is not Stem.bank]
-"""All but stems whose kernels of an image are no mixture of a bank."""
+ABLE = [name for name, kind in STEMS.items() if not kind.per_image or kind.basis_kernels is not Stem.basis_kernels]
+"""All but stems whose kernels have no basis."""
 
 
 def make(model: str = "compact_k7", stem: str = "completion", **options):
@@ -40,7 +40,7 @@ def pixels(channels: int) -> torch.Tensor:
 
 def difference(model, names: str) -> float:
     images = pixels(len(names.split(",")))
-    plain = specialize(model, names)
+    plain = model.specialize(names)
     expected = model(images, channels=names)
     return float(((plain(images) - expected).abs().max() / expected.abs().max().clamp(min=1)).detach())
 
@@ -57,7 +57,7 @@ def test_the_plain_module_equals_its_literal_twin_in_outputs_and_gradients(norm,
     model = make("resnet18", norm=norm)
     images = pixels(len(names.split(",")))
     mine, twins = images.clone().requires_grad_(), images.clone().requires_grad_()
-    fast, slow = specialize(model, names)(mine), specialised(model, twins, names)
+    fast, slow = model.specialize(names)(mine), specialised(model, twins, names)
     torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
     fast.square().sum().backward()
     slow.square().sum().backward()
@@ -130,7 +130,7 @@ def test_it_takes_what_files_hold(model, dtype):
 
 def test_it_runs_where_anychannel_is_not_installed(tmp_path):
     model, images = make("resnet18"), pixels(2)
-    program = torch.export.export(specialize(model, "R,B"), (images,))
+    program = torch.export.export(model.specialize("R,B"), (images,))
     torch.export.save(program, tmp_path / "plain.pt2")
     torch.save(images, tmp_path / "images.pt")
     code = (
@@ -151,13 +151,13 @@ def test_kernels_of_an_image_become_one_convolution_of_pytorch_alone(stem):
 
 def test_what_cannot_be_specialised_is_refused(monkeypatch):
     model = make(stem="per_size")
-    monkeypatch.setattr(type(model.stem), "bank", Stem.bank)
-    with pytest.raises(SpecializeError, match="PerSizeStem makes a kernel for every image and names no bank"):
-        specialize(model, "R")
+    monkeypatch.setattr(type(model.stem), "basis_kernels", Stem.basis_kernels)
+    with pytest.raises(SpecializeError, match="PerSizeStem makes a kernel for every image and has no basis kernels"):
+        model.specialize("R")
     model = make(stem="masked")
     model.stem.trained = (0, 1)
     assert difference(model, "G,R") < 1e-5
     with pytest.raises(ChannelError, match="the masked stem was trained on the channel positions"):
-        specialize(model, "R")
+        model.specialize("R")
     with pytest.raises(ChannelError, match="unknown channel 'X'"):
-        specialize(make(), "X")
+        make().specialize("X")

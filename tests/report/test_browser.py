@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from anychannel.report import write_report
-from tests.report.folders import all_subsets, make_run
+from tests.helpers.browser import CHROMIUM, browser  # noqa: F401
+from tests.helpers.run_folders import all_subsets, make_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as play:
-        started = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, headless=True)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +25,7 @@ def pages(tmp_path_factory):
 
 
 @pytest.fixture
-def open_page(browser, pages):
+def open_page(browser, pages):  # noqa: F811
     contexts = []
 
     def open_one(name, width=1440, **options):

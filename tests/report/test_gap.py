@@ -10,8 +10,8 @@ import pytest
 from anychannel.report import write_report
 from anychannel.report.figures import gap_chart
 from anychannel.results.run import load_runs
-from tests.report.folders import make_run, write_gap
-from tests.report.html_reader import read_html, table_rows
+from tests.helpers.html_reader import read_html, table_rows
+from tests.helpers.run_folders import make_run, write_gap
 
 ROWS = {"R,G,B": (0.56, 0.004), "R,G": (0.53, -0.011), "G": (0.48, -0.032)}
 
@@ -79,7 +79,7 @@ def test_runs_that_were_never_compared_have_no_such_section(tmp_path):
 
 def test_the_picture_names_every_subset_and_difference(seeds):
     gap = load_runs(seeds)[0].gaps.budgets["passes"]
-    root = ElementTree.fromstring(gap_chart(gap, "key"))
+    root = ElementTree.fromstring(gap_chart(gap, "key", 900))
     words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert set(ROWS) <= set(words)
     assert {"+0.4", "−1.1", "−3.2"} <= set(words)

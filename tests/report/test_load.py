@@ -7,7 +7,7 @@ import pytest
 
 from anychannel.report import write_report
 from anychannel.results.run import RunError, load_runs
-from tests.report.folders import make_run
+from tests.helpers.run_folders import make_run
 
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path):

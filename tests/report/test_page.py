@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from anychannel.report import write_report
-from tests.report.folders import all_subsets, make_run
-from tests.report.html_reader import read_html, table_rows
+from tests.helpers.html_reader import read_html, table_rows
+from tests.helpers.run_folders import all_subsets, make_run
 
 KEYS = all_subsets(("R", "G", "B"))
 
@@ -346,7 +346,7 @@ def test_cost_against_accuracy_labels_each_run_and_needs_two(pair, tmp_path):
     assert len(drawing.all("circle")) == 2
     page, _ = page_of(pair[0][:1], tmp_path / "one.html")
     assert section(page, "cost").all("svg") == []
-    assert "where at least two runs have both" in section(page, "cost").text
+    assert "if at least two runs have both" in section(page, "cost").text
 
 
 def test_a_chart_of_one_epoch_keeps_its_labels_apart(tmp_path):

@@ -9,7 +9,7 @@ from filelock import FileLock
 from anychannel.report import write_report
 from anychannel.report.verdict import judge
 from anychannel.results.run import load_runs
-from tests.report.folders import all_subsets, make_run
+from tests.helpers.run_folders import all_subsets, make_run
 
 SINGLES_AND_PAIRS = all_subsets(("R", "G", "B"))[1:]
 
@@ -55,8 +55,8 @@ def test_a_difference_within_two_standard_errors_makes_no_winner(tmp_path):
     two = exact(tmp_path / "two", {"R,G,B": 0.50, "R": 0.48}, 100)
     verdict, said, _ = verdict_of(one, two)
     assert verdict.headline == (
-        "No run clearly keeps more accuracy when channels go missing: all runs are within two standard errors of "
-        "the highest mean."
+        "No run clearly keeps more accuracy when channels go missing: the 2 runs compared are within two standard "
+        "errors of the highest mean."
     )
     assert "one averages 50.0 %, 2.0 points more than two" in said
     assert said.count("within two standard errors, so the test images do not separate them") == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
 import tomllib
 from dataclasses import replace
 
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 
 from anychannel.evaluation import load_evaluation
-from anychannel.results.run import RunError
-from anychannel.runs import RunConfig, evaluate_run, execute, folder, load_recipe, train_run
+from anychannel.models import save_model
+from anychannel.results.run import RunError, load_runs, read_record
+from anychannel.runs import Predictor, RunConfig, data, evaluate_run, execute, folder, load_recipe, train_run
 from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
 from anychannel.runs.data import load_data
 from anychannel.runs.environment import command_line
@@ -362,3 +365,64 @@ def test_examples_are_of_as_many_classes_as_possible():
     assert sorted(labels[chosen][:3]) == [0, 1, 2]
     assert len(set(chosen)) == 4
     assert choose_examples(labels[:2], 8).__len__() == 2
+
+
+@pytest.mark.parametrize("seam", ["load_dataset", "adapt"])
+def test_a_bug_of_our_own_surfaces_as_what_it_is(seam, run, monkeypatch):
+    """A TypeError planted in our code is not taken for a wrong option."""
+    module = {"load_dataset": data, "adapt": execute}[seam]
+
+    @functools.wraps(getattr(module, seam))
+    def broken(*_, **__):
+        raise TypeError("unsupported operand type(s) for +: 'int' and 'str'")
+
+    monkeypatch.setattr(module, seam, broken)
+    config = RunConfig.from_dict(VALUES | {"model": str(run), "model_options": {}})
+    with pytest.raises(TypeError, match="unsupported operand"):
+        build_model(config, load_data(config))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data_options": {"verfy": True}}, r"unknown setting 'data_options\.verfy' \(did you mean 'data_options\.ver"),
+        ({"data_options": {"size": 8}}, r"unknown setting 'data_options\.size'"),
+        ({"pretrained": True, "adapt_options": {"stem": "x"}}, r"unknown setting 'adapt_options\.stem'"),
+    ],
+)
+def test_options_that_are_unknown_or_have_settings_of_their_own_are_refused(options, message):
+    config = RunConfig.from_dict(VALUES | options)
+    with pytest.raises(ValueError, match=message):
+        build_model(config, load_data(config))
+
+
+def test_a_folder_of_an_earlier_format_is_read_and_of_a_later_one_refused_by_name(run, tmp_path):
+    home = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((home / "run.json").read_text())
+    assert record.pop("format") == 2
+    (home / "run.json").write_text(json.dumps(record))
+    assert read_record(home) == record
+    assert folder.read_config(home).stem == "completion"
+    (home / "run.json").write_text(json.dumps(record | {"format": 3}))
+    (home / "config.toml").write_text('new_setting = 1\ndata = "bands"\n')
+    for read in (read_record, folder.read_config, evaluate_run, Predictor, lambda home: load_runs([home])):
+        with pytest.raises(RunError, match=r"run\.json has format 3, .* formats up to 2; update anychannel"):
+            read(home)
+
+
+def test_a_predictor_takes_paths_bytes_and_arrays_and_folders_of_models(run, tmp_path):
+    pixels = np.asarray(load_data(RunConfig.from_dict(VALUES)).test.images[0])
+    np.save(tmp_path / "image.npy", pixels)
+    predictor = Predictor(run)
+    expected = predictor.predict(predictor.open(pixels, layout="planar"), "band_3,band_1")
+    assert expected.channels == ("band_1", "band_3")
+    assert expected.probabilities.sum() == pytest.approx(1)
+    predictor.model.save_pretrained(tmp_path / "hub")
+    save_model(predictor.model, tmp_path / "model")
+    content = (tmp_path / "image.npy").read_bytes()
+    for folder_of, image in ((run, tmp_path / "image.npy"), (tmp_path / "hub", content), (tmp_path / "model", content)):
+        other = Predictor(folder_of)
+        found = other.predict(other.open(image, layout="planar"), "band_1,band_3")
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-5)
+    turned = predictor.open(pixels[[2, 1, 0]], "band_3,-,band_1", layout="planar")
+    np.testing.assert_allclose(predictor.predict(turned).probabilities, expected.probabilities, rtol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.report.test_browser import CHROMIUM, browser  # noqa: F401
+from tests.helpers.browser import CHROMIUM, browser  # noqa: F401
 from tests.serve.conftest import EVALUATED, serving
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

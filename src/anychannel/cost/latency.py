@@ -25,13 +25,12 @@ def measure_latency(
     channels: str | Sequence[str] | None = None,
     device: str | None = None,
     precision: str | None = None,
-    seconds: float = 0.5,
 ) -> dict[str, float]:
     """Milliseconds per image: the wall time of one forward pass from images to logits, over the batch size.
 
     The images are already on the device, float32 in the files' units, channels_last; the model is in evaluation mode
     without gradients, and normalisation is part of the pass. Each pass on an accelerator is waited for. Passes warm up
-    for a fifth of ``seconds`` (at least one pass) and are then measured for ``seconds`` (3 to 100 passes).
+    for 0.1 s (at least one pass) and are then measured for 0.5 s (3 to 100 passes).
 
     Args:
         model: returned to its former mode and device.
@@ -40,7 +39,6 @@ def measure_latency(
         channels: names of the channels that the images hold; None means all.
         device: ``auto`` or a torch device; None uses the model's device.
         precision: ``fp32``, ``bf16`` (autocast) or ``auto``; None is fp32.
-        seconds: approximate time to measure.
 
     Returns:
         ``median``, ``p10`` and ``p90`` (10th and 90th percentile) over the passes, in milliseconds per image, and
@@ -62,8 +60,8 @@ def measure_latency(
 
         bf16 = choose_precision(precision or "fp32", target) == "bf16"
         with torch.autocast(target.type, torch.bfloat16, enabled=bf16):
-            repeat(forward, seconds / 5, 1, REPEATS[1])
-            times = repeat(forward, seconds, *REPEATS)
+            repeat(forward, 0.1, 1, REPEATS[1])
+            times = repeat(forward, 0.5, *REPEATS)
     p10, median, p90 = np.percentile(times, [10, 50, 90]) * 1e3 / batch_size
     return {"median": float(median), "p10": float(p10), "p90": float(p90), "repeats": len(times)}
 

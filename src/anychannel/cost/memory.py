@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import anychannel
 from anychannel.models import Classifier
 from anychannel.models.saving import describe_model, rebuild_model
-from anychannel.nn.placement import place
+from anychannel.nn.module_utils import place
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, describe_size, height_width
 
@@ -74,7 +73,7 @@ def measure_memory(
         "precision": choose_precision(precision or "fp32", target),
         "threads": torch.get_num_threads(),
     }
-    path = os.pathsep.join(filter(None, [str(Path(anychannel.__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     # -P: modules in the working directory must not be imported
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM],
@@ -93,6 +92,14 @@ def measure_memory(
             f"be measured: {last}"
         )
     return float(json.loads(done.stdout.splitlines()[-1])["peak_bytes"]) / 1e6
+
+
+def try_memory(model: Classifier, **options: Any) -> tuple[float | None, str]:
+    """``measure_memory``, or None and a sentence that says why it cannot be measured."""
+    try:
+        return measure_memory(model, **options), ""
+    except MemoryMeasurementError as error:
+        return None, f"No memory figure: {error}."
 
 
 def answer() -> None:

@@ -11,13 +11,11 @@ from torch import nn
 from anychannel.channels import ChannelError
 from anychannel.cost.flops import count_flops
 from anychannel.cost.latency import measure_latency
-from anychannel.cost.memory import MemoryMeasurementError, measure_memory
+from anychannel.cost.memory import try_memory
 from anychannel.evaluation import choose_subsets
 from anychannel.models import Classifier
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, plain_size
-
-LATENCY_BATCHES = (1, 64)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -72,8 +70,7 @@ def profile(
             row: dict[str, Any] = dict(count_flops(model, batch_size=batch_size, image_size=image_size, channels=names))
             if latency:
                 row["latency_ms"] = {
-                    str(size): measure_latency(model, batch_size=size, channels=names, **shared)
-                    for size in LATENCY_BATCHES
+                    str(size): measure_latency(model, batch_size=size, channels=names, **shared) for size in (1, 64)
                 }
             largest = max(largest, names, key=len)
         except ChannelError as error:
@@ -81,12 +78,9 @@ def profile(
                 raise
             row = {"refused": str(error)}
         rows[model.channels.key(subset)] = row
-    peak = None
+    peak, why = None, ""
     if memory and largest:
-        try:
-            peak = measure_memory(model, batch_size=batch_size, channels=largest, **shared)
-        except MemoryMeasurementError as error:
-            note = f"{note} No memory figure: {error}.".strip()
+        peak, why = try_memory(model, batch_size=batch_size, channels=largest, **shared)
     return {
         "params": count_parameters(model),
         "batch_size": batch_size,
@@ -96,7 +90,7 @@ def profile(
         "device": describe_device(target),
         "precision": form,
         "sampled": sampled,
-        "note": note,
+        "note": " ".join(filter(None, [note, why])),
     }
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from anychannel.cost.flops import count_flops
-from anychannel.cost.memory import MemoryMeasurementError, measure_memory
+from anychannel.cost.memory import try_memory
 from anychannel.cost.profile import count_parameters
 from anychannel.models import REFERENCE_NETWORKS, create_reference
 from anychannel.utils.progress import progress_bar
-
-IMAGE_SIZE = 84
 
 NOTES = {
     "task_1/v1": "Without the max-pool after the first convolution: the 84 x 84 map goes on.",
@@ -33,26 +31,23 @@ def profile_report_networks(*, memory: bool = True, progress: bool = False) -> d
         not measured), ``batch_size``, and for some a ``note``.
     """
     rows: dict[str, dict[str, Any]] = {}
-    peaks: dict[str, float | None] = {}
+    measured: dict[str, tuple[float | None, str]] = {}
     with progress_bar("profile", len(REFERENCE_NETWORKS), show=progress) as advance:
         for name, network in REFERENCE_NETWORKS.items():
             model = create_reference(name, num_classes=50)
             size = network.batch_size
-            notes = [NOTES[name]] if name in NOTES else []
             # v2 and v4 differ in their sampler only, and are measured once
             same = repr((network.model, network.stem, network.model_options, size))
-            if memory and same not in peaks:
-                try:
-                    peaks[same] = measure_memory(model, batch_size=size, image_size=IMAGE_SIZE, device="cpu")
-                except MemoryMeasurementError as error:
-                    peaks[same] = None
-                    notes.append(f"No memory figure: {error}.")
+            if memory and same not in measured:
+                measured[same] = try_memory(model, batch_size=size, image_size=84, device="cpu")
+            peak, why = measured.get(same, (None, ""))
+            note = " ".join(filter(None, [NOTES.get(name), why]))
             rows[name] = {
                 "params": count_parameters(model),
-                **count_flops(model, batch_size=size, image_size=IMAGE_SIZE),
-                "peak_memory_mb": peaks.get(same),
+                **count_flops(model, batch_size=size, image_size=84),
+                "peak_memory_mb": peak,
                 "batch_size": size,
-                **({"note": " ".join(notes)} if notes else {}),
+                **({"note": note} if note else {}),
             }
             advance(note=name)
     return rows

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from math import exp, fsum, lgamma, log
 from typing import Any
 
@@ -11,6 +13,10 @@ import numpy as np
 
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.gap import GapTable, SubsetGap
+
+CONFIDENCE = 0.95
+"""Level of the bootstrap intervals."""
+RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,7 @@ class Comparison:
 
 
 def compare(
-    first: Evaluation,
-    second: Evaluation,
-    *,
-    subset: str | None = None,
-    second_subset: str | None = None,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
+    first: Evaluation, second: Evaluation, *, subset: str | None = None, second_subset: str | None = None
 ) -> Comparison:
     """Compare two evaluations' predictions on the images that have the channels for both.
 
@@ -59,39 +58,33 @@ def compare(
         first, second: evaluations of the same split; pass one evaluation twice to compare two subsets of one model.
         subset: key of the channel subset (``"R,G"``); None uses the first's full set.
         second_subset: key in the second evaluation, if it differs.
-        confidence, resamples, seed: see ``compare_correct``.
 
     Raises:
         ValueError: the images are not the same (by path, label and, if known, content), no image has the channels for
             both, or an evaluation lacks the subset (the message lists those it has).
     """
     key = subset or first.full
-    records = pair_records(first, second, key, second_subset or key)
-    return compare_correct(*records, confidence=confidence, resamples=resamples, seed=seed)
+    return compare_correct(*pair_records(first, second, key, second_subset or key))
 
 
-def compare_correct(
-    first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Comparison:
+def compare_correct(first: np.ndarray, second: np.ndarray, *, confidence: float = CONFIDENCE) -> Comparison:
     """Compare which images two classifiers get right, by ``bootstrap_mean`` and ``mcnemar``.
 
     Args:
-        first, second: (N,) booleans, the same images in the same order.
+        first, second: (N,) booleans, the same images in the same order; N is at least 1.
         confidence: level of the interval, in (0, 1).
-        resamples: number of bootstrap draws.
-        seed: of the draws.
 
     Raises:
-        ValueError: the records differ in length, are empty, or a number is out of range.
+        ValueError: an argument is not as above.
     """
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if first.ndim != 1 or first.shape != second.shape or not len(first):
         raise ValueError(f"expected two records of the same images, got shapes {first.shape} and {second.shape}")
-    if not 0 < confidence < 1 or resamples < 1:
-        raise ValueError(f"confidence must be in (0, 1) and resamples at least 1, got {confidence} and {resamples}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
     n = len(first)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    low, high = bootstrap_mean(second.astype(float) - first, confidence=confidence, resamples=resamples, seed=seed)
+    low, high = bootstrap_mean(second.astype(float) - first, confidence)
     return Comparison(
         n=n,
         first=float(first.mean()),
@@ -106,20 +99,13 @@ def compare_correct(
     )
 
 
-def bootstrap_mean(
-    values: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean (Efron, 1979).
+def bootstrap_mean(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of (N,) values (Efron, 1979), from a fixed seed.
 
     The values take few levels, so that a resample is one multinomial draw of the levels' counts.
-
-    Args:
-        values: (N,).
-        confidence: level of the interval.
-        resamples, seed: number of draws, and their seed.
     """
     levels, counts = np.unique(values, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
+    draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=RESAMPLES)
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws @ levels / len(values), [tail, 1 - tail])
     return float(low), float(high)
@@ -145,11 +131,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def pair_records(
     first: Evaluation, second: Evaluation, subset: str, second_subset: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images each evaluation gets right: two records of booleans over the images that both classified.
-
-    Raises:
-        ValueError: see ``compare``.
-    """
+    """Which images each evaluation gets right: booleans over the images that both classified; raises as ``compare``."""
     records = first.correct(subset), second.correct(second_subset)
     rows = first.rows(subset), second.rows(second_subset)
     if first.present is None and second.present is None:
@@ -173,20 +155,12 @@ def pair_records(
 
 def number_repeats(paths: Sequence[str]) -> list[tuple[str, int]]:
     """Pair each path with the number of its earlier occurrences, so that an image listed twice counts twice."""
-    seen: dict[str, int] = {}
-    result = []
-    for path in paths:
-        result.append((path, seen.get(path, 0)))
-        seen[path] = seen.get(path, 0) + 1
-    return result
+    counters: defaultdict[str, count[int]] = defaultdict(count)
+    return [(path, next(counters[path])) for path in paths]
 
 
 def check_same_images(first: Evaluation, second: Evaluation) -> None:
-    """Refuse evaluations of different images.
-
-    Raises:
-        ValueError: paths or labels differ.
-    """
+    """Raise ValueError if the images' paths or labels differ."""
     if first.paths != second.paths or not np.array_equal(first.labels, second.labels):
         raise ValueError(
             f"the evaluations are not of the same images: {len(first.paths)} of {first.split!r} and "
@@ -195,15 +169,7 @@ def check_same_images(first: Evaluation, second: Evaluation) -> None:
 
 
 def check_same_content(first: Evaluation, second: Evaluation, rows: np.ndarray, second_rows: np.ndarray) -> None:
-    """Refuse images with the same paths but other content, if both evaluations know their images' digests.
-
-    Args:
-        first, second: the evaluations.
-        rows, second_rows: positions of the images to pair, in the first and in the second.
-
-    Raises:
-        ValueError: names the first differing image and the number of them.
-    """
+    """Raise ValueError if images at paired positions have known and different digests."""
     if first.digests is None or second.digests is None:
         return
     pairs = zip(rows.tolist(), second_rows.tolist(), strict=True)
@@ -215,20 +181,12 @@ def check_same_content(first: Evaluation, second: Evaluation, rows: np.ndarray, 
         )
 
 
-def compare_with_dedicated(
-    adaptive: Sequence[Evaluation],
-    dedicated: Mapping[str, Sequence[Evaluation]],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> GapTable:
+def compare_with_dedicated(adaptive: Sequence[Evaluation], dedicated: Mapping[str, Sequence[Evaluation]]) -> GapTable:
     """Compare a network for every subset with networks dedicated to one subset each.
 
     Args:
         adaptive: one evaluation for each seed.
         dedicated: for each subset's key the evaluations of its dedicated network, seed by seed in the same order.
-        confidence, resamples, seed: see ``gap_table``.
 
     Raises:
         ValueError: there is nothing to compare, the numbers of seeds differ, the images differ within a pair or
@@ -244,27 +202,20 @@ def compare_with_dedicated(
         if len(alone) != len(adaptive):
             raise ValueError(f"{len(adaptive)} seeds of the adaptive network, but {len(alone)} dedicated to {key}")
         pairs[key] = [pair_records(one, other, key, other.full) for one, other in zip(adaptive, alone, strict=True)]
-    return gap_table(pairs, confidence=confidence, resamples=resamples, seed=seed)
+    return gap_table(pairs)
 
 
-def gap_table(
-    pairs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> GapTable:
+def gap_table(pairs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> GapTable:
     """Compute the gap table from records of which images were classified correctly.
 
     Args:
         pairs: for each subset's key, seed by seed, the records of the adaptive and of the dedicated network: (n,)
             booleans over the same images in the same order.
-        confidence, resamples, seed: of the bootstrap over images, see ``bootstrap_mean``.
     """
     rows = []
     for key, records in pairs.items():
         differences = np.mean([one.astype(float) - other for one, other in records], axis=0)
-        low, high = bootstrap_mean(differences, confidence=confidence, resamples=resamples, seed=seed)
+        low, high = bootstrap_mean(differences)
         rows.append(
             SubsetGap(
                 subset=key,
@@ -277,4 +228,4 @@ def gap_table(
                 n=len(differences),
             )
         )
-    return GapTable(max(row.n for row in rows), confidence, tuple(rows))
+    return GapTable(max(row.n for row in rows), CONFIDENCE, tuple(rows))

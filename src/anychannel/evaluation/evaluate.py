@@ -171,11 +171,7 @@ def describe_present(present: np.ndarray, unmeasured: list[str]) -> str:
 def match(
     model: Classifier, data: Split | ImageDataset, split: str
 ) -> tuple[Split, dict[int, int], tuple[str, ...] | None]:
-    """Find the images to read, the plane of each of the model's channels that they hold, and the classes' names.
-
-    Raises:
-        ChannelError, ValueError: see ``evaluate``.
-    """
+    """The images to read, the plane of each of the model's channels that they hold, and the classes' names."""
     known = model.channels
     if isinstance(getattr(data, split, data), Stream):
         raise ValueError("the training images are read from shards as training goes on; evaluate val or test")

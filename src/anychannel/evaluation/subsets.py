@@ -1,4 +1,4 @@
-"""Which channel subsets to evaluate: all of them where that is possible, else a sample of each size."""
+"""Which channel subsets to evaluate: all of them, or a sample of each size if there are too many."""
 
 from __future__ import annotations
 
@@ -11,35 +11,30 @@ import numpy as np
 from anychannel.channels import ChannelError, ChannelSet, Subset
 
 MOST_SIZES = 15
-"""Beyond 16 channels so many subset sizes are sampled, evenly spaced."""
+"""Beyond 16 channels this many subset sizes are sampled, evenly spaced."""
+
+SEED = 0
 
 
 def choose_subsets(
-    channels: ChannelSet,
-    names: str | Sequence[str] | None = None,
-    *,
-    limit: int = 64,
-    per_size: int = 8,
-    seed: int = 0,
+    channels: ChannelSet, names: str | Sequence[str] | None = None, *, limit: int = 64, per_size: int = 8
 ) -> tuple[list[Subset], bool, str]:
-    """Subsets to evaluate.
+    """Choose the subsets to evaluate.
 
-    Those named; else all 2^C - 1 where they are at most ``limit``; else the full set, every single channel (up to 16
-    channels), and ``per_size`` subsets of each smaller size, drawn without replacement (all where a size has no more).
-    Beyond 16 channels, 15 sizes from 1 to C-1, evenly spaced, stand for all and single channels are drawn like any
-    other size. So the number of subsets stays bounded (129 with the defaults), however many channels there are.
+    These are the named ones; or all 2^C - 1 if they are at most ``limit``; or the full set, every single channel (up
+    to 16 channels), and ``per_size`` subsets of each smaller size, drawn without replacement (all subsets of a size
+    that has no more). Beyond 16 channels, 15 evenly spaced sizes from 1 to C-1 stand for all sizes, and single
+    channels are drawn like any other size. The number of subsets is thus bounded (129 with the defaults).
 
     Args:
         channels: the full set.
         names: subsets as ``"R,G"``; None chooses.
-        limit: up to how many subsets all are listed.
-        per_size: subsets drawn of each size.
-        seed: of the draw. Sizes are drawn independently, and what a smaller ``per_size`` draws is part of what a
-            larger one draws.
+        limit: largest number of subsets that are all taken.
+        per_size: subsets drawn of each size. A smaller number draws part of what a larger number draws.
 
     Returns:
-        The subsets (those named in the order given, without repeats; otherwise largest first), whether they are a
-        sample, and a sentence that says so (empty where they are not).
+        The subsets (named ones in the order given, without repeats; otherwise largest first), whether they are a
+        sample, and a sentence that describes the sample (empty without one).
 
     Raises:
         ChannelError: ``names`` is empty, or a channel is unknown or repeats within a subset.
@@ -51,8 +46,6 @@ def choose_subsets(
                 f"no subset is named; give some, such as {channels.key(channels.full)!r}, or leave them out for all"
             )
         return list(dict.fromkeys(channels.subset(name) for name in given)), False, ""
-    if limit < 1 or per_size < 1:
-        raise ValueError(f"limit and per_size must be at least 1, got {limit} and {per_size}")
     count = len(channels)
     if channels.count_subsets() <= limit:
         return channels.subsets(), False, ""
@@ -60,21 +53,21 @@ def choose_subsets(
     chosen = [channels.full]
     for size in sizes:
         every = size == 1 and count <= MOST_SIZES + 1
-        chosen += draw(count, size, count if every else per_size, seed)
+        chosen += draw(count, size, count if every else per_size)
     which = "each size" if len(sizes) == count - 1 else f"the sizes {', '.join(map(str, reversed(sizes)))}"
     note = (
         f"{count} channels have {channels.count_subsets():,} subsets, too many to evaluate; these {len(chosen)} are "
         f"the full set{', every single channel' if count <= MOST_SIZES + 1 else ''} and at most {per_size} of "
-        f"{which}, drawn at random (seed {seed})."
+        f"{which}, drawn at random (seed {SEED})."
     )
     return chosen, True, note
 
 
-def draw(count: int, size: int, wanted: int, seed: int) -> list[Subset]:
-    """Up to ``wanted`` different subsets of ``size`` out of ``count`` channels."""
+def draw(count: int, size: int, wanted: int) -> list[Subset]:
+    """Up to ``wanted`` different subsets of ``size`` out of ``count`` channels; sizes are drawn independently."""
     if comb(count, size) <= wanted:
         return list(combinations(range(count), size))
-    generator = np.random.default_rng([seed, size])
+    generator = np.random.default_rng([SEED, size])
     drawn: dict[Subset, None] = {}
     while len(drawn) < wanted:
         drawn[tuple(sorted(generator.choice(count, size, replace=False).tolist()))] = None

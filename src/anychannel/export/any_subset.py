@@ -19,7 +19,7 @@ from anychannel.channels import ChannelSet
 from anychannel.evaluation import choose_subsets
 from anychannel.models import Classifier
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.replacing import replace_module
+from anychannel.nn.module_utils import replace_module
 from anychannel.nn.specialize import MixedConvolution
 from anychannel.nn.stems import STEMS, Stem
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm, by_size
@@ -95,7 +95,7 @@ def stem_of_presence(stem: Stem) -> nn.Module:
         AnySubsetError: there is none.
     """
     everything = tuple(range(stem.in_chans))
-    if stem.zero_is_missing and (bank := stem.bank(everything)) is not None:
+    if stem.zero_is_missing and (bank := stem.basis_kernels(everything)) is not None:
         return MixedConvolution(stem, bank.detach(), everything, everything)
     if not stem.per_image:
         if knows_presence(stem):
@@ -114,7 +114,7 @@ def knows_presence(stem: Stem) -> bool:
     numbered = ChannelSet(tuple(str(position) for position in range(stem.in_chans)))
     for subset in choose_subsets(numbered)[0]:
         present = torch.tensor([float(position in subset) for position in range(stem.in_chans)])
-        kernel: Tensor = stem.kernel(subset)  # type: ignore[operator]
+        kernel = stem.kernel(subset)
         found, bias, own = stem.kernel_where(present), stem.bias_where(present), stem.bias_for(subset)
         if found is None or not close(found[:, list(subset)], kernel) or (bias is None) != (own is None):
             return False
@@ -140,7 +140,7 @@ class PresenceStem(nn.Module):
         present = _present.get()
         kernel = self.stem.kernel_where(present)
         assert kernel is not None
-        return self.stem.convolve(images, kernel, self.stem.bias_where(present))
+        return self.stem.geometry.convolve(images, kernel, self.stem.bias_where(present))
 
 
 class TabledStem(nn.Module):
@@ -159,7 +159,7 @@ class TabledStem(nn.Module):
         biases = torch.zeros(2**stem.in_chans, stem.out_chans)
         has_bias = False
         for subset in subsets:
-            kernel: Tensor = stem.kernel(subset)  # type: ignore[operator]
+            kernel = stem.kernel(subset)
             kernels[code_of(subset)][:, list(subset)] = kernel
             if (bias := stem.bias_for(subset)) is not None:
                 biases[code_of(subset)], has_bias = bias, True

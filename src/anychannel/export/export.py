@@ -1,4 +1,4 @@
-"""Export a classifier for one subset of its channels, or for any."""
+"""Export a classifier for one subset of its channels, or for any subset."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ import torch
 from torch import nn
 
 from anychannel.export.any_subset import AnySubset
-from anychannel.export.formats import format_named
+from anychannel.export.formats import FORMATS, ExportError
 from anychannel.export.graph import Sizes, capture
 from anychannel.models import Classifier
 from anychannel.utils.files import check_place
+from anychannel.utils.names import unknown_name
 from anychannel.utils.sizes import ImageSize, height_width, plain_size
 from anychannel.utils.version import __version__
 
 ANY = "any"
-"""Stands for a graph that takes every subset."""
+"""Value of ``channels`` for a graph that accepts every subset."""
 
 UNITS = "the files' own (0-255 for 8-bit images); normalisation is part of the graph"
-
-
-class ExportError(ValueError):
-    """The export cannot be done as asked; the message says what to change."""
 
 
 def export_model(
@@ -38,27 +35,29 @@ def export_model(
     image_size: ImageSize = 224,
     free_size: bool = True,
 ) -> dict[str, Any]:
-    """Write a classifier as a graph that runs without anychannel.
+    """Write a classifier as a graph that runs without anychannel. The batch size is always free.
 
     Args:
-        model: the classifier; it stays as it is.
-        path: the file to write, ending in the format's suffix.
-        channels: the subset, in the order in which images will hold it; None is the full set. ``"any"`` writes one
-            graph for every subset, which takes images of all channels and a bool vector of those that are there.
+        model: the classifier. It is not changed.
+        path: the file to write, with the format's suffix.
+        channels: the subset, in the images' channel order. None is the full set. ``"any"`` writes one graph for every
+            subset, which takes images with all channels and a bool vector of the present ones.
         format: one of ``FORMATS``.
-        image_size: height and width in pixels that the graph must take: one number, or ``(height, width)``.
-        free_size: try to leave height and width free, beside the batch size, which always is.
+        image_size: height and width in pixels that the graph must accept: one number, or ``(height, width)``.
+        free_size: try to leave height and width free.
 
     Returns:
-        What the file's metadata say, see ``describe_export``.
+        The metadata of the file; see ``describe_export``.
 
     Raises:
-        ChannelError: a channel's name is unknown or repeats.
-        OSError: no file can be written there.
-        ValueError: the format is unknown, the file's name does not fit it, ``image_size`` is none, packages are
-            missing, the stem has no form for any subset, or the network cannot be captured.
+        ChannelError: a channel name is unknown or repeats.
+        OSError: the file cannot be written.
+        ValueError: the format is unknown, the file's name does not fit it, ``image_size`` is invalid, packages are
+            missing, the stem cannot be exported for any subset, or PyTorch cannot capture the network.
     """
-    kind, path = format_named(format), Path(path)
+    if format not in FORMATS:
+        raise ExportError(unknown_name("format", format, FORMATS))
+    kind, path = FORMATS[format], Path(path)
     kind.require()
     if path.suffix != kind.suffix:
         raise ExportError(f"a file of format {format} ends in {kind.suffix}, got {path.name}")
@@ -75,12 +74,12 @@ def export_model(
 
 
 def build_module(model: Classifier, channels: str | Sequence[str] | None) -> tuple[nn.Module, tuple[str, ...]]:
-    """The module to capture, on the CPU, and the names of its images' channels."""
+    """Build the module to capture, on the CPU; returns it with the channel names of its images."""
     here = copy.deepcopy(model).cpu().eval()
     if channels == ANY:
         return AnySubset(here), model.channels.names
     names = tuple(model.channels.names[position] for position in model.channels.positions(channels))
-    with warnings.catch_warnings():  # a graph holds what fx cannot trace just as well
+    with warnings.catch_warnings():  # torch.export captures what fx cannot trace
         warnings.filterwarnings("ignore", message=".*cannot be traced")
         return here.specialize(names), names
 
@@ -89,10 +88,10 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
     """The metadata of an exported file.
 
     Returns:
-        ``version`` of anychannel; ``channels`` of the images, in order, with the ``mean`` and ``std`` that the graph
-        normalises with; ``subset``: ``one`` or ``any``; ``all_channels`` of the model; ``units`` of the pixels;
-        ``classes`` by index of the logits (None where never named); ``model``, ``stem``; ``sizes`` in words,
-        ``fixed_size`` (one number or ``[height, width]``, None where free), ``least_size`` and ``size_multiple``.
+        ``version`` of anychannel; ``channels`` of the images in order, with the ``mean`` and ``std`` for their
+        normalisation; ``subset`` (``one`` or ``any``); ``all_channels`` of the model; ``units`` of the pixels;
+        ``classes`` in the order of the logits (None without names); ``model`` and ``stem``; ``sizes`` in words,
+        ``fixed_size`` (one number or ``[height, width]``, None if free), ``least_size`` and ``size_multiple``.
     """
     places = list(model.channels.positions(names))
     return {

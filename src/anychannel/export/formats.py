@@ -1,4 +1,4 @@
-"""File formats of exported graphs: how each is written, and how it is opened and run again."""
+"""File formats of exported graphs: writing a file, and opening and running it again."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from torch.export import ExportedProgram
 
 from anychannel.utils.extras import need
 from anychannel.utils.files import write_atomically
-from anychannel.utils.names import unknown_name
 
 METADATA = "anychannel"
-"""Key of the metadata: ``metadata_props`` of an ONNX file, ``extra_files`` of a torch.export one."""
+"""Key of the metadata: in ``metadata_props`` of an ONNX file, in ``extra_files`` of a torch.export file."""
 
 INPUTS = ("images", "present")
-"""Names of a graph's inputs; the second is there where it takes any subset."""
+"""Names of a graph's inputs. Only graphs for any subset have the second."""
 
 Run = Callable[..., np.ndarray]
-"""Arrays in, in the order of the graph's inputs; logits (B, K) out."""
+"""Takes arrays in the order of the graph's inputs, and returns (B, K) logits."""
 
 
-class FormatError(ValueError):
-    """A file's name or contents do not fit a format; the message says what is expected."""
+class ExportError(ValueError):
+    """The export cannot be done as requested, or a file is not an export; the message says what to change."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Args:
-        suffix: end of the file's name.
-        write: writes a captured graph with its metadata.
-        read: gives the metadata and a function that runs the graph.
-        needs: packages of the ``onnx`` extra.
+        suffix: ending of the file's name.
+        write: writes a captured graph and its metadata.
+        read: returns the metadata and a function that runs the graph.
+        needs: packages of the extra ``onnx``.
     """
 
     suffix: str
@@ -48,23 +47,19 @@ class Format:
     needs: tuple[str, ...] = ()
 
     def require(self) -> None:
-        """Make sure that the packages are there.
-
-        Raises:
-            MissingExtraError: one is not.
-        """
+        """Raise MissingExtraError if a package is not installed."""
         for name in self.needs:
             need(name, "onnx", f"a {self.suffix} file")
 
 
 def write_onnx(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
-    """One ONNX file, weights included; metadata as one JSON value, and each entry by itself as ``anychannel.KEY``.
+    """Write one ONNX file with weights. The metadata are one JSON value, and each entry again as ``anychannel.KEY``.
 
     Raises:
-        FormatError: ONNX has no operation for something that the network does.
+        ExportError: ONNX lacks an operation of the network.
     """
     count = len(program.graph_signature.user_inputs)
-    axes = ({0: "batch", 2: "height", 3: "width"}, None)  # only names: what is free is decided
+    axes = ({0: "batch", 2: "height", 3: "width"}, None)  # only names; the program says which ones are free
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes to its own developers
         try:
@@ -79,7 +74,7 @@ def write_onnx(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -
             )
         except torch.onnx.OnnxExporterError as error:
             reason = str(error.__cause__ or error).partition("\n")[0]
-            raise FormatError(f"PyTorch cannot write this network as ONNX: {reason}; use the format pt2") from error
+            raise ExportError(f"PyTorch cannot write this network as ONNX: {reason}; use the format pt2") from error
     assert converted is not None
     properties = converted.model.metadata_props
     properties[METADATA] = json.dumps(metadata)
@@ -89,13 +84,13 @@ def write_onnx(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -
 
 
 def read_onnx(path: Path) -> tuple[dict[str, Any], Run]:
-    """The metadata, and the graph in onnxruntime on the CPU."""
+    """Open an ONNX file in onnxruntime on the CPU."""
     import onnxruntime
 
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds of error
-        raise FormatError(f"{path} is not an ONNX file that onnxruntime takes: {error}") from error
+        raise ExportError(f"{path} is not an ONNX file that onnxruntime takes: {error}") from error
     names = [value.name for value in session.get_inputs()]
 
     def run(*arrays: np.ndarray) -> np.ndarray:
@@ -106,18 +101,18 @@ def read_onnx(path: Path) -> tuple[dict[str, Any], Run]:
 
 
 def write_pt2(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
-    """A ``torch.export`` archive; metadata as the extra file ``anychannel``."""
+    """Write a ``torch.export`` archive with the metadata as the extra file ``anychannel``."""
     extra = {METADATA: json.dumps(metadata)}
     write_atomically(path, lambda temporary: torch.export.save(program, temporary, extra_files=extra))
 
 
 def read_pt2(path: Path) -> tuple[dict[str, Any], Run]:
-    """The metadata, and the reloaded program."""
+    """Open a ``torch.export`` archive on the CPU."""
     extra: dict[str, Any] = {METADATA: ""}
     try:
         module = torch.export.load(path, extra_files=extra).module()
     except Exception as error:  # zip, pickle and torch raise several kinds
-        raise FormatError(f"{path} is not a torch.export file: {error}") from error
+        raise ExportError(f"{path} is not a torch.export file: {error}") from error
 
     @torch.no_grad()
     def run(*arrays: np.ndarray) -> np.ndarray:
@@ -128,13 +123,13 @@ def read_pt2(path: Path) -> tuple[dict[str, Any], Run]:
 
 
 def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:
-    """The metadata of a file that anychannel wrote.
+    """Read the metadata of a file that anychannel wrote.
 
     Raises:
-        FormatError: there is none.
+        ExportError: it has none.
     """
     if not text:
-        raise FormatError(f"{path} carries no metadata of anychannel; give a file that `anychannel export` wrote")
+        raise ExportError(f"{path} has no metadata of anychannel; give a file that `anychannel export` wrote")
     values: dict[str, Any] = json.loads(text)
     return values
 
@@ -145,46 +140,36 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def format_named(name: str) -> Format:
-    """One of ``FORMATS``.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    if name not in FORMATS:
-        raise FormatError(unknown_name("format", name, FORMATS))
-    return FORMATS[name]
-
-
 def format_of(path: Path) -> str:
-    """Name of the format whose files end as this one.
+    """Name of the format of a file, by its ending.
 
     Raises:
-        FormatError: there is none.
+        ExportError: no format has this ending.
     """
     by_suffix = {kind.suffix: name for name, kind in FORMATS.items()}
     if path.suffix not in by_suffix:
-        raise FormatError(f"{path} ends in {path.suffix!r}; exported files end in {' or '.join(by_suffix)}")
+        raise ExportError(f"{path} ends in {path.suffix!r}; exported files end in {' or '.join(by_suffix)}")
     return by_suffix[path.suffix]
 
 
 def open_export(path: str | Path) -> tuple[dict[str, Any], Run]:
-    """Open an exported file again.
+    """Open an exported file.
 
     Args:
         path: a file that ``export_model`` wrote.
 
     Returns:
-        Its metadata (see ``anychannel.export.export.describe_export``), and a function that takes float32 images
-        (B, k, H, W) (and, for a graph of any subset, a bool vector of the channels that are there) and gives logits.
+        The metadata (see ``anychannel.export.export.describe_export``) and a function that runs the graph. It takes
+        (B, k, H, W) float32 images and, for a graph for any subset, a bool vector of the present channels. It returns
+        (B, K) logits.
 
     Raises:
-        FormatError: the file is missing, of another kind, or was not written by anychannel.
-        MissingExtraError: a package is missing.
+        ExportError: the file is missing, has another format, or was not written by anychannel.
+        MissingExtraError: a package is not installed.
     """
     path = Path(path)
     kind = FORMATS[format_of(path)]
     if not path.is_file():
-        raise FormatError(f"{path} is missing")
+        raise ExportError(f"{path} is missing")
     kind.require()
     return kind.read(path)

@@ -1,7 +1,8 @@
-"""Capture a module as a ``torch.export`` program with a free batch size and, where possible, a free image size."""
+"""Capture a module as a ``torch.export`` program with a free batch size and, if possible, a free image size."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,23 +12,20 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from anychannel.export.any_subset import TabledStem
+from anychannel.export.formats import ExportError
 from anychannel.nn.stems import Stem
 from anychannel.utils.sizes import describe_size
 
 LEAST_FREE = 33
-"""Below 33 pixels the deepest maps of a network with a total stride of 32 are one pixel, which graphs treat apart."""
-
-
-class CaptureError(ValueError):
-    """PyTorch cannot turn the network into a graph; the message quotes why."""
+"""Below 33 pixels, the last feature map of a network with stride 32 is one pixel, which a graph treats as constant."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Which image heights and widths a graph takes.
+    """The image heights and widths that a graph accepts.
 
     Args:
-        fixed: the one height and width, None where any are taken.
+        fixed: the only height and width; None if they are free.
         least: smallest free height and width.
         multiple: free heights and widths are multiples of this.
     """
@@ -43,7 +41,7 @@ class Sizes:
         return f"any height and width, {unit}from {self.least} up"
 
     def example(self, wanted: tuple[int, int]) -> tuple[int, int]:
-        """A height and width that the graph takes, ``wanted`` if it does."""
+        """An accepted height and width: ``wanted`` if possible."""
         if self.fixed is not None:
             return self.fixed
         height, width = (max(-(-side // self.multiple) * self.multiple, self.least) for side in wanted)
@@ -51,7 +49,7 @@ class Sizes:
 
 
 def candidates(image_size: tuple[int, int], *, free: bool) -> list[Sizes]:
-    """What to try, freest first; every one of them takes ``image_size``."""
+    """The sizes to try, from free to fixed. All of them include ``image_size``."""
     wide = [Sizes(None, min(LEAST_FREE, *image_size))]
     if all(side % 32 == 0 and side > 32 for side in image_size):
         wide.append(Sizes(None, 64, 32))
@@ -61,43 +59,48 @@ def candidates(image_size: tuple[int, int], *, free: bool) -> list[Sizes]:
 def capture(
     module: nn.Module, in_chans: int, image_size: tuple[int, int], *, presence: bool, free: bool = True
 ) -> tuple[ExportedProgram, Sizes]:
-    """The module as a graph.
+    """Capture a module as a graph.
 
     Args:
-        module: takes float images (B, in_chans, H, W), and with ``presence`` a bool vector (in_chans,).
-        in_chans: channels of the images.
-        image_size: height and width that the graph must take.
-        presence: whether there is the second input.
-        free: try to leave height and width free; networks that pad by the image's size keep theirs.
+        module: takes (B, in_chans, H, W) float images and, with ``presence``, an (in_chans,) bool vector.
+        in_chans: number of channels of the images.
+        image_size: height and width that the graph must accept.
+        presence: whether the module has the second input.
+        free: try to leave height and width free. Networks whose padding depends on the image size stay fixed.
 
     Raises:
-        CaptureError: even at a fixed size it cannot be captured.
+        ExportError: PyTorch cannot capture the module even at a fixed size.
     """
     pads_by_size = any(
         isinstance(part, Conv2dSame) or (isinstance(part, Stem | TabledStem) and part.geometry.same)
         for part in module.modules()
     )
-    reason = ""
-    for sizes in candidates(image_size, free=free and not pads_by_size):
-        try:
-            return torch.export.export(
-                module.cpu(),
-                examples(in_chans, sizes.example(image_size), presence),
-                dynamic_shapes=shapes(sizes, presence),
-            ), sizes
-        except Exception as error:  # capturing runs the network's own code and may raise anything
-            reason = str(error).partition("\n")[0]
-    raise CaptureError(f"torch.export cannot capture this network at {describe_size(image_size)} pixels: {reason}")
+
+    def trace(sizes: Sizes) -> tuple[ExportedProgram, Sizes]:
+        inputs = examples(in_chans, sizes.example(image_size), presence)
+        return torch.export.export(module.cpu(), inputs, dynamic_shapes=shapes(sizes, presence)), sizes
+
+    *freer, fixed = candidates(image_size, free=free and not pads_by_size)
+    for sizes in freer:
+        with suppress(Exception):  # the network's own code runs; any error will show again at the fixed size
+            return trace(sizes)
+    try:
+        return trace(fixed)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ExportError(
+            f"torch.export cannot capture this network at {describe_size(image_size)} pixels: {reason}"
+        ) from error
 
 
 def examples(in_chans: int, size: tuple[int, int], presence: bool) -> tuple[torch.Tensor, ...]:
-    """Inputs to trace with; two images, since a batch of one would be taken for a constant."""
+    """Inputs for tracing: two images, because a batch of one would become a constant."""
     images = torch.linspace(0, 1, 2 * in_chans * size[0] * size[1]).view(2, in_chans, *size)
     return (images, torch.ones(in_chans, dtype=torch.bool)) if presence else (images,)
 
 
 def shapes(sizes: Sizes, presence: bool) -> tuple[Any, ...]:
-    """Which dimensions are free."""
+    """The free dimensions of the inputs."""
     free: dict[int, Any] = {0: Dim("batch")}
     if sizes.fixed is None:
         least = sizes.least // sizes.multiple

@@ -1,4 +1,4 @@
-"""A run as a folder for the Hugging Face Hub, with a model card that tells how it was trained and how well it does."""
+"""Export a run as a folder for the Hugging Face Hub, with a model card of its training and test results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anychannel.export.export import ExportError
+from anychannel.export.formats import ExportError
 from anychannel.models import load_model
 from anychannel.results.run import RunError, read_record
 from anychannel.runs.folder import read_config
@@ -16,18 +16,18 @@ TRAINING = ("epochs", "batch_size", "sampler", "optimizer", "lr", "weight_decay"
 
 
 def card_facts(run: str | Path) -> dict[str, Any]:
-    """What a model card tells of a run: ``model.push_to_hub("user/name", model_card_kwargs=card_facts(run))``.
+    """Facts about a run for its model card: ``model.push_to_hub("user/name", model_card_kwargs=card_facts(run))``.
 
-    Paths stay out of it: of the data only the folder's name is told.
+    They contain no paths; the data set is named by its folder's name.
 
     Args:
-        run: a run's folder; its evaluation on the test split is used if it is there.
+        run: a run's folder. Its test results are included if there are any.
 
     Returns:
         See ``HubClassifier.generate_model_card``.
 
     Raises:
-        RunError: the folder is not a run, or a file of it is damaged.
+        RunError: the folder is not a run, or one of its files is damaged.
     """
     run = Path(run)
     config = read_config(run)
@@ -50,10 +50,10 @@ def card_facts(run: str | Path) -> dict[str, Any]:
 
 
 def run_image_size(run: str | Path) -> ImageSize:
-    """Height and width in pixels that a run was trained on.
+    """Height and width in pixels of a run's training images.
 
     Raises:
-        ExportError: the folder does not say.
+        ExportError: the folder does not record it.
     """
     if not (Path(run) / "run.json").is_file():
         raise ExportError(f"{run} has no run.json that says how large its images are; give the size (--size 84)")
@@ -62,17 +62,17 @@ def run_image_size(run: str | Path) -> ImageSize:
 
 
 def export_run_to_hub_folder(run: str | Path, folder: str | Path) -> Path:
-    """Write a run's best weights as a folder that ``from_pretrained`` loads and that the hub takes as it is.
+    """Write a run's best weights as a folder for ``from_pretrained`` and for the hub.
 
     Args:
         run: a run's folder.
-        folder: where; it must not hold a model card yet, since that may have been edited.
+        folder: the folder to write. It may not have a model card yet, because that may have been edited.
 
     Returns:
         The folder.
 
     Raises:
-        ExportError: the folder is a file or holds a model card.
+        ExportError: the folder is a file or has a model card.
         RunError, ModelFileError: the run's folder cannot be used.
     """
     folder = Path(folder)

@@ -1,4 +1,4 @@
-"""Whether an exported network answers as the model does."""
+"""Check that an exported network gives the same logits as the model."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported network's logits are from the model's, on the same images.
+    """Differences between the logits of an exported network and of the model, on the same images.
 
     Args:
         largest_difference: largest absolute difference of a logit.
         largest_logit: largest absolute logit of the model.
-        allowed: the largest difference that passes: tolerance times the largest logit.
+        allowed: largest difference that passes: ``tolerance`` times ``largest_logit``.
         tolerance: as given.
         worst: channels and shape of the images with the largest difference.
         batches: batch sizes compared.
         image_sizes: heights and widths compared.
-        subsets: how many subsets were compared.
-        of_subsets: how many there are.
+        subsets: number of subsets compared.
+        of_subsets: number of subsets that there are.
     """
 
     largest_difference: float
@@ -53,11 +53,11 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is allowed; NaN is not."""
+        """Whether the difference is small enough; NaN is not."""
         return self.largest_difference <= self.allowed
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a difference that is not a number becomes None."""
+        """Plain values for JSON. A difference that is not finite becomes None."""
         values = asdict(self) | {"passed": self.passed}
         broken = [key for key, value in values.items() if isinstance(value, float) and not np.isfinite(value)]
         return values | dict.fromkeys(broken)
@@ -75,21 +75,21 @@ class Parity:
 def check_export(
     model: Classifier, path: str | Path, *, image_size: ImageSize = 224, tolerance: float = TOLERANCE
 ) -> Parity:
-    """Compare an exported file with the model, in this process: ONNX in onnxruntime, torch.export reloaded.
+    """Compare an exported file with the model. ONNX files run in onnxruntime, torch.export files in PyTorch.
 
-    A graph for any subset is compared on every subset (a sample where there are many), with NaN in the planes of the
-    missing channels, which it must not read.
+    A graph for any subset is compared on every subset, or on a sample of them. The planes of missing channels are NaN,
+    which the graph may not read.
 
     Args:
-        model: the classifier that the file was made of.
+        model: the classifier that was exported.
         path: the file.
-        image_size: height and width in pixels, one number or ``(height, width)``; where the graph leaves them free, a
-            second size is compared too.
-        tolerance: largest difference of a logit as a share of the largest logit.
+        image_size: height and width in pixels, one number or ``(height, width)``. If the graph leaves them free, a
+            second size is compared as well.
+        tolerance: largest allowed difference as a fraction of the largest logit.
 
     Raises:
-        FormatError: the file is missing or of another kind.
-        ChannelError: the file names channels that the model does not know.
+        ExportError: the file is missing or has another format.
+        ChannelError: the model does not know a channel of the file.
     """
     metadata, run = open_export(path)
     names = tuple(metadata["channels"])
@@ -102,11 +102,11 @@ def check_export(
     if metadata["subset"] != ANY:
         return compare(model, lambda images, _: run(images.numpy()), [names], shapes, tolerance, of_subsets=1)
 
-    def answer(images: Tensor, shown: tuple[str, ...]) -> np.ndarray:
+    def answer(images: Tensor, subset: tuple[str, ...]) -> np.ndarray:
         planes = images.new_full((len(images), len(names), *images.shape[2:]), float("nan"))
-        places = [names.index(name) for name in shown]
+        places = [names.index(name) for name in subset]
         planes[:, places] = images
-        return run(planes.numpy(), np.array([name in shown for name in names]))
+        return run(planes.numpy(), np.array([name in subset for name in names]))
 
     return compare(model, answer, every_subset(model), shapes, tolerance, of_subsets=model.channels.count_subsets())
 
@@ -114,15 +114,15 @@ def check_export(
 def check_hub_folder(
     model: Classifier, folder: str | Path, *, image_size: ImageSize = 224, tolerance: float = TOLERANCE
 ) -> Parity:
-    """Compare the model that ``from_pretrained`` makes of a folder with the one that was saved; see ``check_export``.
+    """Compare the model that ``from_pretrained`` loads from a folder with the saved one; see ``check_export``.
 
     Subsets that the stem refuses are left out.
     """
     again = Classifier.from_pretrained(folder)
 
     @torch.no_grad()
-    def answer(images: Tensor, shown: tuple[str, ...]) -> np.ndarray:
-        logits: np.ndarray = again(images, channels=shown).numpy()
+    def answer(images: Tensor, subset: tuple[str, ...]) -> np.ndarray:
+        logits: np.ndarray = again(images, channels=subset).numpy()
         return logits
 
     stem = model.stem
@@ -134,7 +134,7 @@ def check_hub_folder(
 
 
 def every_subset(model: Classifier) -> list[tuple[str, ...]]:
-    """Names of each subset, or of those of a sample."""
+    """Channel names of every subset, or of a sample of them."""
     subsets, _, _ = choose_subsets(model.channels)
     return [tuple(model.channels.names[position] for position in subset) for subset in subsets]
 
@@ -149,17 +149,17 @@ def compare(
     *,
     of_subsets: int,
 ) -> Parity:
-    """Put the same images to the model and to ``answer(images, channels)``, for every subset, batch and image size."""
+    """Compare the model with ``answer(images, channels)`` on every subset, batch size and image size."""
     model = copy.deepcopy(model).cpu().eval()
     drawn = torch.Generator().manual_seed(0)
     largest, largest_logit, worst = -1.0, 0.0, ""
-    for shown, batch, (height, width) in product(subsets, BATCHES, shapes):
-        images = draw_images(model, shown, (batch, height, width), drawn)
-        expected = model(images, channels=shown).numpy()
-        difference = float(np.abs(answer(images, shown) - expected).max())
+    for subset, batch, (height, width) in product(subsets, BATCHES, shapes):
+        images = draw_images(model, subset, (batch, height, width), drawn)
+        expected = model(images, channels=subset).numpy()
+        difference = float(np.abs(answer(images, subset) - expected).max())
         largest_logit = max(largest_logit, float(np.abs(expected).max()))
         if difference > largest or not np.isfinite(difference):
-            largest, worst = difference, f"{','.join(shown)}, {batch} x {height} x {width}"
+            largest, worst = difference, f"{','.join(subset)}, {batch} x {height} x {width}"
         if not np.isfinite(difference):
             break
     return Parity(
@@ -176,10 +176,10 @@ def compare(
 
 
 def draw_images(
-    model: Classifier, shown: Sequence[str], shape: tuple[int, int, int], generator: torch.Generator
+    model: Classifier, subset: Sequence[str], shape: tuple[int, int, int], generator: torch.Generator
 ) -> Tensor:
-    """Normal noise with each channel's mean and standard deviation, (batch, k, height, width)."""
-    channels = model.channels.select(shown)
+    """Normal noise (batch, k, height, width) with the mean and standard deviation of each channel."""
+    channels = model.channels.select(subset)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (channels.mean, channels.std))
     batch, height, width = shape
-    return mean + std * torch.randn(batch, len(shown), height, width, generator=generator)
+    return mean + std * torch.randn(batch, len(subset), height, width, generator=generator)

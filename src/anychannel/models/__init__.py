@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from anychannel.models.adapt import adapt
 from anychannel.models.add_channels import with_channels
+from anychannel.models.create import (
+    REFERENCE_NETWORKS,
+    ReferenceNetwork,
+    create_model,
+    create_reference,
+    load_model,
+)
+from anychannel.models.hub import Classifier
 from anychannel.models.pretrained import PretrainedError
-from anychannel.models.registry import MODELS, create_model, list_models
+from anychannel.models.registry import MODELS, list_models
 from anychannel.models.replace import replace_stem
-from anychannel.models.report_networks import REFERENCE_NETWORKS, ReferenceNetwork, create_reference
-from anychannel.models.saving import ModelFileError, load_model, save_model
+from anychannel.models.saving import ModelFileError, save_model
 from anychannel.nn.bn_statistics import calibrate
-from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.classifier import ModelSpec
 
 __all__ = [
     "MODELS",

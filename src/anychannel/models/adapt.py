@@ -13,12 +13,12 @@ from torch import nn
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import assemble
-from anychannel.models.carry import carry_norms
 from anychannel.models.head import replace_head
+from anychannel.models.hub import Classifier
 from anychannel.models.kernel_transfer import adopt_wavelengths, match_names, resemblance, transfer_kernel
 from anychannel.models.pretrained import Source, Weights, classifier_source, module_source, timm_source
 from anychannel.models.registry import MODELS
-from anychannel.nn.classifier import Classifier
+from anychannel.nn.bn_statistics import copy_subset_statistics
 from anychannel.nn.normalisation import Normalisation, input_covariance
 from anychannel.nn.stems.completion import completion_matrix
 
@@ -116,10 +116,10 @@ def adapt(
     def transfer(weight: Any) -> Any:
         return transfer_kernel(weight, source.channels, target, fill)
 
-    adapted = assemble(source.network, target, spec, transfer=transfer, front=source.front).eval()
+    adapted = assemble(source.network, target, spec, transfer=transfer, conv=source.conv).eval()
     if source.classifier is not None and adapted.spec.norm == "statistics":
-        carry_norms(source.classifier, adapted, match_names(source.classifier.channels, target))
-    return adapted
+        copy_subset_statistics(source.classifier, adapted, match_names(source.classifier.channels, target))
+    return Classifier.of(adapted)
 
 
 def is_saved(model: str | Path) -> bool:
@@ -172,12 +172,12 @@ def restrict(source: Source, target: ChannelSet) -> Source:
     if channels.correlation is None or used is None or not shared or len(shared) == len(channels):
         return source
     covariance = torch.tensor(input_covariance(channels, used))
-    matrix = completion_matrix(covariance, shared, ridge=1e-4).to(source.front.weight)
-    weight = torch.einsum("ocyx,ck->okyx", source.front.weight, matrix)
+    matrix = completion_matrix(covariance, shared, ridge=1e-4).to(source.conv.weight)
+    weight = torch.einsum("ocyx,ck->okyx", source.conv.weight, matrix)
     kept = Normalisation(tuple(used.mean[i] for i in shared), tuple(used.std[i] for i in shared))
     return replace(
         source,
-        front=replace(source.front, weight=weight),
+        conv=replace(source.conv, weight=weight),
         channels=channels.select([channels.names[i] for i in shared]),
         normalisation=kept,
     )

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
-from anychannel.models.carry import carry_norms
+from anychannel.models.hub import Classifier
 from anychannel.models.kernel_transfer import wavelength
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.classifier import Classifier
+from anychannel.nn.bn_statistics import copy_subset_statistics
+from anychannel.nn.module_utils import replace_module
 from anychannel.nn.normalisation import Normalisation, moments
-from anychannel.nn.replacing import replace_module
 from anychannel.nn.stems import CompletionStem, Stem, build_stem
 from anychannel.nn.stems.descriptor import DescribedStem
 from anychannel.nn.stems.static import StaticStem
@@ -104,7 +104,7 @@ def with_channels(
     )
     wider = Classifier(wider.backbone, merged, spec).train(model.training)
     install_norms(wider.backbone, norm, merged)
-    carry_norms(model, wider, known)
+    copy_subset_statistics(model, wider, known)
     return wider
 
 

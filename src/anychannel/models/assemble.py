@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
-from anychannel.models.first_conv import find_first_conv
+from anychannel.models.first_conv import FirstConv, read_first_conv
 from anychannel.models.kernel_transfer import wavelength
+from anychannel.models.registry import create_backbone
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.module_utils import replace_module
 from anychannel.nn.normalisation import moments
-from anychannel.nn.replacing import replace_module
-from anychannel.nn.stems import STEMS, CompletionStem, ConvGeometry, build_stem, geometry_of, kernel_of
+from anychannel.nn.stems import STEMS, CompletionStem, build_stem
 from anychannel.nn.subset_batchnorm import MOST_CHANNELS, choose_norm, install_norms
-
-
-@dataclass(frozen=True)
-class Front:
-    """What a network looks at its images with.
-
-    Args:
-        path: where it sits in the network.
-        weight: kernel (out, C, kh, kw).
-        bias: (out,) or None.
-        geometry: how the kernel moves.
-    """
-
-    path: str
-    weight: Tensor
-    bias: Tensor | None
-    geometry: ConvGeometry
-
-
-def read_front(network: nn.Module, in_chans: int, first_conv: str | None = None) -> Front:
-    """The front of an ordinary network; see ``find_first_conv`` for what may be changed and what is refused."""
-    path, conv = find_first_conv(network, in_chans, first_conv)
-    bias = None if conv.bias is None else conv.bias.detach()
-    return Front(path, kernel_of(conv), bias, geometry_of(conv))
 
 
 def assemble(
@@ -48,28 +25,31 @@ def assemble(
     spec: ModelSpec,
     *,
     transfer: Callable[[Tensor], Tensor] | None = None,
-    front: Front | None = None,
+    conv: FirstConv | None = None,
 ) -> Classifier:
     """A classifier from a network, in place.
 
     Args:
         network: one whose first convolution takes ``spec.in_chans`` channels, or as many as ``channels`` has.
         channels: the full set.
-        spec: which stem, norms, normalisation; kept with the model. Where the norm is ``auto`` and comes to one batch
-            norm for all, as for many channels, ``completion`` learns which of them are missing (``presence``).
-        transfer: makes the kernel (out, C, kh, kw) for ``channels`` from the network's own; None takes it as it is.
-        front: what the network looks at images with, where that is known.
+        spec: which stem, norms and normalisation; kept with the model. With norm ``auto`` and more channels than get
+            statistics for each subset, ``completion`` learns a bias for each missing channel (``presence``).
+        transfer: makes the kernel (out, C, kh, kw) for ``channels`` from the network's own. None takes the network's,
+            or a fresh one if it is for another number of channels.
+        conv: the network's first convolution, if it is known.
 
     Raises:
         ValueError: the network has no convolution that a stem can replace, or the spec names something unknown.
     """
-    before = front or read_front(network, spec.in_chans or len(channels), spec.first_conv)
+    before = conv or read_first_conv(network, spec.in_chans or len(channels), spec.first_conv)
     weight = before.weight if transfer is None else transfer(before.weight)
+    if transfer is None and spec.in_chans is not None:
+        fresh = weight.new_empty(len(weight), len(channels), *weight.shape[2:])
+        weight = nn.init.kaiming_normal_(fresh, mode="fan_out", nonlinearity="relu")
     if spec.norm == "auto":
         norm = choose_norm(channels, spec.stem, network)
-        telling = norm == "shared" and len(channels) > MOST_CHANNELS and STEMS.get(spec.stem) is CompletionStem
-        presence = {"presence": True} if telling else {}
-        spec = replace(spec, norm=norm, stem_options=presence | spec.stem_options)
+        many = norm == "shared" and len(channels) > MOST_CHANNELS and STEMS.get(spec.stem) is CompletionStem
+        spec = replace(spec, norm=norm, stem_options=({"presence": True} if many else {}) | spec.stem_options)
     stem = build_stem(
         spec.stem,
         weight,
@@ -81,3 +61,13 @@ def assemble(
     replace_module(network, network.get_submodule(before.path), AdaptiveConv2d(stem))
     install_norms(network, spec.norm, channels)
     return Classifier(network, channels, spec)
+
+
+def build_model(channels: ChannelSet, spec: ModelSpec) -> Classifier:
+    """A classifier with a fresh network; see ``create_model``."""
+    if spec.num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {spec.num_classes}")
+    if spec.classes is not None and len(spec.classes) != spec.num_classes:
+        raise ValueError(f"num_classes is {spec.num_classes}, but {len(spec.classes)} class names were given")
+    network = create_backbone(spec.model, spec.in_chans or len(channels), spec.num_classes, **spec.model_options)
+    return assemble(network, channels, spec)

@@ -1,10 +1,56 @@
-"""Which convolution of a network meets the images."""
+"""A network's first convolution: which one it is, and the kernel that it applies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+from torch import Tensor, nn
+
+from anychannel.nn.stems import ConvGeometry, geometry_of
+
+
+@dataclass(frozen=True)
+class FirstConv:
+    """A network's first convolution.
+
+    Args:
+        path: where it sits in the network.
+        weight: kernel (out, C, kh, kw).
+        bias: (out,) or None.
+        geometry: how the kernel moves.
+    """
+
+    path: str
+    weight: Tensor
+    bias: Tensor | None
+    geometry: ConvGeometry
+
+
+def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> FirstConv:
+    """The first convolution of an ordinary network; see ``find_first_conv``."""
+    path, conv = find_first_conv(network, in_chans, first_conv)
+    bias = None if conv.bias is None else conv.bias.detach()
+    return FirstConv(path, kernel_of(conv), bias, geometry_of(conv))
+
+
+@torch.no_grad()
+def kernel_of(conv: nn.Conv2d) -> Tensor:
+    """The kernel (out, C, kh, kw) that a convolution applies.
+
+    For a weight-standardised convolution (NFNet, BiT) that is not its weight. A stem that starts from this kernel is no
+    longer standardised when it is trained.
+    """
+    weight = conv.weight.detach()
+    if isinstance(conv, StdConv2d | StdConv2dSame | ScaledStdConv2d | ScaledStdConv2dSame):
+        gain = (conv.gain * conv.scale).flatten() if hasattr(conv, "gain") else None
+        rows = weight.reshape(1, len(weight), -1)
+        standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=conv.eps)
+        return standard.reshape_as(weight)
+    return weight
 
 
 def find_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> tuple[str, nn.Conv2d]:

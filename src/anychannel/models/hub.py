@@ -1,6 +1,6 @@
-"""Classifiers on the Hugging Face Hub, or in a folder laid out as there.
+"""The classifier that users get: saved to and loaded from a folder or the Hugging Face Hub.
 
-Such a folder holds ``model.json`` (how to rebuild the network), ``model.safetensors`` (its weights), ``README.md`` (the
+The folder holds ``model.json`` (how to rebuild the network), ``model.safetensors`` (its weights), ``README.md`` (the
 model card) and ``config.json`` (which only says that the other files are anychannel's).
 """
 
@@ -8,34 +8,36 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from torch import nn
 
+from anychannel.models.saving import BEST, read_model, save_model
+from anychannel.nn.classifier import Classifier as TorchClassifier
 from anychannel.utils.sizes import height_width
-
-if TYPE_CHECKING:
-    from anychannel.nn.classifier import Classifier
 
 WEIGHTS = "model.safetensors"
 LIBRARY = "anychannel"
 
 
-class HubClassifier(ModelHubMixin):
-    """Gives ``Classifier`` the methods ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``.
+class Classifier(TorchClassifier, ModelHubMixin):
+    """``nn.classifier.Classifier`` with ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``.
 
-    The model card tells what the model itself knows. With ``model_card_kwargs`` (see ``anychannel.card_facts``, which
-    reads them from a run) it also tells how the model was trained and how well it does on each subset.
+    The model card describes the model. With ``model_card_kwargs`` (``anychannel.card_facts`` reads them from a run) it
+    also says how the model was trained and how accurate it is on each subset.
     """
 
     _hub_mixin_config = {"library_name": LIBRARY, "description": "model.json"}  # noqa: RUF012 - the mixin's own
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """Description and weights; the mixin calls it from ``save_pretrained``."""
-        from anychannel.models.saving import save_model
+    @classmethod
+    def of(cls, model: TorchClassifier) -> Self:
+        """The same network, not copied, with this class's methods."""
+        return cls(model.backbone, model.channels, model.spec).train(model.training)
 
-        save_model(cast("Classifier", self), save_directory, weights=WEIGHTS)
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write description and weights; the mixin calls it from ``save_pretrained``."""
+        save_model(self, save_directory, weights=WEIGHTS)
 
     @classmethod
     def from_pretrained(
@@ -65,8 +67,6 @@ class HubClassifier(ModelHubMixin):
             huggingface_hub.errors.HfHubHTTPError: the hub refuses; ``LocalEntryNotFoundError``: it cannot be reached
                 and the model is not in the cache.
         """
-        from anychannel.models.saving import BEST, load_model
-
         if model_kwargs:
             raise ValueError(
                 f"from_pretrained takes no option {', '.join(model_kwargs)}; a model's options are part of model.json"
@@ -85,7 +85,7 @@ class HubClassifier(ModelHubMixin):
                 )
             )
         as_run = not (folder / WEIGHTS).is_file() and (folder / "weights").is_dir()
-        return cast("Self", load_model(folder, weights=BEST if as_run else WEIGHTS, network=network))
+        return cls.of(read_model(folder, weights=BEST if as_run else WEIGHTS, network=network))
 
     def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict[str, Any] | None = None, **options: Any) -> str:
         """Upload the model and its card as one commit.
@@ -114,9 +114,8 @@ class HubClassifier(ModelHubMixin):
                 ``evaluation`` (as ``evaluation/test.json``), ``training`` (a flat dictionary of settings),
                 ``num_train``, ``epochs_run``, ``repo_id``, ``license`` (of the weights, a hub identifier).
         """
-        model = cast("Classifier", self)
         evaluation = facts.get("evaluation")
-        name = facts.get("name") or f"{model.spec.model} with a {model.spec.stem} stem"
+        name = facts.get("name") or f"{self.spec.model} with a {self.spec.stem} stem"
         results = None
         if evaluation and facts.get("dataset"):
             results = [
@@ -151,9 +150,9 @@ class HubClassifier(ModelHubMixin):
                 "name": name,
                 "image_size": None if size is None else height_width(size),
                 "evaluation": evaluation,
-                "channels": model.channels,
-                "spec": model.spec,
-                "params": sum(parameter.numel() for parameter in model.parameters()),
+                "channels": self.channels,
+                "spec": self.spec,
+                "params": sum(parameter.numel() for parameter in self.parameters()),
             },
         )
         return card

@@ -14,15 +14,15 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
-from anychannel.models.assemble import Front, read_front
+from anychannel.models.first_conv import FirstConv, read_first_conv
 from anychannel.models.head import count_classes
 from anychannel.models.kernel_transfer import match_names
 from anychannel.models.registry import MODELS, TIMM_PREFIX, create_backbone
-from anychannel.models.saving import OWN_MODULE, load_model
+from anychannel.models.saving import OWN_MODULE, read_model
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.module_utils import replace_module
 from anychannel.nn.normalisation import Normalisation
-from anychannel.nn.replacing import replace_module
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm
 
 Weights = str | Path | Mapping[str, Tensor]
@@ -38,15 +38,15 @@ class Source:
 
     Args:
         network: its own copy, with its first layer still in place.
-        front: that first layer.
-        channels: what the front's kernel takes.
+        conv: that first layer.
+        channels: what its kernel takes.
         normalisation: how its images were normalised, in the files' units; None where nobody says.
         spec: what rebuilds it.
         classifier: the classifier that it is of.
     """
 
     network: nn.Module
-    front: Front
+    conv: FirstConv
     channels: ChannelSet
     normalisation: Normalisation | None
     spec: ModelSpec
@@ -118,8 +118,8 @@ def timm_source(
         first_conv=first_conv,
         in_chans=len(channels),
     )
-    front = read_front(network, len(channels), first_conv)
-    return Source(network, front, channels, trained_normalisation(config, channels, source_range), spec)
+    conv = read_first_conv(network, len(channels), first_conv)
+    return Source(network, conv, channels, trained_normalisation(config, channels, source_range), spec)
 
 
 def overlay(name: str, checkpoint: Weights, in_chans: int) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def module_source(
         ValueError: nothing tells its number of classes (see ``count_classes``), or see ``find_first_conv``.
     """
     network = copy.deepcopy(module)
-    front = read_front(network, len(channels), first_conv)
+    conv = read_first_conv(network, len(channels), first_conv)
     count = count_classes(network, len(channels))
     if count is None:
         raise ValueError(
@@ -209,7 +209,7 @@ def module_source(
         in_chans=len(channels),
     )
     config = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", None) or {}
-    return Source(network, front, channels, trained_normalisation(config, channels, source_range), spec)
+    return Source(network, conv, channels, trained_normalisation(config, channels, source_range), spec)
 
 
 def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Source:
@@ -221,9 +221,9 @@ def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Sou
     Raises:
         ValueError: the stem makes a kernel for every image, or several; it has none to start from.
     """
-    old = model if isinstance(model, Classifier) else load_model(model)
+    old = model if isinstance(model, Classifier) else read_model(model)
     stem = old.stem
-    if stem.per_image or not hasattr(stem, "kernel"):
+    if stem.per_image:
         raise ValueError(
             f"the model's {type(stem).__name__} makes a kernel for every image and has none to start from; "
             "adapt a network with a static kernel, such as static or completion"
@@ -235,8 +235,7 @@ def classifier_source(model: Classifier | str | Path, target: ChannelSet) -> Sou
     for module in list(network.modules()):
         if isinstance(module, SubsetBatchNorm):  # banks are of the old channels' subsets
             replace_module(network, module, module.choose(shared))
-    kernel: Tensor = stem.kernel(shared)  # type: ignore[operator]
-    front = Front(path, kernel.detach(), None if bias is None else bias.detach(), stem.geometry)
+    conv = FirstConv(path, stem.kernel(shared).detach(), None if bias is None else bias.detach(), stem.geometry)
     used = old.spec.normalisation or Normalisation.of(old.channels)
     kept = Normalisation(tuple(used.mean[i] for i in shared), tuple(used.std[i] for i in shared))
-    return Source(network, front, old.channels.select([old.channels.names[i] for i in shared]), kept, old.spec, old)
+    return Source(network, conv, old.channels.select([old.channels.names[i] for i in shared]), kept, old.spec, old)

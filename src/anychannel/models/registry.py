@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 import timm
-from torch import Tensor, nn
+from torch import nn
 
-from anychannel.channels import ChannelSet, as_channel_set
-from anychannel.models.assemble import assemble
 from anychannel.models.compact import CompactNet
 from anychannel.models.compact_rrdb import CompactRRDB
-from anychannel.nn.classifier import Classifier, ModelSpec
-from anychannel.nn.normalisation import Normalisation
 from anychannel.utils.options import coerce_options
 
 
@@ -83,66 +79,3 @@ def create_backbone(name: str, in_chans: int, num_classes: int | None, **options
     near = get_close_matches(name, [*MODELS, *timm.list_models()], n=3)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     raise ValueError(f"unknown model {name!r}{hint}; the models are {', '.join(MODELS)} and every timm model")
-
-
-def create_model(
-    model: str = "resnet18",
-    *,
-    channels: ChannelSet | str | Sequence[str],
-    num_classes: int,
-    stem: str = "completion",
-    stem_options: dict[str, Any] | None = None,
-    model_options: dict[str, Any] | None = None,
-    norm: str = "auto",
-    classes: Sequence[str] | None = None,
-    first_conv: str | None = None,
-    in_chans: int | None = None,
-    normalisation: Normalisation | None = None,
-) -> Classifier:
-    """Build a channel-adaptive classifier.
-
-    Args:
-        model: one of ``list_models()`` or any timm name; ``timm/resnet18`` is timm's own, with its 7x7 stem.
-        channels: the full set, as ``"R,G,B"``, names, a sensor (``"sentinel2"``; see ``as_channel_set``), or a
-            ``ChannelSet`` with statistics.
-        num_classes: number of classes.
-        stem: one of ``list_stems()``.
-        stem_options: the stem's keyword options.
-        model_options: the network's keyword options.
-        norm: which batch norms the subsets share, one of ``list_norms()`` in ``anychannel.nn.subset_batchnorm``;
-            ``auto`` decides (see ``choose_norm``).
-        classes: names of the classes, kept with the model.
-        first_conv: path of the convolution that the stem replaces, as ``"patch_embed.proj"``, where the network does
-            not tell.
-        in_chans: build the network for so many channels before the stem takes over; None builds it for the full set.
-        normalisation: how images are normalised; None takes the channels' own statistics.
-
-    Raises:
-        ValueError: a name or option is unknown; the message lists the valid ones.
-        ChannelError: the channels' names are not usable.
-    """
-    known = as_channel_set(channels)
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    if classes is not None and len(classes) != num_classes:
-        raise ValueError(f"num_classes is {num_classes}, but {len(classes)} class names were given")
-    spec = ModelSpec(
-        model=model,
-        num_classes=num_classes,
-        stem=stem,
-        stem_options=dict(stem_options or {}),
-        model_options=dict(model_options or {}),
-        classes=None if classes is None else tuple(classes),
-        norm=norm,
-        first_conv=first_conv,
-        in_chans=in_chans,
-        normalisation=normalisation,
-    )
-    network = create_backbone(model, in_chans or len(known), num_classes, **spec.model_options)
-    return assemble(network, known, spec, transfer=None if in_chans is None else partial(fresh_kernel, len(known)))
-
-
-def fresh_kernel(in_chans: int, weight: Tensor) -> Tensor:
-    """A kernel for another number of channels, initialised as a convolution's."""
-    kernel = weight.new_empty(len(weight), in_chans, *weight.shape[2:])
-    return nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu")

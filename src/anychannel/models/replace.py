@@ -7,9 +7,9 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
+from anychannel.models.hub import Classifier
 from anychannel.models.kernel_transfer import wavelength
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.classifier import Classifier
 from anychannel.nn.normalisation import moments
 from anychannel.nn.stems import StaticStem, build_stem
 

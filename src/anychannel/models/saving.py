@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
-from anychannel.models.assemble import assemble
+from anychannel.models.assemble import assemble, build_model
 from anychannel.models.head import count_classes, replace_head
-from anychannel.models.registry import create_model, fresh_kernel
 from anychannel.nn.bn_statistics import add_entries
 from anychannel.nn.classifier import Classifier, ModelSpec
 from anychannel.nn.normalisation import Normalisation
@@ -27,11 +24,10 @@ FORMAT = 2
 """1: the weights' file holds weights alone; statistics stand in ``model.json`` only (versions before 0.2)."""
 
 BEST = "weights/best.safetensors"
-"""In a run's folder: the weights of the best validation epoch."""
+"""The weights of the best validation epoch, in a run's folder."""
 
 OWN_MODULE = "module:"
 """Stands before the class of a network that no name rebuilds."""
-
 
 SOURCES_OF_WEIGHTS = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """A timm network's options that make it read files or the hub; a saved model has its weights beside it."""
@@ -48,7 +44,8 @@ def describe_model(model: Classifier) -> dict[str, Any]:
         ModelFileError: an option cannot be written as JSON.
     """
     options = {**model.spec.stem_options, **model.stem.options()}
-    spec = replace(model.spec, stem_options={name: plain(value) for name, value in options.items()})
+    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in options.items()}
+    spec = replace(model.spec, stem_options=plain)
     for kind in ("stem_options", "model_options"):
         for name, value in getattr(spec, kind).items():
             try:
@@ -60,11 +57,6 @@ def describe_model(model: Classifier) -> dict[str, Any]:
                 ) from error
     bias = model.stem.bias is not None
     return {"format": FORMAT, **asdict(spec), "bias": bias, "channels": model.channels.to_dict()}
-
-
-def plain(value: Any) -> Any:
-    """Tensors and arrays as lists, for JSON."""
-    return value.tolist() if isinstance(value, Tensor | np.ndarray) else value
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
@@ -96,12 +88,12 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
     """The network that ``describe_model`` described, with fresh weights.
 
     Args:
-        description: what ``describe_model`` gave, or a stranger wrote: no file that it names is opened, and nothing is
-            fetched.
-        network: a fresh network of the user's own class, where that is what was adapted; it is copied.
+        description: what ``describe_model`` gave. It may come from a stranger: no file that it names is opened, and
+            nothing is downloaded.
+        network: a fresh network of the user's own class, if one was adapted; it is copied.
 
     Raises:
-        ModelFileError: the network is the user's own and was not given.
+        ModelFileError: the format is a newer version's, or the network is the user's own and was not given.
     """
     if description["format"] > FORMAT:
         raise ModelFileError(
@@ -109,53 +101,39 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
             f"{FORMAT}; upgrade anychannel"
         )
     channels = ChannelSet.from_dict(description["channels"])
-    used = description.get("normalisation")
-    values: dict[str, Any] = {
-        "num_classes": description["num_classes"],
-        "stem": description["stem"],
-        "stem_options": description["stem_options"],
-        "model_options": {
-            key: value for key, value in description["model_options"].items() if key not in SOURCES_OF_WEIGHTS
-        },
-        "norm": description.get("norm", "shared"),
-        "classes": description["classes"] and tuple(description["classes"]),
-        "first_conv": description.get("first_conv"),
-        "in_chans": description.get("in_chans"),
-        "normalisation": used and Normalisation(**used),
-    }
-    name = description["model"]
-    if not name.startswith(OWN_MODULE):
-        model = create_model(name, channels=channels, **values)
+    values = {part.name: description[part.name] for part in fields(ModelSpec) if part.name in description}
+    options = {name: value for name, value in values["model_options"].items() if name not in SOURCES_OF_WEIGHTS}
+    used = values.get("normalisation")
+    spec = ModelSpec(
+        **values
+        | {
+            "model_options": options,
+            "classes": values["classes"] and tuple(values["classes"]),
+            "calibrated": (),
+            "normalisation": used and Normalisation(**used),
+        }
+    )
+    if not spec.model.startswith(OWN_MODULE):
+        model = build_model(channels, spec)
     elif network is None:
         raise ModelFileError(
-            f"the model was adapted from a network of your own, {name.removeprefix(OWN_MODULE)}; "
+            f"the model was adapted from a network of your own, {spec.model.removeprefix(OWN_MODULE)}; "
             "make one and pass it: load_model(folder, network=...)"
         )
     else:
-        fresh = partial(fresh_kernel, len(channels))
         given = copy.deepcopy(network)
-        now = count_classes(given, description.get("in_chans") or len(channels))
-        if now is not None and now != values["num_classes"]:
-            replace_head(given, values["num_classes"], now)
-        model = assemble(given, channels, ModelSpec(name, **values), transfer=fresh)
+        now = count_classes(given, spec.in_chans or len(channels))
+        if now is not None and now != spec.num_classes:
+            replace_head(given, spec.num_classes, now)
+        model = assemble(given, channels, spec)
     if description.get("bias") and model.stem.bias is None:  # its kernel came from channels that are no longer there
         model.stem.bias = nn.Parameter(torch.zeros(model.stem.out_chans))
-    if description.get("calibrated"):
-        add_entries(model, description["calibrated"])
+    add_entries(model, description.get("calibrated") or ())
     return model
 
 
-def load_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | None = None) -> Classifier:
-    """Rebuild a saved classifier, in evaluation mode, on the CPU.
-
-    Args:
-        folder: a run's folder, or any folder that ``save_model`` wrote.
-        weights: file name of the weights inside the folder.
-        network: for a model that was adapted from a network of your own: a fresh one of that class.
-
-    Raises:
-        ModelFileError: a file is missing or damaged, the weights are of another network, or ``network`` is needed.
-    """
+def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | None = None) -> Classifier:
+    """See ``load_model``."""
     folder = Path(folder)
     description, tensors = folder / "model.json", folder / weights
     for file in (description, tensors):

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.models.hub import HubClassifier
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.channel_sampling import Part
-from anychannel.nn.float32_buffers import Float32Buffers
+from anychannel.nn.module_utils import Float32Buffers
 from anychannel.nn.normalisation import Normalisation
+from anychannel.nn.specialize import specialize_backbone
 from anychannel.nn.stems import Stem
 from anychannel.nn.subset_context import subset_context
 
@@ -45,7 +45,7 @@ class ModelSpec:
     normalisation: Normalisation | None = None
 
 
-class Classifier(Float32Buffers, HubClassifier):
+class Classifier(Float32Buffers):
     """An image classifier that takes any subset of its channels, by name.
 
     Made by ``create_model``; holds the channels' names, order, mean and standard deviation and normalises images
@@ -231,10 +231,22 @@ class Classifier(Float32Buffers, HubClassifier):
         return logits
 
     def specialize(self, channels: ChannelSet | str | Sequence[str]) -> nn.Module:
-        """A plain PyTorch module for one subset; see ``anychannel.nn.specialize``."""
-        from anychannel.nn.specialize import specialize
+        """A plain PyTorch module that computes what ``model(images, channels=channels)`` does.
 
-        return specialize(self, channels)
+        Args:
+            channels: names of the subset's channels; the module takes images that hold just these, in this order.
+
+        Returns:
+            A module in evaluation mode, on the model's device: images (B, k, H, W), integers or floats of the weights'
+            type, in the files' own units -> logits. Its output equals the model's to rounding. If the network can be
+            traced, it is an ``fx.GraphModule`` of PyTorch's own operations with batch norms folded into convolutions;
+            if not, only the stem and the subset batch norms are replaced, and a warning says so.
+
+        Raises:
+            ChannelError: a name is unknown or repeats.
+            SpecializeError: each image has a kernel of its own that is no linear combination of basis kernels.
+        """
+        return specialize_backbone(self.backbone, self._channels.positions(channels), self.mean, self.std)
 
     def normalise(self, images: Tensor, subset: Sequence[int]) -> Tensor:
         """(x - mean) / std for each channel of ``subset``; keeps the memory format, gives the weights' float type."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from anychannel.nn.placement import place
+from anychannel.nn.module_utils import place
 
 
 @contextmanager

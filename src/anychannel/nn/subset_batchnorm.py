@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.nn.replacing import replace_module
+from anychannel.nn.module_utils import process_count, replace_module
 from anychannel.nn.subset_context import current_parts
 from anychannel.utils.names import unknown_name
-from anychannel.utils.processes import share
 
 MOST_CHANNELS = 6
 
@@ -109,7 +108,7 @@ class SubsetBatchNorm(nn.Module):
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     """One part's batch norm; one image of one value a feature has no variance and takes the running statistics."""
-    alone = norm.training and x.numel() == x.shape[1] and share().count == 1
+    alone = norm.training and x.numel() == x.shape[1] and process_count() == 1
     try:
         joined: Tensor = norm.train(norm.training and not alone)(x)
     finally:

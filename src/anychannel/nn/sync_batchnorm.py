@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from anychannel.utils.processes import share
+from anychannel.nn.module_utils import process_count
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def sync_batchnorm(*, synchronise: bool = True) -> Iterator[AbstractContextManag
     Args:
         synchronise: see ``SyncBatchNorm``.
     """
-    if share().count == 1:
+    if process_count() == 1:
         yield nullcontext()
         return
     group = dist.new_group()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from anychannel.report import svg
@@ -14,7 +14,7 @@ from anychannel.results.run import Epoch, Run
 
 CURVE_HEIGHT = 256.0
 ROW_HEIGHT = 26.0
-MANY_BARS = 40
+MANY_ROWS = 40
 SPLITS = {"training": "train", "validation": "val"}
 Limits = Mapping[str, tuple[float, float]]
 
@@ -62,24 +62,15 @@ def percent_tick(value: float) -> str:
     return f"{svg.short(value)}%"
 
 
-def curve(
-    run: Run,
-    kind: str,
-    limits: Limits,
-    key: str,
-    *,
-    others: Sequence[Run] = (),
-    width: float = 480.0,
-) -> str:
+def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run] = (), width: float = 480.0) -> str:
     """Training and validation accuracy or loss against epochs, with the best epoch marked.
 
     Args:
-        run: the run.
-        kind: ``accuracy`` or ``loss``.
-        limits: axes.
+        run, kind: the run, and ``accuracy`` or ``loss``.
+        limits: axes, see ``shared_limits``.
         key: makes the drawing's ids unique.
         others: runs whose validation curves are drawn faintly behind.
-        width: of the drawing.
+        width: of the drawing, in pixels.
     """
     left, top, right, bottom = plot_area(width)
     low, high = limits[kind]
@@ -108,13 +99,12 @@ def curve(
         marks = [y for found in lines.values() for x, y in found if x in (at, found[-1][0])]
         height = max((bottom - 8, top + 10), key=lambda y: min((abs(y - mark) for mark in marks), default=0.0))
         parts.append(svg.text(at + shift, height, f"{label} {best.epoch}{early}", anchor=anchor, size=11.5))
-    heights = spread([found[-1][1] for found in lines.values()])
-    for (split, found), height in zip(lines.items(), heights, strict=True):
+    labels = svg.place_labels([found[-1] for found in lines.values()], list(lines), math.inf)
+    for (split, found), (x, y, _) in zip(lines.items(), labels, strict=True):
         colour, dashes = ("second", ' stroke-dasharray="5 4"') if split == "training" else ("accent", "")
         parts.append(svg.path(found, colour, 2, dashes) if len(found) > 1 else svg.circle(*found[0], 3.5, colour))
-        parts += [svg.circle(x, y, 4, colour) for x, y in found if best is not None and x == across(best.epoch)]
-        end = found[-1][0] + 8
-        parts.append(svg.text(end, height + 4, split, colour=colour, weight=600, size=11.5, extra=svg.HALO))
+        parts += [svg.circle(*place, 4, colour) for place in found if best and place[0] == across(best.epoch)]
+        parts.append(svg.text(x, y, split, colour=colour, weight=600, size=11.5, extra=svg.HALO))
     said = [f"{len(run.epochs)} epochs; at the last {describe(run.epochs[-1], kind)}"] if run.epochs else []
     said += [f"at the best, epoch {best.epoch}, {describe(best, kind)}"] if best else []
     return svg.drawing(
@@ -143,123 +133,89 @@ def describe(row: Epoch, kind: str) -> str:
     return ", ".join(f"{split} {form.format(value)}" for split, value in figures if value is not None) or "nothing"
 
 
-def spread(heights: list[float], gap: float = 14.0) -> list[float]:
-    """The heights of at most two labels, moved apart so that they do not overlap."""
-    if len(heights) < 2 or abs(heights[0] - heights[1]) >= gap:
-        return heights
-    middle, half = sum(heights) / 2, gap / 2 if heights[0] <= heights[1] else -gap / 2
-    return [middle - half, middle + half]
-
-
 @dataclass(frozen=True)
-class Bar:
-    """One row of ``bars``: a value in percent or points with its interval, and its label."""
+class Row:
+    """One row of ``row_chart``: a value with its interval and its label; a bar of this colour, or a dot without one."""
 
     name: str
     value: float
     low: float
     high: float
     label: str
+    bar: str = ""
 
 
-def bars(
-    rows: Sequence[Bar],
+def row_chart(
+    rows: Sequence[Row],
     key: str,
     *,
     title: str,
     description: str,
     bounds: tuple[float, float],
-    tick: Callable[[float], str],
+    tick: svg.Label,
+    unit: str,
     width: float,
-    clip: int,
-    right_margin: float,
-    emphasised: str | None = None,
-    caption: str = "",
 ) -> str:
-    """Values with intervals, one a row: bars from zero, or dots around zero if the axis has negative values.
-
-    Args:
-        rows: at least one.
-        key, title, description: see ``svg.drawing``.
-        bounds: of the axis.
-        tick: label of a tick.
-        width: of the drawing.
-        clip: characters to which names are shortened.
-        right_margin: room for the labels.
-        emphasised: name of the row in the accent colour.
-        caption: below the axis, at zero.
-    """
-    names = [svg.clipped(row.name, clip) for row in rows]
+    """Values with intervals, one a row, on an axis from and to ``bounds``; for the other arguments see ``svg``."""
+    names = [svg.clipped(row.name, round(width / 16)) for row in rows]
     left, top = 24 + max(svg.text_width(name) for name in names), 12.0
-    right, bottom = width - right_margin, top + ROW_HEIGHT * len(rows)
+    right, bottom = width - 52, top + ROW_HEIGHT * len(rows)
     across = svg.Scale(*bounds, left, right)
-    dots = bounds[0] < 0
-    count = 5 if not dots else 8 if width > 600 else 4
-    parts = [svg.x_axis(across, svg.ticks(*bounds, count), top, bottom, tick, grid=True)]
-    if dots:
-        parts.append(svg.line(across(0), top - 4, across(0), bottom, "muted", 1.5))
+    parts = [svg.x_axis(across, svg.ticks(*bounds, 8 if width > 500 else 4), top, bottom, tick, grid=True)]
+    parts.append(svg.line(across(0), top - 4, across(0), bottom, "muted", 1.5))
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
         middle = top + ROW_HEIGHT * (index + 0.5)
         low, high = across(max(bounds[0], row.low)), across(min(bounds[1], row.high))
-        if dots:
+        if row.bar:
+            parts.append(svg.line(left, middle, across(row.value), middle, row.bar, 16))
+            parts.append(svg.line(low, middle, high, middle, "ink", 1.25))
+        else:
             parts.append(svg.line(low, middle, high, middle, "accent", 2))
             parts.append(svg.circle(across(row.value), middle, 5, "accent"))
-            at = right + 8
-        else:
-            colour = "accent" if row.name == emphasised else "heat"
-            length = max(across(row.value) - left, 0.5)
-            box = f'x="{left:g}" y="{middle - 8:g}" width="{length:g}" height="16" rx="2"'
-            parts.append(f'<rect {box} fill="var(--{colour})"/>')
-            parts.append(svg.line(low, middle, high, middle, "ink", 1.25))
-            at = high + 6
         parts.append(svg.text(left - 10, middle + 4, name, anchor="end", colour="ink"))
-        parts.append(svg.text(at, middle + 4, row.label, colour="ink", weight=600))
-    if caption:
-        parts.append(svg.text(across(0), bottom + 40, caption, anchor="middle"))
-    height = bottom + (48 if caption else 30)
-    return svg.drawing(width, height, parts, title=title, description=description, key=key)
+        parts.append(svg.text(right + 8, middle + 4, row.label, colour="ink", weight=600))
+    parts.append(svg.text((left + right) / 2, bottom + 40, unit, anchor="middle"))
+    listing = "; ".join(f"{row.name} {row.label}" for row in rows)
+    return svg.drawing(width, bottom + 48, parts, title=title, description=f"{listing}. {description}", key=key)
 
 
-def subset_bars(run: Run, key: str) -> str:
+def subset_chart(run: Run, key: str) -> str:
     """Test accuracy of each subset with its standard error, the full set first; of many subsets the weakest."""
     assert run.test is not None
     results = [run.test.answered[name] for name in subset_keys([run]) if name in run.test.answered]
-    if len(results) > MANY_BARS:
-        weakest = sorted(results, key=lambda result: result.accuracy)[: MANY_BARS - 1]
+    if len(results) > MANY_ROWS:
+        weakest = sorted(results, key=lambda result: result.accuracy)[: MANY_ROWS - 1]
         results = [result for result in results if result.key == run.test.full or result in weakest]
     rows = []
     for result in results:
         value, error = 100 * result.accuracy, 100 * result.standard_error
-        rows.append(Bar(result.key, value, max(0.0, value - error), value + error, f"{value:.1f}"))
-    return bars(
+        colour = "accent" if result.key == run.test.full else "heat"
+        rows.append(Row(result.key, value, value - error, value + error, f"{value:.1f}", colour))
+    return row_chart(
         rows,
         key,
         title=f"{run.name}: test accuracy for each subset",
-        description="; ".join(f"{row.name} {row.label} %" for row in rows) + ". Lines: one standard error either way.",
+        description="Lines: one standard error either way.",
         bounds=(0.0, padded([0, *(row.value for row in rows)], 0, 100)[1]),
-        tick=percent_tick,
-        width=max(560.0, 404 + max(svg.text_width(svg.clipped(row.name, 34)) for row in rows)),
-        clip=34,
-        right_margin=64,
-        emphasised=run.test.full,
+        tick=svg.short,
+        unit="test accuracy (%)",
+        width=640,
     )
 
 
-def gap_chart(gap: BudgetGap, key: str, width: float = 900.0) -> str:
+def gap_chart(gap: BudgetGap, key: str, width: float) -> str:
     """Each subset's difference to its dedicated network, in points, with its interval over images."""
-    rows = [Bar(r.subset, 100 * r.difference, 100 * r.low, 100 * r.high, signed(r.difference)) for r in gap.rows]
+    rows = [Row(r.subset, 100 * r.difference, 100 * r.low, 100 * r.high, signed(r.difference)) for r in gap.rows]
     reach = 1.08 * max(1.0, *(abs(end) for row in rows for end in (row.low, row.high)))
-    return bars(
+    return row_chart(
         rows,
         key,
-        title="One network for every subset against dedicated networks",
-        description="; ".join(f"{row.name} {row.label}" for row in rows) + " points. Lines: intervals over images.",
+        title="One network for every subset against dedicated networks, in points",
+        description="Lines: intervals over images.",
         bounds=(-reach, reach),
         tick=lambda value: f"{value:+g}".replace("-", "−") if value else "0",
+        unit="points above or below",
         width=width,
-        clip=round(width / 16),
-        right_margin=52,
-        caption="points above or below",
     )
 
 

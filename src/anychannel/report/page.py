@@ -20,7 +20,6 @@ from anychannel.utils.plurals import plural
 from anychannel.utils.version import __version__
 
 KINDS = ("accuracy", "loss")
-SCATTERS = {"cost-wide": 980.0, "cost-narrow": 360.0}
 MANY_RUNS = 3
 """With more runs, their curves become small multiples."""
 WIDE_SUBSETS = 8
@@ -67,7 +66,7 @@ def write_figures(run: Run) -> None:
         limits = figures.shared_limits([run])
         drawings = {kind: figures.curve(run, kind, limits, kind) for kind in KINDS}
     if run.test and run.test.answered:
-        drawings["subset_accuracy"] = figures.subset_bars(run, "subsets")
+        drawings["subset_accuracy"] = figures.subset_chart(run, "subsets")
     if run.test and run.test.whole:
         drawings["confusion"] = confusion.matrix_drawing(run, run.test.whole, "confusion")
     for name, drawing in drawings.items():
@@ -118,13 +117,13 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         classes=[(run, found) for run in runs if run.test and (found := detailed(run.test, keys))],
         matrix=confusion.matrix_drawing,
         some_panels=any(len(test.answered) > tables.MANY_SUBSETS for test in tests),
-        refusals=tables.refusals(runs),
+        refusing=[(run, run.test.refused) for run in runs if run.test and run.test.refused],
         examples=[
             (run, run.examples, [result.key for result in detailed(run.test, keys)] if run.test else keys)
             for run in runs
             if run.examples and run.examples["images"]
         ],
-        scatters=[Markup(figures.cost_scatter(runs, key, width)) for key, width in SCATTERS.items()],
+        scatters=[Markup(figures.cost_scatter(runs, f"cost-{width}", width)) for width in (980, 360)],
         provenance=[(run, tables.provenance(run)) for run in runs],
     )
 

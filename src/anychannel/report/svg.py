@@ -10,6 +10,7 @@ from html import escape
 FONT = "font-family=\"Inter,-apple-system,'Segoe UI',Roboto,'Helvetica Neue','Liberation Sans',Arial,sans-serif\""
 HALO = ' paint-order="stroke" stroke="var(--surface)" stroke-width="3" stroke-linejoin="round"'
 """Attributes that keep a label legible over lines."""
+Label = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def drawing(width: float, height: float, parts: Sequence[str], *, title: str, de
     )
 
 
-def y_axis(scale: Scale, values: Sequence[float], left: float, right: float, label: Callable[[float], str]) -> str:
+def y_axis(scale: Scale, values: Sequence[float], left: float, right: float, label: Label) -> str:
     """Gridlines from ``left`` to ``right`` with labels left of them."""
     return "".join(
         line(left, scale(value), right, scale(value)) + text(left - 8, scale(value) + 4.2, label(value), anchor="end")
@@ -125,12 +126,7 @@ def y_axis(scale: Scale, values: Sequence[float], left: float, right: float, lab
 
 
 def x_axis(
-    scale: Scale,
-    values: Sequence[float],
-    top: float,
-    bottom: float,
-    label: Callable[[float], str] = short,
-    grid: bool = False,
+    scale: Scale, values: Sequence[float], top: float, bottom: float, label: Label = short, grid: bool = False
 ) -> str:
     """Labels below ``bottom``, with gridlines up to ``top`` if ``grid``, else short ticks."""
     ends, colour = ((top, bottom), "grid") if grid else ((bottom, bottom + 4), "rule")
@@ -152,7 +148,7 @@ def clipped(words: str, most: int) -> str:
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]], words: Sequence[str], right: float, gap: float = 14
+    points: Sequence[tuple[float, float]], words: Sequence[str], right: float
 ) -> list[tuple[float, float, str]]:
     """Find places for points' labels so that they do not overlap: beside the point, or further down.
 
@@ -160,7 +156,6 @@ def place_labels(
         points: (x, y) pixels.
         words: labels of 12 pixels.
         right: edge of the drawing; a label that would cross it stands left of its point.
-        gap: between baselines.
 
     Returns:
         For each point x, baseline y and text anchor.
@@ -173,8 +168,8 @@ def place_labels(
         at, begin, anchor = (x + 10, x + 10, "start") if x + 10 + width <= right else (x - 10, x - 10 - width, "end")
         base = y + 4
         for other, start, end in sorted(taken):
-            if begin < end and start < begin + width and abs(base - other) < gap:
-                base = other + gap
+            if begin < end and start < begin + width and abs(base - other) < 14:
+                base = other + 14
         taken.append((base, begin, begin + width))
         places[index] = (round(at, 1), round(base, 1), anchor)
     return [places[index] for index in range(len(points))]

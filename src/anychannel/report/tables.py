@@ -6,14 +6,14 @@ A table is plain values: the template lays it out, and tests read it without HTM
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from statistics import fmean, stdev
 from typing import Any
 
-from anychannel.results.cost import Cost, SubsetCost
+from anychannel.results.cost import SubsetCost
 from anychannel.results.evaluation import Scores, SubsetResult
 from anychannel.results.gap import BudgetGap, SubsetGap
 from anychannel.results.parse import number
@@ -34,7 +34,7 @@ class Cell:
         reference: the original report's figure, shown muted beside it.
         note: a short second line, muted.
         title: shown under the pointer.
-        shade: 0 to 1, how strongly the cell is coloured; None leaves it plain.
+        shade: strength of the cell's colour, 0 to 1; None leaves it plain.
     """
 
     text: str
@@ -84,46 +84,42 @@ def figure(value: float | None, digits: int, unit: float = 1.0, given: Any = Non
     return Cell("–" if value is None else f"{value * unit:,.{digits}f}", reference=beside, note=note)
 
 
-def run_table(
-    caption: str, columns: Sequence[str], runs: Sequence[Run], row_of: Callable[[Run], Sequence[Cell]]
-) -> Table:
-    """A table with one row a run."""
+def run_table(caption: str, rows: Mapping[Run, Mapping[str, Cell]]) -> Table:
+    """A table with one row a run; ``rows`` have the same columns."""
     return Table(
         caption,
-        tuple(columns),
-        heads=tuple(run.name for run in runs),
-        rows=tuple(tuple(row_of(run)) for run in runs),
-        statuses=tuple(run.status for run in runs),
+        columns=tuple(next(iter(rows.values()), ())),
+        heads=tuple(run.name for run in rows),
+        rows=tuple(tuple(row.values()) for row in rows.values()),
+        statuses=tuple(run.status for run in rows),
     )
 
 
 def training_table(runs: Sequence[Run]) -> Table:
     """Epochs, accuracies and losses at the best epoch, test accuracy on the full set."""
-    columns = (
-        "Network",
-        "# of epochs",
-        "Training accuracy (%)",
-        "Training loss",
-        "Validation accuracy (%)",
-        "Validation loss",
-        "Test accuracy, all channels (%)",
-    )
 
-    def row(run: Run) -> list[Cell]:
+    def row(run: Run) -> dict[str, Cell]:
         known, best = reference(run), run.best
         count = len(run.epochs) or run.record.get("epochs_run")
         sampler = "" if run.text("sampler") == "full" else run.text("sampler")
         network = ", ".join(filter(None, [run.text("model"), run.text("stem"), sampler]))
-        cells = [
-            Cell(network or "–", note=run.text("report_name").replace("_", " ")),
-            figure(count, 0, given=known.get("epochs"), note=f"best: {best.epoch}" if best else ""),
-        ]
-        for name in ("train_accuracy", "train_loss", "val_accuracy", "val_loss"):
-            digits, unit = (2, 100) if name.endswith("accuracy") else (4, 1)
-            cells.append(figure(getattr(best, name, None), digits, unit, known.get(name)))
-        return [*cells, accuracy_cell(run.test.whole if run.test else None, known.get("test", {}).get("RGB"))]
 
-    return run_table("Training and validation at the best epoch, test at the end", columns, runs, row)
+        def measure(name: str, digits: int, unit: float = 1.0) -> Cell:
+            return figure(getattr(best, name, None), digits, unit, known.get(name))
+
+        return {
+            "Network": Cell(network or "–", note=run.text("report_name").replace("_", " ")),
+            "# of epochs": figure(count, 0, given=known.get("epochs"), note=f"best: {best.epoch}" if best else ""),
+            "Training accuracy (%)": measure("train_accuracy", 2, 100),
+            "Training loss": measure("train_loss", 4),
+            "Validation accuracy (%)": measure("val_accuracy", 2, 100),
+            "Validation loss": measure("val_loss", 4),
+            "Test accuracy, all channels (%)": accuracy_cell(
+                run.test.whole if run.test else None, known.get("test", {}).get("RGB")
+            ),
+        }
+
+    return run_table("Training and validation at the best epoch, test at the end", {run: row(run) for run in runs})
 
 
 def accuracy_cell(result: SubsetResult | None, given: Any = None) -> Cell:
@@ -155,15 +151,13 @@ def subset_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
             return found
         return replace(found, text=f"{100 * result.accuracy:.1f}", shade=result.accuracy / top, note="")
 
-    return run_table(
-        "Test accuracy for each subset (%)", keys, list(tests), lambda run: [cell(run, key) for key in keys]
-    )
+    rows = {run: {key: cell(run, key) for key in keys} for run in tests}
+    return run_table("Test accuracy for each subset (%)", rows)
 
 
 def subset_gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
     """Accuracy of each subset minus the full set's, in points, shaded by the loss."""
     tests = {run: run.test for run in runs if run.test and run.test.whole}
-    columns = [key for key in keys if key not in {test.full for test in tests.values()}]
     gaps = {run: gaps_of(test) for run, test in tests.items()}
     deepest = max((-gap for row in gaps.values() for gap in row.values()), default=0.0)
 
@@ -173,8 +167,9 @@ def subset_gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
         result = tests[run].subsets.get(key)
         return accuracy_cell(result) if result and result.refused else NONE
 
-    caption = "Each subset minus the full set (percentage points)"
-    return run_table(caption, columns, list(tests), lambda run: [cell(run, key) for key in columns])
+    columns = [key for key in keys if key not in {test.full for test in tests.values()}]
+    rows = {run: {key: cell(run, key) for key in columns} for run in tests}
+    return run_table("Each subset minus the full set (percentage points)", rows)
 
 
 def gaps_of(test: Scores) -> dict[str, float]:
@@ -209,89 +204,61 @@ def dedicated_table(gap: BudgetGap, caption: str) -> Table:
 
 def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
     """Mean, least and greatest test accuracy for each number of channels, or the same of the gap to the full set."""
-    values: dict[Run, Mapping[str, float]] = {}
-    for run in runs:
-        if run.test and gap and run.test.whole:
-            values[run] = gaps_of(run.test)
-        elif run.test and not gap:
-            values[run] = {key: result.accuracy for key, result in run.test.answered.items()}
+    tests = {run: run.test for run in runs if run.test and (run.test.whole or not gap)}
+    values = {
+        run: gaps_of(test) if gap else {key: result.accuracy for key, result in test.answered.items()}
+        for run, test in tests.items()
+    }
     sizes = sorted({key.count(",") + 1 for found in values.values() for key in found}, reverse=True)
-    by_size = {
-        (run, size): chosen
+    chosen = {
+        (run, size): [value for key, value in found.items() if key.count(",") + 1 == size]
         for run, found in values.items()
         for size in sizes
-        if (chosen := [value for key, value in found.items() if key.count(",") + 1 == size])
     }
-    scale = max((abs(fmean(chosen)) for chosen in by_size.values()), default=1.0) or 1.0
+    scale = max((abs(fmean(found)) for found in chosen.values() if found), default=1.0) or 1.0
 
     def text(value: float) -> str:
         return signed(value) if gap else f"{100 * value:.1f}"
 
-    def cell(run: Run, size: int) -> Cell:
-        chosen = by_size.get((run, size))
-        if chosen is None:
+    def cell(found: Sequence[float], size: int) -> Cell:
+        if not found:
             return NONE
-        mean, count = fmean(chosen), len(chosen)
-        span = f"{text(min(chosen))} to {text(max(chosen))}" if count > 1 else "one subset"
+        mean, count = fmean(found), len(found)
+        span = f"{text(min(found))} to {text(max(found))}" if count > 1 else "one subset"
         shade = max(0.0, -mean if gap else mean) / scale
         return Cell(text(mean), note=span, shade=shade, title=f"{count} subsets of {size} channels")
 
     caption = "Subset minus full set, by number of channels" if gap else "Test accuracy (%), by number of channels"
-    columns = [plural(size, "channel") for size in sizes]
-    return run_table(
-        f"{caption}: mean, least to greatest", columns, list(values), lambda run: [cell(run, size) for size in sizes]
-    )
+    rows = {run: {plural(size, "channel"): cell(chosen[run, size], size) for size in sizes} for run in tests}
+    return run_table(f"{caption}: mean, least to greatest", rows)
 
 
 def cost_table(runs: Sequence[Run]) -> Table:
     """Parameters, operations, memory and latency."""
-    columns = (
-        "Parameters (M)",
-        "GFLOPs, calflops' count",
-        "GFLOPs, with attention products",
-        "Batch",
-        "Memory (MB)",
-        "Latency, batch 1 (ms an image)",
-        "Latency, batch 64 (ms an image)",
-    )
 
-    def row(run: Run) -> list[Cell]:
+    def row(run: Run) -> dict[str, Cell]:
         known, cost = reference(run), run.cost
         full = cost.of_largest(",".join(run.channels)) if cost else SubsetCost()
         size = f"{describe_size(cost.image_size, '×')} px" if cost and cost.image_size else ""
-        return [
-            figure(number(run.record.get("params")), 4, 1e-6, known.get("params_m")),
-            figure(full.gflops_calflops, 3, 1, known.get("gflops")),
-            figure(full.gflops_with_attention, 3),
-            figure(cost.batch_size if cost else None, 0, 1, known.get("batch_size"), note=size),
-            figure(cost.peak_memory_mb if cost else None, 0, 1, known.get("memory_mb")),
-            latency_cell(cost, full, "1"),
-            latency_cell(cost, full, "64"),
-        ]
 
-    return run_table("Cost on the full channel set", columns, runs, row)
+        def latency(batch: str) -> Cell:
+            time = full.latency_ms.get(batch)
+            if cost is None or time is None:
+                return NONE
+            note = "" if time.p10 is None or time.p90 is None else f"{time.p10:.2f} to {time.p90:.2f}"
+            return Cell(f"{time.median:.2f}", note=note, title=f"median; 10th to 90th percentile; {cost.device}")
 
+        return {
+            "Parameters (M)": figure(number(run.record.get("params")), 4, 1e-6, known.get("params_m")),
+            "GFLOPs, calflops' count": figure(full.gflops_calflops, 3, 1, known.get("gflops")),
+            "GFLOPs, with attention products": figure(full.gflops_with_attention, 3),
+            "Batch": figure(cost.batch_size if cost else None, 0, 1, known.get("batch_size"), note=size),
+            "Memory (MB)": figure(cost.peak_memory_mb if cost else None, 0, 1, known.get("memory_mb")),
+            "Latency, batch 1 (ms an image)": latency("1"),
+            "Latency, batch 64 (ms an image)": latency("64"),
+        }
 
-def latency_cell(cost: Cost | None, row: SubsetCost, batch: str) -> Cell:
-    """Median time an image, with the range of the middle 80 %."""
-    time = row.latency_ms.get(batch)
-    if cost is None or time is None:
-        return NONE
-    note = f"{time.p10:.2f} to {time.p90:.2f}" if time.p10 is not None and time.p90 is not None else ""
-    return Cell(f"{time.median:.2f}", note=note, title=f"median; 10th to 90th percentile; {cost.device}")
-
-
-def refusals(runs: Sequence[Run]) -> list[str]:
-    """The subsets that each run refuses, with its reason for the first of them."""
-    said = []
-    for run in runs:
-        subsets = run.test.subsets.values() if run.test else ()
-        refused = {result.key: result.refused for result in subsets if result.refused is not None}
-        if refused:
-            first, reason = next(iter(refused.items()))
-            example = "" if len(refused) == 1 else f"{first}, for example, because "
-            said.append(f"{run.name} refuses {'; '.join(refused)}: {example}{reason}")
-    return said
+    return run_table("Cost on the full channel set", {run: row(run) for run in runs})
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:

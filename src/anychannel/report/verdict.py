@@ -30,7 +30,6 @@ class Mean:
 
 
 Measured = Mean | SubsetResult
-"""An accuracy, as a fraction, with its standard error."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Standing:
     @property
     def refused(self) -> int:
         """Number of subsets with channels missing that the run refuses."""
-        return sum(result.refused is not None for key, result in self.test.subsets.items() if key != self.test.full)
+        return len(self.test.refused.keys() - {self.test.full})
 
     @property
     def refuses(self) -> bool:
@@ -229,7 +228,7 @@ def describe_ranked(ranked: Sequence[tuple[Standing, Mean, SubsetResult]], share
         headline = f"{first.run.name} keeps most accuracy when channels go missing."
     else:
         who = (
-            "No run clearly keeps more accuracy when channels go missing: all runs are"
+            f"No run clearly keeps more accuracy when channels go missing: the {len(ranked)} runs compared are"
             if len(tied) == len(ranked)
             else f"{listed(tied)} keep most accuracy when channels go missing,"
         )

@@ -38,9 +38,6 @@ class Cost:
         peak_memory_mb: of a training step; None if it was not measured.
         device: where memory and latency were measured.
         note: sentences about the figures.
-
-    Raises:
-        ValueError: the image size is not one.
     """
 
     batch_size: int

@@ -271,6 +271,11 @@ class Scores:
         return {key: result for key, result in self.subsets.items() if result.refused is None}
 
     @property
+    def refused(self) -> dict[str, str]:
+        """The reasons of the subsets that it refuses."""
+        return {key: result.refused for key, result in self.subsets.items() if result.refused is not None}
+
+    @property
     def partial(self) -> bool:
         """Whether images lack channels, so that subsets are measured on different images."""
         return any(result.n != self.n for result in self.answered.values())

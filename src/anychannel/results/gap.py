@@ -40,9 +40,6 @@ class GapTable:
         n: number of test images; the largest of the rows if images lack channels.
         confidence: level of the intervals.
         rows: at least one, in the order of the subsets given.
-
-    Raises:
-        ValueError: there is no row.
     """
 
     n: int
@@ -100,13 +97,9 @@ class BudgetGap(GapTable):
 
 @dataclass(frozen=True)
 class DedicatedGaps:
-    """What ``gap.json`` holds: runs that differ in their seeds only, against dedicated networks.
+    """What ``gap.json`` holds: runs that differ in their seeds only, against dedicated networks under each budget.
 
-    Args:
-        runs, seeds: names of the runs and their seeds.
-        network: model, stem, sampler and norm in a few words.
-        subsets_evaluated: number of subsets from which those compared were chosen.
-        budgets: a gap table for each budget, ``passes`` or ``total``.
+    ``subsets_evaluated`` counts the subsets from which those compared were chosen.
     """
 
     runs: tuple[str, ...]

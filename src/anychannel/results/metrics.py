@@ -62,11 +62,7 @@ def compute_metrics(
 
 
 def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Convert labels to int64 and probabilities to float64 once they are checked.
-
-    Raises:
-        MetricError: see ``compute_metrics``.
-    """
+    """Labels as int64 and probabilities as float64; raises MetricError as ``compute_metrics`` says."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     if labels.ndim != 1 or probabilities.ndim != 2 or len(labels) != len(probabilities) or not len(labels):
         raise MetricError(

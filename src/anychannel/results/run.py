@@ -65,7 +65,7 @@ class Run:
     """One run's folder.
 
     Args:
-        folder: its path.
+        folder: path of the run.
         name: differs from the other loaded runs' names.
         status: ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``; ``not finished`` if ``run.json``
             says running, but no process on this machine holds the folder.

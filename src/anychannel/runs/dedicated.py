@@ -1,13 +1,13 @@
-"""Networks dedicated to one subset each, trained to measure what a network for every subset costs.
+"""Dedicated networks, one for each subset, to measure what a network for every subset costs in accuracy.
 
     anychannel compare runs/adaptive --dedicated
 
-Each is an ordinary network on data that hold just its channels: the adaptive run's configuration with the plain stem,
-all channels in every step, one batch norm and no teacher. They are compared under two budgets:
+A dedicated network is an ordinary network for data with just its channels: it has the adaptive run's configuration, but
+the plain stem, no channel sampling, one batch norm and no teacher. There are two budgets:
 
-- ``passes``: each dedicated network gets as many image passes as the adaptive one, so that C subsets cost C times as
-  much as it;
-- ``total``: the dedicated networks share the adaptive one's passes, to whole epochs and at least one each.
+- ``passes``: each dedicated network gets as many image passes as the adaptive network, so C subsets cost C times as
+  much;
+- ``total``: the dedicated networks share the adaptive network's passes, in whole epochs and at least one each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Adaptive:
-    """A finished run of a network for every subset, its configuration and its test results."""
+    """A finished run of a network for every subset, with its configuration and test results."""
 
     folder: Path
     config: RunConfig
@@ -48,19 +48,19 @@ class Adaptive:
 
 
 def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
-    """Runs that differ in nothing but their seeds.
+    """Load runs of one configuration with different seeds.
 
     Raises:
-        RunError: there is none, one is not a finished run, two have the same seed, or they differ in a setting.
+        RunError: there is no run, one is not finished, two have the same seed, or they differ in another setting.
     """
     runs = []
     for folder in map(Path, folders):
         try:
             runs.append(Adaptive(folder, read_config(folder), load_evaluation(folder)))
         except FileNotFoundError as error:
-            raise RunError(f"{folder} is not finished: {error}; go on with it first (--resume)") from error
+            raise RunError(f"{folder} is not finished: {error}; finish it first (--resume)") from error
     if not runs:
-        raise RunError("no run was given; name at least one that `anychannel train` wrote")
+        raise RunError("no run was given; name at least one folder that `anychannel train` wrote")
     first, *others = runs
     for other in others:
         aside = ("name", "training.seed", "training.device", "training.checkpoint_seconds")
@@ -77,7 +77,7 @@ def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
 
 
 def passes_an_image(config: RunConfig, num_channels: int) -> float:
-    """How often a step passes each image of its batch through the network, counted on one batch of the sampler's."""
+    """Forward passes per image in a training step, counted on one batch of the sampler."""
     training = config.training
     sampler = create_sampler(training.sampler, num_channels, **training.sampler_options)
     parts = sampler(training.batch_size, torch.Generator().manual_seed(0))
@@ -85,11 +85,11 @@ def passes_an_image(config: RunConfig, num_channels: int) -> float:
 
 
 def epochs_of(config: RunConfig, num_channels: int, budget: str, networks: int) -> int:
-    """Epochs for each dedicated network.
+    """Number of epochs of each dedicated network.
 
     Args:
-        config: the adaptive network's.
-        num_channels: of the full set.
+        config: configuration of the adaptive network.
+        num_channels: number of all channels.
         budget: ``passes`` or ``total``.
         networks: number of dedicated networks that share the ``total`` budget.
 
@@ -103,7 +103,7 @@ def epochs_of(config: RunConfig, num_channels: int, budget: str, networks: int) 
 
 
 def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
-    """The configuration of a plain network that sees just ``subset`` (``"R,G"``) for so many epochs."""
+    """The configuration of a plain network for ``subset`` (``"R,G"``) and a number of epochs."""
     return replace(
         config,
         only_channels=parse_names(subset),
@@ -127,10 +127,10 @@ def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
 
 
 def folder_name(subset: str, epochs: int, seed: int) -> str:
-    """A folder's name for a dedicated run: ``R+G-10-epochs-s0``.
+    """Name of the folder of a dedicated run: ``B-10-epochs-s0``.
 
-    A digest tells names apart that differ only in characters that folders had better not have; long lists of channels
-    are shortened to it.
+    Characters that do not suit a folder are replaced, and a long list of channels is shortened. A digest of the subset
+    keeps these names unique.
     """
     name = re.sub(r"[^\w.+-]+", "_", subset.replace(",", "+"))
     digest = hashlib.blake2b(subset.encode(), digest_size=4).hexdigest()
@@ -144,10 +144,10 @@ def folder_name(subset: str, epochs: int, seed: int) -> str:
 def train_dedicated(
     run: Adaptive, subsets: Sequence[str], out: Path, *, budget: str, cache_dir: Path | None, progress: bool
 ) -> dict[str, Path]:
-    """Train one seed's dedicated networks, or go on with them; finished ones are left as they are.
+    """Train the dedicated networks of one seed, or resume them. Finished runs are left as they are.
 
     Returns:
-        Each subset's run folder.
+        The run folder of each subset.
     """
     full = parse_names(run.evaluation.full)
     epochs = epochs_of(run.config, len(full), budget, len(subsets))
@@ -167,12 +167,12 @@ def train_dedicated(
 
 
 def choose_keys(runs: Sequence[Adaptive], subsets: Sequence[str] | None, sample: int | None) -> list[str]:
-    """Which subsets get a dedicated network.
+    """Choose the subsets that get a dedicated network.
 
     Args:
         runs: the adaptive runs.
-        subsets: keys; None takes all that every run answered.
-        sample: take only so many of those, evenly over their sizes and always the full set; None takes all.
+        subsets: keys of the subsets. None uses all that every run was evaluated on.
+        sample: use only so many of those, evenly over their sizes and with the full set. None uses all.
 
     Raises:
         RunError: a subset was not evaluated by all runs, or ``sample`` is below 1.
@@ -211,25 +211,24 @@ def compare_dedicated(
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Train dedicated networks beside adaptive runs and write the gap table.
+    """Train dedicated networks, compare adaptive runs with them, and write the gap table.
 
     Args:
-        folders: finished runs of one configuration, one a seed.
-        out: where the dedicated runs go, a folder each; what is finished there is used again.
+        folders: finished runs of one configuration, one per seed.
+        out: parent folder of the dedicated runs. Finished runs there are used again.
         budgets: ``passes``, ``total`` or both; see above.
         subsets, sample: see ``choose_keys``.
-        cache_dir, progress: as ``train_run``.
+        cache_dir, progress: see ``train_run``.
 
     Returns:
-        What is also written as ``gap.json`` into ``out`` and into each adaptive run: ``runs``, ``seeds``, ``full``,
-        and for each budget its epochs, as planned and as run (fewest and most, where training may stop early), and
-        ``GapTable``.
+        The content of ``gap.json``, which is written into ``out`` and into each adaptive run: ``runs``, ``seeds``,
+        ``full`` and, for each budget, the planned and actual epochs (fewest and most) and the ``GapTable``.
 
     Raises:
-        RunError: see ``load_adaptive``, ``choose_keys`` and ``epochs_of``; nothing has been trained then.
+        RunError: see ``load_adaptive``, ``choose_keys`` and ``epochs_of``. Nothing has been trained.
 
     Warns:
-        UserWarning: an adaptive run's folder may not be written to, so that its report lacks the table.
+        UserWarning: the folder of an adaptive run is not writable, so its report lacks the table.
     """
     runs = load_adaptive(folders)
     keys = choose_keys(runs, subsets, sample)
@@ -276,12 +275,12 @@ def compare_dedicated(
 
 
 def epochs_run(folders: Sequence[Path]) -> list[int]:
-    """Fewest and most epochs that runs took, [] where one does not say."""
+    """The fewest and most epochs of several runs; [] if a run does not record them."""
     counts = [int(count) for folder in folders if (count := read_record(folder).get("epochs_run"))]
     return [min(counts), max(counts)] if len(counts) == len(folders) else []
 
 
 def describe(config: RunConfig) -> str:
-    """Model, stem, sampler and norm in a few words."""
+    """Model, stem, sampler and norm as one text."""
     values = flatten(config.to_dict())
     return ", ".join(str(values[key]) for key in ("model", "stem", "training.sampler", "norm"))

@@ -1,4 +1,4 @@
-"""The demonstration: a plain and a channel-adaptive network on the embedded bands."""
+"""The demo: a plain and a channel-adaptive network on the embedded bands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NETWORKS: dict[str, Mapping[str, Any]] = {
     "adaptive": {},
 }
 MEASURED = ("band_1,band_2,band_3,band_4", "band_1")
-"""Subsets whose cost is measured, to keep the demonstration short."""
+"""The only subsets whose cost is measured, to keep the demo short."""
 
 
 def run_demo(
@@ -33,13 +33,13 @@ def run_demo(
     classes: int | None = None,
     progress: bool = False,
 ) -> list[Path]:
-    """Train and evaluate both networks; finished ones are left as they are.
+    """Train and evaluate both networks. Finished runs are left as they are.
 
     Args:
-        folder: where the runs go, each in a folder of its own.
-        seed: of everything random.
-        epochs: of each run; None takes the demonstration's own.
-        classes: trains on the first classes only. None takes all ten.
+        folder: parent folder of the two runs.
+        seed: random seed.
+        epochs: number of epochs of each run. None uses the demo's default.
+        classes: train on the first so many classes only. None uses all ten.
         progress: show progress on standard error.
 
     Returns:

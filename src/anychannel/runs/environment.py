@@ -1,4 +1,4 @@
-"""Where a figure comes from: versions, device, commit."""
+"""The environment of a run: versions, device, commit and command."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def cpu_name() -> str:
 
 
 def current_commit() -> str | None:
-    """The git commit of the source tree this package runs from (``+`` if changed since), None if there is none."""
+    """The git commit of this package's source tree, with ``+`` if it has changes; None outside a git repository."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -65,7 +65,7 @@ def current_commit() -> str | None:
 
 
 def command_line() -> str:
-    """The command that started this process, with the program's folder left out."""
+    """The command that started this process, without the program's folder."""
     program = Path(sys.argv[0]) if sys.argv else Path("anychannel")
     module = program.name == "__main__.py"  # of `python -m PACKAGE`
     return shlex.join([*(("python", "-m", program.parent.name) if module else (program.name,)), *sys.argv[1:]])

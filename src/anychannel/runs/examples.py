@@ -1,9 +1,10 @@
-"""Example images for the report: each channel as a picture, with what the network says of it for each subset."""
+"""Example images for the report: a picture of each channel, and the prediction for each subset."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,20 +16,17 @@ from anychannel.evaluation import Evaluation
 
 
 def choose_examples(labels: np.ndarray, count: int, seed: int = 0) -> list[int]:
-    """Positions of up to ``count`` images, of as many classes as possible."""
-    generator = np.random.default_rng(seed)
-    shuffled = generator.permutation(len(labels))
-    seen: dict[int, int] = {}
-    turn = []
-    for position in shuffled:
-        label = int(labels[position])
-        turn.append((seen.get(label, 0), int(position)))
-        seen[label] = seen.get(label, 0) + 1
-    return [position for _, position in sorted(turn, key=lambda entry: entry[0])[:count]]
+    """Choose up to ``count`` images from as many classes as possible; returns their positions."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for position in np.random.default_rng(seed).permutation(len(labels)).tolist():
+        turns.append((seen[labels[position]], position))
+        seen[labels[position]] += 1
+    return [position for _, position in sorted(turns, key=lambda turn: turn[0])[:count]]
 
 
 def channel_png(plane: np.ndarray, low: float, high: float) -> str:
-    """A grey (H, W) or coloured (H, W, 3) PNG data URI; ``low`` becomes black, or 0 of its colour, ``high`` white."""
+    """Encode a grey (H, W) or colour (H, W, 3) image as a PNG data URI. ``low`` becomes 0 and ``high`` 255."""
     scaled = np.clip((plane.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
     buffer = io.BytesIO()
     Image.fromarray((255 * scaled).round().astype(np.uint8)).save(buffer, format="PNG", optimize=True)
@@ -43,13 +41,13 @@ def collect_examples(
     *,
     count: int = 8,
 ) -> dict[str, Any]:
-    """What ``examples.json`` holds; of an image that lacks channels the pictures and answers that there are.
+    """Collect the content of ``examples.json``. An image that lacks channels has fewer pictures and predictions.
 
     Args:
-        split: the images that were evaluated.
+        split: the evaluated images.
         channels, classes: names.
-        evaluation: of these images.
-        count: number of images.
+        evaluation: evaluation of these images.
+        count: number of example images.
     """
     chosen = choose_examples(split.labels, count)
     if not chosen:

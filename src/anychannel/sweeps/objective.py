@@ -1,4 +1,4 @@
-"""What a sweep optimises: figures of the validation images at the epoch whose weights a run keeps."""
+"""The objective of a sweep: validation metrics at the epoch whose weights a run keeps."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from anychannel.training.early_stopping import MONITORS
 
 SUBSETS = "mean_subset_accuracy"
 OBJECTIVES = {**MONITORS, SUBSETS: 1.0}
-"""Figures of an epoch, and the mean accuracy over all of a run's channel subsets; the sign makes larger better."""
+"""Metrics of an epoch, and the mean accuracy over a run's channel subsets; -1.0 for those that are minimised."""
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The epochs that a run has written down; none where it has not begun."""
+    """The metrics of each epoch that a run has recorded; empty if it has not begun."""
     path = folder / "metrics.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def curve_of(metric: str, row: Mapping[str, Any]) -> float | None:
-    """What an epoch shows of a trial's promise; None where it does not measure it.
+    """The value of one epoch for pruning; None if the epoch does not measure it.
 
-    For ``mean_subset_accuracy`` it is ``val_mean_accuracy``, which training that shows all channels alone does not
-    measure; such a trial is not pruned.
+    For ``mean_subset_accuracy`` this is ``val_mean_accuracy``. Training without channel sampling does not measure it,
+    so its trials are not pruned.
     """
     value = row.get("val_mean_accuracy" if metric == SUBSETS else metric)
     return None if value is None else float(value)
 
 
 def value_of(metric: str, folder: Path) -> float:
-    """The objective of a finished run; a mean over subsets is over those that some image has.
+    """The objective of a finished run. A mean over subsets leaves out subsets that no image has.
 
     Raises:
         SweepError: the run does not measure it.
@@ -50,7 +50,5 @@ def value_of(metric: str, folder: Path) -> float:
     best = read_record(folder)["best_epoch"]
     value = curve_of(metric, next(row for row in read_rows(folder) if row["epoch"] == best))
     if value is None or not math.isfinite(value):
-        raise SweepError(
-            f"the run has no {metric} ({value}); figures of missing channels need a sampler that shows subsets"
-        )
+        raise SweepError(f"the run has no {metric} ({value}); only a sampler that drops channels measures it")
     return value

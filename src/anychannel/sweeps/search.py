@@ -1,9 +1,9 @@
-"""Try settings of a recipe one after the other, and keep what does best on validation images.
+"""Try settings of a recipe one after the other, and keep those that do best on validation images.
 
-Every trial is a run in a folder of its own whose test images stay unread. Optuna proposes the settings and keeps its
-record in a database in the sweep's folder, so a sweep that is killed goes on: finished trials count, and an unfinished
-one goes on from its checkpoint. What is proposed is a function of the seed, the trial and the results before it, so the
-sweep ends as it would have without the kill. Several processes may work on one folder; each trial is done by one.
+Every trial is a run in its own folder, whose test images stay unread. Optuna proposes the settings and records the
+trials in a database in the sweep's folder. A killed sweep continues: finished trials count, and an unfinished trial
+resumes from its checkpoint. The settings of a trial depend only on the seed, its number and the results before it, so a
+resumed sweep ends like an uninterrupted one. Several processes may share one folder; each trial is done by one of them.
 
 Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019.
 """
@@ -19,41 +19,43 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import optuna
 from filelock import FileLock, Timeout
+from optuna import Study, Trial
+from optuna.distributions import BaseDistribution
+from optuna.pruners import MedianPruner, NopPruner
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState
 from torch import OutOfMemoryError
 
 from anychannel.results.run import read_record
-from anychannel.runs.config import RunConfig, flatten, merge, nest, without_none
+from anychannel.runs.config import RunConfig, flatten, list_changes, merge, nest, without_none
 from anychannel.runs.data import find_changes, load_data
 from anychannel.runs.execute import RunStopped, train_run
 from anychannel.runs.folder import read_config
 from anychannel.sweeps.objective import OBJECTIVES, curve_of, read_rows, value_of
-from anychannel.sweeps.space import Domain, SweepError, check_space, parse_space
+from anychannel.sweeps.space import SweepError, check_space, parse_space
 from anychannel.training import TrainingError
-from anychannel.utils.extras import need
 from anychannel.utils.files import write_json, write_text
-
-if TYPE_CHECKING:
-    from optuna import Study, Trial
 
 RECORD, DATABASE, LOCK, BEST, TABLE = "sweep.json", "optuna.db", ".lock", "best.toml", "trials.csv"
 PRUNE_AFTER = 4
-"""Trials that must have come to their end before one is stopped early."""
-STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
+"""Number of finished trials before a trial can be pruned."""
+STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one trial.
+    """The result of one trial.
 
     Args:
-        name: of its folder.
+        name: name of its folder.
         state: ``finished``, ``pruned`` (stopped early, behind the others) or ``failed``.
-        value: of the objective; None unless finished.
-        settings: what was varied, by dotted key.
+        value: the objective; None unless finished.
+        settings: the varied settings, by dotted key.
         error: why it failed, or empty.
     """
 
@@ -66,23 +68,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same in all trials of a sweep."""
+    """What all trials of a sweep share."""
 
     recipe: Mapping[str, Any]
-    space: Mapping[str, Domain]
+    space: Mapping[str, BaseDistribution]
     metric: str
     seed: int
     prune: bool
-
-    def record(self, space: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``sweep.json`` keeps."""
-        return {
-            "recipe": without_none(dict(self.recipe)),
-            "space": dict(space),
-            "metric": self.metric,
-            "seed": self.seed,
-            "prune": self.prune,
-        }
 
 
 def sweep(
@@ -99,29 +91,27 @@ def sweep(
     progress: bool = False,
     on_trial: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Search, and write ``best.toml`` and ``trials.csv``.
+    """Search for the best settings, and write ``best.toml`` and ``trials.csv``.
 
     Args:
         recipe: settings of every trial, as ``RunConfig.from_dict`` takes them.
-        space: what to vary; see ``anychannel.sweeps.space``.
-        folder: where the trials' runs and the record go.
-        trials: how many in all, those of earlier starts included.
-        metric: what to optimise, a key of ``OBJECTIVES``; measured on the validation images.
-        seed: of the search; the seed of training is the recipe's.
-        prune: stop trials whose validation curve is behind the median of the finished ones.
-        resume: go on with the folder's sweep.
+        space: settings to vary; see ``anychannel.sweeps.space``.
+        folder: folder for the trials' runs and the record.
+        trials: total number of trials, including those of earlier starts.
+        metric: metric of the validation images to optimise, a key of ``OBJECTIVES``.
+        seed: random seed of the search. The recipe has that of training.
+        prune: stop trials whose validation curve is behind the median of the finished trials.
+        resume: continue the sweep in the folder.
         cache_dir, progress: see ``train_run``.
-        on_trial: called with each trial that comes to its end here.
+        on_trial: called with each trial that this process ends.
 
     Returns:
-        All trials of the sweep that have come to their end, in order; other processes may be at work on more.
+        All trials that have ended, in order. Other processes may be at work on more.
 
     Raises:
         SweepError: the space or a setting is impossible, the folder holds another sweep or one of other data, or no
             trial succeeded.
-        MissingExtraError: Optuna is not installed.
     """
-    need("optuna", "sweep", "a sweep")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SweepError(
             "a sweep's trials train in one process; instead of torchrun, start several with --resume on one folder"
@@ -133,19 +123,19 @@ def sweep(
     plan = Plan(recipe, parse_space(space), metric, seed, prune)
     check_space(recipe, plan.space)
     home = Path(folder)
-    prepare(home, plan.record(space), resume)
+    prepare(home, vars(plan) | {"recipe": without_none(dict(recipe)), "space": dict(space)}, resume)
     study = open_study(home, plan)
     check_data(home, study, cache_dir)
     while (picked := pick(home, study, plan, trials)) is not None:
         trial, lock = picked
         try:
-            do(trial, study, home, plan, cache_dir=cache_dir, progress=progress)
+            run_trial(trial, study, home, plan, cache_dir=cache_dir, progress=progress)
         finally:
             lock.release()
         outcomes = summarise(home, study, metric)
         if on_trial is not None:
             on_trial(next(outcome for outcome in outcomes if outcome.name == trial.user_attrs["folder"]))
-        if all(outcome.state == "failed" for outcome in outcomes) and len(outcomes) == 1:
+        if [outcome.state for outcome in outcomes] == ["failed"]:
             raise SweepError(f"the first trial failed: {outcomes[0].error}; correct it and choose a new folder")
     outcomes = summarise(home, study, metric)
     if len(outcomes) >= trials and not any(outcome.state == "finished" for outcome in outcomes):
@@ -154,120 +144,117 @@ def sweep(
 
 
 def prepare(home: Path, record: dict[str, Any], resume: bool) -> None:
-    """Take a new folder, or see that the folder's sweep is this one."""
+    """Start a sweep in a new folder, or check that the folder's sweep is the same.
+
+    Raises:
+        SweepError: the folder holds something else, another sweep, or a sweep although ``resume`` is not set.
+    """
     if home.exists() and not home.is_dir():
         raise SweepError(f"{home} is a file; give --out a folder")
     home.mkdir(parents=True, exist_ok=True)
+    path = home / RECORD
     with FileLock(home / LOCK):
-        path = home / RECORD
         if not path.is_file():
             if any(entry.name != LOCK for entry in home.iterdir()):
                 raise SweepError(f"{home} is not empty and not a sweep; choose a new folder for --out")
             write_json(path, record)
             return
     if not resume:
-        raise SweepError(f"{home} already holds a sweep; add --resume to go on with it, or choose another --out")
-    before, now = flatten(json.loads(path.read_text(encoding="utf-8"))), flatten(json.loads(json.dumps(record)))
-    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        raise SweepError(f"{home} already holds a sweep; add --resume to continue it, or choose another --out")
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(record))
+    changed = list_changes(flatten(before), flatten(now))
     if changed:
-        listed = "; ".join(f"{key}: {before.get(key, 'unset')} -> {now.get(key, 'unset')}" for key in changed)
         raise SweepError(
-            f"{home} holds a sweep of other settings ({listed}); resume it with its own, or choose another"
+            f"{home} holds a sweep of other settings ({'; '.join(changed)}); resume it with its own, or choose another"
         )
 
 
 def open_study(home: Path, plan: Plan) -> Study:
-    """Optuna's record of the sweep."""
-    import optuna
-
+    """Open or create Optuna's record of the sweep."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    epochs = RunConfig.from_dict(plan.recipe).training.epochs
+    pruner = MedianPruner(n_startup_trials=PRUNE_AFTER, n_warmup_steps=max(1, epochs // 4))
     with FileLock(home / LOCK):
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{(home / DATABASE).resolve()}", engine_kwargs={"connect_args": {"timeout": 60}}
         )
-        epochs = RunConfig.from_dict(plan.recipe).training.epochs
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNE_AFTER, n_warmup_steps=max(1, epochs // 4))
         return optuna.create_study(
             study_name="sweep",
             storage=storage,
             direction="maximize" if OBJECTIVES[plan.metric] > 0 else "minimize",
-            pruner=pruner if plan.prune else optuna.pruners.NopPruner(),
+            pruner=pruner if plan.prune else NopPruner(),
             load_if_exists=True,
         )
 
 
 def check_data(home: Path, study: Study, cache_dir: str | Path | None) -> None:
-    """See that the data are still those of a trial that was finished earlier, so that values can be compared.
+    """Check that the data have not changed since an earlier trial, so that the trials can be compared.
 
     Raises:
-        SweepError: says what has changed.
+        SweepError: lists the changes.
     """
-    for each in study.get_trials(deepcopy=False):
-        if each.state.name != "COMPLETE":
-            continue
+    for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))[:1]:
         folder = home / each.user_attrs["folder"]
         config = read_config(folder)
         changes = find_changes(read_record(folder), load_data(config, cache_dir=cache_dir))
         if changes:
             raise SweepError(
                 f"the data in {config.data} are not those of the trials in {home} ({'; '.join(changes)}); restore them "
-                "to go on, or choose a new folder for --out"
+                "to continue, or choose a new folder for --out"
             )
-        return
 
 
 def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, FileLock] | None:
-    """A trial to do and the lock that says so: one that was left unfinished, else a new one; None if all are taken.
+    """Choose the next trial: an unfinished one if its process has died, else a new one.
 
-    A trial that was left is told as failed and put in line again with the same settings and folder, which is Optuna's
-    own way; failures that count carry an ``error``.
+    A process holds the lock of the trial it works on, so a free lock shows at once that the process has died. (Optuna's
+    heartbeat shows it only after a grace period.) The trial is then recorded as failed and added again with the same
+    settings and folder. Trials that failed by themselves have an ``error``.
+
+    Returns:
+        The trial and its lock; None if all trials are taken.
     """
-    from optuna.samplers import TPESampler
-    from optuna.trial import TrialState
-
-    distributions = {name: domain.distribution() for name, domain in plan.space.items()}
     with FileLock(home / LOCK):
         known = study.get_trials(deepcopy=False)
         folders = list(dict.fromkeys(each.user_attrs["folder"] for each in known if "folder" in each.user_attrs))
         waiting = [each.user_attrs["folder"] for each in known if each.state is TrialState.WAITING]
         for left in known:
-            if left.state is not TrialState.RUNNING:
-                continue
             name = left.user_attrs.get("folder")
-            lock = None if name is None else try_lock(home, name)
-            if name is None or lock is not None:
-                if name is not None and name not in waiting:
-                    whole = len(left.params) == len(distributions)  # else it was killed while it was proposed
-                    study.enqueue_trial(left.params if whole else {}, user_attrs={"folder": name})
-                    waiting.append(name)
-                study.tell(left.number, state=TrialState.FAIL)
-            if lock is not None:
-                lock.release()
+            if left.state is not TrialState.RUNNING or (name and not is_free(home, name)):
+                continue
+            if name and name not in waiting:
+                again = {"params": left.params, "distributions": left.distributions, "user_attrs": left.user_attrs}
+                study.add_trial(optuna.create_trial(state=TrialState.WAITING, **again))
+                waiting.append(name)
+            study.tell(left.number, state=TrialState.FAIL)
         if not waiting and len(folders) >= trials:
             return None
         index = folders.index(waiting[0]) if waiting else len(folders)
         study.sampler = TPESampler(seed=int(np.random.SeedSequence((plan.seed, index)).generate_state(1)[0]))
-        trial = study.ask(distributions)
+        trial = study.ask(dict(plan.space))
         name = trial.user_attrs.get("folder", f"trial-{index:04d}")
         trial.set_user_attr("folder", name)
-        lock = try_lock(home, name)
-        assert lock is not None, f"{name} was free under the sweep's lock"
+        lock = trial_lock(home, name)
+        lock.acquire(timeout=0)
         return trial, lock
 
 
-def try_lock(home: Path, name: str) -> FileLock | None:
-    """A trial's lock, or None where another process has it."""
-    lock = FileLock(home / f".{name}.lock")
-    with suppress(Timeout):
-        lock.acquire(timeout=0)
-        return lock
-    return None
+def trial_lock(home: Path, name: str) -> FileLock:
+    """The lock that a process holds while it works on a trial."""
+    return FileLock(home / f".{name}.lock")
 
 
-def do(trial: Trial, study: Study, home: Path, plan: Plan, *, cache_dir: str | Path | None, progress: bool) -> None:
-    """Train a trial's network and tell Optuna what came of it."""
-    from optuna.trial import TrialState
+def is_free(home: Path, name: str) -> bool:
+    """Whether no process works on a trial."""
+    with suppress(Timeout), trial_lock(home, name).acquire(timeout=0):
+        return True
+    return False
 
+
+def run_trial(
+    trial: Trial, study: Study, home: Path, plan: Plan, *, cache_dir: str | Path | None, progress: bool
+) -> None:
+    """Train the network of a trial and report its result to Optuna."""
     folder = home / trial.user_attrs["folder"]
     reported: set[int] = set()
 
@@ -286,36 +273,28 @@ def do(trial: Trial, study: Study, home: Path, plan: Plan, *, cache_dir: str | P
         report(row)
     try:
         config = RunConfig.from_dict(merge(plan.recipe, nest(trial.params)))
-        train_run(
-            config,
-            folder,
-            resume=True,
-            cache_dir=cache_dir,
-            progress=progress,
-            cost=False,
-            split="val",
-            on_epoch=on_epoch,
-        )
+        options: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress, "on_epoch": on_epoch}
+        train_run(config, folder, resume=True, cost=False, split="val", **options)
         study.tell(trial, value_of(plan.metric, folder))
     except RunStopped:
         study.tell(trial, state=TrialState.PRUNED)
-    except (ValueError, TrainingError, OutOfMemoryError) as error:  # these settings cannot be trained; others can
+    except (ValueError, TrainingError, OutOfMemoryError) as error:  # these settings cannot be trained, others may
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)
 
 
 def summarise(home: Path, study: Study, metric: str) -> list[Outcome]:
-    """The trials that have come to their end, in order; writes them and the best recipe down."""
+    """Write the table of ended trials and the best recipe; returns these trials in order."""
     ended = {
         each.user_attrs["folder"]: Outcome(
             each.user_attrs["folder"],
-            STATES[each.state.name],
-            each.value if each.state.name == "COMPLETE" else None,
+            STATES[each.state],
+            each.value if each.state is TrialState.COMPLETE else None,
             each.params,
             each.user_attrs.get("error", ""),
         )
-        for each in study.get_trials(deepcopy=False)
-        if each.state.name in ("COMPLETE", "PRUNED") or (each.state.name == "FAIL" and "error" in each.user_attrs)
+        for each in study.get_trials(deepcopy=False, states=tuple(STATES))
+        if each.state is not TrialState.FAIL or "error" in each.user_attrs
     }
     outcomes = sorted(ended.values(), key=lambda outcome: outcome.name)
     keys = list(dict.fromkeys(key for outcome in outcomes for key in outcome.settings))
@@ -334,6 +313,6 @@ def summarise(home: Path, study: Study, metric: str) -> list[Outcome]:
 
 
 def best_of(outcomes: list[Outcome], metric: str) -> Outcome | None:
-    """The finished trial with the best value, the first of equals."""
+    """The finished trial with the best value; the first one of equals."""
     finished = [outcome for outcome in outcomes if outcome.value is not None]
     return max(finished, key=lambda outcome: OBJECTIVES[metric] * (outcome.value or 0.0), default=None)

@@ -1,4 +1,4 @@
-"""What every tracker can do."""
+"""The interface of a tracker."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ Settings = Mapping[str, str | bool | int | float]
 
 
 class TrackingError(ValueError):
-    """A tracker cannot be used; the message says which one and what to do."""
+    """A tracker cannot be used; the message names it and says what to do."""
 
 
 class Tracker(Protocol):
-    """One experiment of one tracker, opened anew or gone on with.
+    """One experiment of one tracker, new or continued.
 
-    It is made from the run's folder and name, and keeps in the folder what it needs to find the experiment again.
+    A tracker is made from the run's folder and name. It keeps in the folder what it needs to find the experiment again.
     """
 
     def logged(self) -> dict[str, set[int]]:
-        """Steps that the store holds of each figure."""
+        """The steps that the store has for each metric."""
         ...
 
     def configure(self, settings: Settings) -> None:
-        """Keep the run's settings, unless the store has them."""
+        """Store the run's settings, unless the store has them."""
         ...
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Add one value to each of these figures."""
+        """Store one value of each metric."""
         ...
 
     def close(self, *, finished: bool) -> None:
-        """Let go of the experiment, and say whether the run came to its end."""
+        """Close the experiment; ``finished`` tells whether the run is complete."""
         ...

@@ -1,6 +1,6 @@
-"""MLflow: the server that ``MLFLOW_TRACKING_URI`` names, or a database file beside the run's folder.
+"""MLflow: logs to the server in ``MLFLOW_TRACKING_URI``, else to a database file beside the run's folder.
 
-Look at the file with ``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`` (from the full package ``mlflow``).
+Open the file with ``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`` (from the full package ``mlflow``).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ DATABASE = "mlflow.db"
 
 
 class MLflow:
-    """A run of the experiment ``anychannel`` (or of the one that ``MLFLOW_EXPERIMENT_NAME`` names).
+    """A run of the experiment ``anychannel``, or of the one in ``MLFLOW_EXPERIMENT_NAME``.
 
     Args:
-        home: the run's folder; ``mlflow.json`` there keeps the run's identity.
+        home: the run's folder. Its ``mlflow.json`` holds the run's id.
         name: the run's name in MLflow.
 
     Raises:
-        TrackingError: the store cannot be reached, or does not know the run any more.
+        TrackingError: the store cannot be reached, or does not have the run any more.
     """
 
     def __init__(self, home: Path, name: str) -> None:
@@ -39,18 +39,18 @@ class MLflow:
             self.mlflow.set_tracking_uri(f"sqlite:///{home.resolve().parent / DATABASE}")
         record = home / RECORD
         known = json.loads(record.read_text(encoding="utf-8"))["run_id"] if record.is_file() else None
-        with self.told(home):
+        with self.explained(home):
             self.tracker = MLflowTracker(EXPERIMENT, run_id=known, run_name=name)
             self.tracker.start()
         self.run_id: str = self.tracker.tracker.info.run_id
         write_json(record, {"tracking_uri": self.mlflow.get_tracking_uri(), "run_id": self.run_id})
 
     @contextmanager
-    def told(self, home: Path) -> Iterator[None]:
-        """Errors of the store in words that say what to do."""
+    def explained(self, home: Path) -> Iterator[None]:
+        """Turn an error of the store into one that says what to do."""
         try:
             yield
-        except Exception as error:  # MLflow's own, SQLAlchemy's, requests'
+        except Exception as error:  # of MLflow, SQLAlchemy or requests
             where = self.mlflow.get_tracking_uri()
             self.forget()
             raise TrackingError(
@@ -59,13 +59,13 @@ class MLflow:
             ) from error
 
     def logged(self) -> dict[str, set[int]]:
-        """Steps of each metric in the store."""
+        """The steps that the store has for each metric."""
         client = self.mlflow.MlflowClient()
         tags = client.get_run(self.run_id).data.metrics
         return {tag: {value.step for value in client.get_metric_history(self.run_id, tag)} for tag in tags}
 
     def configure(self, settings: Settings) -> None:
-        """Keep the settings as parameters."""
+        """Store the settings as parameters."""
         if not self.mlflow.MlflowClient().get_run(self.run_id).data.params:
             self.tracker.store_init_configuration(dict(settings))
 
@@ -82,6 +82,6 @@ class MLflow:
         self.forget()
 
     def forget(self) -> None:
-        """Leave MLflow's choice of a store as it was."""
+        """Reset MLflow's tracking URI."""
         if self.ours:
             self.mlflow.set_tracking_uri(None)

@@ -1,4 +1,4 @@
-"""TensorBoard: event files in the run's folder, for ``tensorboard --logdir runs``."""
+"""TensorBoard: logs to event files in the run's folder, for ``tensorboard --logdir runs``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FOLDER = "tensorboard"
 
 
 class TensorBoard:
-    """A run's event files; each time that the run is started adds one.
+    """The event files of a run. Each start of the run adds one.
 
     Args:
-        home: the run's folder; the files go to ``tensorboard`` there.
-        name: not used, TensorBoard calls a run by its folder.
+        home: the run's folder. The files go to its subfolder ``tensorboard``.
+        name: not used, because TensorBoard names a run after its folder.
     """
 
     def __init__(self, home: Path, name: str) -> None:  # noqa: ARG002
@@ -30,7 +30,7 @@ class TensorBoard:
         self.tracker.start()
 
     def logged(self) -> dict[str, set[int]]:
-        """Steps of each scalar in all event files; half a record at the end of a killed one is passed over."""
+        """The steps of each scalar in all event files. An incomplete record at the end of a file is skipped."""
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         events = EventAccumulator(str(self.folder), size_guidance={"scalars": 0})
@@ -38,12 +38,12 @@ class TensorBoard:
         return {tag: {event.step for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
     def configure(self, settings: Settings) -> None:
-        """Write the hyperparameters, which TensorBoard shows as a run of their own inside this one."""
+        """Write the settings as hyperparameters."""
         if not any(self.folder.glob("*/hparams.yml")):
             self.tracker.store_init_configuration(dict(settings))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Write and flush."""
+        """Write and flush the values."""
         self.tracker.log(dict(values), step=step)
 
     def close(self, *, finished: bool) -> None:  # noqa: ARG002
@@ -52,10 +52,10 @@ class TensorBoard:
 
 
 def wait_for_a_later_name(folder: Path) -> None:
-    """Wait, for a second at most, until a new event file sorts after those there.
+    """Wait up to one second, until a new event file sorts after the existing ones.
 
-    TensorBoard reads event files by name, and the name holds the second in which the file was made, then the process:
-    two starts within a second could show the later steps first.
+    TensorBoard reads event files in the order of their names. A name holds the second of the start and then the process
+    id, so two starts within one second could be read in the wrong order.
     """
     newest = max((int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")), default=0)
     time.sleep(min(max(newest + 1 - time.time(), 0), 1))

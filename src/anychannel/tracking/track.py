@@ -1,7 +1,7 @@
-"""What a run tells its trackers, each value once however often the run is killed and resumed.
+"""Logs the metrics of a run to its trackers, each value once, however often the run is killed and resumed.
 
-The store itself is asked what it holds, so nothing is logged twice, and what a kill kept from being logged is made good
-from ``metrics.jsonl``. An outage of the store does not stop training.
+Each tracker's store is asked which steps it has, so nothing is logged twice. Epochs that a kill kept from a store are
+read again from ``metrics.jsonl``. An outage of a store does not stop training.
 """
 
 from __future__ import annotations
@@ -9,24 +9,41 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from anychannel.evaluation import Evaluation
-from anychannel.tracking.base import Settings, Tracker
-from anychannel.tracking.registry import TRACKERS
+from anychannel.tracking.base import Settings, Tracker, TrackingError
+from anychannel.tracking.mlflow import MLflow
+from anychannel.tracking.tensorboard import TensorBoard
+from anychannel.utils.extras import need
+from anychannel.utils.names import unknown_name
 
+TRACKERS: dict[str, Callable[[Path, str], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
 METRICS = "metrics.jsonl"
 UNUSUAL = re.compile(r"[^-./\w]", re.ASCII)
-"""What TensorBoard or MLflow would not have in a figure's name."""
+"""Characters that TensorBoard or MLflow refuses in the name of a metric."""
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that are unknown or not installed.
+
+    Raises:
+        TrackingError: a tracker is unknown; the message lists the valid ones.
+        MissingExtraError: the package of a tracker is not installed.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise TrackingError(unknown_name("tracker", name, TRACKERS))
+        need(name, "tracking", f"the tracker {name}")
 
 
 class Track:
-    """The trackers of one run; without any it does nothing.
+    """The trackers of one run. Without trackers it does nothing.
 
     Args:
-        trackers: by name, opened.
+        trackers: opened trackers by name.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker] | None = None) -> None:
@@ -35,7 +52,7 @@ class Track:
         self.waiting: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in self.trackers}
 
     def log_epoch(self, row: Mapping[str, Any]) -> None:
-        """Log a row of ``metrics.jsonl`` at the step of its epoch: ``train_loss`` as ``train/loss``."""
+        """Log a row of ``metrics.jsonl`` at the step of its epoch. ``train_loss`` becomes ``train/loss``."""
         values = {
             re.sub("^(train|val)_", r"\1/", key): float(value)
             for key, value in row.items()
@@ -44,7 +61,7 @@ class Track:
         self.send(values, int(row["epoch"]))
 
     def log_evaluation(self, evaluation: Evaluation, epoch: int) -> None:
-        """Log each subset's accuracy, as ``test/accuracy/R.G``, and their mean, at the step of the epoch given."""
+        """Log the accuracy of each subset, as ``test/accuracy/R.G``, and their mean, at the step of an epoch."""
         values = {
             f"{evaluation.split}/accuracy/{UNUSUAL.sub('_', key.replace(',', '.'))}": float(figures["accuracy"])
             for key, figures in evaluation.subsets.items()
@@ -55,9 +72,9 @@ class Track:
         self.send(values, epoch)
 
     def send(self, values: dict[str, float], step: int) -> None:
-        """Log values with all that wait, each unless the store has it at this step.
+        """Log new values and all that wait. A value that the store already has at its step is not logged again.
 
-        Where a tracker fails they wait for the next time, and a warning says so.
+        If a tracker fails, its values wait for the next call, with a warning.
         """
         for name, tracker in self.trackers.items():
             waiting, logged = self.waiting[name], self.logged[name]
@@ -71,11 +88,11 @@ class Track:
                     for tag in new:
                         logged.setdefault(tag, set()).add(at)
                     waiting.pop(0)
-            except Exception as error:  # the store's own kinds; hours of training matter more than its curve
+            except Exception as error:  # of any store; hours of training matter more than their curve
                 warn(f"the tracker {name} does not take figures now ({error}); they are logged with the next ones")
 
     def close(self, *, finished: bool) -> None:
-        """Close all trackers; what one has not taken is lost to it, and a warning says so."""
+        """Close all trackers. Values that a tracker has not taken are lost to it, with a warning."""
         for name, tracker in self.trackers.items():
             try:
                 tracker.close(finished=finished)
@@ -87,27 +104,28 @@ class Track:
 
 
 def warn(message: str) -> None:
-    """Say that the run goes on without a tracker."""
+    """Warn that the run goes on without a tracker."""
     warnings.warn(f"{message}; the run goes on", RuntimeWarning, stacklevel=3)
 
 
 def open_track(names: Sequence[str], home: Path, *, name: str, settings: Mapping[str, Any]) -> Track:
-    """Open a run's trackers, tell them its settings, and catch up on epochs of ``metrics.jsonl`` that they lack.
+    """Open the trackers of a run, store its settings, and log the epochs of ``metrics.jsonl`` that they lack.
 
     Args:
         names: keys of ``TRACKERS``.
         home: the run's folder.
         name: the run's name.
-        settings: its configuration as one flat table.
+        settings: the run's configuration as one flat table.
 
     Raises:
         TrackingError, MissingExtraError: a tracker cannot be used.
     """
+    known: Settings = {key: v if isinstance(v, str | bool | int | float) else str(v) for key, v in settings.items()}
     opened: dict[str, Tracker] = {}
     try:
         for key in names:
             opened[key] = TRACKERS[key](home, name)
-            opened[key].configure(plain(settings))
+            opened[key].configure(known)
         track = Track(opened)
     except BaseException:
         for tracker in opened.values():
@@ -117,10 +135,3 @@ def open_track(names: Sequence[str], home: Path, *, name: str, settings: Mapping
         for line in (home / METRICS).read_text(encoding="utf-8").splitlines():
             track.log_epoch(json.loads(line))
     return track
-
-
-def plain(settings: Mapping[str, Any]) -> Settings:
-    """Values that trackers take; lists become text."""
-    return {
-        key: value if isinstance(value, str | bool | int | float) else str(value) for key, value in settings.items()
-    }

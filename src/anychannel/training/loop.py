@@ -30,7 +30,7 @@ from anychannel.data.batches import Batch
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
-from anychannel.nn.placement import place
+from anychannel.nn.module_utils import place
 from anychannel.nn.sync_batchnorm import sync_batchnorm
 from anychannel.training.batches import epoch_batches
 from anychannel.training.bn_statistics import Pass, choose_passes, recomputed_statistics

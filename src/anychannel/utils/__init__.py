@@ -1,1 +1,1 @@
-"""What every other folder may use: files, names, options, progress, processes."""
+"""Helpers for all other folders: files, names, options, progress, processes."""

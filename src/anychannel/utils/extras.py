@@ -1,4 +1,4 @@
-"""Packages that only some readers need, imported when a file asks for them."""
+"""Optional packages, imported on first use."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 
 class MissingExtraError(ImportError, ValueError):
-    """A package that an extra brings is not installed; the message gives the command."""
+    """A package of an extra is not installed; the message gives the command to install it."""
 
 
 def need(module: str, extra: str, what: str) -> Any:
     """Import a module of an extra.
 
     Args:
-        module: to import.
-        extra: of ``anychannel``, which brings it.
-        what: is read with it, for the message.
+        module: the module to import.
+        extra: the extra of ``anychannel`` that installs it.
+        what: what it is needed for, as the subject of the message.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: the module is not installed.
     """
     try:
         return import_module(module)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Write files atomically: a reader never sees an incomplete file."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pathlib import Path
 from typing import Any
 
 LOCK = ".lock"
-"""In a run's folder; held by the process that trains there, and free again however it ends."""
+"""Lock file in a run's folder. The process that trains there holds it; the system frees it however the process ends."""
 
 FULL = 2**20
-"""A disk with fewer free bytes than this is what a failed write is put down to."""
+"""A failed write is attributed to a full disk if the disk has fewer free bytes than this."""
 
 
 def readable(text: str) -> str:
-    """Text that UTF-8 can hold: bytes of a file's name that are no UTF-8 become replacement characters."""
+    """Replace the bytes of a file's name that are not UTF-8, so that the text can be encoded as UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
+    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
 
     Args:
-        path: the file to make or replace; its folder is made if missing.
+        path: the file to create or replace. Its folder is created if it is missing.
         write: called with the temporary path.
 
     Raises:
-        OSError: it cannot be written; names ``path``, also where a library tells of a full disk in words of its own.
+        OSError: the file cannot be written; the error names ``path``, even if a library reports a full disk otherwise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: Path | None = None
@@ -54,10 +54,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Refuse a path at which no file can be written, before the work that makes its content; nothing is made.
+    """Check that a file can be written at a path, before its content is computed. Creates nothing.
 
     Raises:
-        OSError: it is a folder, or lies in something that is no folder or may not be written to.
+        OSError: the path is a folder, or its parent is not a folder or not writable.
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     refused = {
@@ -71,10 +71,10 @@ def check_place(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all; NaN and infinity are refused."""
+    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

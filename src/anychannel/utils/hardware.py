@@ -1,4 +1,4 @@
-"""What this machine can do: device and number format, chosen late and only where asked."""
+"""Choose the device and the precision."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` is CUDA where there is one, then Apple's MPS, then the CPU; any other name is torch's own.
+    """Choose a device. ``auto`` prefers CUDA, then Apple's MPS, then the CPU; other names are torch's.
 
     Raises:
-        ValueError: torch does not know the name, or the device is not there.
+        ValueError: torch does not know the name, or the device is not available.
     """
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -35,7 +35,7 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic runs in hardware: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    """Whether a device computes bfloat16 in hardware: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -45,10 +45,10 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """``bf16`` or ``fp32``; ``auto`` is bf16 where the hardware has it.
+    """Choose ``bf16`` or ``fp32``. ``auto`` chooses bf16 if the hardware supports it.
 
     Raises:
-        ValueError: the name is none of ``PRECISIONS``.
+        ValueError: the name is not in ``PRECISIONS``.
     """
     if name not in PRECISIONS:
         raise ValueError(f"unknown precision {name!r}; use one of {', '.join(PRECISIONS)}")

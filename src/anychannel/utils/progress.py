@@ -1,4 +1,4 @@
-"""Progress of long work on standard error, with the time that is left."""
+"""Progress bars on standard error, with the remaining time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Advance(Protocol):
-    """Moves a progress display on."""
+    """Advances a progress bar."""
 
     def __call__(self, steps: int = 1, note: str | None = None) -> None:
-        """Count ``steps`` more as done, and show ``note`` beside the bar."""
+        """Count ``steps`` more steps as done, and show ``note`` beside the bar."""
         ...
 
 
 @contextmanager
 def progress_bar(title: str, total: int, *, done: int = 0, show: bool = True) -> Iterator[Advance]:
-    """A bar for ``total`` steps; silent where ``show`` is false.
+    """Show a progress bar for ``total`` steps, unless ``show`` is false.
 
-    On a terminal it is a bar; elsewhere (a log file) each note becomes a line.
+    Without a terminal (in a log file), each note is printed as a line instead.
     """
     console = Console(stderr=True)
     if not show:

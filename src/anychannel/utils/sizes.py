@@ -1,4 +1,4 @@
-"""Height and width of images: one number where they are equal, else ``(height, width)``."""
+"""Image sizes: one number if height and width are equal, else ``(height, width)``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def height_width(size: ImageSize) -> tuple[int, int]:
     """Height and width in pixels.
 
     Raises:
-        ValueError: it is neither one number nor two, or one of them is below 1.
+        ValueError: the size is neither one whole number nor two, or one is below 1.
     """
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) for side in sides):
@@ -27,16 +27,16 @@ def describe_size(size: ImageSize, times: str = "x") -> str:
 
 
 def plain_size(size: ImageSize) -> int | list[int]:
-    """A size as JSON has it: one number for squares, else ``[height, width]``."""
+    """A size for JSON: one number for squares, else ``[height, width]``."""
     height, width = height_width(size)
     return height if height == width else [height, width]
 
 
 def parse_size(text: str) -> ImageSize:
-    """``84``, or ``48x64`` for a height of 48 and a width of 64.
+    """Parse ``84``, or ``48x64`` for a height of 48 and a width of 64.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is not a size.
     """
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) for side in sides):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import warnings
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import tifffile
 
-from anychannel.data.files.decoded import Decoded, Scaling, library_errors
+from anychannel.data.files.decoded import Decoded, library_errors
 from anychannel.data.problems import ImageError
 from anychannel.utils.extras import need
 
@@ -35,6 +34,7 @@ def decode_geotiff(data: bytes) -> Decoded:
         MissingExtraError: rasterio is not installed.
     """
     rasterio = need("rasterio", "geo", "a GeoTIFF")
+    from rasterio.enums import MaskFlags
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     with library_errors(RasterioError), rasterio.MemoryFile(data) as file:
@@ -44,29 +44,15 @@ def decode_geotiff(data: bytes) -> Decoded:
         with image:
             if len(image.subdatasets) > 1:
                 raise ImageError(f"it holds {len(image.subdatasets)} images", "keep the one that you want")
-            pixels = image.read()
-            scaling, missing = find_scaling(image), find_missing(image, pixels)
-            return Decoded(pixels, names=image.descriptions, scaling=scaling, missing=missing)
-
-
-def find_scaling(image: Any) -> Scaling | None:
-    """Scale and offset of each band; None if the file declares none."""
-    scaling = tuple(zip(image.scales, image.offsets, strict=True))
-    return None if all(pair == (1.0, 0.0) for pair in scaling) else scaling
-
-
-def find_missing(image: Any, pixels: np.ndarray) -> np.ndarray | None:
-    """(C, H, W), True where a band's nodata value or the file's mask marks a value; None if the file has neither.
-
-    An alpha band is not a mask here: files often declare red, green, blue and infrared of 8 bits like that.
-    """
-    from rasterio.enums import MaskFlags
-
-    marked = [MaskFlags.all_valid not in flags and MaskFlags.alpha not in flags for flags in image.mask_flag_enums]
-    if not any(marked):
-        return None
-    missing = np.zeros(pixels.shape, bool)
-    for band, has_mask in enumerate(marked):
-        if has_mask:
-            missing[band] = image.read_masks(band + 1) == 0
-    return missing
+            pixels, flags = image.read(), image.mask_flag_enums
+            # An alpha band is not a mask: files often declare red, green, blue and infrared of 8 bits like that.
+            masked = [MaskFlags.all_valid not in band and MaskFlags.alpha not in band for band in flags]
+            missing = np.zeros(pixels.shape, bool)
+            for band in np.flatnonzero(masked):
+                missing[band] = image.read_masks(int(band) + 1) == 0
+            scaling = tuple(zip(image.scales, image.offsets, strict=True))
+            names = image.descriptions
+    is_scaled = any(pair != (1.0, 0.0) for pair in scaling)
+    return Decoded(
+        pixels, names=names, scaling=scaling if is_scaled else None, missing=missing if any(masked) else None
+    )

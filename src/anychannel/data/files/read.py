@@ -27,14 +27,8 @@ from anychannel.utils.plurals import plural
 class ReadSettings:
     """How files become arrays.
 
-    Args:
-        channels: names of the files' channels in file order; None accepts any number.
-        size: side in pixels of the square to which images are resized and cropped; None keeps the files' size.
-        layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not say it; None refuses them if both fit.
-        nodata: what to do with values that a file marks as no data; see ``fill_missing``.
-        scaled: convert stored to physical values with the scale and offset that the files declare.
-        check_names: refuse a file whose own channel names contradict ``channels``.
-        kinds: kinds of the channels if known; a file may name its channels by them.
+    ``channels`` are the files' channels in file order, and None accepts any number; ``kinds`` are their kinds if known,
+    by which a file may name them. The other fields are the arguments of ``read_image``.
     """
 
     channels: tuple[str, ...] | None = None

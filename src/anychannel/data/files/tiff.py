@@ -61,17 +61,16 @@ def decode_tiff(data: bytes) -> Decoded:
         ome = tiff.ome_metadata
         images = [series for series in tiff.series if not series.keyframe.is_reduced]
         shapes = [" x ".join(map(str, series.shape)) for series in images]
+        held = [sum(page.size for page in series if page is not None) for series in images]
         orientation = page.tags.valueof(ORIENTATION_TAG, 1)
     names = read_ome_xml(ome) if ome else ()
     if len(images) != 1:
         raise ImageError(f"it holds {len(images)} images ({' and '.join(shapes[:3])})", "keep the one that you want")
-    with library_errors(*DAMAGED):
-        series = images[0]
-        held, goes_on = sum(page.size for page in series if page is not None), series.dataoffset is not None
+    series = images[0]
     # An image of one page may continue after it without further pages, as ImageJ writes large ones.
-    if held < series.size and (len(pages) > 1 or not goes_on):
+    if held[0] < series.size and (len(pages) > 1 or series.dataoffset is None):
         raise ImageError(
-            f"its metadata declare an image of {shapes[0]}, {series.size:,} values, but its pages hold {held:,}",
+            f"its metadata declare an image of {shapes[0]}, {series.size:,} values, but its pages hold {held[0]:,}",
             "write it again with all of its planes, or replace or remove it",
         )
     with library_errors(*DAMAGED):

@@ -7,7 +7,7 @@ from anychannel.nn.stems.completion import CompletionStem
 from anychannel.nn.stems.kernel_attention import KernelAttentionStem
 from anychannel.nn.stems.masked import MaskedStem
 from anychannel.nn.stems.per_size import PerSizeStem
-from anychannel.nn.stems.registry import STEMS, build_stem, create_stem, geometry_of, kernel_of, list_stems
+from anychannel.nn.stems.registry import STEMS, build_stem, create_stem, geometry_of, list_stems
 from anychannel.nn.stems.static import StaticStem
 
 __all__ = [
@@ -22,6 +22,5 @@ __all__ = [
     "build_stem",
     "create_stem",
     "geometry_of",
-    "kernel_of",
     "list_stems",
 ]

@@ -1,4 +1,4 @@
-"""What every stem is: a first convolution that takes the channels it is given.
+"""The base of all stems: a first convolution that takes the channels it is given.
 
 A stem maps images of a subset of the channels, (B, k, H, W), to features of a fixed width, (B, out, H', W'). It is
 built in the image of the convolution it replaces: same kernel size, stride, padding and width.
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
-from anychannel.nn.float32_buffers import Float32Buffers
+from anychannel.nn.module_utils import Float32Buffers
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class ConvGeometry:
         """Images, and the padding that is left for the convolution to do."""
         if not self.same:
             return images, self.padding
-        amounts: list[int] = []
+        amounts: list[Any] = []
         for axis in (1, 0):
             size, stride = images.shape[2 + axis], self.stride[axis]
             reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            total = torch.sym_max((-(-size // stride) - 1) * stride + reach - size, 0)  # traceable, unlike max
             amounts += [total // 2, total - total // 2]
         return F.pad(images, amounts), (0, 0)
 
@@ -54,7 +54,8 @@ class Stem(Float32Buffers):
         geometry: kernel size, stride, padding and dilation.
         bias: whether the convolution that it replaces had a bias.
 
-    Subclasses implement ``features(images, subset)`` and ``initialise_from(weight, bias)``. Whatever else changes their
+    Subclasses implement ``initialise_from(weight, bias)`` and ``kernel(subset)`` or, where the kernel depends on the
+    image (``per_image``), ``features(images, subset)``. Whatever else changes their
     output (a measured covariance, a temperature) is a buffer, so that a state dict carries it.
     """
 
@@ -62,7 +63,7 @@ class Stem(Float32Buffers):
     """Whether the kernel depends on the image, so that no static convolution equals it."""
 
     zero_is_missing: ClassVar[bool] = False
-    """Of a stem with a kernel for every image: whether a missing channel and a plane of zeros give the same."""
+    """For a ``per_image`` stem: whether a missing channel and a plane of zeros give the same features."""
 
     uses_correlation: ClassVar[bool] = False
     """Whether the constructor takes the channels' ``correlation`` and ``offset``."""
@@ -102,33 +103,41 @@ class Stem(Float32Buffers):
         return self.features(images, subset)
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
-        """As ``forward``, without the checks."""
+        """As ``forward``, without the checks: one static convolution with the subset's kernel."""
+        return self.geometry.convolve(images, self.kernel(subset), self.bias_for(subset))
+
+    def kernel(self, subset: Subset) -> Tensor:
+        """Kernel (out, k, kh, kw) for the k channels of a subset."""
         raise NotImplementedError
 
+    def bias_for(self, subset: Subset) -> Tensor | None:  # noqa: ARG002 - stems whose bias depends on it override
+        """Bias (out,) that goes with a subset's kernel, or None."""
+        return self.bias
+
     def kernel_where(self, present: Tensor) -> Tensor | None:  # noqa: ARG002
-        """``kernel`` of the channels marked in ``present``, in tensor operations alone: one graph serves all subsets.
+        """``kernel`` as a function of a tensor, so that one exported graph serves all subsets.
 
         Args:
-            present: (C,) floats, 1 where the channel is given and 0 where it is missing; at least one is given.
+            present: (C,) floats, 1 for each channel that is there and 0 for each missing one; at least one is there.
 
         Returns:
-            (out, C, kh, kw), zero for the missing channels; None where the stem knows no such form.
+            (out, C, kh, kw), zero for the missing channels; None if the stem has no such form.
         """
         return None
 
     def bias_where(self, present: Tensor) -> Tensor | None:  # noqa: ARG002 - as bias_for
-        """``bias_for`` of the channels marked in ``present``, to go with ``kernel_where``."""
+        """``bias_for`` as a function of a tensor, to go with ``kernel_where``."""
         return self.bias
 
-    def bank(self, subset: Subset) -> Tensor | None:  # noqa: ARG002
-        """Of a stem with a kernel for every image: the kernels (K, out, k, kh, kw) that ``weights`` mixes to it.
+    def basis_kernels(self, subset: Subset) -> Tensor | None:  # noqa: ARG002
+        """The kernels (K, out, k, kh, kw) that each image's kernel is a linear combination of (``per_image`` stems).
 
-        None where the stem's kernels are no such mixture.
+        None if its kernels are no such combination.
         """
         return None
 
-    def weights(self, images: Tensor, subset: Subset) -> Tensor:
-        """How much of each kernel of the ``bank`` goes into each image's kernel: (B, k, H, W) -> (B, K)."""
+    def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
+        """Each image's coefficients of the ``basis_kernels``: (B, k, H, W) -> (B, K)."""
         raise NotImplementedError
 
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -136,10 +145,10 @@ class Stem(Float32Buffers):
         raise NotImplementedError
 
     def anneal(self, epoch: float) -> None:
-        """Take note of how far training has come, in epochs from 0; most stems do not care."""
+        """Set what depends on how far training has come, in epochs from 0; most stems have nothing that does."""
 
     def copy_bias(self, bias: Tensor | None) -> None:
-        """Take over a convolution's bias where both have one."""
+        """Copy a convolution's bias if both have one."""
         if self.bias is not None and bias is not None:
             with torch.no_grad():
                 self.bias.copy_(bias)
@@ -148,13 +157,10 @@ class Stem(Float32Buffers):
         """The keyword options that rebuild this stem, beyond its sizes; saved with the model."""
         return {}
 
-    def bias_for(self, subset: Subset) -> Tensor | None:  # noqa: ARG002 - stems whose bias depends on it override
-        """Bias (out,) that goes with a subset's kernel, None where there is none."""
-        return self.bias
-
-    def convolve(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """See ``ConvGeometry.convolve``."""
-        return self.geometry.convolve(images, weight, bias)
+    def random_kernel(self) -> Tensor:
+        """A kernel (out, C, kh, kw), initialised as a ResNet's convolutions are (He et al. 2015)."""
+        kernel = torch.empty(self.out_chans, self.in_chans, *self.geometry.kernel_size)
+        return nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu")
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""

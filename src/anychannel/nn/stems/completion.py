@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
-from anychannel.nn.float32_buffers import HALF
+from anychannel.nn.module_utils import HALF
 from anychannel.nn.stems.base import ConvGeometry
 from anychannel.nn.stems.static import StaticStem
 from anychannel.nn.stems.table import every_subset, label

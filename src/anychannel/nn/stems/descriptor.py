@@ -168,8 +168,7 @@ class DescriptorStem(DescribedStem):
             raise ValueError(f"width must be at least 1, got {width}")
         self.hidden = nn.Linear(self.features_of_channels.shape[1], width)
         self.output = nn.Linear(width, out_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
-        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
-        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+        self.initialise_from(self.random_kernel(), None)
 
     def slices(self, subset: Subset) -> Tensor:
         """Generate the present channels' slices, each from its descriptor."""

@@ -69,8 +69,7 @@ class DofaStem(DescribedStem):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.output = nn.Linear(width, out_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
-        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
-        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+        self.initialise_from(self.random_kernel(), None)
 
     def hidden(self, subset: Subset, seen: Tensor | None = None) -> Tensor:
         """What the last map sees of each channel of a subset: (k, width).

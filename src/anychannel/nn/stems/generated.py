@@ -32,10 +32,6 @@ class ChannelwiseStem(Stem):
         """The present channels' slices."""
         return self.kernel(tuple(range(self.in_chans))) * present[:, None, None]
 
-    def features(self, images: Tensor, subset: Subset) -> Tensor:
-        """One static convolution."""
-        return self.convolve(images, self.kernel(subset), self.bias_for(subset))
-
 
 class HypernetworkStem(ChannelwiseStem):
     """A learned embedding a channel; two linear maps make its slice of the kernel.
@@ -54,8 +50,7 @@ class HypernetworkStem(ChannelwiseStem):
         self.embedding = nn.Parameter(torch.randn(in_chans, embedding))
         self.hidden = nn.Linear(embedding, embedding)
         self.output = nn.Linear(embedding, out_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
-        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
-        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+        self.initialise_from(self.random_kernel(), None)
 
     def slices(self, subset: Subset) -> Tensor:
         """Generate the present channels' slices."""

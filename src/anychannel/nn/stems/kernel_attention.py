@@ -76,15 +76,15 @@ class KernelAttentionStem(Stem):
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """Mix the kernels for each image and convolve."""
         attention = self.attention(images, subset)
-        kernels = self.bank(subset)
+        kernels = self.basis_kernels(subset)
         mixed = (attention @ kernels.flatten(1).to(attention.dtype)).view(-1, *kernels.shape[1:])
         return per_image_conv2d(images, mixed.to(kernels.dtype), self.bias, self.geometry)
 
-    def bank(self, subset: Subset) -> Tensor:
+    def basis_kernels(self, subset: Subset) -> Tensor:
         """The learned kernels."""
         return self.kernels[:, :, list(subset)]
 
-    def weights(self, images: Tensor, subset: Subset) -> Tensor:
+    def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
         """The attention."""
         return self.attention(images, subset).to(self.kernels.dtype)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
 from anychannel.nn.stems.base import ConvGeometry, Stem
-from anychannel.nn.stems.per_image import describe, generated_bank, per_image_conv2d, scatter, with_one
+from anychannel.nn.stems.per_image import describe, generated_basis, per_image_conv2d, scatter, with_one
 
 
 class MaskedStem(Stem):
@@ -43,8 +43,7 @@ class MaskedStem(Stem):
         self.trained = None if trained is None else tuple(trained)
         self.allow_untrained = allow_untrained
         self.generator = nn.Linear(in_chans, out_chans * in_chans * geometry.kernel_size[0] * geometry.kernel_size[1])
-        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
-        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+        self.initialise_from(self.random_kernel(), None)
 
     @property
     def trained(self) -> Subset | None:
@@ -90,16 +89,16 @@ class MaskedStem(Stem):
                 "see it fail"
             )
 
-    def bank(self, subset: Subset) -> Tensor:
+    def basis_kernels(self, subset: Subset) -> Tensor:
         """The generator's kernels, for the channel set that it was trained on.
 
         Raises:
             ChannelError: the subset is another one.
         """
         self.refuse_untrained(subset)
-        return generated_bank(self.generator, self.out_chans, self.geometry.kernel_size)[:, :, list(subset)]
+        return generated_basis(self.generator, self.out_chans, self.geometry.kernel_size)[:, :, list(subset)]
 
-    def weights(self, images: Tensor, subset: Subset) -> Tensor:
+    def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
         """The masked descriptor."""
         return with_one(scatter(describe(images), subset, self.in_chans))
 

@@ -23,7 +23,7 @@ def scatter(values: Tensor, subset: Subset, in_chans: int) -> Tensor:
     return F.pad(values, (0, 1))[:, places]
 
 
-def generated_bank(generator: nn.Linear, out_chans: int, kernel_size: tuple[int, int]) -> Tensor:
+def generated_basis(generator: nn.Linear, out_chans: int, kernel_size: tuple[int, int]) -> Tensor:
     """What a linear generator of kernels mixes: its bias and one kernel for each number of the descriptor.
 
     Returns:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import Subset
 from anychannel.nn.stems.base import ConvGeometry, Stem
-from anychannel.nn.stems.per_image import describe, generated_bank, per_image_conv2d, with_one
+from anychannel.nn.stems.per_image import describe, generated_basis, per_image_conv2d, with_one
 
 
 class PerSizeStem(Stem):
@@ -24,8 +24,7 @@ class PerSizeStem(Stem):
         super().__init__(in_chans, out_chans, geometry, bias)
         area = geometry.kernel_size[0] * geometry.kernel_size[1]
         self.generators = nn.ModuleList(nn.Linear(n, out_chans * n * area) for n in range(1, in_chans + 1))
-        kernel = torch.empty(out_chans, in_chans, *geometry.kernel_size)
-        self.initialise_from(nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu"), None)
+        self.initialise_from(self.random_kernel(), None)
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
         """Generate each image's kernel with the generator of this size and convolve."""
@@ -34,13 +33,13 @@ class PerSizeStem(Stem):
         kernels = kernels.view(-1, self.out_chans, size, *self.geometry.kernel_size)
         return per_image_conv2d(images, kernels, self.bias, self.geometry)
 
-    def bank(self, subset: Subset) -> Tensor:
+    def basis_kernels(self, subset: Subset) -> Tensor:
         """The kernels in the generator of this size."""
         generator = self.generators[len(subset) - 1]
         assert isinstance(generator, nn.Linear)
-        return generated_bank(generator, self.out_chans, self.geometry.kernel_size)
+        return generated_basis(generator, self.out_chans, self.geometry.kernel_size)
 
-    def weights(self, images: Tensor, subset: Subset) -> Tensor:  # noqa: ARG002
+    def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:  # noqa: ARG002
         """The descriptor."""
         return with_one(describe(images))
 

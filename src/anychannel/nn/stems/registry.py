@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
 from anychannel.nn.stems.base import ConvGeometry, Stem
@@ -65,22 +62,6 @@ def geometry_of(conv: nn.Conv2d) -> ConvGeometry:
     return ConvGeometry(kernel_size, stride, padding, dilation, same)
 
 
-@torch.no_grad()
-def kernel_of(conv: nn.Conv2d) -> Tensor:
-    """The kernel (out, C, kh, kw) that a convolution applies.
-
-    For a weight-standardised one (NFNet, BiT) that is not its weight; a stem that starts from it is no longer
-    standardised when it is trained.
-    """
-    weight = conv.weight.detach()
-    if isinstance(conv, StdConv2d | StdConv2dSame | ScaledStdConv2d | ScaledStdConv2dSame):
-        gain = (conv.gain * conv.scale).flatten() if hasattr(conv, "gain") else None
-        rows = weight.reshape(1, len(weight), -1)
-        standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=conv.eps)
-        return standard.reshape_as(weight)
-    return weight
-
-
 def create_stem(
     name: str,
     conv: nn.Conv2d,
@@ -89,14 +70,14 @@ def create_stem(
     offset: Sequence[float] | None = None,
     **options: Any,
 ) -> Stem:
-    """A stem in the image of ``conv``, starting from its kernel; see ``build_stem``.
+    """A stem in the image of ``conv``, starting from its weight; see ``build_stem``.
 
     Raises:
         ValueError: the name or an option is unknown (the message lists the valid names), or ``conv`` is not plain.
     """
     bias = None if conv.bias is None else conv.bias.detach()
     geometry = geometry_of(conv)
-    return build_stem(name, kernel_of(conv), bias, geometry, correlation=correlation, offset=offset, **options)
+    return build_stem(name, conv.weight.detach(), bias, geometry, correlation=correlation, offset=offset, **options)
 
 
 def build_stem(

@@ -18,20 +18,15 @@ class StaticStem(Stem):
 
     def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
         super().__init__(in_chans, out_chans, geometry, bias)
-        self.weight = nn.Parameter(torch.empty(out_chans, in_chans, *geometry.kernel_size))
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.weight = nn.Parameter(self.random_kernel())
 
     def kernel(self, subset: Subset) -> Tensor:
-        """Kernel (out, k, kh, kw) for the k channels of a subset: here the slices of the channels that are there."""
+        """The slices of the channels that are there."""
         return self.weight if len(subset) == self.in_chans else self.weight[:, list(subset)]
 
     def kernel_where(self, present: Tensor) -> Tensor:
         """The slices of the channels that are there."""
         return self.weight * present[:, None, None]
-
-    def features(self, images: Tensor, subset: Subset) -> Tensor:
-        """One static convolution with the subset's kernel."""
-        return self.convolve(images, self.kernel(subset), self.bias_for(subset))
 
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:

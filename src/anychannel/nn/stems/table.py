@@ -32,10 +32,6 @@ class TableStem(Stem):
         kernel: Tensor = self.kernels[label(subset)]
         return kernel
 
-    def features(self, images: Tensor, subset: Subset) -> Tensor:
-        """One static convolution."""
-        return self.convolve(images, self.kernel(subset), self.bias_for(subset))
-
     @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
         """Each kernel starts at the convolution's slices, scaled by C/k."""

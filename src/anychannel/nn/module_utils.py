@@ -1,0 +1,59 @@
+"""Helpers for networks: replace a module, move to a device, keep buffers in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Float32Buffers(nn.Module):
+    """A module whose own buffers stay in float32 when ``half``, ``bfloat16`` or ``to`` convert its parameters.
+
+    Half precision rounds statistics visibly: float16 has no number above 65504, which 16-bit images reach.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move and convert as ``nn.Module`` does; see the class."""
+        exact = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in self._buffers.items():
+            before = exact[name]
+            if buffer is not None and before is not None and buffer.dtype in HALF:
+                self._buffers[name] = before.to(buffer.device)
+        return self
+
+
+def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` at every name under which ``network`` holds ``old``, in place.
+
+    A layer may be an attribute and part of a sequence too (``self.features = nn.Sequential(self.conv1, ...)``), and
+    ``forward`` may use either.
+    """
+    for path, module in list(network.named_modules(remove_duplicate=False)):
+        if module is old:
+            parent, _, attribute = path.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, new)
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a network to ``device``, in place, and its convolutions' kernels to channels_last.
+
+    ``Module.to(memory_format=...)`` fails on five-dimensional parameters, which a stem that mixes kernels has.
+    """
+    model.to(device)
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            if tensor.ndim == 4:
+                # copied, since contiguous() leaves the strides of a 1 x 1 kernel, and gradients come with the others
+                tensor.data = torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
