@@ -18,15 +18,8 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """Yield an epoch's batches from step ``first_step`` on; images that do not fill a batch are left out.
 
-    Args:
-        train: the images.
-        seed, epoch: decide the order.
-        batch_size: images a step, over all processes.
-        share: which of a step's images this process takes.
-        first_step: number of batches to pass over.
-
-    Yields:
-        This process's images and labels, but ``present`` of the images of all processes, (batch_size, C).
+    ``seed`` and ``epoch`` decide the order, and ``share`` which of the ``batch_size`` images of a step this process
+    takes. A batch has this process's images and labels, but ``present`` of all images, (batch_size, C).
 
     Raises:
         DataError: a shard or a sample of a stream cannot be used.

@@ -117,7 +117,12 @@ def fit(
     began = time.monotonic()
     settings = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
-    check_task(model, train, val, teacher, settings, home)
+    if len(train) < 2 or len(val) < 1:
+        raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
+    check_missing_channels(model, train, val)
+    check_distillation(settings, model, teacher)
+    if home is not None:
+        describe_model(model)  # refuses what could not be saved
     device, own = join(settings.device), share()
     batch_size = min(settings.batch_size, len(train))
     if batch_size < own.count:
@@ -145,15 +150,8 @@ def fit(
     with bar as advance, sync_batchnorm(synchronise=settings.sync_norm) as synchronised:
         while state.epoch < settings.epochs and not state.stopping.should_stop:
             last_checkpoint = time.monotonic()
-            batches = epoch_batches(
-                train,
-                seed=settings.seed,
-                epoch=state.epoch,
-                batch_size=batch_size,
-                share=own,
-                first_step=state.step,
-            )
-            for batch in batches:
+            place_in_data = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
+            for batch in epoch_batches(train, batch_size=batch_size, share=own, **place_in_data):
                 train_step(state, network, batch, teacher, synchronised)
                 advance()
                 if contention is not None:
@@ -227,11 +225,7 @@ def close_epoch(
     synchronised: AbstractContextManager[object],
     home: Path | None,
 ) -> dict[str, Any]:
-    """Validate, keep the weights if they are the best, write weights and metrics, and go to the next epoch.
-
-    Returns:
-        The epoch's row.
-    """
+    """Validate, keep the best weights, write weights and metrics, go to the next epoch, and return this one's row."""
     settings, network, own = state.settings, state.evaluated, share()
     state.updates.look()
     row: dict[str, Any] = {"epoch": state.epoch + 1, **mean_figures(state.counts, "train")}
@@ -253,23 +247,6 @@ def close_epoch(
             write_metrics(home, state.rows)
     state.start_epoch(state.epoch + 1)
     return row
-
-
-def check_task(
-    model: Classifier,
-    train: Split | Stream,
-    val: Split,
-    teacher: Classifier | None,
-    settings: TrainingSettings,
-    home: Path | None,
-) -> None:
-    """Refuse what ``fit`` cannot do before anything starts; it says what that is."""
-    if len(train) < 2 or len(val) < 1:
-        raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
-    check_missing_channels(model, train, val)
-    check_distillation(settings, model, teacher)
-    if home is not None:
-        describe_model(model)  # refuses what could not be saved
 
 
 def describe_step(epoch: int, step: int, parts: list[Part], channels: ChannelSet, paths: Sequence[str]) -> str:

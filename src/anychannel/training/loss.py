@@ -34,10 +34,8 @@ def training_loss(
     ``distill_temperature``; T^2 keeps the gradient's size, as in the paper.
 
     Args:
-        logits: (N, K).
-        targets: (N,).
-        teacher: (N, K) logits; rows that are not taught are not read.
-        taught: (N,) which rows have a teacher.
+        logits, targets: (N, K) and (N,).
+        teacher, taught: (N, K) logits, and (N,) which rows have a teacher; other rows are not read.
         settings: those named above, and ``label_smoothing`` of the cross-entropy.
     """
     entropy = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
@@ -67,9 +65,8 @@ def find_teacher(
     Args:
         teacher: another network; None takes the student's own answers to all channels.
         batch: (B, C, H, W), this process's images.
-        logits: (N, K), the student's.
+        logits, channels: the student's; its logits are (N, K).
         rows: which image and which channels each row of the logits shows.
-        channels: the student's.
         settings: ``distill`` is read.
     """
     if settings.distill == 0:

@@ -23,10 +23,7 @@ def new_counts(device: torch.device) -> Tensor:
 def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     """(3,) on the logits' device: sum of the loss over the rows, correct answers, rows.
 
-    Args:
-        loss: () mean over the rows.
-        logits: (N, K).
-        targets: (N,).
+    ``loss`` is the mean over the rows; logits are (N, K), targets (N,).
     """
     counts = new_counts(logits.device)
     counts[0] = loss.detach().to(counts.dtype) * len(targets)

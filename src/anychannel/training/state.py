@@ -85,9 +85,7 @@ class TrainingState:
     def update(self, counted: Tensor, where: Callable[[], str]) -> None:
         """Apply the gradients, unless they or the loss are not finite, and count the step's answers.
 
-        Args:
-            counted: what ``count_answers`` gave, summed over all processes.
-            where: describes the step, should it be skipped.
+        ``counted`` is what ``count_answers`` returned, summed over all processes; ``where`` describes the step.
         """
         norm = clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
         usable = self.updates.step(counted, norm)

@@ -69,11 +69,9 @@ def assign_channels(parts: Sequence[Part], present: np.ndarray | None, share: Sh
 
 
 def group_by_channels(parts: Sequence[Part], present: np.ndarray) -> dict[Subset, np.ndarray]:
-    """Images of a batch by the channels that they show, in the order in which the subsets first occur.
+    """Images of a batch by the channels that they show; an image in several parts occurs as often.
 
-    Args:
-        parts: of the batch; an image in several of them occurs as often.
-        present: (batch, C) booleans, at least one an image.
+    The subsets stand in the order in which they first occur.
     """
     groups: dict[Subset, list[np.ndarray]] = {}
     for part in parts:
@@ -88,13 +86,7 @@ def group_by_channels(parts: Sequence[Part], present: np.ndarray) -> dict[Subset
 
 
 def take_share(groups: Sequence[tuple[Subset, np.ndarray]], present: np.ndarray | None, share: Share) -> StepParts:
-    """The rows of one process.
-
-    Args:
-        groups: subsets, and the images of the whole batch that show them.
-        present: as ``assign_channels`` takes.
-        share: which of the batch's images this process has.
-    """
+    """The rows of one process, from subsets and the images of the whole batch that show them."""
     taken = [images[images % share.count == share.index] for _, images in groups]
     edges = np.cumsum([0, *map(len, taken)]).tolist()
     parts = [Part(subset, edges[i], edges[i + 1]) for i, (subset, _) in enumerate(groups)]

@@ -51,13 +51,10 @@ def assign_reduced(channels: ChannelSet, split: Split) -> tuple[list[Subset], np
 
 @torch.no_grad()
 def validate(model: Classifier, split: Split, *, batch_size: int, reduced: bool = False) -> dict[str, float]:
-    """Loss and accuracy on all channels that each image has; it is counted once, whichever process holds it.
+    """Loss and accuracy on all channels that each image has, counted once over all processes.
 
-    Args:
-        model, split: what to validate on what.
-        batch_size: images a forward pass.
-        reduced: show every image once more, with some of its channels missing (see ``assign_subsets``), and give
-            ``val_reduced_loss``, ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``, too.
+    ``reduced`` shows every image once more, with some of its channels missing (see ``assign_subsets``), and adds
+    ``val_reduced_loss``, ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``.
     """
     model.eval()
     device = next(model.parameters()).device
