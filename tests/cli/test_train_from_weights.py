@@ -23,7 +23,7 @@ def run(*arguments: object):
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
-    monkeypatch.setattr("anychannel.data.bands.COPIES", {"train": 1, "val": 1, "test": 1})
+    monkeypatch.setattr("anychannel.data.sources.bands.COPIES", {"train": 1, "val": 1, "test": 1})
 
 
 def test_training_starts_from_a_checkpoints_weights_and_keeps_its_normalisation(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anychannel.data import DataError, load_dataset
-from anychannel.data.problems import SHOWN, Problems
+from anychannel.data.errors import SHOWN, Problems
 from tests.data.files import add_line, write_image
 
 WHOLE = np.zeros((3, 6, 6), np.uint8)

@@ -10,7 +10,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from anychannel.channels import ChannelError
 from anychannel.data import SPLITS, ImageDataset, Split, list_datasets, load_dataset
-from anychannel.data.bands import scans
+from anychannel.data.sources.bands import scans
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from anychannel.data import Split, iterate_batches, load_dataset, to_tensor
-from anychannel.data.batches import Rows
+from anychannel.data.batches.split import Rows
 
 RNG = np.random.default_rng(0)
 

@@ -14,77 +14,86 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anychannel.data import DataError, build, cache, digests, load, load_dataset
-from anychannel.data.cache import PARTIAL, resolve_cache_dir
+from anychannel.data import DataError, ImageDataset, Split, load_dataset
+from anychannel.data.prepare import cache, survey
+from anychannel.data.prepare.cache import PARTIAL, resolve_cache_dir
+from anychannel.data.sources.reader import Reader
+from anychannel.data.sources.samples import Sample
 from tests.data.files import age, write_image
 
 OTHER = np.random.default_rng(9).integers(0, 256, (3, 6, 6), dtype=np.uint8)
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The files that were decoded into the cache, by content."""
-    seen: list[bytes] = []
-    read = build.read
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images that were decoded, by path."""
+    seen: list[str] = []
+    decode = Reader.decode
 
-    def count(data: bytes, settings):
-        seen.append(data)
-        return read(data, settings)
+    def count(reader: Reader, sample: Sample, loaded):
+        seen.append(sample.path)
+        return decode(reader, sample, loaded)
 
-    monkeypatch.setattr(build, "read", count)
+    monkeypatch.setattr(Reader, "decode", count)
     return seen
 
 
 @pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were read to tell whether they have changed."""
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were opened, by path."""
     seen: list[str] = []
-    read = digests.read_digest
+    load = Sample.load
 
-    def count(file: Path):
-        seen.append(file.name)
-        return read(file)
+    def count(sample: Sample):
+        seen.append(sample.path)
+        return load(sample)
 
-    monkeypatch.setattr(digests, "read_digest", count)
+    monkeypatch.setattr(Sample, "load", count)
     return seen
+
+
+def splits_of(data: ImageDataset) -> tuple[Split, ...]:
+    return data.train, data.val, data.test
 
 
 def folders(cache_dir: Path) -> set[str]:
     return {path.name for path in (cache_dir / "images").iterdir()}
 
 
-def test_a_second_load_neither_decodes_nor_reads_the_files(lists: Path, decoded: list, hashed: list):
+@pytest.mark.parametrize("channels", [None, "R,G,B"])
+def test_the_first_load_opens_each_file_once_and_the_second_none(lists: Path, channels, decoded: list, opened: list):
     age(lists)
-    first = load_dataset(lists, channels="R,G,B")
-    assert len(hashed) == 12
-    assert len(set(decoded)) == 12
+    first = load_dataset(lists, channels=channels)
+    assert sorted(opened) == sorted(decoded) == sorted(path for split in splits_of(first) for path in split.paths)
     decoded.clear()
-    hashed.clear()
-    second = load_dataset(lists, channels="R,G,B")
-    assert decoded == hashed == []
+    opened.clear()
+    second = load_dataset(lists, channels=channels)
+    assert decoded == opened == []
     assert second.fingerprint == first.fingerprint
     assert second.channels == first.channels
     assert isinstance(second.train.images, np.memmap)
     np.testing.assert_array_equal(second.train.images, first.train.images)
 
 
-def test_files_that_changed_just_now_are_read_again(lists: Path, decoded: list, hashed: list):
+def test_files_that_changed_just_now_are_read_again(lists: Path, decoded: list, opened: list):
     """A clock's tick later they could have changed once more with the same time."""
-    load_dataset(lists)
-    hashed.clear()
+    load_dataset(lists, channels="R,G,B")
+    opened.clear()
     decoded.clear()
-    load_dataset(lists)
-    assert len(hashed) == 12
+    load_dataset(lists, channels="R,G,B")
+    assert len(opened) == 12
     assert decoded == []
 
 
-def test_a_changed_file_is_read_and_everything_decoded_again(lists: Path, hashed: list):
+def test_a_changed_file_is_read_and_everything_decoded_again(lists: Path, decoded: list, opened: list):
     age(lists)
     before = load_dataset(lists)
-    hashed.clear()
+    opened.clear()
+    decoded.clear()
     write_image(lists / "images/train_2.png", OTHER)
     after = load_dataset(lists)
-    assert hashed == ["train_2.png"]
+    assert opened[0] == "images/train_2.png"
+    assert sorted(opened[1:]) == sorted(decoded) == sorted(set(opened))
     np.testing.assert_array_equal(after.train.images[2], OTHER)
     np.testing.assert_array_equal(after.train.images[3], before.train.images[3])
     assert after.fingerprint != before.fingerprint
@@ -139,7 +148,7 @@ def test_the_folder_is_the_one_given_or_the_environments_or_the_users(tmp_path: 
     assert resolve_cache_dir(None) == tmp_path / "home" / ".cache" / "anychannel"
 
 
-@pytest.mark.parametrize("harm", ["cut array", "no statistics", "broken statistics", "fewer rows"])
+@pytest.mark.parametrize("harm", ["cut array", "no index", "broken index", "fewer rows"])
 def test_a_damaged_cache_is_made_anew(lists: Path, cache_dir: Path, decoded: list, harm: str):
     first = load_dataset(lists)
     expected = np.array(first.train.images)
@@ -147,10 +156,10 @@ def test_a_damaged_cache_is_made_anew(lists: Path, cache_dir: Path, decoded: lis
     array = home / "train.npy"
     if harm == "cut array":
         array.write_bytes(array.read_bytes()[:-100])
-    elif harm == "no statistics":
-        (home / "statistics.json").unlink()
-    elif harm == "broken statistics":
-        (home / "statistics.json").write_text('{"mean": [1')
+    elif harm == "no index":
+        (home / "index.json").unlink()
+    elif harm == "broken index":
+        (home / "index.json").write_text('{"statistics": {"mean": [1')
     else:
         np.save(array, expected[:2])
     decoded.clear()
@@ -158,15 +167,15 @@ def test_a_damaged_cache_is_made_anew(lists: Path, cache_dir: Path, decoded: lis
     assert len(set(decoded)) == 12
 
 
-def test_a_damaged_memory_of_digests_is_ignored(lists: Path, cache_dir: Path, hashed: list):
+def test_a_damaged_memory_of_digests_is_ignored(lists: Path, cache_dir: Path, opened: list):
     age(lists)
     load_dataset(lists)
     (memory,) = (cache_dir / "files").iterdir()
     assert len(json.loads(memory.read_text())) == 12
     memory.write_text('{"images/train_0.png": 3}')
-    hashed.clear()
+    opened.clear()
     load_dataset(lists)
-    assert len(hashed) == 12
+    assert len(opened) == 12
 
 
 def run(code: str, cache_dir: Path) -> subprocess.Popen[str]:
@@ -180,14 +189,15 @@ def test_what_a_killed_process_left_is_never_used_and_cleared_away(lists: Path, 
     killed = run(
         f"""
         import os
-        from anychannel.data import build, load_dataset
-        read, calls = build.read, []
-        def die(data, settings):
+        from anychannel.data import load_dataset
+        from anychannel.data.sources.reader import Reader
+        decode, calls = Reader.decode, []
+        def die(reader, sample, loaded):
             calls.append(1)
             if len(calls) == 5:
                 os._exit(9)
-            return read(data, settings)
-        build.read = die
+            return decode(reader, sample, loaded)
+        Reader.decode = die
         load_dataset({str(lists)!r})
         """,
         cache_dir,
@@ -215,14 +225,15 @@ def test_of_two_processes_one_decodes_and_both_get_the_data(lists: Path, cache_d
     code = f"""
         import time
         from pathlib import Path
-        from anychannel.data import load, load_dataset
-        decode = load.decode_all
-        def slowly(*args, **options):
+        from anychannel.data import load_dataset
+        from anychannel.data.sources.reader import Reader
+        decode = Reader.decode
+        def slowly(reader, sample, loaded):
             with open({str(tmp_path / "log")!r}, "a") as log:
-                log.write("decoding\\n")
-            time.sleep(1)
-            return decode(*args, **options)
-        load.decode_all = slowly
+                log.write(sample.path + "\\n")
+            time.sleep(0.1)
+            return decode(reader, sample, loaded)
+        Reader.decode = slowly
         Path({str(tmp_path)!r}, f"ready_{{id}}").touch()
         while len(list(Path({str(tmp_path)!r}).glob("ready_*"))) < 2:
             time.sleep(0.01)
@@ -233,19 +244,22 @@ def test_of_two_processes_one_decodes_and_both_get_the_data(lists: Path, cache_d
     first, second = (process.communicate(timeout=120)[0] for process in processes)
     data = load_dataset(lists)
     assert first == second == f"{data.fingerprint} {int(data.train.images.sum())}\n"
-    assert (tmp_path / "log").read_text() == "decoding\n"
+    assert sorted((tmp_path / "log").read_text().split()) == sorted(
+        path for split in splits_of(data) for path in split.paths
+    )
 
 
 def test_a_file_that_changes_while_it_is_read_is_reported(
     lists: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    decode = load.decode_all
+    load = Sample.load
 
-    def change_first(*args, **options):
-        write_image(lists / "images/test_1.png", OTHER)
-        return decode(*args, **options)
+    def change(sample: Sample):
+        if sample.path.endswith("test_1.png"):
+            write_image(lists / sample.path, OTHER)
+        return load(sample)
 
-    monkeypatch.setattr(load, "decode_all", change_first)
+    monkeypatch.setattr(Sample, "load", change)
     with pytest.raises(DataError, match=r"test_1\.png .*: it changed while the data was being read; load again"):
         load_dataset(lists)
     assert folders(cache_dir) == set()
@@ -263,13 +277,12 @@ def many_files(root: Path) -> Path:
 
 
 def test_an_interrupt_drops_the_work_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(build, "count_workers", lambda: 1)
-    read, calls = build.read, []
+    decode, calls = Reader.decode, []
 
-    def slowly(data: bytes, settings):
-        calls.append(data)
+    def slowly(reader: Reader, sample: Sample, loaded):
+        calls.append(sample)
         time.sleep(0.005)
-        return read(data, settings)
+        return decode(reader, sample, loaded)
 
     @contextmanager
     def interrupted(*args, **options):
@@ -280,8 +293,8 @@ def test_an_interrupt_drops_the_work_that_waits(tmp_path: Path, monkeypatch: pyt
         yield advance
 
     root = many_files(tmp_path)
-    monkeypatch.setattr(build, "read", slowly)
-    monkeypatch.setattr(build, "progress_bar", interrupted)
+    monkeypatch.setattr(Reader, "decode", slowly)
+    monkeypatch.setattr(survey, "progress_bar", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load_dataset(root, channels="grey")
     assert len(calls) < 150
@@ -309,5 +322,6 @@ def test_progress_is_shown_on_standard_error_when_asked_for(lists: Path, capsys:
     load_dataset(lists, size=5, progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "reading  12 files" in captured.err
     assert "decoding  12 images into" in captured.err
+    load_dataset(lists, size=5, progress=True)
+    assert "reading  12 files" in capsys.readouterr().err

@@ -140,19 +140,19 @@ def test_a_data_set_takes_its_names_from_its_files_and_checks_each(tmp_path: Pat
         ("R,G,B,NIR", "it names its channels otherwise: the file says B02, B03, B04, B08; given was R, G, B, NIR"),
     ],
 )
-@pytest.mark.parametrize("kept", [True, False], ids=["names kept", "names lost"])
+@pytest.mark.parametrize("kept", [True, False], ids=["index kept", "index lost"])
 def test_images_in_the_cache_do_not_let_other_names_pass(tmp_path: Path, cache_dir: Path, channels, message, kept):
     root = make_tiles(tmp_path / "tiles")
     load_dataset(root, channels=channels, check_names=False)
-    (names,) = cache_dir.glob("images/*/names.json")
+    (index,) = cache_dir.glob("images/*/index.json")
     if not kept:
-        names.unlink()
+        index.unlink()
     for _ in range(2):
         with pytest.raises(DataError, match=rf"8 problems .*\n  - train_0\.tif \(train\.txt line 1\): .*{message}"):
             load_dataset(root, channels=channels)
     assert load_dataset(root, channels=SENTINEL).channels.names == NAMES
     assert load_dataset(root, channels="w,x,y,z", check_names=False).channels.names == ("w", "x", "y", "z")
-    assert list(cache_dir.glob("images/*/names.json")) == [names], "names shape no pixel"
+    assert list(cache_dir.glob("images/*/index.json")) == [index], "names shape no pixel"
 
 
 def test_of_files_that_lack_channels_the_names_are_kept_too(tmp_path: Path):

@@ -119,9 +119,9 @@ def test_streamed_rows_are_the_same_images(kind, tmp_path):
         np.testing.assert_array_equal(batch.labels, expected.train.labels[rows])
         seen += rows
     assert sorted(seen) == list(range(50))
-    in_processes = replace(pickle.loads(pickle.dumps(data.train)), workers=2).batches(
-        seed=0, epoch=0, batch_size=10, share=ONE
-    )
+    received = pickle.loads(pickle.dumps(data.train))
+    helped = replace(received, settings=replace(received.settings, workers=2))
+    in_processes = helped.batches(seed=0, epoch=0, batch_size=10, share=ONE)
     assert [int(place.rpartition(" ")[2]) for batch in in_processes for place in batch.places] == seen
     whole = ac.load_dataset(source, channels="R,G,B", **files, **options)
     assert_same(whole, expected)
@@ -230,7 +230,9 @@ def test_labels_below_zero_are_named(declared, tmp_path):
 def test_an_image_in_two_splits_is_named(tmp_path):
     tables = made()
     tables["test"] = datasets.concatenate_datasets([tables["test"], tables["train"].select([4])])
-    with pytest.raises(DataError, match=r"test row 9: its image is in two splits \(leakage\): test, and one before it"):
+    with pytest.raises(
+        DataError, match=r"test row 9: its content is in two splits \(leakage\): test, and train as train row 4"
+    ):
         ac.dataset_from_huggingface(tables)
 
 

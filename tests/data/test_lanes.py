@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from anychannel.data.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
+from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
 
 
 @pytest.mark.parametrize("seed", range(20))

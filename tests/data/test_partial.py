@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from anychannel.data import DataError, ImageDataset, dataset_from_arrays, iterate_batches, load_dataset
-from anychannel.data.bands import hide_channels
-from anychannel.data.batches import Rows
-from anychannel.data.dataset import Split
-from anychannel.data.statistics import measure, nearest_correlation
+from anychannel.data.batches.split import Rows, Split
+from anychannel.data.prepare.statistics import nearest_correlation
+from anychannel.data.sources.bands import hide_channels
 from tests.data.files import write_image
+from tests.data.moments import measure
 
 NAMES = ("R", "G", "B")
 HELD = {"a": "R,G,B", "b": "G,R", "c": "B", "d": "R;B"}
@@ -235,7 +235,7 @@ def test_lists_and_table_may_not_contradict_each_other_nor_one_file_itself(tmp_p
 def test_a_channel_that_no_training_image_has_is_refused(folders):
     root, _ = folders
     (root / "channels.csv").write_text("path,channels\n*/a*,R;G;B\n*/b*,G;R\n*/c*,B\n*/d*,R;B\n")
-    with pytest.raises(DataError, match="channel 'NIR': no training image has it; leave it out of the data set's"):
+    with pytest.raises(DataError, match="no training image has the channel NIR; leave it out, or add images"):
         load_dataset(root, channels="R,G,B,NIR")
     images, labels = np.zeros((6, 2, 4, 4), np.uint8), [0, 1] * 3
     images += np.arange(6, dtype=np.uint8)[:, None, None, None]

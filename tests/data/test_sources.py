@@ -10,7 +10,6 @@ import pytest
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import SPLITS, DataError, list_datasets, load_dataset
-from anychannel.data.sources import FOLDER_FORMS
 from tests.data.files import write_image, write_lists
 
 RNG = np.random.default_rng(0)
@@ -159,14 +158,12 @@ def test_three_images_a_class_are_enough_and_two_are_not(tmp_path: Path):
 
 def test_both_forms_at_once_are_ambiguous_until_one_is_named(lists: Path):
     split_folders(lists)
-    with pytest.raises(DataError, match="photos is ambiguous: it has list files, and class folders in train/"):
+    with pytest.raises(DataError, match="photos is ambiguous: it has list files train"):
         load_dataset(lists)
     assert load_dataset(lists, form="lists").classes == ("0", "1")
     shutil.rmtree(lists / "images")
     assert load_dataset(lists, form="folders").classes == ("cat", "dog")
-    with pytest.raises(
-        ValueError, match=f"unknown form 'list' of data folder; the forms are {', '.join(FOLDER_FORMS)}"
-    ):
+    with pytest.raises(ValueError, match="unknown form 'list' of data folder; the forms are lists, folders"):
         load_dataset(lists, form="list")
 
 

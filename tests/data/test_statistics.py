@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anychannel.data import load_dataset, statistics
-from anychannel.data.statistics import measure
+from anychannel.data import load_dataset
+from anychannel.data.prepare import statistics
 from tests.data.files import write_image, write_lists
+from tests.data.moments import measure
 
 RNG = np.random.default_rng(0)
 

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 
 from anychannel.data import DataError, read_image
+from anychannel.data.errors import ImageError
 from anychannel.data.files import tiff as tiff_module
 from anychannel.data.files.read import ReadSettings, decode
-from anychannel.data.problems import ImageError
 
 NAMES = ("a", "b", "c", "d", "e")
 PIXELS = np.random.default_rng(0).integers(0, 60000, (5, 12, 11), dtype=np.uint16)

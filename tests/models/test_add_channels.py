@@ -23,7 +23,9 @@ WAYS = [
     ("dofa", "generated"),
     ("static", "nearest"),
     ("static", "zero"),
+    ("sliced", "nearest"),
     ("sliced", "zero"),
+    ("grey", "zero"),
 ]
 
 
@@ -71,9 +73,12 @@ def test_answers_to_the_channels_that_were_trained_stay(stem, new):
     wider = with_channels(model, MORE, new=new)
     assert wider.channels.names == MORE.names
     assert wider.channels.select("R,B").mean == (90.0, 100.0), "known channels keep the model's statistics"
-    scale = 2 if stem == "sliced" else 1  # it scales by the size of the full set, which has doubled
-    kernel = model.stem.kernel(model.channels.full)[:, [1, 0]] * scale
+    kernel = model.stem.kernel(model.channels.full)[:, [1, 0]]
     torch.testing.assert_close(wider.stem.kernel(wider.channels.subset("B,R")), kernel)
+    for subset in OWN.subsets():
+        names = OWN.key(subset)
+        expected = model(pixels(len(subset)), channels=names)
+        torch.testing.assert_close(wider(pixels(len(subset)), channels=names), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_model_that_is_given_stays_as_it_is():
@@ -129,6 +134,7 @@ def test_channels_can_be_described_by_vectors_instead(tmp_path):
         ("static", ChannelSet(("B", "R", "G")), {}, "new channels need statistics, measured on images without labels"),
         ("static", MORE, {"new": "near"}, "unknown new 'near'.*generated, nearest, zero"),
         ("static", MORE, {"new": "generated"}, "StaticStem generates no kernels from descriptors; use new='nearest'"),
+        ("grey", MORE, {"new": "nearest"}, "copied slices of new channels would change the logits .*use new='zero'"),
         ("hypernetwork", MORE, {}, "HypernetworkStem with .* has parts that belong to its own channels"),
         ("static", ChannelSet(("B", "R", "PI"), (1.0,) * 3, (2.0,) * 3), {}, "'PI' or the model's have no wavelength"),
         ("descriptor", ChannelSet(("B", "R", "PI"), (1.0,) * 3, (2.0,) * 3), {}, "give every channel one"),

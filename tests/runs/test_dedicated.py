@@ -175,7 +175,7 @@ def test_what_cannot_be_compared_is_refused_before_training(adaptive, tmp_path):
     )
     with pytest.raises(RunError, match=r"differ in more than the seed \(training\.lr"):
         compare_dedicated([adaptive[0], other], tmp_path / "out")
-    with pytest.raises(RunError, match="each run needs a seed of its own, got 0, 0"):
+    with pytest.raises(RunError, match="each run needs another seed, got 0, 0"):
         compare_dedicated([adaptive[0], adaptive[0]], tmp_path / "out")
     (other / "evaluation" / "test.json").unlink()
     with pytest.raises(RunError, match="is not finished"):

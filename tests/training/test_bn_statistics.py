@@ -12,12 +12,12 @@ import torch
 
 from anychannel.channels import ChannelSet
 from anychannel.data import Split
+from anychannel.data.batches.split import epoch_order
 from anychannel.models import create_model, load_model
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm
 from anychannel.training import TrainingSettings, fit
 from anychannel.training.bn_statistics import COST, LEAST_PASSES, MOST_IMAGES, choose_passes, recomputed_statistics
-from anychannel.training.randomness import epoch_order
 from anychannel.training.validation import validate
 from anychannel.utils.processes import Share
 from tests.reference.models import calibrated_statistics

@@ -13,7 +13,7 @@ import torch
 import anychannel as ac
 from anychannel.models import load_model
 from anychannel.nn.channel_sampling import create_sampler
-from anychannel.training import batches, bn_statistics, fit
+from anychannel.training import bn_statistics, fit
 from anychannel.training.bn_statistics import choose_passes, recomputed_statistics
 from anychannel.utils.processes import Share
 from tests.data.files import write_image, write_lists
@@ -58,7 +58,7 @@ def test_shards_give_bitwise_the_weights_that_files_in_their_order_give(both, mo
         names = [place.rpartition(": ")[2] for batch in found for place in batch.places]
         return np.array([files.train.paths.index(f"{name}.png") for name in names])
 
-    monkeypatch.setattr(batches, "epoch_order", shard_order)
+    monkeypatch.setattr("anychannel.data.batches.split.epoch_order", shard_order)
     filed = make(files, norm="shared")
     expected = fit(filed, files.train, files.val, LEARN).rows
     assert states_equal(streamed.state_dict(), filed.state_dict())

@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from anychannel.nn.stems import STEMS
-from anychannel.training.batches import epoch_batches
 from anychannel.training.loop import train_step
 from anychannel.training.state import TrainingState
 from anychannel.utils.processes import Share
@@ -64,13 +63,16 @@ class WatchLists(TorchFunctionMode):
 
 
 def waits(settings, split, model, teacher=None):
-    """What three steps wait for."""
+    """What two steps wait for, after a first one, in which a stem may note its channel set."""
     state = TrainingState(model, settings, batch_size=16, steps=3)
     found = []
-    for batch in list(epoch_batches(split, seed=0, epoch=0, batch_size=16, share=Share()))[:3]:
+    first, *others = split.batches(seed=0, epoch=0, batch_size=16, share=Share())
+    train_step(state, model, first, teacher, nullcontext())
+    for batch in others:
         networks = [model] if teacher is None else [model, teacher]
         tensors = [*(value for n in networks for value in n.state_dict().values()), batch.images, batch.labels]
-        with Watch([*tensors, state.counts, state.updates.streak]) as watch, WatchLists(watch):
+        moments = [value for entry in state.optimizer.state.values() for value in entry.values()]
+        with Watch([*tensors, *moments, state.counts, state.updates.streak]) as watch, WatchLists(watch):
             train_step(state, model, batch, teacher, nullcontext())
         found += watch.waited
     assert state.counts[2] > 0

@@ -6,7 +6,7 @@ import pytest
 
 from anychannel.cli.common import parse_options
 from anychannel.data import load_dataset
-from anychannel.data.load import SOURCES
+from anychannel.data.sources.registry import SOURCES
 from anychannel.models.registry import MODELS
 from anychannel.nn.channel_sampling import SAMPLERS
 from anychannel.nn.stems.registry import STEMS
@@ -53,7 +53,7 @@ def test_annotations_that_cannot_be_read_hold_nothing():
         *STEMS.values(),
         *MODELS.values(),
         load_dataset,
-        *(source.load for source in SOURCES.values()),
+        *(kind.open for kind in SOURCES.values() if "buffer" in kind.options),
     ],
 )
 def test_the_annotations_of_everything_that_takes_options_can_be_read(owner):

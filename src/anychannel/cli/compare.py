@@ -116,9 +116,13 @@ def show_pairs(result: dict[str, Any]) -> None:
         typer.echo(f"{run} against {result['first']}")
         typer.echo(f"{'channels':>24}   first  second  difference (95 % interval)       p")
         for key, row in rows.items():
-            interval = f"{100 * row['difference']:+5.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-            figures = f"{percent(row['first'])}   {percent(row['second'])}  {interval:>26}"
+            figures = f"{percent(row['first'])}   {percent(row['second'])}  {interval(row)}"
             typer.echo(f"{key:>24}   {figures}  {row['p_value']:.4f}  n = {row['n']:,}")
+
+
+def interval(row: dict[str, Any]) -> str:
+    """A difference with its interval, in percentage points."""
+    return f"{100 * row['difference']:+5.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})".rjust(26)
 
 
 def show_gap(result: dict[str, Any]) -> None:
@@ -135,8 +139,7 @@ def show_gap(result: dict[str, Any]) -> None:
         typer.echo(f"{'channels':>24}   for all  dedicated  difference (95 % interval)")
         for row in table["rows"]:
             means = [sum(row[kind]) / len(row[kind]) for kind in ("adaptive", "dedicated")]
-            interval = f"{100 * row['difference']:+5.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-            typer.echo(f"{row['subset']:>24}     {percent(means[0])}      {percent(means[1])}  {interval:>26}")
+            typer.echo(f"{row['subset']:>24}     {percent(means[0])}      {percent(means[1])}  {interval(row)}")
         worst = table["worst"]
         typer.echo(
             f"{'mean':>24}   {100 * table['mean']:+.1f}; worst {100 * worst['difference']:+.1f} ({worst['subset']})"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anychannel.cli.common import Json, print_json, refuse_flags, say
-from anychannel.utils.sizes import ImageSize, describe_size, parse_size
+from anychannel.utils.sizes import describe_size, parse_size
 
 
 def profile(
@@ -45,7 +45,9 @@ def profile(
     """
     from anychannel.cost import profile as measure
     from anychannel.cost import profile_report_networks
+    from anychannel.export import run_image_size
     from anychannel.models import create_model, load_model
+    from anychannel.results.run import read_record
 
     pixels = None if size is None else parse_size(size)
     of_network = {"--model": model, "--stem": stem, "--channels": channels, "--classes": classes}
@@ -57,8 +59,9 @@ def profile(
     elif run is not None:
         refuse_flags(of_network, f"{run} says what its network is")
         network = load_model(run)
-        pixels, batch_size = sizes_of(run, pixels, batch_size)
-        result = measure(network, batch_size=batch_size, image_size=pixels, memory=memory)
+        record = read_record(run) if (run / "run.json").is_file() else {}
+        batch_size = batch_size or record.get("batch_size", 64)
+        result = measure(network, batch_size=batch_size, image_size=pixels or run_image_size(run), memory=memory)
     else:
         network = create_model(
             model or "resnet18",
@@ -73,21 +76,6 @@ def profile(
         show_reference(result)
     else:
         show_profile(result)
-
-
-def sizes_of(run: Path, size: ImageSize | None, batch_size: int | None) -> tuple[ImageSize, int]:
-    """Image size and batch size: the given ones, else the run's.
-
-    Raises:
-        ValueError: the image size is not given, and the folder does not record it.
-    """
-    from anychannel.results.run import read_record
-
-    record = read_record(run) if (run / "run.json").is_file() else {}
-    size = size or record.get("image_size")
-    if size is None:
-        raise ValueError(f"{run} has no run.json that says how large its images are; give --size")
-    return size, batch_size or record.get("batch_size", 64)
 
 
 def show_reference(result: dict[str, Any]) -> None:

@@ -32,11 +32,7 @@ def inner_files(folder: Path) -> Iterator[Path]:
 
 
 def read_content(path: Path) -> Content:
-    """Everything that an image consists of.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """Everything that an image consists of. Raises OSError if a file cannot be read."""
     if path.is_dir() and is_folder_image(path):
         return {file.relative_to(path).as_posix(): file.read_bytes() for file in inner_files(path)}
     return path.read_bytes()

@@ -1,16 +1,15 @@
-"""How work over many files is cut up for a pool of threads."""
+"""Work over many images in threads."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-CHUNK = 64
 MOST_WORKERS = 8
 
 
@@ -18,12 +17,6 @@ def count_workers() -> int:
     """Threads for reading and decoding: the cores that this process may use, at most ``MOST_WORKERS``."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, MOST_WORKERS)
-
-
-def chunked(items: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
-    """Consecutive pieces of ``size`` items, the last one shorter."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def map_ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from anychannel.channels import ChannelError, ChannelSet, Subset
-from anychannel.data import SPLITS, ImageDataset, Split, Stream, iterate_batches
+from anychannel.data import SPLITS, ImageDataset, Split, iterate_batches
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.models import Classifier
 from anychannel.nn.inference_mode import inference_mode
@@ -173,12 +173,12 @@ def match(
 ) -> tuple[Split, dict[int, int], tuple[str, ...] | None]:
     """The images to read, the plane of each of the model's channels that they hold, and the classes' names."""
     known = model.channels
-    if isinstance(getattr(data, split, data), Stream):
+    if isinstance(data, ImageDataset) and split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; a data set has {', '.join(SPLITS)}")
+    images: Split = getattr(data, split) if isinstance(data, ImageDataset) else data
+    if not images.random_access:
         raise ValueError("the training images are read from shards as training goes on; evaluate val or test")
     if isinstance(data, ImageDataset):
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; a data set has {', '.join(SPLITS)}")
-        images: Split = getattr(data, split)
         plane_of = {name: plane for plane, name in enumerate(data.channels.names)}
         planes = {position: plane_of[name] for position, name in enumerate(known.names) if name in plane_of}
         if not planes:
@@ -194,7 +194,7 @@ def match(
             )
         names: tuple[str, ...] | None = data.classes
     else:
-        images, planes, names = data, dict(enumerate(known.full)), model.classes
+        planes, names = dict(enumerate(known.full)), model.classes
         if images.images.ndim != 4 or images.images.shape[1] != len(known):
             raise ChannelError(
                 f"the images' shape is {images.images.shape}, but the model has {len(known)} channels "

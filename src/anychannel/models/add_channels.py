@@ -18,7 +18,7 @@ from anychannel.nn.module_utils import replace_module
 from anychannel.nn.normalisation import Normalisation, moments
 from anychannel.nn.stems import CompletionStem, Stem, build_stem
 from anychannel.nn.stems.descriptor import DescribedStem
-from anychannel.nn.stems.static import StaticStem
+from anychannel.nn.stems.static import GreyStem, SlicedStem, StaticStem
 from anychannel.nn.subset_batchnorm import MOST_CHANNELS, SubsetBatchNorm, install_norms
 from anychannel.utils.names import unknown_name
 
@@ -36,8 +36,8 @@ def with_channels(
 ) -> Classifier:
     """A copy of a trained classifier that takes more channels, without training it again.
 
-    What it answers to the channels that it was trained on stays as it is, except where ``completion`` learns better
-    correlations from ``channels``.
+    Logits for subsets of the model's own channels stay as they are, to rounding. ``completion`` is the exception: it
+    takes the correlations of ``channels`` if they have any, and estimates new channels from the others.
 
     Args:
         model: a classifier with norm ``shared`` or ``statistics``; the latter becomes ``shared``, with the old subsets'
@@ -45,15 +45,14 @@ def with_channels(
         channels: its own channels and the new ones, in any order. The new ones need a mean and standard deviation,
             measured on unlabelled images; the known ones keep the model's.
         new: how a new channel gets a kernel. ``generated``: from its descriptor, by the stems ``descriptor`` and
-            ``dofa``. ``nearest``: a copy of the slice of the channel nearest in wavelength. ``zero``: none of its own;
-            it is ignored, but for ``completion``, which estimates the known channels from it. None takes what the
-            stem can do: ``generated``, else ``nearest``.
+            ``dofa``. ``nearest``: a copy of the slice of the channel nearest in wavelength. ``zero``: a slice of zeros,
+            so that the channel is ignored; ``completion`` and ``grey`` still estimate missing channels from it. None
+            takes ``generated`` for the stems that can, ``zero`` for ``grey``, else ``nearest``.
         embedding: a vector for each of ``channels``, where the stem was given such.
 
     Raises:
         ChannelError: a channel of the model is missing, or statistics or wavelengths are.
-        ValueError: ``new`` is unknown or not for this stem, or the model has whole batch norms for
-            subsets.
+        ValueError: ``new`` is unknown or not for this stem, or the model has whole batch norms for subsets.
     """
     if model.spec.norm not in ("shared", "statistics"):
         raise ValueError(
@@ -67,7 +66,7 @@ def with_channels(
     if model.channels.measured and not channels.measured:
         raise ChannelError("new channels need statistics, measured on images without labels: pass data.channels")
     old = model.stem
-    how = new or ("generated" if isinstance(old, DescribedStem) else "nearest")
+    how = new or ("generated" if isinstance(old, DescribedStem) else "zero" if isinstance(old, GreyStem) else "nearest")
     if how not in NEW:
         raise ValueError(unknown_name("new", how, NEW))
     known = [model.channels.names.index(name) if name in model.channels.names else None for name in channels.names]
@@ -140,11 +139,16 @@ def copied_stem(
 ) -> Stem:
     """A stem of the same kind whose kernel has a slice for each of ``channels``."""
     old = model.stem
-    options = {key: value for key, value in (model.spec.stem_options | old.options()).items() if key not in MEASURED}
+    options = {key: value for key, value in {**model.spec.stem_options, **old.options}.items() if key not in MEASURED}
     if not isinstance(old, StaticStem) or options.get("residual", "none") != "none" or options.get("learn_covariance"):
         raise ValueError(
             f"{type(old).__name__} with {options} has parts that belong to its own channels; add channels to a static, "
             "sliced, grey or plain completion stem, or train with the stem descriptor"
+        )
+    if isinstance(old, GreyStem) and how == "nearest":
+        raise ValueError(
+            "a grey stem hands the slices of missing channels to the present ones, so copied slices of new channels "
+            "would change the logits for the model's own; use new='zero'"
         )
     weight = torch.zeros(
         old.out_chans, len(channels), *old.geometry.kernel_size, device=old.weight.device, dtype=old.weight.dtype
@@ -154,6 +158,8 @@ def copied_stem(
             weight[:, i] = old.weight[:, j]
         elif how == "nearest":
             weight[:, i] = old.weight[:, nearest(channels, i, model.channels)]
+    if isinstance(old, SlicedStem):  # the scale grows with the number of channels
+        weight *= (old.in_chans / len(channels)) ** old.power
     stem = build_stem(
         model.spec.stem,
         weight,

@@ -43,7 +43,7 @@ def describe_model(model: Classifier) -> dict[str, Any]:
     Raises:
         ModelFileError: an option cannot be written as JSON.
     """
-    options = {**model.spec.stem_options, **model.stem.options()}
+    options = {**model.spec.stem_options, **model.stem.options}
     plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in options.items()}
     spec = replace(model.spec, stem_options=plain)
     for kind in ("stem_options", "model_options"):

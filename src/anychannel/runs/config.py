@@ -12,8 +12,7 @@ from typing import Any
 import tomli_w
 
 from anychannel.channels import parse_names
-from anychannel.data.load import SOURCES
-from anychannel.data.sources import split_name
+from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.models.adapt import is_saved
 from anychannel.training import TrainingSettings
 from anychannel.utils.options import check_options, coerce_option, coerce_options, is_texts
@@ -138,8 +137,8 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(values) | coerce_options(RunConfig, {key: values[key] for key in located})
     given = {key: (expand(values[key]), there) for key, there in found if values.get(key) is not None}
     result = dict(values) | {key: str(Path(path).resolve()) for key, (path, there) in given.items() if there(path)}
-    scheme, _, spec = result.get("data", "").partition(":")
-    if scheme not in SOURCES:
+    scheme, spec = split_address(result.get("data", ""))
+    if spec is None or SOURCES[scheme].embedded:
         return result
     make_absolute = SOURCES[scheme].make_absolute
     options = dict(result.get("data_options", {}))
@@ -154,8 +153,8 @@ def expand(path: str) -> str:
 
 
 def is_folder(data: str) -> bool:
-    """Whether ``data`` names a folder and not an embedded data set."""
-    return split_name(data) is None and Path(data).is_dir()
+    """Whether this is a folder, and not embedded data of the same name."""
+    return not split_address(data)[0] and Path(data).is_dir()
 
 
 def without_none(values: Any) -> Any:

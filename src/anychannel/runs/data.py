@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from anychannel.data import SPLITS, ImageDataset, Stream, load_dataset
-from anychannel.data.list_files import read_names
-from anychannel.data.load import SOURCES
+from anychannel.data import SPLITS, ImageDataset, load_dataset
+from anychannel.data.sources.list_files import read_names
+from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.evaluation.evaluate import describe
 from anychannel.runs.config import RunConfig
 from anychannel.utils.options import check_options
 
 RESERVED = ("source", "channels", "size", "classes", "cache_dir", "progress")
-"""Parameters of ``load_dataset`` that have settings of their own."""
+"""Parameters of ``load_dataset`` that other settings give, so ``data_options`` may not."""
 
 
 def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
@@ -25,8 +24,9 @@ def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progres
         ValueError: an entry of ``data_options`` is unknown, or the data cannot be loaded; see ``load_dataset``.
     """
     names = set(config.data_options)
-    if config.data.partition(":")[0] in SOURCES:  # the source checks options that ``load_dataset`` does not have
-        names &= signature(load_dataset).parameters.keys()
+    kind = SOURCES.get(split_address(config.data)[0])
+    if kind is not None:
+        names -= set(kind.options)
     check_options(load_dataset, sorted(names), "data_options.", reserved=RESERVED)
     dataset = load_dataset(
         config.data,
@@ -84,6 +84,6 @@ def find_changes(record: Mapping[str, Any], dataset: ImageDataset) -> list[str]:
     changes += [
         f"{record[key]:,} -> {now[key]:,} {split} images" for split in SPLITS if (key := f"num_{split}") in other
     ]
-    if not changes and "fingerprint" in other and not isinstance(dataset.train, Stream):
+    if not changes and "fingerprint" in other and dataset.train.random_access:
         changes.append("as many images, but other ones, or other labels")
     return changes

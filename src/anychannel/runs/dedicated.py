@@ -72,7 +72,7 @@ def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
             )
     seeds = [run.config.training.seed for run in runs]
     if len(set(seeds)) < len(seeds):
-        raise RunError(f"each run needs a seed of its own, got {', '.join(map(str, seeds))}")
+        raise RunError(f"each run needs another seed, got {', '.join(map(str, seeds))}")
     return runs
 
 

@@ -14,12 +14,15 @@ from PIL import Image
 from anychannel.data import Split
 from anychannel.evaluation import Evaluation
 
+COUNT = 8
+"""Number of example images."""
 
-def choose_examples(labels: np.ndarray, count: int, seed: int = 0) -> list[int]:
+
+def choose_examples(labels: np.ndarray, count: int) -> list[int]:
     """Choose up to ``count`` images from as many classes as possible; returns their positions."""
     seen: Counter[int] = Counter()
     turns = []
-    for position in np.random.default_rng(seed).permutation(len(labels)).tolist():
+    for position in np.random.default_rng(0).permutation(len(labels)).tolist():
         turns.append((seen[labels[position]], position))
         seen[labels[position]] += 1
     return [position for _, position in sorted(turns, key=lambda turn: turn[0])[:count]]
@@ -34,12 +37,7 @@ def channel_png(plane: np.ndarray, low: float, high: float) -> str:
 
 
 def collect_examples(
-    split: Split,
-    channels: Sequence[str],
-    classes: Sequence[str],
-    evaluation: Evaluation,
-    *,
-    count: int = 8,
+    split: Split, channels: Sequence[str], classes: Sequence[str], evaluation: Evaluation
 ) -> dict[str, Any]:
     """Collect the content of ``examples.json``. An image that lacks channels has fewer pictures and predictions.
 
@@ -47,9 +45,8 @@ def collect_examples(
         split: the evaluated images.
         channels, classes: names.
         evaluation: evaluation of these images.
-        count: number of example images.
     """
-    chosen = choose_examples(split.labels, count)
+    chosen = choose_examples(split.labels, COUNT)
     if not chosen:
         return {"channels": list(channels), "images": []}
     sample = np.stack([np.asarray(split.images[i]) for i in chosen])
@@ -66,15 +63,12 @@ def collect_examples(
                 found = table[answered[key][position]]
                 best = int(found.argmax())
                 predictions[key] = {"class": classes[best], "probability": round(float(found[best]), 4)}
+        held = [i for i in range(len(channels)) if has[row, i]]
         images.append(
             {
                 "path": split.paths[position],
                 "label": classes[int(split.labels[position])],
-                "png": {
-                    name: channel_png(sample[row, i], *ranges[i].tolist())
-                    for i, name in enumerate(channels)
-                    if has[row, i]
-                },
+                "png": {channels[i]: channel_png(sample[row, i], *ranges[i].tolist()) for i in held},
                 "predictions": predictions,
             }
         )

@@ -33,7 +33,7 @@ from anychannel.utils.processes import join, lost_processes_named, main_first, o
 from anychannel.utils.sizes import plain_size
 
 NETWORK = ("model", "model_options", "stem", "stem_options", "norm", "channels", "num_classes", "classes", "checkpoint")
-"""Parameters of ``adapt`` that have settings of their own."""
+"""Parameters of ``adapt`` that other settings give, so ``adapt_options`` may not."""
 
 
 class RunStopped(Exception):  # noqa: N818  # not an error: the caller needs no more epochs
@@ -47,7 +47,7 @@ def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
         ConfigError: options of trained weights are given, but no trained weights.
         ValueError: a name or option is unknown; see ``create_model`` and ``adapt``.
     """
-    all_at_once = config.norm == "auto" and config.training.sampler == "full"  # no subset needs statistics of its own
+    all_at_once = config.norm == "auto" and config.training.sampler == "full"  # no subset needs separate statistics
     common: dict[str, Any] = {
         "channels": dataset.channels,
         "num_classes": len(dataset.classes),

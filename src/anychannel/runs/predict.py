@@ -20,10 +20,10 @@ from torch import Tensor
 from anychannel.channels import ChannelError, parse_names
 from anychannel.data import DataError, to_tensor
 from anychannel.data.content import Content, read_content
+from anychannel.data.errors import ImageError
 from anychannel.data.files.names import check_names
 from anychannel.data.files.read import ReadSettings, decode
 from anychannel.data.files.resize import resize_and_crop
-from anychannel.data.problems import ImageError
 from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST
@@ -96,14 +96,14 @@ class Predictor:
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
-        self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
-        self.channels = self.model.channels
-        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
         config = read_config(folder) if (folder / "run.json").is_file() else None
         self.record = {} if config is None else read_record(folder)
         self.reading = {key: config.data_options[key] for key in READING if config and key in config.data_options}
         self.shape = height_width(self.record["image_size"]) if config else None
         self.size_was_set = config is not None and config.size is not None
+        self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
+        self.channels = self.model.channels
+        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
         self._lock = Lock()
 
     def open(
@@ -145,8 +145,8 @@ class Predictor:
             )
         used = tuple(names[position] for position in kept)
         kinds = [self.channels.kinds[position] for position in self.channels.positions(used)]
-        given = {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
-        options = {"check_names": True, **self.reading, **given}
+        options = {"check_names": True, **self.reading}
+        options |= {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
         settings = ReadSettings(names, **{**options, "check_names": False})
         try:
             found = decode(image, settings)
@@ -179,13 +179,11 @@ class Predictor:
         """Find channels whose mean is far from the training mean. A wrong depth or order of channels causes this."""
         far = {}
         for plane, name, position in zip(pixels, channels, self.channels.positions(channels), strict=True):
-            average, mean, std = (
-                float(plane.mean(dtype=np.float64)),
-                self.channels.mean[position],
-                self.channels.std[position],
-            )
+            mean, std = self.channels.mean[position], self.channels.std[position]
+            average = float(plane.mean(dtype=np.float64))
             if abs(average - mean) > FAR * std:
-                far[name] = f"{name} averages {figure(average)} here, but {figure(mean)} ± {figure(std)} in training"
+                here, usual, spread = (f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.4g}" for v in (average, mean, std))
+                far[name] = f"{name} averages {here} here, but {usual} ± {spread} in training"
         return far
 
     @torch.no_grad()
@@ -215,11 +213,6 @@ class Predictor:
                 "bring them to the same units"
             )
         return Prediction(chosen, self.classes, torch.softmax(logits.float(), dim=1)[0])
-
-
-def figure(value: float) -> str:
-    """Four significant digits, or a whole number with separators."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def predict_files(

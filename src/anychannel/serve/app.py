@@ -69,15 +69,8 @@ def create_app(
         redoc_url=None,
     )
     app.add_middleware(Guard, max_bytes=max_bytes, hosts=hosts)
-    for kind, handler in {
-        HTTPException: on_http,
-        RequestValidationError: on_invalid,
-        GoneError: on_gone,
-        ChannelError: on_unusable,
-        DataError: on_unusable,
-        MissingExtraError: on_unusable,
-    }.items():
-        app.add_exception_handler(kind, handler)
+    for kind in (HTTPException, RequestValidationError, GoneError, ChannelError, DataError, MissingExtraError):
+        app.add_exception_handler(kind, answer_error)
     app.include_router(make_pages(service))
     app.include_router(make_api(service, max_bytes), prefix="/api")
     return app
@@ -154,31 +147,14 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
     return router
 
 
-def problem(status: int, text: str) -> JSONResponse:
-    """An error as every endpoint returns it."""
-    return JSONResponse(Problem(error=text).model_dump(), status)
-
-
-def on_http(_: Request, error: Exception) -> Response:
-    """Unknown addresses, wrong methods, requests that are too large."""
-    assert isinstance(error, HTTPException)
-    response = problem(error.status_code, str(error.detail))
-    response.headers.update(error.headers or {})
-    return response
-
-
-def on_invalid(_: Request, error: Exception) -> Response:
-    """A field that is missing or of the wrong type."""
-    assert isinstance(error, RequestValidationError)
-    texts = [f"{'.'.join(map(str, entry['loc'][1:])) or 'body'}: {entry['msg']}" for entry in error.errors()]
-    return problem(422, "; ".join(texts))
-
-
-def on_gone(_: Request, error: Exception) -> Response:
-    """An image that is not kept."""
-    return problem(404, str(error.args[0]))
-
-
-def on_unusable(_: Request, error: Exception) -> Response:
-    """A file or channels that cannot be used."""
-    return problem(422, str(error))
+def answer_error(_: Request, error: Exception) -> Response:
+    """Return an error as JSON: what HTTP forbids, or a request, image or channel that cannot be used."""
+    status, text, headers = 422, str(error), None
+    if isinstance(error, HTTPException):
+        status, text, headers = error.status_code, str(error.detail), error.headers
+    elif isinstance(error, RequestValidationError):
+        fields = (".".join(map(str, entry["loc"][1:])) or "body" for entry in error.errors())
+        text = "; ".join(f"{field}: {entry['msg']}" for field, entry in zip(fields, error.errors(), strict=True))
+    elif isinstance(error, GoneError):
+        status, text = 404, str(error.args[0])
+    return JSONResponse(Problem(error=text).model_dump(), status, headers)

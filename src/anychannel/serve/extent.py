@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from anychannel.data.errors import ImageError
 from anychannel.data.files.registry import count_values
-from anychannel.data.problems import ImageError
 
 MOST_VALUES = 200_000_000
 """Pixels times channels: 4,096 x 4,096 of 11 channels, or 1.6 GB while it is resized."""

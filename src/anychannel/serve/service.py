@@ -11,8 +11,8 @@ from pathlib import Path
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data import DataError, ImageDataset
 from anychannel.data.content import digest_content
-from anychannel.data.load import SOURCES
-from anychannel.data.problems import ImageError
+from anychannel.data.errors import ImageError
+from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
 from anychannel.runs.data import load_data
@@ -61,7 +61,8 @@ class Service:
         unnamed = self.config.only_channels is not None and self.config.channels is None  # only the data name them
         if not unnamed and not (self.run.examples and self.run.examples["images"]):
             return None, "The run recorded no example images."
-        if not unnamed and self.config.data.partition(":")[0] in SOURCES:
+        kind = SOURCES.get(split_address(self.config.data)[0])
+        if not unnamed and kind is not None and not kind.embedded:
             return None, "Examples of streamed data are not read again: that might take as long as reading all of them."
         try:
             return load_data(replace(self.config, only_channels=None), cache_dir=cache_dir), ""

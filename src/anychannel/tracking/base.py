@@ -31,5 +31,5 @@ class Tracker(Protocol):
         ...
 
     def close(self, *, finished: bool) -> None:
-        """Close the experiment; ``finished`` tells whether the run is complete."""
+        """Close the experiment; ``finished`` is whether the run is complete."""
         ...

@@ -23,11 +23,10 @@ from anychannel.data import Split, Stream
 from anychannel.nn.channel_sampling import Part, Sampler, split_evenly
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, keeps_statistics
-from anychannel.training.batches import epoch_batches
-from anychannel.training.randomness import mix
 from anychannel.training.step_parts import StepParts, assign_channels, take_share
 from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import Share
+from anychannel.utils.seeds import mix
 
 MOST_IMAGES = 512
 """Images of a subset, at most."""
@@ -60,7 +59,7 @@ def choose_passes(
     size = min(images, batch_size)
     generator = torch.Generator().manual_seed(mix(seed, 4))
     passes: list[Pass] = []
-    batches = epoch_batches(train, seed=seed, epoch=0, batch_size=size, share=share)
+    batches = train.batches(seed=seed, epoch=0, batch_size=size, share=share)
     for batch in islice(batches, images // size):
         if own:
             groups = [(subset, images_with(subset, size, batch.present)) for subset in subsets]

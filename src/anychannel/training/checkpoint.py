@@ -66,10 +66,7 @@ def load_checkpoint(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | 
 def describe_settings(settings: TrainingSettings, images: int) -> dict[str, Any]:
     """What must stay the same when a training goes on, as JSON: its settings and its number of training images."""
     kept = {name: value for name, value in asdict(settings).items() if name not in FREE}
-    plain: dict[str, Any] = json.loads(json.dumps(kept | {"training images": images}, default=as_plain))
+    values = kept | {"training images": images}
+    known = json.dumps(values, default=lambda value: value.tolist() if hasattr(value, "tolist") else repr(value))
+    plain: dict[str, Any] = json.loads(known)
     return plain
-
-
-def as_plain(value: Any) -> Any:
-    """A number or array of numpy or torch as Python's own; anything else as text."""
-    return value.tolist() if hasattr(value, "tolist") else repr(value)

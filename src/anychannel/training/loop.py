@@ -26,13 +26,12 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
 from anychannel.data import Split, Stream, augment
-from anychannel.data.batches import Batch
+from anychannel.data.batches.split import Batch
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
 from anychannel.nn.sync_batchnorm import sync_batchnorm
-from anychannel.training.batches import epoch_batches
 from anychannel.training.bn_statistics import Pass, choose_passes, recomputed_statistics
 from anychannel.training.checkpoint import describe_settings, load_checkpoint, save_checkpoint
 from anychannel.training.contention import Contention
@@ -150,8 +149,8 @@ def fit(
     with bar as advance, sync_batchnorm(synchronise=settings.sync_norm) as synchronised:
         while state.epoch < settings.epochs and not state.stopping.should_stop:
             last_checkpoint = time.monotonic()
-            place_in_data = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
-            for batch in epoch_batches(train, batch_size=batch_size, share=own, **place_in_data):
+            position = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
+            for batch in train.batches(batch_size=batch_size, share=own, **position):
                 train_step(state, network, batch, teacher, synchronised)
                 advance()
                 if contention is not None:

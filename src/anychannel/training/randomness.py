@@ -8,18 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
-
-def mix(*numbers: int) -> int:
-    """A well-mixed 63-bit seed from whole numbers, none negative (NumPy's ``SeedSequence``)."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """Order in which an epoch visits ``size`` images."""
-    return np.random.default_rng(mix(seed, 1, epoch)).permutation(size)
+from anychannel.utils.seeds import mix
 
 
 def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anychannel.channels import Subset
 from anychannel.data import Split, Stream
-from anychannel.data.dataset import group_rows
+from anychannel.data.batches.split import group_rows
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.stems import MaskedStem

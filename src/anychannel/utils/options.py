@@ -18,7 +18,7 @@ class Kind(NamedTuple):
 
     Args:
         words: description for error messages.
-        fits: tells whether a value is accepted.
+        fits: returns whether a value is accepted.
         plain: converts an accepted value to the annotated type.
     """
 

@@ -72,7 +72,7 @@ def test_a_subset_may_have_a_learned_residual_of_its_own():
     torch.testing.assert_close(plain(images, (0, 2)), learning(images, (0, 2)))
     learning(images, (0, 2)).square().sum().backward()
     assert {name for name, kernel in learning.residuals.items() if kernel.grad is not None} == {"0_2"}
-    assert learning.options()["residual"] == "subset"
+    assert learning.options["residual"] == "subset"
     with pytest.raises(ValueError, match="takes at most 8 channels, got 9; use residual 'missing'"):
         create_stem("completion", nn.Conv2d(9, 4, 3), residual="subset")
 
@@ -85,8 +85,8 @@ def test_presence_starts_at_zero_and_learns_from_the_missing_channels_alone():
     telling(images, (0, 2)).square().sum().backward()
     assert telling.presence.grad[1].abs().sum() > 0
     assert not telling.presence.grad[[0, 2]].any()
-    assert telling.options()["presence"] is True
-    assert "presence" not in plain.options()
+    assert telling.options["presence"] is True
+    assert plain.options["presence"] is False
 
 
 def test_a_learned_covariance_starts_at_the_measured_one_and_learns():
@@ -157,7 +157,7 @@ def test_with_an_offset_a_missing_channel_is_estimated_about_its_mean():
     guess = mean[1] + torch.einsum("k,bkyx->byx", coefficients, above)
     completed = torch.stack([images[:, 0], guess, images[:, 1]], 1)
     torch.testing.assert_close(stem(images, (0, 2)), conv(completed), rtol=1e-4, atol=1e-5)
-    again = create_stem("completion", conv, correlation=matrix.tolist(), **stem.options())
+    again = create_stem("completion", conv, correlation=matrix.tolist(), offset=mean.tolist(), **stem.options)
     assert torch.equal(again(images, (0, 2)), stem(images, (0, 2)))
     with pytest.raises(ValueError, match="offset needs one value for each of the 3 channels, got 1"):
         create_stem("completion", conv, offset=[1.0])
@@ -175,3 +175,23 @@ def test_in_half_precision_the_covariance_keeps_its_digits(dtype, learned):
     assert half.weight.dtype == half.kernel(subset).dtype == dtype
     torch.testing.assert_close(half.kernel(subset).float(), exact, rtol=0.05, atol=0.02)
     assert half.double().matrix(subset).dtype == torch.float64
+
+
+def test_the_matrix_is_solved_for_once_and_again_when_the_covariance_changes(monkeypatch):
+    solved = []
+    monkeypatch.setattr(
+        "anychannel.nn.stems.completion.completion_matrix",
+        lambda *args: solved.append(args[1]) or completion_matrix(*args),
+    )
+    stem = create_stem("completion", nn.Conv2d(2, 4, 3), correlation=((1.0, 0.5), (0.5, 1.0)))
+    images = torch.randn(1, 1, 8, 8)
+    with torch.inference_mode():
+        stem(images, (0,))
+    stem(images, (0,)).sum().backward()  # the matrix is no inference tensor
+    assert solved == [(0,)]
+    stem(images, (1,))
+    stem.covariance.mul_(2)
+    other = create_stem("completion", nn.Conv2d(2, 4, 3), correlation=((1.0, -0.5), (-0.5, 1.0)))
+    for change in (lambda: None, lambda: stem.load_state_dict(other.state_dict()), stem.double, stem.float):
+        change()
+        assert torch.equal(stem.matrix((0,)), completion_matrix(stem.covariance, (0,), stem.ridge))

@@ -34,9 +34,9 @@ def test_the_masked_stem_cannot_be_trained_on_two_sets():
 
 def test_the_masked_stem_remembers_its_set_in_its_options():
     stem = create_stem("masked", conv()).train()
-    assert stem.options()["trained"] is None
+    assert stem.options["trained"] is None
     stem(torch.randn(2, 1, 8, 8), (1,))
-    assert create_stem("masked", conv(), **stem.options()).trained == (1,)
+    assert create_stem("masked", conv(), **stem.options).trained == (1,)
 
 
 def test_the_temperature_falls_linearly_from_thirty_to_one_over_ten_epochs():

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded
-from anychannel.data.problems import ImageError
 
 LAYOUTS = ("planar", "interleaved")
 UNKNOWN_AXES = "IQ"

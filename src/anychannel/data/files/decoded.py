@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from anychannel.data.content import Content
-from anychannel.data.problems import ImageError
+from anychannel.data.errors import ImageError
 
 DTYPES = ("uint8", "uint16", "float32")
 """Types of decoded images."""

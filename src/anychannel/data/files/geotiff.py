@@ -12,8 +12,8 @@ from threading import Lock
 import numpy as np
 import tifffile
 
+from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded, library_errors
-from anychannel.data.problems import ImageError
 from anychannel.utils.extras import need
 
 GEO_TAGS = (34735, 42112, 42113)

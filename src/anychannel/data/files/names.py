@@ -7,24 +7,16 @@ text ("B4, central wavelength 665 nm" is B04). Case, spaces and leading zeros do
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from anychannel.channels import ChannelSet, Subset
+from anychannel.channels import ChannelSet
+from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded
-from anychannel.data.problems import DataError, ImageError
-from anychannel.utils.files import write_text
 
 RGB = ChannelSet(("R", "G", "B"))
-
-FileNames = set[tuple[Subset, tuple[str | None, ...]]]
-"""All distinct ways in which files name their planes: positions of the planes' channels, and the names in the file."""
-
-NAMES_FILE = "names.json"
 
 SHORT = {"nearinfrared": "nir", "shortwaveinfrared": "swir", "thermalinfrared": "tir", "panchromatic": "pan"}
 NUMBERED = re.compile(r"(band|channel|chan|ch|b|c|layer|sample|image|channel:0)[ _:#-]*(\d+)", re.IGNORECASE)
@@ -108,28 +100,3 @@ def channels_from_file(found: Decoded, source: str, place: str, *, file: bool = 
         f"{found.pixels.dtype.name}{found.meaning and f' ({found.meaning})'}. Give channels='first,second,...' in "
         f"the files' order{', or write the names to channels.txt, one a line' if file else ''}"
     )
-
-
-def save_file_names(folder: Path, found: FileNames) -> None:
-    """Save the files' own names beside their decoded images.
-
-    Names shape no pixel, so cached images serve any given names. With this file a wrong order is noticed without
-    decoding again.
-    """
-    write_text(folder / NAMES_FILE, json.dumps(sorted((one for one in found if any(one[1])), key=repr)))
-
-
-def names_agree(folder: Path, named: ChannelSet) -> bool:
-    """Whether the files behind a cache folder's images agree with these names; False if the folder does not say."""
-    try:
-        found = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    try:
-        for planes, names in found:
-            given = named.select([named.names[position] for position in planes])
-            if len(names) == len(given):
-                check_names(names, given.names, given.kinds)
-    except ImageError:
-        return False
-    return True

@@ -7,8 +7,8 @@ from tokenize import TokenError
 
 import numpy as np
 
+from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded, Format, damaged, starts_with
-from anychannel.data.problems import ImageError
 
 
 def decode_npy(data: bytes) -> Decoded:

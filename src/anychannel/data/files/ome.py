@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from anychannel.data.content import FOLDER_SUFFIXES
+from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded, Format, library_errors
-from anychannel.data.problems import ImageError
 from anychannel.utils.extras import need
 
 METADATA = ("zarr.json", ".zattrs")

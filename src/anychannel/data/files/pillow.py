@@ -12,8 +12,8 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageFile
 
+from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
-from anychannel.data.problems import DataError, ImageError
 
 DAMAGED = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, imagecodecs.PngError)
 """What Pillow and imagecodecs raise for damaged files."""

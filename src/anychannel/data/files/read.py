@@ -13,13 +13,13 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.content import Content, read_content
+from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.axes import LAYOUTS, arrange
 from anychannel.data.files.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
 from anychannel.data.files.names import check_names
 from anychannel.data.files.npy import from_array
 from anychannel.data.files.registry import find_format
 from anychannel.data.files.resize import resize_and_crop
-from anychannel.data.problems import DataError, ImageError
 from anychannel.utils.plurals import plural
 
 
@@ -58,8 +58,8 @@ class ReadSettings:
         return nodata | ({"scaled": True} if self.scaled else {})
 
 
-def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
-    """Decode a file's bytes, or take an array as it is, and check the result.
+def decode(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
+    """Decode a file's bytes, or take pixels as they are, and check the result.
 
     Returns:
         Pixels (C, H, W) uint8, uint16 or float32, not resized.
@@ -70,7 +70,9 @@ def decode(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
             changes them.
         MissingExtraError: a package that reads this format is not installed.
     """
-    if isinstance(data, np.ndarray):
+    if isinstance(data, Decoded):
+        found = data
+    elif isinstance(data, np.ndarray):
         found = from_array(data)
     elif data:
         found = find_format(data).decode(data)
@@ -102,7 +104,7 @@ def channel_fix(meaning: str) -> str:
     return "name the files' channels in their order, say which ones this file has (docs/partial-data.md), or replace it"
 
 
-def read(data: Content | np.ndarray, settings: ReadSettings) -> Decoded:
+def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
     """Decode and bring to size: pixels (C, H, W), contiguous.
 
     Raises:

@@ -16,10 +16,10 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 import tifffile
 
+from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
 from anychannel.data.files.geotiff import decode_geotiff, is_geotiff
 from anychannel.data.files.ome import read_ome_xml
-from anychannel.data.problems import ImageError
 
 BUILT_IN = (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
 DAMAGED = (*BUILT_IN, tifffile.TiffFileError, ParseError)

@@ -6,7 +6,9 @@ built in the image of the convolution it replaces: same kernel size, stride, pad
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -70,6 +72,9 @@ class Stem(Float32Buffers):
 
     uses_wavelengths: ClassVar[bool] = False
     """Whether the constructor takes the channels' ``wavelengths_nm``."""
+
+    options: Mapping[str, Any] = MappingProxyType({})
+    """The keyword options that rebuild this stem, beside its sizes and what is measured; ``build_stem`` notes them."""
 
     def __init__(self, in_chans: int, out_chans: int, geometry: ConvGeometry, bias: bool = False) -> None:
         super().__init__()
@@ -152,10 +157,6 @@ class Stem(Float32Buffers):
         if self.bias is not None and bias is not None:
             with torch.no_grad():
                 self.bias.copy_(bias)
-
-    def options(self) -> dict[str, Any]:
-        """The keyword options that rebuild this stem, beyond its sizes; saved with the model."""
-        return {}
 
     def random_kernel(self) -> Tensor:
         """A kernel (out, C, kh, kw), initialised as a ResNet's convolutions are (He et al. 2015)."""

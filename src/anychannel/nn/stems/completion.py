@@ -29,6 +29,8 @@ from anychannel.nn.stems.static import StaticStem
 from anychannel.nn.stems.table import every_subset, label
 
 RESIDUALS = ("none", "missing", "subset")
+MOST_SOLVED = 4096
+"""Subsets whose completion matrices are kept."""
 
 
 def completion_matrix(covariance: Tensor, subset: Subset, ridge: float) -> Tensor:
@@ -146,6 +148,7 @@ class CompletionStem(StaticStem):
             self.root = nn.Parameter(vectors * values.clamp(min=1e-6).sqrt())
         else:
             self.register_buffer("covariance", measured)
+        self.solved: dict[Subset, tuple[Tensor, int, Tensor]] = {}
         self.residual = nn.Parameter(torch.zeros(in_chans, *self.weight.shape)) if residual == "missing" else None
         self.residuals = self.zeros_by_subset() if residual == "subset" else None
         self.presence = nn.Parameter(torch.zeros(in_chans, out_chans)) if presence else None
@@ -195,9 +198,20 @@ class CompletionStem(StaticStem):
         return matrix
 
     def matrix(self, subset: Subset) -> Tensor:
-        """M_S of shape (C, k)."""
-        covariance = self.covariance if self.root is None else self.root @ self.root.T
-        return completion_matrix(covariance, subset, self.ridge).to(self.weight.dtype)
+        """M_S of shape (C, k); with a measured covariance it is solved for once, and again when that changes."""
+        if self.root is not None:
+            return completion_matrix(self.root @ self.root.T, subset, self.ridge).to(self.weight.dtype)
+        measured, dtype = self.covariance, self.weight.dtype
+        if type(measured) is not Tensor or measured.is_inference() or torch.compiler.is_compiling():
+            return completion_matrix(measured, subset, self.ridge).to(dtype)
+        known, version, matrix = self.solved.get(subset, (None, 0, measured))
+        if known is not measured or version != measured._version or matrix.dtype != dtype:
+            with torch.inference_mode(mode=False), torch.no_grad():  # a later training may use it
+                matrix = completion_matrix(measured, subset, self.ridge).to(dtype)
+            if len(self.solved) >= MOST_SOLVED:
+                self.solved.clear()
+            self.solved[subset] = (measured, measured._version, matrix)
+        return matrix
 
     def kernel(self, subset: Subset) -> Tensor:
         """W_S of shape (out, k, kh, kw), in float32 whatever autocast says."""
@@ -254,13 +268,3 @@ class CompletionStem(StaticStem):
             is_this = present[subset].prod() * (1 - present[others]).prod()
             kernel = kernel.index_add(1, torch.tensor(subset, device=kernel.device), is_this * residual)
         return kernel
-
-    def options(self) -> dict[str, Any]:
-        """Ridge and what is learned; the covariance itself is saved with the weights."""
-        return {
-            "ridge": self.ridge,
-            **({"offset": self.offset.tolist()} if self.has_offset else {}),
-            "learn_covariance": self.learn_covariance,
-            "residual": "missing" if self.residual is not None else "none" if self.residuals is None else "subset",
-            **({} if self.presence is None else {"presence": True}),
-        }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -114,14 +114,11 @@ class DescribedStem(ChannelwiseStem):
             raise ValueError("new channels are described by their wavelength; give every channel one ('NIR @ 842 nm')")
         self.in_chans = count
         self.embedding = None if embedding is None else [list(map(float, row)) for row in embedding]
+        self.options = {**self.options, "embedding": self.embedding}
         rows = self.encode(wavelengths_nm, embedding).to(self.features_of_channels)
         if rows.shape[1] != self.features_of_channels.shape[1]:
             raise ValueError(f"embedding vectors must have {self.features_of_channels.shape[1]} values, as before")
         self.features_of_channels = rows
-
-    def options(self) -> dict[str, Any]:
-        """What decides the descriptors, beyond the channels' wavelengths."""
-        return {"frequencies": self.frequencies, **({} if self.embedding is None else {"embedding": self.embedding})}
 
 
 def fit_output(layer: nn.Linear, hidden: Tensor, slices: Tensor) -> None:
@@ -182,7 +179,3 @@ class DescriptorStem(DescribedStem):
         hidden = nn.functional.gelu(self.hidden(self.features_of_channels))
         fit_output(self.output, hidden, weight.transpose(0, 1).flatten(1))
         self.copy_bias(bias)
-
-    def options(self) -> dict[str, Any]:
-        """Descriptors and width."""
-        return {**super().options(), "width": self.hidden.out_features}

@@ -11,7 +11,6 @@ convolution's slices.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,12 +112,3 @@ class DofaStem(DescribedStem):
         """Solve the last map so that the full set has the convolution's slices."""
         fit_output(self.output, self.hidden(tuple(range(self.in_chans))), weight.transpose(0, 1).flatten(1) / SCALE)
         self.copy_bias(bias)
-
-    def options(self) -> dict[str, Any]:
-        """Descriptors and sizes."""
-        return {
-            **super().options(),
-            "width": self.first.in_features,
-            "heads": self.heads,
-            "tokens": len(self.tokens),
-        }

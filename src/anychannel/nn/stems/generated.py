@@ -8,8 +8,6 @@ the same in every subset.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -67,10 +65,6 @@ class HypernetworkStem(ChannelwiseStem):
         self.output.weight.copy_(solution.T)
         self.copy_bias(bias)
 
-    def options(self) -> dict[str, Any]:
-        """Width of the embedding."""
-        return {"embedding": self.embedding.shape[1]}
-
 
 class TemplateStem(ChannelwiseStem):
     """A channel's slice is its own mixture of shared templates.
@@ -102,7 +96,3 @@ class TemplateStem(ChannelwiseStem):
         solution = torch.linalg.lstsq(self.coefficients.double(), change.double(), driver="gelsd").solution
         self.templates.add_(solution.to(self.templates.dtype).view_as(self.templates))
         self.copy_bias(bias)
-
-    def options(self) -> dict[str, Any]:
-        """Number of templates."""
-        return {"templates": self.templates.shape[0]}

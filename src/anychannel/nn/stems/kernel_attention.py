@@ -7,7 +7,7 @@ first ten epochs).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -94,11 +94,3 @@ class KernelAttentionStem(Stem):
         noise = torch.randn_like(self.kernels) * (0.1 * weight.std() if weight.numel() > 1 else 0.1)
         self.kernels.copy_(weight + noise)
         self.copy_bias(bias)
-
-    def options(self) -> dict[str, Any]:
-        """Number of kernels and the temperature's course."""
-        return {
-            "kernels": self.kernels.shape[0],
-            "temperature": self.initial_temperature,
-            "anneal_epochs": self.anneal_epochs,
-        }

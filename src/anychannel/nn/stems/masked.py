@@ -56,11 +56,12 @@ class MaskedStem(Stem):
     def trained(self, subset: Subset | None) -> None:
         self.trained_channels.zero_()
         self.trained_channels[list(subset or ())] = 1
-        self._trained = subset
+        self.read_trained()
 
     def read_trained(self) -> None:
         """Take the channel set from the buffer; ``features`` does not, since that would wait for the device."""
-        self._trained = tuple(self.trained_channels.nonzero().flatten().tolist()) or None
+        self._trained: Subset | None = tuple(self.trained_channels.nonzero().flatten().tolist()) or None
+        self.options = {**self.options, "trained": self._trained and list(self._trained)}
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
@@ -108,8 +109,3 @@ class MaskedStem(Stem):
         self.generator.bias.copy_(weight.flatten())
         nn.init.normal_(self.generator.weight, std=float(weight.std()) / self.in_chans**0.5)
         self.copy_bias(bias)
-
-    def options(self) -> dict[str, Any]:
-        """The channel set that it was trained on."""
-        trained = self.trained
-        return {"trained": None if trained is None else list(trained), "allow_untrained": self.allow_untrained}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,12 +13,10 @@ from anychannel.nn.stems.completion import CompletionStem
 from anychannel.nn.stems.descriptor import DescriptorStem
 from anychannel.nn.stems.dofa import DofaStem
 from anychannel.nn.stems.generated import HypernetworkStem, TemplateStem
-from anychannel.nn.stems.grey import GreyStem
 from anychannel.nn.stems.kernel_attention import KernelAttentionStem
 from anychannel.nn.stems.masked import MaskedStem
 from anychannel.nn.stems.per_size import PerSizeStem
-from anychannel.nn.stems.sliced import SlicedStem
-from anychannel.nn.stems.static import StaticStem
+from anychannel.nn.stems.static import GreyStem, SlicedStem, StaticStem
 from anychannel.nn.stems.table import TableStem
 from anychannel.utils.names import unknown_name
 from anychannel.utils.options import coerce_options
@@ -108,14 +107,16 @@ def build_stem(
     """
     if name not in STEMS:
         raise ValueError(unknown_name("stem", name, STEMS))
-    options = coerce_options(STEMS[name], options)
-    if STEMS[name].uses_correlation:
-        options |= {"correlation": correlation, "offset": offset}
-    if STEMS[name].uses_wavelengths:
-        options["wavelengths_nm"] = wavelengths_nm
+    kind = STEMS[name]
+    measured: dict[str, Any] = {"correlation": correlation, "offset": offset} if kind.uses_correlation else {}
+    measured |= {"wavelengths_nm": wavelengths_nm} if kind.uses_wavelengths else {}
+    sizes = (weight.shape[1], len(weight), geometry, bias is not None)
     try:
-        stem = STEMS[name](weight.shape[1], len(weight), geometry, bias is not None, **options)
+        bound = signature(kind).bind(*sizes, **coerce_options(kind, options), **measured)
     except TypeError as error:
         raise ValueError(f"stem {name!r} does not take these options: {error}") from error
+    bound.apply_defaults()
+    stem = kind(*bound.args, **bound.kwargs)
+    stem.options = {option: value for option, value in bound.kwargs.items() if option not in measured}
     stem.initialise_from(weight.cpu(), None if bias is None else bias.cpu())
     return stem.to(device=weight.device, dtype=weight.dtype)

@@ -1,0 +1,252 @@
+"""A split whose images can be read in any order, and its batches as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from mmap import mmap
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from anychannel.channels import Subset
+from anychannel.data.batches.planes import Images, Planes
+from anychannel.data.workers import one_ahead
+from anychannel.utils.processes import Share
+from anychannel.utils.seeds import mix
+
+
+class Batch(NamedTuple):
+    """What one process takes of a training step's images.
+
+    Args:
+        images: (n, C, H, W), see ``to_tensor``.
+        labels: (n,) int64.
+        present: (batch, C) booleans, which channels each image of the whole batch has, whichever process takes it;
+            None if every image has all.
+        places: where images come from, for messages.
+    """
+
+    images: Tensor
+    labels: Tensor
+    present: np.ndarray | None
+    places: Sequence[str]
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """Pixels as a tensor of a type that PyTorch can compute with: uint8 and float32 as they are, uint16 as float32.
+
+    PyTorch's uint16 has almost no operations; float32 holds every 16-bit value exactly.
+    """
+    return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32 if pixels.dtype == np.uint16 else None))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with labels.
+
+    Args:
+        images: (N, C, H, W) uint8, uint16 or float32 in the files' own units, usually a read-only memory map.
+        labels: (N,) int64 positions in the data set's ``classes``.
+        paths: where each image comes from, as listed, relative to the data folder.
+        present: (N, C) booleans, which channels each image has; the planes of the others hold nothing that means
+            anything and are never read. None, also if it is given, where every image has every channel.
+        digests: of what each image was read from, whatever its size and channels here: equal content, equal digest.
+            None where that is not known.
+
+    Raises:
+        ValueError: the numbers of images, labels, paths and digests differ, ``present`` has another shape or type, or
+            an image has no channel.
+    """
+
+    images: Images
+    labels: np.ndarray
+    paths: Sequence[str]
+    present: np.ndarray | None = None
+    digests: Sequence[str] | None = None
+
+    random_access: ClassVar[bool] = True
+    """Whether images can be read in any order, as evaluation needs."""
+
+    def __post_init__(self) -> None:
+        counts = (len(self.images), len(self.labels), len(self.paths))
+        if len(set(counts)) != 1:
+            raise ValueError(
+                "a split needs as many labels and paths as images, got {} images, {} labels, {} paths".format(*counts)
+            )
+        if self.digests is not None and len(self.digests) != len(self.images):
+            raise ValueError(
+                f"a split needs a digest for each of its {len(self.images)} images, got {len(self.digests)}"
+            )
+        if self.present is None:
+            return
+        if self.present.dtype != bool or self.present.shape != self.images.shape[:2]:
+            raise ValueError(
+                f"present says for each of {self.images.shape[0]} images which of {self.images.shape[1]} channels it "
+                f"has, as booleans; got {self.present.dtype.name} of shape {self.present.shape}"
+            )
+        empty = np.flatnonzero(~self.present.any(axis=1))
+        if len(empty):
+            raise ValueError(f"image {self.paths[empty[0]]} has no channel ({len(empty)} in all); leave it out")
+        if self.present.all():
+            object.__setattr__(self, "present", None)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows_with(self, subset: Subset) -> np.ndarray:
+        """Positions of the images that have all channels of ``subset``, ascending."""
+        if self.present is None:
+            return np.arange(len(self))
+        return np.flatnonzero(self.present[:, list(subset)].all(axis=1))
+
+    def patterns(self) -> dict[Subset, np.ndarray]:
+        """Positions of the images, ascending, by the channels that they have; the richest pattern first."""
+        if self.present is None:
+            return {tuple(range(self.images.shape[1])): np.arange(len(self))}
+        return group_rows(self.present)
+
+    def count_patterns(self) -> dict[Subset, int]:
+        """How many images have which channels."""
+        return {pattern: len(rows) for pattern, rows in self.patterns().items()}
+
+    def find_lacking(self) -> tuple[int, str]:
+        """How many images lack channels, and the path of the first, "" where none does."""
+        rows = [] if self.present is None else np.flatnonzero(~self.present.all(axis=1)).tolist()
+        return len(rows), self.paths[rows[0]] if rows else ""
+
+    def select(self, positions: Subset) -> Split:
+        """Only these channels, in this order, of the images that have all of them; no pixel is copied."""
+        if self.present is None:
+            return replace(self, images=Planes(self.images, positions))
+        rows = self.rows_with(positions)
+        return Split(
+            Planes(self.images, positions, rows),
+            self.labels[rows],
+            tuple(self.paths[row] for row in rows),
+            digests=None if self.digests is None else tuple(self.digests[row] for row in rows),
+        )
+
+    def batches(self, *, seed: int, epoch: int, batch_size: int, share: Share, first_step: int = 0) -> Iterator[Batch]:
+        """One process's share of an epoch's batches; images that do not fill a batch are left for other epochs.
+
+        Args:
+            seed, epoch: decide the order.
+            batch_size: images a step, over all processes.
+            share: which of a step's images this process takes.
+            first_step: steps before it are passed over.
+
+        Yields:
+            This process's images and labels, and ``present`` and ``places`` of all processes' images.
+        """
+        steps = len(self) // batch_size
+        order = epoch_order(seed, epoch, len(self))[: steps * batch_size].reshape(steps, batch_size)[first_step:]
+        mine = order[:, share.rows(batch_size)]
+        batches = iterate_batches(self, mine.shape[1], order=mine.reshape(-1))
+        if not isinstance(self.images, np.ndarray):  # they are decoded as they are read
+            batches = one_ahead(batches)
+        for rows, (images, labels) in zip(order, batches, strict=True):
+            present = None if self.present is None else self.present[rows]
+            yield Batch(images, labels, present, [self.paths[row] for row in rows.tolist()])
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Order in which an epoch visits ``size`` images."""
+    return np.random.default_rng(mix(seed, 1, epoch)).permutation(size)
+
+
+def group_rows(present: np.ndarray) -> dict[Subset, np.ndarray]:
+    """Rows of (N, C) booleans by what is true in them: most first, then in the channels' order; each ascending."""
+    found, places = np.unique(present, axis=0, return_inverse=True)
+    groups = [(tuple(np.flatnonzero(pattern).tolist()), i) for i, pattern in enumerate(found)]
+    order = sorted(groups, key=lambda group: (-len(group[0]), group[0]))
+    return {pattern: np.flatnonzero(places.reshape(-1) == i) for pattern, i in order}
+
+
+class Rows(Dataset[tuple[Tensor, Tensor]]):
+    """A split whose rows are fetched a batch at a time.
+
+    Args:
+        split: what to read from.
+    """
+
+    def __init__(self, split: Split) -> None:
+        self.images = split.images
+        self.labels = split.labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return to_tensor(self.images[row]), torch.as_tensor(self.labels[row])
+
+    def __getitems__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) images and (B,) labels: each row is read once, in ascending order, then put where it belongs."""
+        ascending, places = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
+        images = self.images[ascending]
+        if len(ascending) != len(rows) or not np.array_equal(places, np.arange(len(rows))):
+            images = images[places]
+        return to_tensor(images), torch.from_numpy(self.labels[np.asarray(rows, dtype=np.int64)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker started afresh opens the memory map itself, instead of being sent its content."""
+        return dict(self.__dict__) | {"images": pack(self.images)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"images": unpack(state["images"])})
+
+
+def pack(images: Any) -> Any:
+    """What stands for images in another process: a memory map's file, a view's file and choice, else themselves."""
+    if isinstance(images, Planes):
+        return Planes, pack(images.images), images.positions, images.rows
+    if isinstance(images, np.memmap) and isinstance(images.base, mmap) and str(images.filename).endswith(".npy"):
+        return np.memmap, str(images.filename)
+    return images
+
+
+def unpack(packed: Any) -> Any:
+    """Inverse of ``pack``."""
+    if not isinstance(packed, tuple):
+        return packed
+    kind, content, *choice = packed
+    return Planes(unpack(content), *choice) if kind is Planes else np.load(content, mmap_mode="r")
+
+
+def iterate_batches(
+    split: Split, batch_size: int, *, order: np.ndarray | None = None, num_workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of images and labels.
+
+    Args:
+        split: what to read from.
+        batch_size: images a batch; the last batch may hold fewer.
+        order: rows to read, in this order, repeats allowed; None reads all rows as they come.
+        num_workers: processes that read ahead; 0 reads in this one. The batches are the same.
+
+    Yields:
+        (B, C, H, W) images, uint8 or float32 in the files' own units (see ``to_tensor``), and (B,) int64 labels.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is a number of images, at least 1, got {batch_size}")
+    rows = np.arange(len(split)) if order is None else np.asarray(order)
+    pieces = [rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size)]
+    loader = DataLoader(
+        Rows(split),
+        batch_sampler=pieces,
+        collate_fn=pass_through,
+        num_workers=num_workers,
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+def pass_through(batch: Any) -> Any:
+    """Batches are already put together by ``Rows``."""
+    return batch

@@ -1,0 +1,1 @@
+"""What is done once for every source before training: names, labels, digests, statistics, checks, the cache."""

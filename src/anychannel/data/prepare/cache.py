@@ -1,0 +1,168 @@
+"""Decoded images on disk: one memory-mapped ``.npy`` per split, whole or not there at all.
+
+    <cache_dir>/images/<sketch>-<key>/   train.npy  val.npy  test.npy  index.json
+    <cache_dir>/images/.partial-*        being written; renamed when whole, removed when left over
+    <cache_dir>/locks/<sketch>.lock      held while images are written
+    <cache_dir>/files/<folder>.json      content digests of a folder's files
+    <cache_dir>/names/<key>.json         what first images call their channels
+
+The sketch is known before any image is read: for files it is a digest of their sizes and of the settings that shape the
+pixels. The key is a digest of every file's content, in the lists' order, and of the same settings. So files whose
+sketch is new are read once, hashed and decoded together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from anychannel.data.errors import DataError
+
+ENVIRONMENT_VARIABLE = "ANYCHANNEL_CACHE"
+PARTIAL = ".partial-"
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Read-only images by split, and what else is known of them (see ``survey.py``)."""
+
+    images: dict[str, np.ndarray]
+    index: dict[str, Any]
+    key: str
+
+
+def resolve_cache_dir(cache_dir: str | Path | None) -> Path:
+    """The cache's folder: the one given, else ``$ANYCHANNEL_CACHE``, else ``~/.cache/anychannel``."""
+    chosen = cache_dir or os.environ.get(ENVIRONMENT_VARIABLE) or "~/.cache/anychannel"
+    return Path(chosen).expanduser().resolve()
+
+
+def open_or_build(
+    cache_dir: Path, sketch: str, find_key: Callable[[], str], build: Callable[[Path], tuple[str, dict[str, Any]]]
+) -> Cached:
+    """Open images; have them built first if they are not there.
+
+    Of several processes that ask at once, one builds and the others wait for it.
+
+    Args:
+        cache_dir: the cache's folder.
+        sketch: what is known of the images before they are read.
+        find_key: returns the key; called if there are images of this sketch.
+        build: writes ``<split>.npy`` into the folder it is given, and returns the key and the index.
+    """
+    cached = find_cached(cache_dir, sketch, find_key)
+    if cached is not None:
+        return cached
+    locks, images = cache_dir / "locks", cache_dir / "images"
+    locks.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(cache_dir)
+    with FileLock(locks / f"{sketch}.lock"):
+        cached = find_cached(cache_dir, sketch, find_key)
+        if cached is not None:
+            return cached
+        partial = Path(tempfile.mkdtemp(dir=images, prefix=f"{PARTIAL}{sketch}-"))
+        try:
+            key, index = build(partial)
+            (partial / INDEX).write_text(json.dumps(index), encoding="utf-8")
+            for file in partial.iterdir():  # on the disk before the folder gets its final name
+                with file.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+            home = images / f"{sketch}-{key}"
+            shutil.rmtree(home, ignore_errors=True)
+            partial.rename(home)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        cached = open_cached(home, key)
+    if cached is None:
+        raise DataError(f"the cache at {home} vanished or changed while it was opened; load again")
+    return cached
+
+
+def find_cached(cache_dir: Path, sketch: str, find_key: Callable[[], str]) -> Cached | None:
+    """Open the images of a sketch; None if there are none, or not with this key."""
+    if not any((cache_dir / "images").glob(f"{sketch}-*")):
+        return None
+    key = find_key()
+    return open_cached(cache_dir / "images" / f"{sketch}-{key}", key)
+
+
+def open_cached(home: Path, key: str) -> Cached | None:
+    """Open a finished folder; None if it is missing or damaged."""
+    try:
+        index = json.loads((home / INDEX).read_text(encoding="utf-8"))
+        images = {split: np.load(home / f"{split}.npy", mmap_mode="r") for split in index["arrays"]}
+    except (OSError, ValueError):
+        return None
+    whole = all(len(images[split]) == count for split, count in index["arrays"].items())
+    return Cached(images, index, key) if whole else None
+
+
+def remove_leftovers(cache_dir: Path) -> None:
+    """Remove what killed processes left half-written; folders that a live process is writing are locked and stay."""
+    for partial in (cache_dir / "images").glob(f"{PARTIAL}*"):
+        sketch = partial.name.removeprefix(PARTIAL).split("-")[0]
+        try:
+            with FileLock(cache_dir / "locks" / f"{sketch}.lock", timeout=0):
+                shutil.rmtree(partial, ignore_errors=True)
+        except Timeout:
+            continue
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise DataError if fewer than ``needed`` bytes are free; it says how to use another disk."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"the decoded images need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free; "
+            f"make room, set {ENVIRONMENT_VARIABLE} or cache_dir to a folder on another disk, or take a smaller size"
+        )
+
+
+class GrowingArray:
+    """A ``.npy`` file to which images are appended; NumPy pads its header for the final number of images.
+
+    Args:
+        file: to write.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.count = 0
+        self.shape: tuple[int, ...] = ()
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+
+    def __enter__(self) -> GrowingArray:
+        self.handle = self.file.open("wb+")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.handle.seek(0)
+        self.write_header()
+        self.handle.close()
+
+    def write_header(self) -> None:
+        """Write how many images there are, of which shape and type."""
+        description = np.lib.format.dtype_to_descr(self.dtype)
+        header = {"descr": description, "fortran_order": False, "shape": (self.count, *self.shape)}
+        np.lib.format.write_array_header_2_0(self.handle, header)
+
+    def append(self, image: np.ndarray) -> None:
+        """Write an image (C, H, W), like all before."""
+        if not self.count:
+            self.shape, self.dtype = image.shape, image.dtype
+            self.write_header()
+        if self.count % 1024 == 0:
+            check_space(self.file.parent, 1024 * image.nbytes)
+        self.handle.write(np.ascontiguousarray(image).data)
+        self.count += 1

@@ -1,0 +1,369 @@
+"""A source to a data set: names, keys, the one pass over its images (``survey.py``), the cache, and the splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from anychannel.channels import ChannelSet, Subset, as_channel_set
+from anychannel.data.batches.on_demand import OnDemandImages, Rows
+from anychannel.data.batches.planes import Images
+from anychannel.data.batches.split import Split
+from anychannel.data.batches.stream import Counted, Stream
+from anychannel.data.dataset import ImageDataset
+from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.names import RGB, channels_from_file
+from anychannel.data.files.read import read
+from anychannel.data.prepare.cache import Cached, open_or_build, resolve_cache_dir
+from anychannel.data.prepare.digests import FileDigests
+from anychannel.data.prepare.labels import Labels
+from anychannel.data.prepare.listed import (
+    Listing,
+    all_samples,
+    check_cached_names,
+    check_repeats,
+    find_planes,
+    warn_of_absent_classes,
+)
+from anychannel.data.prepare.statistics import Statistics, with_statistics
+from anychannel.data.prepare.survey import Item, Survey, Walk
+from anychannel.data.sources.reader import Reader, placed
+from anychannel.data.sources.samples import AnySample, Sample
+from anychannel.data.sources.source import SPLITS, Listed, Request, Shards, Source
+from anychannel.data.sources.template import Template
+from anychannel.utils.files import write_text
+from anychannel.utils.processes import share
+
+CACHE_FORMAT = 3
+"""Raised whenever the same sources and settings give another index or other pixels."""
+KEY_FORMAT = 1
+"""Raised whenever the same files and settings give other pixels; it is part of a data set's fingerprint."""
+PEEKED = 100
+"""Samples of shards that are tried for the channels' names."""
+SAMPLED = 10_000
+"""Images that statistics rest on if the shards are not read whole."""
+
+Build = Callable[[Path | None], tuple[dict[str, Any], dict[str, np.ndarray]]]
+
+
+def prepare(source: Source, request: Request) -> ImageDataset:
+    """Read a source: see ``load_dataset``.
+
+    Raises:
+        DataError: lists the samples that cannot be used.
+        ChannelError: the channels' names cannot be used.
+        ValueError: a setting is out of range.
+
+    Warns:
+        UserWarning: see ``load_dataset``.
+    """
+    return Preparation(source, request).run()
+
+
+class Preparation:
+    """What the steps from a source to a data set share.
+
+    Args:
+        source: what to read.
+        request: what was asked for.
+    """
+
+    def __init__(self, source: Source, request: Request) -> None:
+        self.source = source
+        self.request = request
+        self.place = source.place or source.name
+        self.problems = source.problems
+        self.cache_dir = resolve_cache_dir(request.cache_dir)
+        self.labels = Labels(source.classes, request.classes, self.place)
+        self.files: FileDigests | None = None
+        self.listing: Listing | None = None
+        self.shards: dict[str, Shards] = {}
+        self.planes: dict[str, list[Subset]] = {}
+        listed = [found for found in source.splits.values() if isinstance(found, Sequence)]
+        self.in_memory = bool(listed) and not any(isinstance(one.image, Path) for found in listed for one in found)
+        if listed:
+            self.keep({split: list(filter(self.wants, source.splits[split])) for split in SPLITS})  # type: ignore[arg-type]
+        else:
+            self.shards = {split: cast("Shards", source.splits[split]) for split in SPLITS}
+        self.counted, self.sampled = True, None
+        if source.stream is not None:
+            self.counted, self.sampled = source.stream.epoch_images is None, source.stream.statistics_images
+        if not self.counted:
+            self.sampled = self.sampled or SAMPLED
+            if source.classes is None:
+                raise DataError(
+                    f"with epoch_images the shards of {self.place} are not read whole, so their classes have to be "
+                    "told: give class_names, in the labels' order"
+                )
+
+    def wants(self, sample: Sample) -> bool:
+        """Whether the class of a listed sample is asked for."""
+        with placed(sample):
+            return self.labels.wants(sample.label)
+
+    def keep(self, listing: Listing) -> None:
+        """Go on with these of the listed samples."""
+        self.listing = listing
+        self.shards = {
+            split: Listed(samples, "memory" if self.in_memory else "disk") for split, samples in listing.items()
+        }
+
+    def run(self) -> ImageDataset:
+        """See ``prepare``."""
+        if self.listing is not None:
+            check_repeats(self.listing, self.labels.names or (), self.problems)
+            if not self.in_memory:
+                self.open_files(self.listing)
+        walks = {split: self.walk(split) for split in SPLITS}
+        opened: dict[str, Any] = {}
+        named = self.name_channels(walks, opened)
+        fields = self.source.channels
+        if isinstance(fields, tuple) and self.listing is None and len(fields) != len(named):
+            raise DataError(
+                f"image names {len(fields)} fields ({', '.join(fields)}), but there are {len(named)} channels "
+                f"({', '.join(named.names)}); name a field for each, in their order"
+            )
+        reader = Reader(named, self.request.settings.naming(named))
+        if self.listing is not None:
+            listing, self.planes = find_planes(self.listing, reader, self.problems)
+            self.keep(listing)
+            walks = {split: self.walk(split) for split in SPLITS}
+        stamps = {} if self.files is None else self.files.stamps
+        survey = Survey(reader, self.problems, self.request.progress, stamps, opened)
+
+        def build(folder: Path | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            stream, sampled = self.source.stream is not None, self.sampled is not None
+            index, images = survey.run(walks, self.shards, folder, stream=stream, sampled=sampled)
+            self.problems.raise_if_any(self.place)
+            if not index:
+                raise DataError(f"{self.place} holds no training image of the classes asked for")
+            index |= {"labels": sorted(self.labels.seen, key=str), "counts": index["counts"] if self.counted else None}
+            check_seen(named, Statistics.from_dict(index["statistics"]), index["counts"], self.sampled)
+            return index, images
+
+        if self.problems:
+            build(None)
+        cached = self.open(reader, build)
+        if self.listing is not None and reader.settings.check_names:
+            check_cached_names(cached.index["names"], all_samples(self.listing), named, self.problems)
+            self.problems.raise_if_any(self.place)
+        return self.assemble(reader, cached)
+
+    def walk(self, split: str) -> Iterator[Item]:
+        """The samples of a split."""
+        walk = Walk(self.shards[split], self.labels, self.problems)
+        if split == "train":
+            walk = Walk(walk.shards, self.labels, self.problems, self.sampled, self.counted, self.request.seed)
+        return walk.items()
+
+    def open_files(self, listing: Listing) -> None:
+        """Find out size and time of change of all files; those that are missing or empty are noted and left out."""
+        files = all_samples(listing)
+        self.files = FileDigests(self.cache_dir, self.place, files, self.problems, forget=self.request.verify)
+        stamps = self.files.stamps
+        self.keep({split: [one for one in samples if one.path in stamps] for split, samples in listing.items()})
+
+    def name_channels(self, walks: dict[str, Iterator[Item]], opened: dict[str, Any]) -> ChannelSet:
+        """The channels' names: those given, else the source's, else the first image's own, else R, G, B if it is RGB.
+
+        Args:
+            walks: the samples of each split; what is taken from them is put back.
+            opened: gets what was read, by the sample's place.
+
+        Raises:
+            DataError: nothing names the channels; it says how many there are, or that the images each name their own.
+        """
+        given = self.source.channels if self.request.channels is None else self.request.channels
+        if given is not None:
+            return as_channel_set(given)
+        taken: list[Item] = []
+        samples = all_samples(self.listing or {})
+        whole: Sequence[AnySample] = [sample for sample in samples if sample.channels is None]
+        if samples and not whole:
+            raise DataError(
+                f"every image of {self.place} names its own channels, but nothing names them all and their order; give "
+                "channels='first,second,...', or write the names to channels.txt, one a line"
+            )
+        memory = self.find_names_file(whole)
+        if memory is not None and memory.is_file() and not self.request.verify:
+            return ChannelSet(tuple(json.loads(memory.read_text(encoding="utf-8"))))
+        candidates = islice(peek(walks["train"], taken), PEEKED) if self.listing is None else iter(whole)
+        named = RGB
+        for sample in candidates:
+            try:
+                loaded = sample.load()
+                found = read(loaded, self.request.settings)  # type: ignore[arg-type]  # planes' fields name the channels
+            except (ImageError, OSError):
+                continue
+            named = channels_from_file(found, self.place, sample.path, file=self.files is not None)
+            opened[sample.place] = loaded
+            if memory is not None:
+                write_text(memory, json.dumps(named.names))
+            break
+        walks["train"] = chain(taken, walks["train"])
+        if self.listing is None and not taken:
+            self.problems.raise_if_any(self.place)
+            raise DataError(f"the training shards of {self.place} hold no sample")
+        return named
+
+    def find_names_file(self, whole: Sequence[AnySample]) -> Path | None:
+        """Where the first image's own names are kept; None if they are not."""
+        if self.files is not None:
+            if not whole or not self.files.is_settled(whole[0].path):
+                return None
+            known: list[Any] = [self.place, whole[0].path, *self.files.stamps[whole[0].path]]
+        elif self.in_memory:
+            return None
+        else:
+            known = [self.shards["train"].stamps(), asdict(self.shards["train"].fields)]
+        return self.cache_dir / "names" / f"{digest_of([CACHE_FORMAT, known, repr(self.request.settings)])}.json"
+
+    def open(self, reader: Reader, build: Build) -> Cached:
+        """The images and what is known of them: from the cache, or by the pass."""
+        settings = reader.settings
+        shaping = settings.beyond_size() | {"size": settings.size, "layout": settings.layout}
+        if self.in_memory:
+            index, images = build(None)
+            pixels = hashlib.blake2b(digest_size=16)
+            for split in SPLITS:
+                present = spread(self.planes[split], len(reader.channels))
+                images[split].flags.writeable = False
+                pixels.update(images[split].data)
+                pixels.update(b"" if present.all() else np.packbits(present).tobytes())
+            return Cached(images, index, pixels.hexdigest())
+        if self.files is not None and self.listing is not None:
+            return self.open_by_content(self.files, self.listing, reader.channels, shaping, build)
+        asked = None if self.request.classes is None else self.labels.resolve()[0]
+        stamps = [[shards.stamps(), asdict(shards.fields)] for shards in self.shards.values()]
+        known = [self.sampled, None if self.sampled is None else self.request.seed, self.counted]
+        names = [reader.channels.names, settings.check_names, self.source.classes, asked]
+        sketch = digest_of([CACHE_FORMAT, stamps, names, shaping, known])
+        if self.request.verify and share().is_main:
+            shutil.rmtree(self.cache_dir / "images" / f"{sketch}-all", ignore_errors=True)
+        return open_or_build(self.cache_dir, sketch, lambda: "all", lambda folder: ("all", build(folder)[0]))
+
+    def open_by_content(
+        self, files: FileDigests, listing: Listing, channels: ChannelSet, shaping: dict[str, object], build: Build
+    ) -> Cached:
+        """As ``open``, of files, whose content is the key."""
+        shaping = shaping | {"channels": len(channels)}
+        if any(held != channels.full for split in SPLITS for held in self.planes[split]):
+            shaping |= {"planes": self.planes}
+        paths = {split: [sample.path for sample in listing[split]] for split in SPLITS}
+
+        def key_of(digests: Mapping[str, Sequence[str]]) -> str:
+            return digest_of([KEY_FORMAT, digests, shaping], sort_keys=True)
+
+        def find_key() -> str:
+            known = files.read_unknown(self.problems, progress=self.request.progress)
+            self.problems.raise_if_any(self.place)
+            return key_of({split: [known[path] for path in paths[split]] for split in SPLITS})
+
+        def build_and_remember(folder: Path) -> tuple[str, dict[str, Any]]:
+            index, _ = build(folder)
+            for split in SPLITS:
+                files.note(paths[split], index["digests"][split])
+            files.remember()
+            return key_of(index["digests"]), index
+
+        sizes = {split: [files.stamps[path][0] for path in paths[split]] for split in SPLITS}
+        return open_or_build(self.cache_dir, digest_of([CACHE_FORMAT, sizes, shaping]), find_key, build_and_remember)
+
+    def assemble(self, reader: Reader, cached: Cached) -> ImageDataset:
+        """Splits, names and statistics to a data set."""
+        index, stream = cached.index, self.source.stream
+        self.labels.seen.update(index["labels"])
+        classes, label_of = self.labels.resolve()
+        template = Template.from_dict(index["template"])
+        key = cached.key if self.listing is not None else index["digest"]
+        splits: dict[str, Split] = {}
+        labels: list[list[int]] = []
+        for split in SPLITS:
+            if stream is not None and split == "train":
+                key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
+                labels.append([])
+                continue
+            splits[split] = self.make_split(split, reader, cached, label_of, template)
+            labels.append(splits[split].labels.tolist())
+        train: Split | Stream
+        if stream is None:
+            train = splits["train"]
+            warn_of_absent_classes(self.place, classes, train.labels)
+        else:
+            counted = None if index["counts"] is None else Counted.from_dict(index["counts"])
+            train = Stream(self.shards["train"], reader, label_of, template, stream, counted)
+        return ImageDataset(
+            name=self.source.name,
+            channels=with_statistics(reader.channels, Statistics.from_dict(index["statistics"])),
+            classes=classes,
+            train=train,
+            val=splits["val"],
+            test=splits["test"],
+            fingerprint=digest_of([key, labels, classes, reader.channels.names]),
+        )
+
+    def make_split(
+        self, split: str, reader: Reader, cached: Cached, label_of: Mapping[int | str, int], template: Template
+    ) -> Split:
+        """A split whose images are in the cache, in memory, or rows that are read when needed."""
+        images, digests = cast("Images", cached.images.get(split)), None
+        if self.listing is not None:
+            samples, held = self.listing[split], cast("list[list[int]]", self.planes[split])
+            labels, paths = [sample.label for sample in samples], [sample.path for sample in samples]
+            if self.files is not None or samples[0].digest is not None:
+                digests = cached.index["digests"][split]
+        else:
+            known = cached.index["splits"][split]
+            labels, paths, held = known["labels"], known["paths"], known["positions"]
+            if self.shards[split].storage == "source":
+                images = OnDemandImages(cast("Rows", self.shards[split]), np.array(known["numbers"]), reader, template)
+        numbers = np.array([label_of[label] for label in labels], dtype=np.int64)
+        return Split(images, numbers, tuple(paths), spread(held, len(reader.channels)), digests)
+
+
+def peek(walk: Iterator[Item], taken: list[Item]) -> Iterator[AnySample]:
+    """The samples of a walk, which are noted in ``taken``."""
+    for item in walk:
+        taken.append(item)
+        yield item.sample
+
+
+def spread(held: Sequence[Sequence[int]], channels: int) -> np.ndarray:
+    """(N, C) booleans, which channels each image has."""
+    present = np.zeros((len(held), channels), dtype=bool)
+    for row, positions in enumerate(held):
+        present[row, list(positions)] = True
+    return present
+
+
+def digest_of(values: Any, *, sort_keys: bool = False) -> str:
+    """Digest of plain values."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=sort_keys).encode(), digest_size=16).hexdigest()
+
+
+def check_seen(
+    channels: ChannelSet, statistics: Statistics, counts: Mapping[str, Any] | None, sampled: int | None
+) -> None:
+    """Raise DataError for channels that no image has on which the statistics rest.
+
+    ``counts`` is known of all training images, if only some (``sampled``) were measured.
+    """
+    unmet = [i for i, j in statistics.apart if i == j]
+    have = {i for shard in (counts or {}).get("images", ()) for held, _ in shard for i in held}
+    unseen = [channels.names[i] for i in unmet if sampled is None or (counts is not None and i not in have)]
+    if unseen:
+        raise DataError(f"no training image has the channel {', '.join(unseen)}; leave it out, or add images that do")
+    if unmet:
+        raise DataError(
+            f"none of the images that the statistics rest on has the channel "
+            f"{', '.join(channels.names[i] for i in unmet)}; raise statistics_images, which is {sampled}, or leave the "
+            "channel out"
+        )

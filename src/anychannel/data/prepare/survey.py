@@ -1,0 +1,306 @@
+"""The one pass over a source before training: read, hash, decode, compare, measure, count and keep its images.
+
+What it finds is an index of plain values, kept beside the images in the cache:
+
+    statistics   see ``Statistics``
+    template     what all images are like, see ``Template``
+    arrays       number of images in each ``<split>.npy``
+    digests      hexadecimal content digests by split, of samples that the source lists
+    names        what the files call their planes: [positions, names, rows], rows counted over all splits
+    splits       paths, labels, positions and numbers by split, of samples that the source does not list
+    counts       images of each training shard by their channels, of a stream
+    digest       stands for all samples
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from math import inf
+from os.path import normpath
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anychannel.channels import Subset
+from anychannel.data.content import Stamp
+from anychannel.data.errors import ImageError, Problems
+from anychannel.data.files.tiff import quiet
+from anychannel.data.prepare.cache import GrowingArray, check_space
+from anychannel.data.prepare.digests import unreadable
+from anychannel.data.prepare.labels import Labels
+from anychannel.data.prepare.statistics import RunningMoments
+from anychannel.data.sources.reader import Image, Reader
+from anychannel.data.sources.samples import AnySample, Label, Loaded, PlaneFields, Sample, ShardError
+from anychannel.data.sources.source import SPLITS, Listed, Shards
+from anychannel.data.sources.template import Template, note_scalings
+from anychannel.data.workers import count_workers, map_ahead
+from anychannel.utils.progress import progress_bar
+
+IN_FLIGHT = 32
+"""Samples that are decoded at a time."""
+MOST_SHARDS = 16
+"""Shards that a sample of images is taken from."""
+
+
+class Item(NamedTuple):
+    """A sample, its number in its split, that of its shard, and whether it is decoded or only counted."""
+
+    number: int
+    shard: int
+    sample: AnySample
+    decoded: bool = True
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Goes through the samples of a split, those of the classes asked for.
+
+    Args:
+        shards: the split's.
+        labels: says which classes are asked for.
+        problems: gets samples without a usable label, and shards that end early.
+        measured: images to decode, the first of up to ``MOST_SHARDS`` shards drawn by the seed; None: all.
+        counted: whether to go through the other images, to count them.
+        seed: draws the shards.
+    """
+
+    shards: Shards
+    labels: Labels
+    problems: Problems
+    measured: int | None = None
+    counted: bool = True
+    seed: int = 0
+
+    def items(self) -> Iterator[Item]:
+        """Yield the samples in the shards' order, one in memory at a time."""
+        total, numbers = len(self.shards.names), count()
+        left, each, chosen = inf, inf, list(range(total))
+        if self.measured is not None:
+            chosen = sorted(np.random.default_rng([self.seed, 3]).permutation(total)[:MOST_SHARDS].tolist())
+            left, each = self.measured, -(-self.measured // len(chosen))
+        for shard in range(total) if self.counted else chosen:
+            here = min(each, left) if self.measured is None or shard in chosen else 0
+            samples = self.shards.read(shard)
+            try:
+                for sample, number in zip(samples, numbers, strict=False):  # samples first: they end
+                    if not here and not self.counted:
+                        break
+                    if self.is_wanted(sample):
+                        yield Item(number, shard, sample, here > 0)
+                        left, here = left - (here > 0), here - (here > 0)
+            except ShardError as error:
+                self.problems.add(error.place, error.what, error.fix)
+            finally:
+                samples.close()  # type: ignore[attr-defined]  # a generator, which holds a file
+
+    def is_wanted(self, sample: AnySample) -> bool:
+        """Whether a sample's class is asked for."""
+        try:
+            return self.labels.wants(sample.find_label())
+        except ImageError as error:
+            self.problems.add(sample.place, error.what, error.fix)
+            return False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found of a sample; its image and digest, if it was decoded."""
+
+    item: Item
+    label: Label
+    positions: Subset
+    image: Image | None = None
+    digest: bytes = b""
+
+
+class Kept(NamedTuple):
+    """What is kept of a sample; neither its content nor its pixels."""
+
+    place: str
+    path: str
+    label: Label
+    positions: Subset
+    number: int
+    digest: bytes
+
+
+@dataclass
+class Survey:
+    """The pass.
+
+    Args:
+        reader: turns samples into images.
+        problems: gets samples that cannot be used.
+        progress: show a bar on standard error.
+        stamps: sizes and times of change of listed files by path, to notice one that changes meanwhile.
+        opened: content of samples that were read already, by their place.
+    """
+
+    reader: Reader
+    problems: Problems
+    progress: bool = False
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    opened: dict[str, Loaded | PlaneFields] = field(default_factory=dict)
+    template: Template | None = None
+
+    def run(
+        self,
+        walks: Mapping[str, Iterable[Item]],
+        splits: Mapping[str, Shards],
+        folder: Path | None,
+        *,
+        stream: bool,
+        sampled: bool,
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Go through all splits.
+
+        Args:
+            walks: the samples of each split; see ``Walk``.
+            splits: what they come from.
+            folder: gets the arrays of splits that are kept on disk; None keeps none.
+            stream: training images are not kept, they are read again in training.
+            sampled: only some of them are decoded; these count for nothing in the digest of all.
+
+        Returns:
+            The index (empty if no training image can be used), and the images that are kept in memory.
+        """
+        kept: dict[str, list[Kept]] = {split: [] for split in SPLITS}
+        counts: list[Counter[Subset]] = [Counter() for _ in splits["train"].names] if stream else []
+        names: dict[tuple[Subset, tuple[str | None, ...]], list[int]] = {}
+        measured, rows, channels, lacking, moments = array("Q"), count(), len(self.reader.channels), "", None
+        listed = all(isinstance(shards, Listed) for shards in splits.values())
+        total = sum(len(shards.names) for shards in splits.values())
+        sinks: dict[str, GrowingArray | list[np.ndarray]] = {}
+        with ExitStack() as stack:
+            advance = stack.enter_context(progress_bar("decoding", total, show=self.progress))
+            advance(0, note=f"{total:,} {'images' if listed else 'shards'}{f' into {folder}' if folder else ''}")
+            for split in SPLITS:
+                streamed = stream and split == "train"
+                if not streamed and splits[split].storage == "memory":
+                    sinks[split] = []
+                elif not streamed and splits[split].storage == "disk" and folder is not None:
+                    sinks[split] = stack.enter_context(GrowingArray(folder / f"{split}.npy"))
+                shard = -1
+                for seen in self.images(walks[split]):
+                    if seen.item.shard != shard:
+                        advance()
+                        shard = seen.item.shard
+                    row = next(rows)
+                    if streamed:
+                        counts[shard][tuple(sorted(seen.positions))] += 1
+                        lacking = lacking or (seen.item.sample.place if len(seen.positions) < channels else "")
+                    if seen.image is None:
+                        continue
+                    if split == "train":
+                        planes, held = seen.image.ascending()
+                        moments = moments or RunningMoments((channels, *planes.shape[1:]))
+                        moments.add(planes, held)
+                    if any(seen.image.found.names):
+                        names.setdefault((seen.positions, seen.image.found.names), []).append(row)
+                    if split in sinks:
+                        planes = seen.image.spread(channels)
+                        if listed and folder is not None and not row:
+                            check_space(folder, total * planes.nbytes)
+                        sinks[split].append(planes)
+                    if streamed:
+                        measured.append(short(seen.digest))
+                    else:
+                        sample = seen.item.sample
+                        known = seen.label, tuple(sorted(seen.positions)), seen.item.number, seen.digest
+                        kept[split].append(Kept(sample.place, sample.path, *known))
+        self.find_leaks(kept, measured)
+        if self.template is None or moments is None:
+            return {}, {}
+        whole = hashlib.blake2b(b"" if sampled else measured.tobytes(), digest_size=16)
+        for split in SPLITS:
+            whole.update(b"".join(one.digest for one in kept[split]))
+        index = {
+            "statistics": asdict(moments.statistics()),
+            "template": self.template.to_dict(),
+            "arrays": {split: len(kept[split]) for split in sinks},
+            "digests": {split: [one.digest.hex() for one in kept[split]] for split in SPLITS} if listed else {},
+            "names": [[held, own, places] for (held, own), places in names.items()],
+            "splits": {} if listed else {split: describe_kept(kept[split]) for split in SPLITS},
+            "counts": {"images": [list(shard.items()) for shard in counts], "lacking": lacking} if stream else None,
+            "digest": whole.hexdigest(),
+        }
+        return index, {split: np.stack(sink) for split, sink in sinks.items() if isinstance(sink, list) and sink}
+
+    def images(self, items: Iterable[Item]) -> Iterator[Seen]:
+        """Decode samples, several at a time, in their order; those that cannot be used are noted and left out."""
+        with ThreadPoolExecutor(count_workers()) as pool, quiet():
+            for sample, found in map_ahead(pool, self.look, items, IN_FLIGHT):
+                try:
+                    if isinstance(found, ImageError):
+                        raise found
+                    self.compare(found)
+                    yield found
+                except ImageError as error:
+                    self.problems.add(sample.place, error.what, error.fix)
+
+    def look(self, item: Item) -> tuple[AnySample, Seen | ImageError]:
+        """Read and decode a sample, or say what is wrong with it."""
+        sample = item.sample
+        try:
+            label, positions = sample.find_label(), self.reader.positions(sample)
+            if not item.decoded:
+                return sample, Seen(item, label, positions)
+            loaded = self.opened.pop(sample.place, None)
+            loaded = sample.load() if loaded is None else loaded
+            image = self.reader.decode(sample, loaded)
+            if isinstance(sample, Sample) and sample.stamp() != self.stamps.get(sample.path):
+                raise ImageError("it changed while the data was being read", "load again once nothing writes to it")
+            known = sample.find_digest(loaded)
+            digest = image.digest(len(self.reader.channels)) if known is None else bytes.fromhex(known)
+            return sample, Seen(item, label, positions, image, digest)
+        except ImageError as error:
+            return sample, error
+        except OSError as error:
+            return sample, ImageError(*unreadable(error))
+
+    def compare(self, seen: Seen) -> None:
+        """Raise ImageError if an image is not like the first one."""
+        if seen.image is not None:
+            image, positions = seen.image
+            path = seen.item.sample.path
+            self.template = self.template or Template(image.pixels.shape[1:], image.pixels.dtype, path, {})
+            note_scalings(self.template.scalings, path, image, positions)
+            self.template.check(image, positions, scaled=self.reader.settings.scaled)
+
+    def find_leaks(self, kept: Mapping[str, list[Kept]], measured: array[int]) -> None:
+        """Note images whose content is in a split before theirs; ``measured`` holds digests of a stream's images."""
+        before, known = np.asarray(measured, np.uint64), list[tuple[str, Kept]]()
+        for split, found in kept.items():
+            digests = np.array([short(one.digest) for one in found], np.uint64)
+            for row in np.flatnonzero(np.isin(digests, before)).tolist():
+                sample, first = found[row], int(np.flatnonzero(before == digests[row])[0]) - len(measured)
+                other = "train"
+                if first >= 0:
+                    other, earlier = known[first]
+                    if normpath(earlier.path) == normpath(sample.path):
+                        continue  # the same file in two lists is noted as such
+                    other = f"{other} as {earlier.place}"
+                self.problems.add(
+                    sample.place, f"its content is in two splits (leakage): {split}, and {other}", "keep one of them"
+                )
+            before = np.concatenate([before, digests])
+            known += [(split, one) for one in found]
+
+
+def short(digest: bytes) -> int:
+    """The first 64 bits of a digest."""
+    return int.from_bytes(digest[:8], "little")
+
+
+def describe_kept(kept: list[Kept]) -> dict[str, Any]:
+    """Plain values."""
+    names = {"paths": "path", "labels": "label", "positions": "positions", "numbers": "number"}
+    return {name: [getattr(one, attribute) for one in kept] for name, attribute in names.items()}

@@ -1,0 +1,92 @@
+"""Source: arrays in memory or memory maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from anychannel.channels import ChannelSet, as_channel_set
+from anychannel.data.errors import DataError
+from anychannel.data.sources.samples import Sample
+from anychannel.data.sources.source import SPLITS, Source
+from anychannel.data.sources.splitting import split_rows
+
+
+def open_arrays(
+    images: np.ndarray,
+    labels: Sequence[int] | Sequence[str] | np.ndarray,
+    *,
+    channels: ChannelSet | str | Sequence[str],
+    splits: Sequence[str] | np.ndarray | None,
+    present: np.ndarray | None,
+    classes: Sequence[str] | None,
+    seed: int,
+    name: str,
+) -> Source:
+    """List the images; see ``dataset_from_arrays``."""
+    known = as_channel_set(channels)
+    images = check_shape(np.asanyarray(images), known)
+    have = check_present(present, images, known)
+    numbers, names = number_labels(np.asarray(labels), classes, len(images))
+    if len(set(names)) < max(len(names), 2):
+        raise DataError(f"classes needs two or more names, each once, got {', '.join(names)}")
+    where = split_rows(numbers, names, seed) if splits is None else np.asarray(splits)
+    if where.shape != (len(images),) or not set(where.tolist()) <= set(SPLITS):
+        raise DataError(f"splits needs one of {', '.join(SPLITS)} for each of the {len(images)} images")
+
+    def sample(row: int) -> Sample:
+        whole, place = bool(have[row].all()), f"image {row}"
+        pixels = np.asarray(images[row] if whole else images[row][have[row]])
+        held = None if whole else tuple(np.array(known.names)[have[row]].tolist())
+        return Sample(str(row), int(numbers[row]), pixels, held, place, place)
+
+    rows = {split: np.flatnonzero(where == split).tolist() for split in SPLITS}
+    return Source(name, {split: [sample(row) for row in rows[split]] for split in SPLITS}, names, known)
+
+
+def check_shape(images: np.ndarray, known: ChannelSet) -> np.ndarray:
+    """Return the images. Raises DataError if they are not (N, C, H, W)."""
+    if images.ndim != 4 or images.shape[1] != len(known):
+        last = images.ndim == 4 and images.shape[3] == len(known)
+        fix = "; the channels seem to be last: give np.moveaxis(images, -1, 1)" if last else ""
+        raise DataError(
+            f"images have shape {images.shape}, but (N, {len(known)}, height, width) is expected for the channels "
+            f"{', '.join(known.names)}{fix}"
+        )
+    return images
+
+
+def check_present(present: np.ndarray | None, images: np.ndarray, known: ChannelSet) -> np.ndarray:
+    """(N, C) booleans, which channels each image has. Raises DataError if an image has none, or by shape and type."""
+    if present is None:
+        return np.ones(images.shape[:2], dtype=bool)
+    present = np.asarray(present)
+    if present.shape != images.shape[:2] or present.dtype != bool:
+        raise DataError(
+            f"present has shape {present.shape} of {present.dtype.name}, but booleans of shape {images.shape[:2]} are "
+            f"expected, for each image whether it has {', '.join(known.names)}"
+        )
+    empty = np.flatnonzero(~present.any(axis=1))
+    if len(empty):
+        raise DataError(f"image {empty[0]} ({len(empty)} in all) has no channel; leave it out")
+    return present
+
+
+def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(N,) int64 positions, and the classes' names. Raises DataError: see ``dataset_from_arrays``."""
+    if labels.shape != (count,):
+        raise DataError(f"labels have shape {labels.shape}, but one label for each of the {count} images is needed")
+    if labels.dtype.kind in "US":
+        names = tuple(classes or sorted(set(labels.tolist())))
+        unknown = sorted(set(labels.tolist()) - set(names))
+        if unknown:
+            raise DataError(f"label {unknown[0]!r} is none of the classes {', '.join(names)}")
+        return np.array([names.index(label) for label in labels.tolist()], dtype=np.int64), names
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"labels are whole numbers from 0 or names of classes, got {labels.dtype.name}")
+    highest = int(labels.max(initial=-1))
+    names = tuple(classes or map(str, range(highest + 1)))
+    if int(labels.min(initial=0)) < 0 or highest >= len(names):
+        raise DataError(f"labels go from {labels.min()} to {highest}, but there are {len(names)} classes, from 0")
+    return labels.astype(np.int64), names

@@ -1,0 +1,141 @@
+"""A sample to an image: its planes, and which channels they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from anychannel.channels import ChannelSet, Subset
+from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.decoded import Decoded
+from anychannel.data.files.read import ReadSettings, read
+from anychannel.data.sources.samples import AnySample, Loaded, PlaneFields
+from anychannel.utils.names import unknown_name
+
+
+class Image(NamedTuple):
+    """A decoded sample.
+
+    Args:
+        found: pixels (k, H, W).
+        positions: the k channels' positions in the data set's channels.
+    """
+
+    found: Decoded
+    positions: Subset
+
+    def spread(self, channels: int) -> np.ndarray:
+        """(channels, H, W) with each plane in its channel's place, the others zero."""
+        pixels = self.found.pixels
+        if self.positions == tuple(range(channels)):
+            return pixels
+        planes = np.zeros((channels, *pixels.shape[1:]), dtype=pixels.dtype)
+        planes[list(self.positions)] = pixels
+        return planes
+
+    def ascending(self) -> tuple[np.ndarray, Subset]:
+        """The planes in their channels' order, and these channels' positions."""
+        pixels, held = self.found.pixels, tuple(sorted(self.positions))
+        return pixels if held == self.positions else pixels[np.argsort(self.positions)], held
+
+    def digest(self, channels: int) -> bytes:
+        """64 bits that stand for the pixels and for their channels."""
+        key = b"" if self.positions == tuple(range(channels)) else bytes(self.positions)[:64]
+        return hashlib.blake2b(np.ascontiguousarray(self.found.pixels).data, digest_size=8, key=key).digest()
+
+
+@contextmanager
+def placed(sample: AnySample) -> Iterator[None]:
+    """Name the sample in errors about its image, as DataError."""
+    try:
+        yield
+    except ImageError as error:
+        raise DataError(f"{sample.place}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns samples into images of one channel set.
+
+    Args:
+        channels: the data set's channels.
+        settings: how images of all channels are read.
+    """
+
+    channels: ChannelSet
+    settings: ReadSettings
+    known: dict[tuple[str, ...], tuple[Subset, ReadSettings]] = field(default_factory=dict, compare=False)
+
+    def positions(self, sample: AnySample) -> Subset:
+        """Which channels a sample has, in its planes' order; nothing is decoded.
+
+        Raises:
+            ImageError: it has none, or names an unknown or repeated one.
+        """
+        return self.resolve(sample.find_channels())[0]
+
+    def resolve(self, held: tuple[str, ...] | tuple[int, ...] | None) -> tuple[Subset, ReadSettings]:
+        """Positions of named channels, and how an image of them is read."""
+        if held is None:
+            return self.channels.full, self.settings
+        names = tuple(self.channels.names[name] if isinstance(name, int) else name for name in held)
+        if names not in self.known:
+            for name in names:
+                if name not in self.channels.names:
+                    what, _, valid = unknown_name("channel", name, self.channels.names).partition("; ")
+                    raise ImageError(what, valid)
+                if names.count(name) > 1:
+                    raise ImageError(f"channel {name!r} is named twice", "name each of the file's planes once")
+            self.known[names] = self.channels.positions(names), self.settings.naming(self.channels.select(names))
+        return self.known[names]
+
+    def read(self, sample: AnySample) -> Image:
+        """Decode a sample's image and bring it to size; see ``decode``.
+
+        Raises:
+            ImageError: the image cannot be used, or planes of several fields differ in size or type.
+            OSError: its file cannot be read.
+        """
+        return self.decode(sample, sample.load())
+
+    def decode(self, sample: AnySample, loaded: Loaded | PlaneFields) -> Image:
+        """Decode what was loaded of a sample; see ``read``."""
+        positions, settings = self.resolve(sample.find_channels())
+        if not isinstance(loaded, PlaneFields):
+            return Image(read(loaded, settings), positions)
+        planes = []
+        for position, (name, content) in zip(positions, loaded.items(), strict=True):
+            _, one = self.resolve((position,))
+            try:
+                planes.append(read(content, one))
+            except ImageError as error:
+                raise ImageError(f"its field {name!r}: {error.what}", error.fix) from error
+        return Image(join_planes(planes, list(loaded)), positions)
+
+
+def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
+    """Join images of one plane each.
+
+    Raises:
+        ImageError: they differ in size or type, or only some of them declare a scale.
+    """
+    first = planes[0]
+    for plane, name in zip(planes[1:], names[1:], strict=True):
+        if describe_plane(plane) != describe_plane(first):
+            raise ImageError(
+                f"its field {name!r} is {describe_plane(plane)}, but {names[0]!r} is {describe_plane(first)}",
+                "bring the planes of a sample to one size, type and scale",
+            )
+    scaling = None if first.scaling is None else tuple(pair for plane in planes for pair in plane.scaling or ())
+    return Decoded(np.concatenate([plane.pixels for plane in planes]), scaling=scaling)
+
+
+def describe_plane(plane: Decoded) -> str:
+    """Size, type and scale for messages."""
+    height, width = plane.pixels.shape[1:]
+    return f"{height} x {width} of {plane.pixels.dtype.name}{' with a scale' if plane.scaling else ''}"

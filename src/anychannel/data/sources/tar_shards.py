@@ -1,0 +1,192 @@
+"""Source ``wds``: tar shards, read from one end to the other through the ``webdataset`` library.
+
+    wds:photos                                       a folder with train-*.tar, val-*.tar and test-*.tar (or .tar.gz)
+    wds:shards/train-{000..099}.tar                  files, braces expanded
+    wds:https://host/train-{000..099}.tar            http, https, gs, hf and what else webdataset opens
+    wds:pipe:aws s3 cp s3://bucket/train-{000..099}.tar -
+
+A sample is the files of one shard that share a name up to the first dot: ``000017.tif`` and ``000017.cls``. Nothing in
+a shard is unpickled or executed; a ``pipe:`` runs the command that it was given.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from anychannel.data.errors import DataError
+from anychannel.data.sources.list_files import read_names
+from anychannel.data.sources.samples import Fields, Record, ShardError
+from anychannel.data.sources.source import SPLITS, Request, Source, StreamSettings
+from anychannel.utils.extras import need
+
+SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
+ENDINGS = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
+"""Files of a folder that are shards."""
+END = bytes(1024)
+"""The two empty blocks that end a tar file."""
+
+
+@dataclass(frozen=True)
+class TarShards:
+    """Tar files, local or wherever webdataset reads from.
+
+    Args:
+        names: addresses of the shards.
+        fields: which files of a sample hold what.
+    """
+
+    names: Sequence[str]
+    fields: Fields
+    storage: Literal["disk"] = "disk"
+
+    def stamps(self) -> list[Any]:
+        """Address and, of local files, size and time of change."""
+        found: list[Any] = []
+        for url in self.names:
+            if SCHEME.match(url):
+                found.append([url])
+                continue
+            try:
+                status = Path(url).stat()
+            except OSError as error:
+                raise DataError(f"{url}: cannot be read ({error.strerror}); check the shard's path") from error
+            found.append([str(Path(url).resolve()), status.st_size, status.st_mtime_ns])
+        return found
+
+    def read(self, shard: int) -> Iterator[Record]:
+        """Yield the samples of a shard, one in memory at a time."""
+        need("webdataset", "wds", "a shard")
+        iterators = import_module("webdataset.tariterators")
+        url, last = self.names[shard], "before its first sample"
+        try:
+            with open_shard(url) as stream:
+                files = iterators.tar_file_expander([{"url": url, "stream": stream}])
+                for found in iterators.group_by_keys(files):
+                    values = {name: value for name, value in found.items() if not name.startswith("__")}
+                    last = f"after sample {found['__key__']}"
+                    yield Record(f"{url}: {found['__key__']}", values, self.fields)
+        except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+            if isinstance(error, DataError):
+                raise
+            reason = str(error.args[0] if error.args else error).split(" @ ")[0]
+            if isinstance(error, FileNotFoundError):
+                reason = "there is no such file"
+            what = f"it cannot be read {last} ({reason})"
+            raise ShardError(url, what, "replace the shard, or leave it out") from error
+
+
+def open_shard(url: str) -> IO[bytes]:
+    """A shard's bytes. Raises ShardError if a local file was cut between two samples, which reading would not show."""
+    if SCHEME.match(url):
+        stream: IO[bytes] = import_module("webdataset.gopen").gopen(url)
+        return stream
+    file = open(url, "rb")  # noqa: SIM115  # whoever reads it closes it
+    if url.endswith(".tar"):
+        file.seek(max(0, file.seek(0, 2) - len(END)))
+        whole = file.read() == END
+        file.seek(0)
+        if not whole:
+            file.close()
+            raise ShardError(url, "its end is missing, so it was not written or copied whole", "replace the shard")
+    return file
+
+
+def open_tar_shards(
+    spec: str,
+    request: Request,  # noqa: ARG001
+    *,
+    val: str | None = None,
+    test: str | None = None,
+    image: str | Sequence[str] | None = None,
+    label: str = "cls",
+    held: str | None = None,
+    class_names: Sequence[str] | None = None,
+    epoch_images: int | None = None,
+    statistics_images: int | None = None,
+    buffer: int = 4096,
+    lanes: int | None = None,
+    workers: int = 0,
+) -> Source:
+    """Find the shards of each split; training images are read as a ``Stream``.
+
+    Args:
+        spec: a folder with ``train*.tar``, ``val*.tar`` and ``test*.tar``, or the training shards.
+        request: the options that all sources take.
+        val, test: the other splits' shards, if ``spec`` is no folder.
+        image, label, held: see ``Fields``.
+        class_names: in the labels' order; None takes a folder's ``classes.txt``, else what the labels say.
+        epoch_images, statistics_images, buffer, lanes, workers: see ``StreamSettings``.
+
+    Raises:
+        DataError: there are no shards, a split is missing, or a shard is in two splits.
+    """
+    urls = find_shards(spec, val, test)
+    folder = Path(spec).expanduser()
+    local = not SCHEME.match(spec)
+    names = None if class_names is None else tuple(class_names)
+    if names is None and local:
+        names = read_names(folder / "classes.txt")
+    fields = Fields(image if image is None or isinstance(image, str) else tuple(image), label, held, names)
+    name = spec if not local else (folder if folder.is_dir() else folder.parent).resolve().name
+    stream = StreamSettings(epoch_images, statistics_images, buffer, lanes, workers)
+    splits = {split: TarShards(found, fields) for split, found in urls.items()}
+    return Source(name, splits, names, fields.planes, stream=stream)
+
+
+def find_shards(spec: str, val: str | None, test: str | None) -> dict[str, list[str]]:
+    """The addresses of each split's shards; see ``open_tar_shards``."""
+    folder = Path(spec).expanduser()
+    if not SCHEME.match(spec) and folder.is_dir():
+        if val is not None or test is not None:
+            raise DataError(f"{spec} is a folder, whose files' names tell the splits; leave val and test out")
+        files = sorted(str(file) for file in folder.resolve().iterdir() if file.name.endswith(ENDINGS))
+        found = {split: [file for file in files if Path(file).name.startswith(split)] for split in SPLITS}
+        absent = [split for split, urls in found.items() if not urls]
+        if absent:
+            raise DataError(
+                f"{folder} has no shards named {absent[0]}*.tar; name the shards train-000.tar, val-000.tar ..."
+            )
+    else:
+        given = {"train": spec, "val": val, "test": test}
+        for split, text in given.items():
+            if text is None:
+                raise DataError(f"nothing tells the shards of {split}; give {split}='{split}-{{000..001}}.tar'")
+        found = {split: expand(text) for split, text in given.items() if text is not None}
+    seen: dict[str, str] = {}
+    for split, urls in found.items():
+        for url in urls:
+            if url in seen:
+                raise DataError(f"shard {url} is listed twice, in {seen[url]} and {split}; keep one of them")
+            seen[url] = split
+    return found
+
+
+def make_absolute(spec: str) -> str:
+    """The same shards, as seen from any folder."""
+    return spec if SCHEME.match(spec) else str(Path.cwd() / Path(spec).expanduser())
+
+
+def expand(spec: str) -> list[str]:
+    """Addresses of shards, with braces (``{000..009}``) expanded as webdataset does, and ``*`` for local files.
+
+    Raises:
+        DataError: no local file matches.
+    """
+    need("webdataset", "wds", "a list of shards")
+    urls: list[str] = []
+    for url in import_module("webdataset.shardlists").expand_urls(spec):
+        if SCHEME.match(url):
+            urls.append(url)
+            continue
+        path = Path(url).expanduser()
+        found = sorted(path.parent.glob(path.name)) if set("*?[") & set(path.name) else [path]
+        if not found or not all(one.is_file() for one in found):
+            raise DataError(f"{url}: there is no such shard; check the path and the braces of {spec!r}")
+        urls += [str(one.resolve()) for one in found]
+    return urls
