@@ -24,7 +24,7 @@ from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.training import TrainingError, fit
 from tests.training.conftest import CHANNELS, make_split
 from tests.training.test_loop import SETTINGS
-from tests.training.test_patterns import lacking
+from tests.training.test_missing_channels import lacking
 
 UNEVEN = replace(SETTINGS, epochs=1, batch_size=15, crop_padding=2, flip=True, jitter=0.1, lr=0.01)
 TRAIN, VAL = make_split(48, 1), make_split(17, 2)

@@ -64,7 +64,7 @@ def test_one_broken_gradient_is_skipped_and_counted_wherever_it_comes(step, opti
         result = fit(model, train, val, settings, folder=tmp_path)
     state = torch.load(tmp_path / "checkpoint" / "state.pt", weights_only=True)
     assert all_finite(model.state_dict())
-    assert all_finite({name: state[name] for name in ("model", "ema", "optimizer", "best")})
+    assert all_finite({name: state[name] for name in ("model", "average", "optimizer", "best")})
     assert [row["skipped_steps"] for row in result.rows] == [result.skipped_steps] == [1]
     assert np.isfinite(result.rows[0]["train_loss"])
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["skipped_steps"] == 1
