@@ -11,14 +11,12 @@ from pathlib import Path
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data import DataError, ImageDataset
 from anychannel.data.content import digest_content
-from anychannel.data.errors import ImageError
 from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
 from anychannel.runs.data import load_data
 from anychannel.runs.folder import read_config
 from anychannel.runs.predict import UNUSED, Predictor
-from anychannel.serve.extent import check_extent
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
 
@@ -100,15 +98,7 @@ class Service:
     def open(
         self, data: bytes, name: str, channels: str | Sequence[str] | None = None, layout: str | None = None
     ) -> OpenedImage:
-        """Decode a file and keep it; see ``Predictor.open``.
-
-        Raises:
-            DataError: also if the file would decode to too many values.
-        """
-        try:
-            check_extent(data)
-        except ImageError as error:
-            raise DataError(f"{name}: {error}") from error
+        """Decode a file and keep it; see ``Predictor.open``."""
         image = self.predictor.open(data, channels or self.file_channels, name=name, layout=layout)
         identity = repr((digest_content(data), name, image.channels, channels, layout))
         key = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
