@@ -313,8 +313,7 @@ def test_the_store_forgets_the_oldest_and_keeps_what_is_pinned(run, photos):
     data = [path.read_bytes() for path in sorted((photos / "train" / "left").iterdir())[:4]]
     opened = [service.open(content, f"{i}.png") for i, content in enumerate(data)]
     assert opened[0].bytes > opened[0].input.pixels.nbytes + len(opened[0].view.overview)
-    store = ImageStore(most_bytes=2 * max(image.bytes for image in opened))
-    store.pin(opened[0])
+    store = ImageStore(opened[:1], most_bytes=2 * max(image.bytes for image in opened))
     for image in opened[1:]:
         store.add(image)
     kept = [store.get(image.view.id) is not None for image in opened]

@@ -141,12 +141,17 @@ def compare(
     *,
     of_subsets: int,
 ) -> Parity:
-    """Compare the model with ``answer(images, channels)`` on every subset, batch size and image size."""
+    """Compare the model with ``answer(images, channels)`` on every subset, batch size and image size.
+
+    The images are normal noise with the mean and standard deviation of each channel.
+    """
     model = copy.deepcopy(model).cpu().eval()
     drawn = torch.Generator().manual_seed(0)
     largest, largest_logit, worst = -1.0, 0.0, ""
     for subset, batch, (height, width) in product(subsets, BATCHES, shapes):
-        images = draw_images(model, subset, (batch, height, width), drawn)
+        known = model.channels.select(subset)
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (known.mean, known.std))
+        images = mean + std * torch.randn(batch, len(subset), height, width, generator=drawn)
         expected = model(images, channels=subset).numpy()
         difference = float(np.abs(answer(images, subset) - expected).max())
         largest_logit = max(largest_logit, float(np.abs(expected).max()))
@@ -165,13 +170,3 @@ def compare(
         subsets=len(subsets),
         of_subsets=of_subsets,
     )
-
-
-def draw_images(
-    model: Classifier, subset: Sequence[str], shape: tuple[int, int, int], generator: torch.Generator
-) -> Tensor:
-    """Normal noise (batch, k, height, width) with the mean and standard deviation of each channel."""
-    channels = model.channels.select(subset)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (channels.mean, channels.std))
-    batch, height, width = shape
-    return mean + std * torch.randn(batch, len(subset), height, width, generator=generator)

@@ -132,7 +132,7 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     found = (("data", is_folder), ("model", is_saved), ("teacher", os.path.isdir), ("checkpoint", os.path.isfile))
     located = [key for key in (*dict(found), "data_options") if key in values]
     values = dict(values) | coerce_options(RunConfig, {key: values[key] for key in located})
-    given = {key: (expand(values[key]), there) for key, there in found if values.get(key) is not None}
+    given = {key: (os.path.expanduser(values[key]), there) for key, there in found if values.get(key) is not None}
     result = dict(values) | {key: str(Path(path).resolve()) for key, (path, there) in given.items() if there(path)}
     scheme, spec = split_address(result.get("data", ""))
     if spec is None or SOURCES[scheme].embedded:
@@ -142,11 +142,6 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     files = [split for split in ("val", "test") if set("./") & set(str(options.get(split, "")))]
     options |= {split: make_absolute(options[split]) for split in files}
     return result | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
-
-
-def expand(path: str) -> str:
-    """Replace ``~`` by the home folder. A leading ``./`` stays, because it marks a folder."""
-    return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 def is_folder(data: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -99,18 +99,13 @@ def grey_range(dtype: np.dtype[Any], mean: float, std: float) -> tuple[float, fl
 
 
 class ImageStore:
-    """Keeps opened images by id: the latest ones, up to ``most_bytes``, and all pinned ones. It is thread-safe."""
+    """Keeps opened images by id: ``always`` and the latest ones, up to ``most_bytes``. It is thread-safe."""
 
-    def __init__(self, most_bytes: int = 256 * 2**20) -> None:
+    def __init__(self, always: Sequence[OpenedImage] = (), most_bytes: int = 256 * 2**20) -> None:
         self.most_bytes = most_bytes
         self._lock = Lock()
-        self._pinned: dict[str, OpenedImage] = {}
+        self._always = {image.view.id: image for image in always}
         self._recent: OrderedDict[str, OpenedImage] = OrderedDict()
-
-    def pin(self, image: OpenedImage) -> None:
-        """Keep an image for good."""
-        with self._lock:
-            self._pinned[image.view.id] = image
 
     def add(self, image: OpenedImage) -> None:
         """Keep an image until newer ones need its memory. The newest image always stays."""
@@ -125,4 +120,4 @@ class ImageStore:
         with self._lock:
             if key in self._recent:
                 self._recent.move_to_end(key)
-            return self._recent.get(key) or self._pinned.get(key)
+            return self._recent.get(key) or self._always.get(key)

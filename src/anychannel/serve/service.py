@@ -35,7 +35,6 @@ class Service:
         self.run = load_runs([Path(folder)])[0]
         self.predictor = Predictor(folder)
         self.channels = self.predictor.channels
-        self.images = ImageStore()
         data, reason = self._load_data(cache_dir)
         self.file_channels = self._find_file_channels(data)
         found: list[OpenedImage] = []
@@ -44,8 +43,7 @@ class Service:
                 found = self._read_examples(data)
             except DataError as error:
                 reason = str(error)
-        for example in found:
-            self.images.pin(example)
+        self.images = ImageStore(found)
         self.examples = Examples(images=[example.view for example in found], reason=reason)
 
     def _load_data(self, cache_dir: str | Path | None) -> tuple[ImageDataset | None, str]:

@@ -6,8 +6,7 @@ Open the file with ``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`` (f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from anychannel.tracking.base import Settings, TrackingError
@@ -34,17 +33,9 @@ class MLflow:
             self.mlflow.set_tracking_uri(f"sqlite:///{home.resolve().parent / DATABASE}")
         record = home / RECORD
         known = json.loads(record.read_text(encoding="utf-8"))["run_id"] if record.is_file() else None
-        with self.explained(home):
+        try:
             self.tracker = MLflowTracker(EXPERIMENT, run_id=known, run_name=name)
             self.tracker.start()
-        self.run_id: str = self.tracker.tracker.info.run_id
-        write_json(record, {"tracking_uri": self.mlflow.get_tracking_uri(), "run_id": self.run_id})
-
-    @contextmanager
-    def explained(self, home: Path) -> Iterator[None]:
-        """Turn an error of the store into one that says what to do."""
-        try:
-            yield
         except Exception as error:  # of MLflow, SQLAlchemy or requests
             where = self.mlflow.get_tracking_uri()
             self.forget()
@@ -52,6 +43,8 @@ class MLflow:
                 f"MLflow at {where} cannot take the run {home}: {error}; correct MLFLOW_TRACKING_URI, delete "
                 f"{home / RECORD} to begin a new MLflow run, or leave mlflow out of --track"
             ) from error
+        self.run_id: str = self.tracker.tracker.info.run_id
+        write_json(record, {"tracking_uri": self.mlflow.get_tracking_uri(), "run_id": self.run_id})
 
     def logged(self) -> dict[str, set[int]]:
         """The steps that the store has for each metric."""
