@@ -11,8 +11,7 @@ from anychannel.evaluation import Evaluation, evaluate
 from anychannel.nn.channel_sampling import Part, create_sampler
 from anychannel.training.step_parts import assign_channels
 from anychannel.utils.processes import ProcessError, Share, add_up, gather_rows, leave, main_first, on_main, share
-from tests.training.conftest import make_model, make_split
-from tests.training.test_missing_channels import lacking
+from tests.helpers.training import lacking, make_model, make_split
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
