@@ -127,10 +127,12 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
     config = job.config
     home = options.runs / job.study / job.name
     failure = home.with_suffix(".failed")
-    if job.result.is_file():
-        return "done"
-    if here and failure.is_file():
-        return "failed"
+
+    def ended() -> str:
+        return "done" if job.result.is_file() else "failed" if here and failure.is_file() else ""
+
+    if ended():
+        return ended()
     if "teacher" in config:
         teacher = config["teacher"] if "/" in config["teacher"] else f"{job.study}/{config['teacher']}"
         teacher += f"-s{config['training']['seed']}"
@@ -141,8 +143,8 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
     config = merge(config, {"data": job.data})
     try:
         with FileLock(home.with_suffix(".lock"), timeout=0):
-            if job.result.is_file():
-                return "done"
+            if ended():  # another worker did it between the first look and the lock
+                return ended()
             print(f"--- {job.study}: {job.name}", flush=True)
             try:
                 if "teacher" in config and not Path(config["teacher"]).is_dir():

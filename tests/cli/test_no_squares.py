@@ -13,7 +13,7 @@ from anychannel.cost import count_flops
 from anychannel.export import open_export
 from anychannel.models import load_model
 from anychannel.runs import RunConfig, train_run
-from tests.data.files import write_class_folders
+from tests.helpers.image_files import write_class_folders
 
 HEIGHT, WIDTH = 12, 20
 

@@ -1,4 +1,4 @@
-"""A new image format is one file and one line; docs/add-a-format.md explains this test."""
+"""A new image format is one file and one line; docs/add-a-source.md explains this test."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from anychannel.data import DataError
 from anychannel.data.sources.registry import SOURCES, Kind
 from anychannel.data.sources.samples import Sample
 from anychannel.data.sources.source import SPLITS, Request, Source
-from tests.data.files import write_image
+from tests.helpers.image_files import write_image
 
 
 def open_stripes(argument: str | None, request: Request, *, height: int = 12) -> Source:
@@ -58,13 +58,13 @@ def test_it_gets_the_checks_the_selection_and_the_resizing_of_every_source():
 
 
 def test_its_images_may_be_files_which_are_decoded_once(tmp_path, monkeypatch, cache_dir):
-    def open_files(argument: str, request: Request) -> Source:
+    def open_files(argument: str, request: Request, *, names: str = "ab") -> Source:
         splits = {}
         for number, split in enumerate(SPLITS):
             files = [tmp_path / f"{split}_{i}.png" for i in range(4)]
             for i, file in enumerate(files):
                 write_image(file, np.full((3, 6, 6), 50 * number + 10 * i, np.uint8))
-            splits[split] = [Sample(file.name, "ab"[i % 2], file) for i, file in enumerate(files)]
+            splits[split] = [Sample(file.name, names[i % 2], file) for i, file in enumerate(files)]
         return Source(argument, splits)
 
     monkeypatch.setitem(SOURCES, "mine", Kind(open_files))
@@ -72,6 +72,9 @@ def test_its_images_may_be_files_which_are_decoded_once(tmp_path, monkeypatch, c
     assert data.classes == ("a", "b")
     assert data.channels.names == ("R", "G", "B")
     assert isinstance(data.train.images, np.memmap)
+    relabelled = load_dataset("mine:own", names="xy")
+    assert relabelled.classes == ("x", "y")
+    assert relabelled.train.images.filename == data.train.images.filename
     (tmp_path / "test_1.png").write_bytes(b"")
     monkeypatch.setattr("tests.data.test_add_a_source.write_image", lambda *_: None)
     with pytest.raises(DataError, match=r"1 problem in the data at own:\n  - test_1\.png: the file is empty"):

@@ -116,7 +116,7 @@ def test_as_many_names_as_bands_are_needed():
 
 def test_what_applies_to_folders_only_is_refused():
     with pytest.raises(
-        ValueError, match=r"layout, form, nodata, .* tell how to read files, but 'bands' is embedded; leave"
+        ValueError, match=r"layout, form, nodata, .* are about reading files, but 'bands' is embedded; leave"
     ):
         load_dataset("bands", layout="planar")
 

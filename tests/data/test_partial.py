@@ -13,8 +13,8 @@ from anychannel.data import DataError, ImageDataset, dataset_from_arrays, iterat
 from anychannel.data.batches.split import Rows, Split
 from anychannel.data.prepare.statistics import nearest_correlation
 from anychannel.data.sources.bands import hide_channels
-from tests.data.files import write_image
-from tests.data.moments import measure
+from tests.helpers.image_files import write_image
+from tests.helpers.moments import measure
 
 NAMES = ("R", "G", "B")
 HELD = {"a": "R,G,B", "b": "G,R", "c": "B", "d": "R;B"}
@@ -226,7 +226,7 @@ def test_lists_and_table_may_not_contradict_each_other_nor_one_file_itself(tmp_p
     for expected in (
         "train.txt line 4: no channel is named for c.tif; name the file's planes, as R,G",
         "d.tif (val.txt line 1): its line says channels R, but channels.csv line 2 G; keep one of them",
-        "b.tif (train.txt line 3): the same file has other channels in train.txt line 2; tell one file's channels once",
+        "b.tif (train.txt line 3): the same file has other channels in train.txt line 2; give one file's channels once",
         "test.txt line 2: unknown channel 'Gr' (did you mean 'G'?); the channels are R, G",
     ):
         assert expected in str(caught.value)

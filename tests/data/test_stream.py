@@ -18,7 +18,7 @@ from anychannel.data import DataError, Stream
 from anychannel.data.prepare.survey import Survey
 from anychannel.data.sources.reader import Image
 from anychannel.utils.processes import Share
-from tests.data.shard_files import encode, quadrants, write_shard, write_shards
+from tests.helpers.shard_files import encode, quadrants, write_shard, write_shards
 
 SIZES = {"train": [9, 14, 3, 11], "val": [5], "test": [4, 4]}
 WHOLE = Share()
@@ -140,8 +140,8 @@ def test_processes_see_together_what_one_sees(processes, batch_size, shards):
 def test_steps_that_were_done_are_passed_over_without_decoding(shards, monkeypatch):
     stream = ac.load_dataset(f"wds:{shards[0]}").train
     whole, calls = epoch_keys(stream), []
-    original = Stream.show
-    monkeypatch.setattr(Stream, "show", lambda self, sample: calls.append(sample) or original(self, sample))
+    original = Stream.decode
+    monkeypatch.setattr(Stream, "decode", lambda self, sample: calls.append(sample) or original(self, sample))
     assert epoch_keys(stream, first_step=3) == whole[3:]
     assert len(calls) == 8 * len(whole[3:])
 
@@ -314,7 +314,7 @@ def test_all_samples_that_cannot_be_used_are_named_together(shards):
 def test_files_that_name_their_bands_otherwise_are_refused(tmp_path):
     import tifffile
 
-    from tests.data.shard_files import BytesIO
+    from tests.helpers.shard_files import BytesIO
 
     def ome(image, names):
         buffer = BytesIO()
@@ -456,16 +456,16 @@ def test_classes_may_be_named_and_chosen(shards):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": 2}, "classes chooses among the classes' names, which nothing tells; give class_names"),
+        ({"classes": 2}, "classes chooses among class names, but this data set has none; give class_names"),
         ({"class_names": ["a", "b"]}, "its label 2 is none of the 2 classes"),
-        ({"epoch_images": 10}, "their classes have to be told: give class_names"),
+        ({"epoch_images": 10}, "their classes are not known: give class_names"),
         ({"epoch_images": 0}, "epoch_images is a number of images, at least 1, or left out, got 0"),
         ({"statistics_images": -1}, "statistics_images is a number of images, at least 1"),
         ({"buffer": -1}, "buffer is a number of samples, 0 or more, got -1"),
         ({"workers": -1}, "workers is a number of processes, 0 or more, got -1"),
         ({"lanes": 0}, "lanes is a number, at least 1, or left out, got 0"),
-        ({"val": "val-000.tar"}, "is a folder, whose files' names tell the splits"),
-        ({"form": "lists"}, "form and partial say nothing of 'wds:"),
+        ({"val": "val-000.tar"}, "is a folder, where file names give the splits"),
+        ({"form": "lists"}, "form and partial do not apply to 'wds:"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options, message, shards):
@@ -486,7 +486,7 @@ def test_unknown_options_list_the_valid_ones(shards):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("{root}/train-{{000..003}}.tar", "nothing tells the shards of val; give val='val-{000..001}.tar'"),
+        ("{root}/train-{{000..003}}.tar", "the shards of val are missing; give val='val-{000..001}.tar'"),
         ("{root}/train-{{000..009}}.tar", "train-004.tar: there is no such shard; check the path and the braces"),
         ("{root}/none", "none: there is no such shard"),
     ],

@@ -88,11 +88,11 @@ def load_dataset(
             warnings.warn(message, stacklevel=2)
         if form is not None or settings != ReadSettings(size=settings.size):
             raise ValueError(
-                f"layout, form, nodata, scaled and check_names tell how to read files, but {source!r} is embedded; "
+                f"layout, form, nodata, scaled and check_names are about reading files, but {source!r} is embedded; "
                 "leave them out"
             )
     elif kind is not None and (form is not None or partial):
-        raise ValueError(f"form and partial say nothing of {source!r}; leave them out")
+        raise ValueError(f"form and partial do not apply to {source!r}; leave them out")
     elif partial:
         raise ValueError(
             "partial hides channels of embedded data; of files, a third word in their list's line or channels.csv says "

@@ -24,9 +24,9 @@ from anychannel.runs.examples import collect_examples
 from anychannel.runs.folder import acquire, append_command, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
-from anychannel.training.distillation import check_distillation
-from anychannel.training.patterns import check_patterns
+from anychannel.training.loss import check_distillation
 from anychannel.training.randomness import seeded
+from anychannel.training.step_parts import check_missing_channels
 from anychannel.utils.files import LOCK, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
@@ -195,7 +195,7 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     training = config.training
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
     model = build_model(config, dataset)
-    check_patterns(model, dataset.train, dataset.val)
+    check_missing_channels(model, dataset.train, dataset.val)
     if config.subsets is not None:
         check_subsets(model, config.subsets)
     teacher = None if config.teacher is None else load_model(config.teacher)
@@ -279,7 +279,7 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "epochs_run": len(result.rows),
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
-        "settled": result.settled,
+        "settled": result.recomputed_statistics,
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "best": None if best is None else {key: best[key] for key in keys},
     }

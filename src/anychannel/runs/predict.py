@@ -22,7 +22,7 @@ from anychannel.data import DataError, to_tensor
 from anychannel.data.content import Content, read_content
 from anychannel.data.errors import ImageError
 from anychannel.data.files.names import check_names
-from anychannel.data.files.read import ReadSettings, decode
+from anychannel.data.files.read import ReadSettings, read
 from anychannel.data.files.resize import resize_and_crop
 from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
@@ -149,7 +149,7 @@ class Predictor:
         options |= {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
         settings = ReadSettings(names, **{**options, "check_names": False})
         try:
-            found = decode(image, settings)
+            found = read(image, settings)
             if options["check_names"] and len(found.names) == len(names):
                 check_names([found.names[position] for position in kept], used, kinds)
         except ImageError as error:

@@ -61,7 +61,7 @@ class OnDemandImages:
         def fill(i: int) -> None:
             with placed(samples[i]):
                 image = self.reader.read(samples[i])
-                self.template.check(image.found, image.positions, scaled=self.reader.settings.scaled)
+                self.template.check(image.found, image.positions, samples[i].place, scaled=self.reader.settings.scaled)
             result[i] = image.spread(len(self.reader.channels))
 
         if len(samples) == 1:

@@ -33,12 +33,14 @@ class Planes:
 
     Args:
         images: what to read from, a memory map as a rule.
-        positions: the k channels to show, in this order.
-        rows: the n images to show, in this order; None shows all.
+        positions: the k channels, in this order.
+        rows: the n images, in this order; None: all.
 
     Raises:
         ValueError: a position is out of range, repeats, or there is none.
     """
+
+    ndim = 4
 
     def __init__(self, images: Images, positions: Sequence[int], rows: np.ndarray | None = None) -> None:
         count = images.shape[1]
@@ -52,11 +54,6 @@ class Planes:
     def shape(self) -> tuple[int, ...]:
         """(n, k, H, W)."""
         return (len(self), len(self.positions), *self.images.shape[2:])
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes, four."""
-        return self.images.ndim
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -24,7 +24,7 @@ from anychannel.data.errors import DataError
 from anychannel.data.sources.reader import Reader, placed
 from anychannel.data.sources.samples import AnySample, Label
 from anychannel.data.sources.source import Shards, StreamSettings
-from anychannel.data.sources.template import Template, note_scalings
+from anychannel.data.sources.template import Template
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
 from anychannel.utils.processes import Share, gather_rows
@@ -97,7 +97,7 @@ class Stream:
         return len(self.reader.channels if self.chosen is None else self.chosen), height, width
 
     def counts(self) -> list[int]:
-        """Images of each shard that are shown. Raises ValueError if they were not counted."""
+        """Images of each shard that have the chosen channels. Raises ValueError if they were not counted."""
         if self.counted is None:
             raise ValueError("the images of these shards were not counted; leave epoch_images out")
         wanted = set(self.chosen or ())
@@ -174,14 +174,14 @@ class Stream:
         executors = [ThreadPoolExecutor(1, f"lanes-{i}") for i in range(threads)]
         pools = {lane: executors[i % threads] for i, lane in enumerate(mine)}
 
-        def take(lane: Iterator[AnySample], count: int) -> list[Shown]:
-            return [self.show(sample) for sample in islice(lane, count)]
+        def take(lane: Iterator[AnySample], count: int) -> list[DecodedSample]:
+            return [self.decode(sample) for sample in islice(lane, count)]
 
-        def submit() -> dict[int, Future[list[Shown]]]:
+        def submit() -> dict[int, Future[list[DecodedSample]]]:
             # a lane has one thread, so that its samples stay in order
             return {lane: pool.submit(take, samples[lane], amounts[lane]) for lane, pool in pools.items()}
 
-        waiting: deque[dict[int, Future[list[Shown]]]] = deque()
+        waiting: deque[dict[int, Future[list[DecodedSample]]]] = deque()
         try:
             for step in range(order.first_step, steps):
                 while len(waiting) <= min(AHEAD, steps - 1 - step):
@@ -202,7 +202,7 @@ class Stream:
         return {lane: iter(pieces[lane]) for lane in mine}
 
     def visit(self, stretches: Iterator[Stretch]) -> Iterator[AnySample]:
-        """The samples of some stretches that are shown.
+        """The wanted samples of some stretches.
 
         Raises:
             DataError: a shard holds fewer of them than were counted, or no shard holds any.
@@ -212,7 +212,7 @@ class Stream:
             count = 0
             samples = self.shards.read(shard)
             try:
-                for sample in islice(filter(self.is_shown, samples), start, stop):
+                for sample in islice(filter(self.is_wanted, samples), start, stop):
                     count += 1
                     yield sample
             finally:
@@ -229,29 +229,28 @@ class Stream:
                     "holds an image of the classes and channels asked for"
                 )
 
-    def is_shown(self, sample: AnySample) -> bool:
+    def is_wanted(self, sample: AnySample) -> bool:
         """Whether a sample has a class and channels that are asked for."""
         with placed(sample):
             if sample.find_label() not in self.label_of:
                 return False
             return self.chosen is None or set(self.chosen) <= set(self.reader.positions(sample))
 
-    def show(self, sample: AnySample) -> Shown:
+    def decode(self, sample: AnySample) -> DecodedSample:
         """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""
         with placed(sample):
             label = self.label_of[sample.find_label()]
             image = self.reader.read(sample)
-            note_scalings(self.template.scalings, sample.place, image.found, image.positions)
-            self.template.check(image.found, image.positions, scaled=self.reader.settings.scaled)
+            self.template.check(image.found, image.positions, sample.place, scaled=self.reader.settings.scaled)
         planes = image.spread(len(self.reader.channels))
         present = np.zeros(len(planes), dtype=bool)
         present[list(image.positions)] = True
         if self.chosen is not None:
             planes, present = planes[list(self.chosen)], present[list(self.chosen)]
-        return Shown(planes, label, present, sample.place)
+        return DecodedSample(planes, label, present, sample.place)
 
 
-class Shown(NamedTuple):
+class DecodedSample(NamedTuple):
     """A decoded image (C, H, W), its label, which channels it has, and where it lies."""
 
     planes: np.ndarray
@@ -260,7 +259,7 @@ class Shown(NamedTuple):
     place: str
 
 
-def join(images: list[Shown], *, lacking: bool) -> Batch:
+def join(images: list[DecodedSample], *, lacking: bool) -> Batch:
     """Images to one batch."""
     pixels = np.stack([image.planes for image in images])
     labels = torch.tensor([image.label for image in images], dtype=torch.int64)

@@ -49,16 +49,12 @@ def informative_names(own: Sequence[str | None]) -> tuple[str | None, ...]:
 
 
 def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence[str | None] = ()) -> None:
-    """Refuse given names that contradict the file's own.
+    """Refuse given names that contradict the file's own, in order or meaning, unless it names another number of them.
 
-    Args:
-        own: the file's names for its channels, None for a channel without one.
-        given: the user's names, in the same order and of the same number.
-        kinds: kinds of the given channels if known; a file may use them as names.
-
-    Raises:
-        ImageError: the order or a name differs; the message lists both.
+    ``own`` has None for a channel without a name. A file may also use the ``kinds`` of the given channels as names.
     """
+    if len(own) != len(given):
+        return
     named = informative_names(own)
     accepted = [
         readings(name) | (readings(kind) if kind else set())
@@ -80,15 +76,10 @@ def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence
 
 
 def channels_from_file(found: Decoded, source: str, place: str, *, file: bool = True) -> ChannelSet:
-    """Return the channels that an image names itself; R, G, B for an 8-bit RGB picture.
+    """Return the channels that the first readable image names itself; R, G, B for an 8-bit RGB picture.
 
-    Args:
-        found: the first readable image.
-        source, place: the data set and the image, for messages.
-        file: whether the user may also write names to a file in the data folder.
-
-    Raises:
-        DataError: it names none; the message says what it holds and how to name the channels.
+    ``source`` and ``place`` name the data set and the image in the error; ``file`` says whether the user may also write
+    names to a file in the data folder.
     """
     own = [name for name in informative_names(found.names) if name]
     if len(own) == len(found.pixels):

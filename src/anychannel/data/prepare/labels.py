@@ -30,7 +30,7 @@ class Labels:
     def __post_init__(self) -> None:
         if self.names is None:
             if self.classes is not None:
-                raise DataError("classes chooses among the classes' names, which nothing tells; give class_names")
+                raise DataError("classes chooses among class names, but this data set has none; give class_names")
             return
         if len(self.names) < 2:
             raise DataError(f"{self.place} has {len(self.names)} class; classification needs two or more")

@@ -100,8 +100,8 @@ class Preparation:
             self.sampled = self.sampled or SAMPLED
             if source.classes is None:
                 raise DataError(
-                    f"with epoch_images the shards of {self.place} are not read whole, so their classes have to be "
-                    "told: give class_names, in the labels' order"
+                    f"with epoch_images the shards of {self.place} are not read whole, so their classes are not known: "
+                    "give class_names, in the labels' order"
                 )
 
     def wants(self, sample: Sample) -> bool:
@@ -280,7 +280,8 @@ class Preparation:
     def assemble(self, reader: Reader, cached: Cached) -> ImageDataset:
         """Splits, names and statistics to a data set."""
         index, stream = cached.index, self.source.stream
-        self.labels.seen.update(index["labels"])
+        if self.listing is None:
+            self.labels.seen.update(index["labels"])
         classes, label_of = self.labels.resolve()
         template = Template.from_dict(index["template"])
         key = cached.key if self.listing is not None else index["digest"]

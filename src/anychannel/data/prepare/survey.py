@@ -40,7 +40,7 @@ from anychannel.data.prepare.statistics import RunningMoments
 from anychannel.data.sources.reader import Image, Reader
 from anychannel.data.sources.samples import AnySample, Label, Loaded, PlaneFields, Sample, ShardError
 from anychannel.data.sources.source import SPLITS, Listed, Shards
-from anychannel.data.sources.template import Template, note_scalings
+from anychannel.data.sources.template import Template
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.progress import progress_bar
 
@@ -272,8 +272,7 @@ class Survey:
             image, positions = seen.image
             path = seen.item.sample.path
             self.template = self.template or Template(image.pixels.shape[1:], image.pixels.dtype, path, {})
-            note_scalings(self.template.scalings, path, image, positions)
-            self.template.check(image, positions, scaled=self.reader.settings.scaled)
+            self.template.check(image, positions, path, scaled=self.reader.settings.scaled)
 
     def find_leaks(self, kept: Mapping[str, list[Kept]], measured: array[int]) -> None:
         """Note images whose content is in a split before theirs; ``measured`` holds digests of a stream's images."""

@@ -7,7 +7,7 @@ Handwritten Digits, Alpaydin and Kaynak 1998). Made up are the bands. In each ba
 
 ``digit`` is the scan that gives the label, at one place in all bands; ``window`` is the band's own soft spot, outside
 of which the digit is faint; ``distractor`` is a scan of another class, drawn anew for every band and image. So a band
-shows two digits and does not tell which one counts; what the bands agree on is the label. A small convolutional network
+shows two digits and does not show which one counts; what the bands agree on is the label. A small convolutional network
 (three layers, five epochs, one seed, 538 test images) reached 60-65 % with one of four bands, 87 % with two, 91 % with
 three and 93 % with all.
 

@@ -106,7 +106,7 @@ def apply_table(root: Path, splits: Mapping[str, Sequence[Sample]], problems: Pr
         first = listed.setdefault(str(path), sample)
         if first.channels != sample.channels:
             what = f"the same file has other channels in {first.where}"
-            problems.add(sample.place, what, "tell one file's channels once")
+            problems.add(sample.place, what, "give one file's channels once")
         return sample
 
     if not lines and all(sample.channels is None for samples in splits.values() for sample in samples):

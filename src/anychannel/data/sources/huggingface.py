@@ -189,7 +189,7 @@ def find_fields(
         class_names: None takes those that the label column declares.
 
     Raises:
-        DataError: a column is not there, or it cannot be told which is meant; it lists all of them.
+        DataError: a column is not there, or several may be meant; it lists all of them.
     """
     listed = ", ".join(f"{name} ({describe_type(feature)})" for name, feature in features.items())
     if image is None:

@@ -188,7 +188,7 @@ class Record:
         return names
 
     def load(self) -> Loaded | PlaneFields:
-        """Return the image, or its planes by their fields' names. Raises ImageError if it cannot be told."""
+        """Return the image, or its planes by their fields' names. Raises ImageError if there is none, or several."""
         if isinstance(self.fields.image, tuple):
             return PlaneFields({name: self.open_content(name) for name in self.fields.image if self.has(name)})
         if self.fields.image is not None:

@@ -144,7 +144,7 @@ def find_shards(spec: str, val: str | None, test: str | None) -> dict[str, list[
     folder = Path(spec).expanduser()
     if not SCHEME.match(spec) and folder.is_dir():
         if val is not None or test is not None:
-            raise DataError(f"{spec} is a folder, whose files' names tell the splits; leave val and test out")
+            raise DataError(f"{spec} is a folder, where file names give the splits; leave val and test out")
         files = sorted(str(file) for file in folder.resolve().iterdir() if file.name.endswith(ENDINGS))
         found = {split: [file for file in files if Path(file).name.startswith(split)] for split in SPLITS}
         absent = [split for split, urls in found.items() if not urls]
@@ -156,7 +156,7 @@ def find_shards(spec: str, val: str | None, test: str | None) -> dict[str, list[
         given = {"train": spec, "val": val, "test": test}
         for split, text in given.items():
             if text is None:
-                raise DataError(f"nothing tells the shards of {split}; give {split}='{split}-{{000..001}}.tar'")
+                raise DataError(f"the shards of {split} are missing; give {split}='{split}-{{000..001}}.tar'")
         found = {split: expand(text) for split, text in given.items() if text is not None}
     seen: dict[str, str] = {}
     for split, urls in found.items():

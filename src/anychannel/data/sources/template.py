@@ -45,8 +45,14 @@ class Template:
         }
         return cls(tuple(values["size"]), np.dtype(values["dtype"]), values["path"], scalings)
 
-    def check(self, image: Decoded, positions: Sequence[int], *, scaled: bool) -> None:
-        """Raise ImageError for an image of another number type or size, or, unless it was applied, of another scale."""
+    def check(self, image: Decoded, positions: Sequence[int], place: str, *, scaled: bool) -> None:
+        """Raise ImageError for an image of another number type or size, or, unless it was applied, of another scale.
+
+        The scales of channels that no image before it had are noted.
+        """
+        own: Sequence[tuple[float, float] | None] = image.scaling or (None,) * len(positions)
+        for position, pair in zip(positions, own, strict=True):
+            self.scalings.setdefault(position, (place, image.scaling, pair))
         pixels = image.pixels
         if pixels.dtype != self.dtype:
             raise ImageError(
@@ -59,9 +65,9 @@ class Template:
                 f"it is {height} x {width} pixels, but {self.path} is {other_height} x {other_width}",
                 "give a size, to which all are brought",
             )
-        for plane, position in enumerate(positions):
+        for position, pair in zip(positions, own, strict=True):
             path, scaling, expected = self.scalings[position]
-            if not scaled and (None if image.scaling is None else image.scaling[plane]) != expected:
+            if not scaled and pair != expected:
                 raise ImageError(
                     f"it declares {describe_scaling(image.scaling)}, but {path} {describe_scaling(scaling)}, so that "
                     "equal values mean different things",
@@ -76,10 +82,3 @@ def describe_scaling(scaling: Scaling | None) -> str:
     (scale, offset), *others = scaling
     more = ", ..." * any(pair != (scale, offset) for pair in others)
     return f"scale {scale:g} and offset {offset:g}{more}"
-
-
-def note_scalings(scalings: Scalings, path: str, image: Decoded, positions: Sequence[int]) -> None:
-    """Note how an image's values are scaled, for those of its channels that no image before it had."""
-    for plane, position in enumerate(positions):
-        own = None if image.scaling is None else image.scaling[plane]
-        scalings.setdefault(position, (path, image.scaling, own))
