@@ -49,14 +49,10 @@ STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialSta
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one trial.
+    """The result of one trial, by the name of its folder.
 
-    Args:
-        name: name of its folder.
-        state: ``finished``, ``pruned`` (stopped early, behind the others) or ``failed``.
-        value: the objective; None unless finished.
-        settings: the varied settings, by dotted key.
-        error: why it failed, or empty.
+    ``state`` is ``finished``, ``pruned`` (stopped early, behind the others) or ``failed``. ``value`` is None unless
+    finished. ``settings`` are the varied ones, by dotted key. ``error`` says why a trial failed.
     """
 
     name: str
@@ -144,11 +140,7 @@ def sweep(
 
 
 def prepare(home: Path, record: dict[str, Any], resume: bool) -> None:
-    """Start a sweep in a new folder, or check that the folder's sweep is the same.
-
-    Raises:
-        SweepError: the folder holds something else, another sweep, or a sweep although ``resume`` is not set.
-    """
+    """Start a sweep in a new folder, or check that the folder's sweep is the same."""
     if home.exists() and not home.is_dir():
         raise SweepError(f"{home} is a file; give --out a folder")
     home.mkdir(parents=True, exist_ok=True)
@@ -188,11 +180,7 @@ def open_study(home: Path, plan: Plan) -> Study:
 
 
 def check_data(home: Path, study: Study, cache_dir: str | Path | None) -> None:
-    """Check that the data have not changed since an earlier trial, so that the trials can be compared.
-
-    Raises:
-        SweepError: lists the changes.
-    """
+    """Check that the data have not changed since an earlier trial, so that the trials can be compared."""
     for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))[:1]:
         folder = home / each.user_attrs["folder"]
         config = read_config(folder)
@@ -205,14 +193,11 @@ def check_data(home: Path, study: Study, cache_dir: str | Path | None) -> None:
 
 
 def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, FileLock] | None:
-    """Choose the next trial: an unfinished one if its process has died, else a new one.
+    """Choose and lock the next trial: an unfinished one if its process has died, else a new one; None if all are taken.
 
     A process holds the lock of the trial it works on, so a free lock shows at once that the process has died. (Optuna's
     heartbeat shows it only after a grace period.) The trial is then recorded as failed and added again with the same
     settings and folder. Trials that failed by themselves have an ``error``.
-
-    Returns:
-        The trial and its lock; None if all trials are taken.
     """
     with FileLock(home / LOCK):
         known = study.get_trials(deepcopy=False)

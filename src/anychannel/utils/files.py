@@ -24,14 +24,9 @@ def readable(text: str) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
+    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``, whose folder may be missing.
 
-    Args:
-        path: the file to create or replace. Its folder is created if it is missing.
-        write: called with the temporary path.
-
-    Raises:
-        OSError: the file cannot be written; the error names ``path``, even if a library reports a full disk otherwise.
+    An OSError names ``path``, even if a library reports a full disk as another error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: Path | None = None
@@ -54,18 +49,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Check that a file can be written at a path, before its content is computed. Creates nothing.
-
-    Raises:
-        OSError: the path is a folder, or its parent is not a folder or not writable.
-    """
+    """Check that a file can be written at a path, before its content is computed. Creates nothing."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    refused = {
-        errno.EISDIR: path.is_dir(),
-        errno.ENOTDIR: not folder.is_dir(),
-        errno.EACCES: not os.access(folder, os.W_OK),
-    }
-    for reason, holds in refused.items():
+    refused = {errno.EISDIR: path.is_dir(), errno.ENOTDIR: not folder.is_dir()}
+    for reason, holds in {**refused, errno.EACCES: not os.access(folder, os.W_OK)}.items():
         if holds:
             raise OSError(reason, os.strerror(reason), str(path))
 
