@@ -93,8 +93,7 @@ class Evaluation:
     def correct(self, subset: str) -> np.ndarray:
         """Which images are classified correctly from the channels of ``subset``: (n,) booleans, in order of ``rows``.
 
-        Raises:
-            ValueError: there are no predictions for it; the message lists the subsets that have some.
+        Raises ValueError if there are no predictions for it.
         """
         if subset not in self.probabilities:
             raise ValueError(
@@ -156,12 +155,7 @@ def files_of(run_folder: str | Path, split: str) -> tuple[Path, Path]:
 
 
 def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
-    """Read an evaluation that ``Evaluation.save`` wrote.
-
-    Raises:
-        FileNotFoundError: the run has no evaluation of this split.
-        ValueError: a file is damaged; the message names it.
-    """
+    """Read what ``Evaluation.save`` wrote; FileNotFoundError without it, ValueError if a file is damaged."""
     record, archive = files_of(run_folder, split)
     for file in (record, archive):
         if not file.is_file():
@@ -194,16 +188,9 @@ ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall"
 
 @dataclass(frozen=True)
 class SubsetResult:
-    """The figures of one channel subset, as ``compute_metrics`` lists them.
+    """The figures of one channel subset (``key`` as ``"R,G"``), see ``compute_metrics``.
 
-    Args:
-        key: of the subset, as ``"R,G"``.
-        n: number of images.
-        accuracy: as a fraction; NaN if the subset was refused.
-        macro: means of precision, recall and F1 over the classes.
-        per_class: in the classes' order.
-        confusion: (K, K) counts, row = truth, column = prediction.
-        refused: why the network does not accept the subset; None if it does.
+    ``refused`` says why the network does not accept the subset; the accuracy is then NaN.
     """
 
     key: str
@@ -252,11 +239,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Scores:
-        """Read ``evaluation/SPLIT.json``.
-
-        Raises:
-            ValueError: it holds something else.
-        """
+        """Read ``evaluation/SPLIT.json``; ValueError if it holds something else."""
         subsets = {
             key: {"key": key} | (REFUSED if "refused" in figures else {}) | figures
             for key, figures in parse(dict[str, dict[str, Any]], value.get("subsets")).items()

@@ -17,22 +17,13 @@ class MetricError(ValueError):
 def compute_metrics(
     labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """All figures of one channel subset in ``evaluation/test.json``.
+    """All figures of one channel subset in ``evaluation/test.json``, as plain values.
 
-    Args:
-        labels: (N,) true classes in 0 .. K-1.
-        probabilities: (N, K), each row a distribution over the classes.
-        classes: names of the K classes; None uses their numbers.
-
-    Returns:
-        Plain values for JSON. ``n``; ``accuracy``; ``top5`` (top K with fewer than 5 classes); ``loss``; ``ece``;
-        ``per_class``: precision, recall, F1 and support of each class, in the classes' order; ``macro``: their
-        unweighted means over all K classes; ``confusion``: (K, K) counts, row = truth, column = prediction. Rates
-        that are not defined, for a class without images or without predictions, are 0 and count in the means.
-
-    Raises:
-        MetricError: the shapes do not fit, there is no image, a label is out of range, or a probability is not a
-            finite number between 0 and 1.
+    From true classes (N,) in 0 .. K-1 and probabilities (N, K), each row a distribution over the K classes: ``n``;
+    ``accuracy``; ``top5`` (top K with fewer than 5 classes); ``loss``; ``ece``; ``per_class``: precision, recall, F1
+    and support of each class; ``macro``: their unweighted means over all K classes; ``confusion``: (K, K) counts, row
+    = truth, column = prediction. Rates that are not defined, for a class without images or without predictions, are 0
+    and count in the means. Raises MetricError if the arguments are not as described.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # here: it takes over a second
 

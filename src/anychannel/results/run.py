@@ -62,19 +62,11 @@ class Examples(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run's folder.
+    """One run's folder; its name differs from those of the other runs loaded with it.
 
-    Args:
-        folder: path of the run.
-        name: differs from the other loaded runs' names.
-        status: ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``; ``not finished`` if ``run.json``
-            says running, but no process on this machine holds the folder.
-        record: ``run.json`` as it is.
-        epochs: one row an epoch.
-        test, cost, examples, gaps: None if the run has none.
-        command, config: text of the files, empty without one.
-        environment: ``environment.json`` as it is.
-        problems: sentences about files that cannot be read.
+    ``status`` is ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``, or ``not finished`` if
+    ``run.json`` says running, but no process on this machine holds the folder. ``record`` is ``run.json`` and
+    ``environment`` is ``environment.json`` as they are. ``problems`` are sentences about files that cannot be read.
     """
 
     folder: Path
@@ -130,11 +122,7 @@ class Run:
 
 
 def load_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read runs, in the order given; a folder named twice is read once.
-
-    Raises:
-        RunError: no folder was given, or one is not a run.
-    """
+    """Read runs, in the order given; a folder named twice is read once."""
     unique = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
     if not unique:
         raise RunError("no run was given; name at least one folder that `anychannel train` wrote")
@@ -145,11 +133,7 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """Read ``run.json``.
-
-    Raises:
-        RunError: the folder has none, it is not a JSON object, or a newer version wrote it.
-    """
+    """Read ``run.json``; RunError if the folder has none, it is damaged, or a newer version wrote it."""
     path = Path(folder) / "run.json"
     if not path.is_file():
         what = "it has no run.json" if Path(folder).is_dir() else "there is no such folder"
