@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,8 +19,7 @@ from anychannel.utils.files import write_atomically, write_json
 PRESENT, DIGESTS = ",present", ",digests"
 """No subset's key begins with a comma."""
 RESERVED_ARRAYS = ("paths", "labels", "classes", PRESENT, DIGESTS)
-DAMAGED = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error)
-"""Errors that reading a damaged record or archive raises."""
+ARGUMENTS = ("file", "allow_pickle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,33 +118,20 @@ class Evaluation:
         """Write ``evaluation/SPLIT.json`` and ``evaluation/SPLIT_predictions.npz``, each atomically.
 
         The archive holds ``paths``, ``labels``, ``classes``, the probabilities under each subset's key and, if known,
-        ``,present`` and ``,digests``. The key of a channel that is called like one of these arrays ends in a comma.
+        ``,present`` and ``,digests``. The key of a channel that is called like one of these arrays, or like an
+        argument of ``np.savez``, ends in a comma.
         """
         record, archive = files_of(run_folder, self.split)
-        arrays: dict[str, np.ndarray | tuple[str, ...] | None] = {
-            "paths": self.paths,
-            "labels": self.labels,
-            "classes": self.classes,
-            PRESENT: self.present,
-            DIGESTS: self.digests,
-        }
+        arrays = {"paths": np.array(self.paths, np.str_), "labels": self.labels}
+        arrays["classes"] = np.array(self.classes, np.str_)
+        if self.present is not None:
+            arrays[PRESENT] = self.present
+        if self.digests is not None:
+            arrays[DIGESTS] = np.array(self.digests, np.str_)
         for key, table in self.probabilities.items():
-            arrays[key + "," * (key in RESERVED_ARRAYS)] = table.astype(np.float32)
-        write_atomically(archive, lambda temporary: write_npz(temporary, arrays))
+            arrays[key + "," * (key in (*RESERVED_ARRAYS, *ARGUMENTS))] = table.astype(np.float32)
+        write_atomically(archive, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
         write_json(record, self.to_dict())
-
-
-def write_npz(path: Path, arrays: dict[str, np.ndarray | tuple[str, ...] | None]) -> None:
-    """``np.savez_compressed`` with any names (it accepts no array called ``file``) and without the time of writing."""
-    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            if array is None:
-                continue
-            values = np.array(array, dtype=np.str_) if isinstance(array, tuple) else np.ascontiguousarray(array)
-            entry = ZipInfo(f"{name}.npy")
-            entry.compress_type = ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 def files_of(run_folder: str | Path, split: str) -> tuple[Path, Path]:
@@ -176,7 +162,7 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
                 present=arrays[PRESENT] if PRESENT in arrays.files else None,
                 digests=tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None,
             )
-    except DAMAGED as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{reading} is damaged; write it anew: anychannel evaluate {run_folder} --split {split} --save"
         ) from error

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from filelock import FileLock, Timeout
-
 from anychannel.results.cost import Cost
 from anychannel.results.evaluation import Scores
 from anychannel.results.gap import DedicatedGaps
 from anychannel.results.parse import parse
-from anychannel.utils.files import LOCK
+from anychannel.utils.files import LOCK, is_free
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import describe_size
 
@@ -178,7 +176,7 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
             return None
 
     status = str(record.get("status", "unknown"))
-    if status == "running" and is_free(folder / LOCK):
+    if status == "running" and (folder / LOCK).is_file() and is_free(folder / LOCK):
         status = "not finished"
     return Run(
         folder=folder,
@@ -195,17 +193,6 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
         environment=read("environment.json", dict[str, Any]) or {},
         problems=tuple(problems),
     )
-
-
-def is_free(lock: Path) -> bool:
-    """Whether a run's lock exists and no process on this machine holds it."""
-    if not lock.is_file():
-        return False
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return True
-    except (Timeout, OSError):
-        return False
 
 
 def read_text(path: Path) -> str:
