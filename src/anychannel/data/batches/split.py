@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anychannel.channels import Subset
-from anychannel.data.batches.planes import Images, Planes
+from anychannel.data.batches.images import Images, Planes
 from anychannel.data.workers import one_ahead
 from anychannel.utils.processes import Share
 from anychannel.utils.seeds import mix

@@ -21,10 +21,8 @@ from anychannel.channels import Subset
 from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
 from anychannel.data.batches.split import Batch, pass_through, to_tensor
 from anychannel.data.errors import DataError
-from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.samples import AnySample, Label
-from anychannel.data.sources.source import Shards, StreamSettings
-from anychannel.data.sources.template import Template
+from anychannel.data.sources.reader import Reader, Template, placed
+from anychannel.data.sources.source import AnySample, Label, Shards, StreamSettings
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
 from anychannel.utils.processes import Share, gather_rows

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anychannel.data.errors import DataError, ImageError
-from anychannel.data.sources.samples import Label
+from anychannel.data.sources.source import Label
 
 
 @dataclass

@@ -33,14 +33,21 @@ from anychannel.channels import Subset
 from anychannel.data.content import Stamp
 from anychannel.data.errors import ImageError, Problems
 from anychannel.data.files.tiff import quiet
-from anychannel.data.prepare.cache import GrowingArray, check_space
-from anychannel.data.prepare.digests import unreadable
+from anychannel.data.prepare.cache import GrowingArray, check_space, unreadable
 from anychannel.data.prepare.labels import Labels
 from anychannel.data.prepare.statistics import RunningMoments
-from anychannel.data.sources.reader import Image, Reader
-from anychannel.data.sources.samples import AnySample, Label, Loaded, PlaneFields, Sample, ShardError
-from anychannel.data.sources.source import SPLITS, Listed, Shards
-from anychannel.data.sources.template import Template
+from anychannel.data.sources.reader import Image, Reader, Template
+from anychannel.data.sources.source import (
+    SPLITS,
+    AnySample,
+    Label,
+    Listed,
+    Loaded,
+    PlaneFields,
+    Sample,
+    ShardError,
+    Shards,
+)
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.progress import progress_bar
 

@@ -28,8 +28,7 @@ import torch.nn.functional as F
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data.content import digest_content
-from anychannel.data.sources.samples import Sample
-from anychannel.data.sources.source import SPLITS, Request, Source
+from anychannel.data.sources.source import SPLITS, Request, Sample, Source
 
 DEFAULT_BANDS = 4
 MOST_BANDS = 64

@@ -17,9 +17,7 @@ import numpy as np
 
 from anychannel.data.errors import DataError
 from anychannel.data.sources.arrays import number_labels
-from anychannel.data.sources.samples import Fields
-from anychannel.data.sources.source import SPLITS, Request, Source, StreamSettings
-from anychannel.data.sources.splitting import split_rows
+from anychannel.data.sources.source import SPLITS, Fields, Request, Source, StreamSettings, split_rows
 from anychannel.data.sources.table_rows import RowShards, TableRows, first_line, library
 from anychannel.data.sources.tar_shards import SCHEME
 

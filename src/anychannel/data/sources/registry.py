@@ -11,12 +11,15 @@ from typing import Any
 
 from anychannel.data.errors import DataError
 from anychannel.data.sources.bands import open_bands
-from anychannel.data.sources.class_folders import describe_content, open_class_folders
-from anychannel.data.sources.class_folders import looks_like as has_class_folders
+from anychannel.data.sources.folders import (
+    describe_content,
+    has_class_folders,
+    has_lists,
+    open_class_folders,
+    open_lists,
+)
 from anychannel.data.sources.huggingface import make_absolute as absolute_table
 from anychannel.data.sources.huggingface import open_huggingface
-from anychannel.data.sources.list_files import looks_like as has_lists
-from anychannel.data.sources.list_files import open_lists
 from anychannel.data.sources.source import Request, Source
 from anychannel.data.sources.tar_shards import make_absolute as absolute_shards
 from anychannel.data.sources.tar_shards import open_tar_shards

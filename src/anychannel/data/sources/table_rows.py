@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from anychannel.data.errors import DataError, ImageError
-from anychannel.data.sources.samples import Fields, Record, ShardError
+from anychannel.data.sources.source import Fields, Record, ShardError
 from anychannel.utils.extras import need
 
 ARRAYS = re.compile(r"Array[2-5]D|List|LargeList|Sequence")

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from anychannel.data.errors import DataError
-from anychannel.data.sources.list_files import read_names
-from anychannel.data.sources.samples import Fields, Record, ShardError
-from anychannel.data.sources.source import SPLITS, Request, Source, StreamSettings
+from anychannel.data.sources.folders import read_names
+from anychannel.data.sources.source import SPLITS, Fields, Record, Request, ShardError, Source, StreamSettings
 from anychannel.utils.extras import need
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
