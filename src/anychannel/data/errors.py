@@ -12,12 +12,7 @@ class DataError(ValueError):
 
 
 class ImageError(DataError):
-    """One image that cannot be used.
-
-    Args:
-        what: what is wrong with it.
-        fix: what to do about it.
-    """
+    """One image that cannot be used: what is wrong with it, and what to do about it."""
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(f"{what}; {fix}")

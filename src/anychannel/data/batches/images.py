@@ -36,13 +36,7 @@ class Images(Protocol):
 class Planes:
     """A view of some channels of images (N, C, H, W), or of some of them; nothing is copied before rows are read.
 
-    Args:
-        images: what to read from, a memory map as a rule.
-        positions: the k channels, in this order.
-        rows: the n images, in this order; None: all.
-
-    Raises:
-        ValueError: a position is out of range, repeats, or there is none.
+    ``positions`` are the k channels and ``rows`` the n images, in this order; None takes all images.
     """
 
     ndim = 4
@@ -84,11 +78,7 @@ class Rows(Protocol):
 class OnDemandImages:
     """Images (N, C, H, W), decoded when they are read; nothing is kept.
 
-    Args:
-        rows: where they lie.
-        places: which of the rows they are.
-        reader: turns rows into images.
-        template: what all images have to be like.
+    ``places`` says which of the rows they are. All have to be like the template.
     """
 
     ndim = 4

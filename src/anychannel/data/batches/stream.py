@@ -42,11 +42,9 @@ class EpochOrder(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What a pass over the shards found.
+    """What a pass over the shards found: images of the chosen classes in each shard, by their channels.
 
-    Args:
-        images: of the chosen classes, in each shard, by the channels that they have.
-        lacking: an image that lacks channels, "" where none does.
+    ``lacking`` is the place of an image that lacks channels, "" if none does.
     """
 
     images: tuple[Mapping[Subset, int], ...]
@@ -127,17 +125,11 @@ class Stream:
         return replace(self, chosen=positions)
 
     def batches(self, *, seed: int, epoch: int, batch_size: int, share: Share, first_step: int = 0) -> Iterator[Batch]:
-        """One process's share of an epoch's batches, from step ``first_step`` on.
+        """One process's share of an epoch's batches, from step ``first_step`` on; see ``Split.batches``.
 
-        Which images a batch holds is a function of seed, epoch, batch size and the number of lanes. The images of
-        steps before the first are passed over without being decoded.
-
-        Yields:
-            This process's images, labels and places, and ``present`` of all processes' images.
-
-        Raises:
-            DataError: a shard or a sample cannot be used, or is not what it was when the shards were counted.
-            ValueError: see ``count_lanes`` and ``check_lanes``.
+        Which images a batch holds is a function of seed, epoch, batch size and the number of lanes. The images of steps
+        before the first are passed over without being decoded. Raises DataError if a shard or a sample cannot be used,
+        or is not what it was when the shards were counted.
         """
         lanes = count_lanes(self.settings.lanes, len(self.shards.names), share.count)
         if self.settings.epoch_images is not None:
@@ -154,14 +146,7 @@ class Stream:
         return (batch._replace(present=gather_rows(np.asarray(batch.present), batch_size, share)) for batch in batches)
 
     def read(self, order: EpochOrder, rows: np.ndarray, mine: Sequence[int], *, threads: int) -> Iterator[Batch]:
-        """Some images of each of an epoch's batches.
-
-        Args:
-            order: of the epoch.
-            rows: which images of each batch to yield.
-            mine: the lanes that these come from.
-            threads: that share the lanes.
-        """
+        """The images at ``rows`` of each of an epoch's batches. They are in the lanes ``mine``, shared by threads."""
         lanes, steps = order.lanes, len(self) // order.batch_size
         amounts = {lane: int((rows % lanes == lane).sum()) for lane in mine}
         samples = {}
@@ -202,8 +187,7 @@ class Stream:
     def visit(self, stretches: Iterator[Stretch]) -> Iterator[AnySample]:
         """The wanted samples of some stretches.
 
-        Raises:
-            DataError: a shard holds fewer of them than were counted, or no shard holds any.
+        Raises DataError if a shard holds fewer of them than were counted, or if no shard holds any.
         """
         shards_without = 0
         for shard, start, stop in stretches:

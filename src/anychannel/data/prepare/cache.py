@@ -62,13 +62,9 @@ def open_or_build(
 ) -> Cached:
     """Open images; have them built first if they are not there.
 
-    Of several processes that ask at once, one builds and the others wait for it.
-
-    Args:
-        cache_dir: the cache's folder.
-        sketch: what is known of the images before they are read.
-        find_key: returns the key; called if there are images of this sketch.
-        build: writes ``<split>.npy`` into the folder it is given, and returns the key and the index.
+    The sketch is what is known of the images before they are read. ``find_key`` returns the key; it is called if there
+    are images of this sketch. ``build`` writes ``<split>.npy`` into the folder it is given, and returns the key and the
+    index. Of several processes that ask at once, one builds and the others wait for it.
     """
     cached = find_cached(cache_dir, sketch, find_key)
     if cached is not None:
@@ -140,11 +136,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 class GrowingArray:
-    """A ``.npy`` file to which images are appended; NumPy pads its header for the final number of images.
-
-    Args:
-        file: to write.
-    """
+    """A ``.npy`` file to which images are appended; NumPy pads its header for the final number of images."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -179,14 +171,10 @@ class GrowingArray:
 
 
 class FileDigests:
-    """Digests of the files of one source.
+    """Content digests of the files of one source, remembered by size and time of change.
 
-    Args:
-        cache_dir: folder of the cache, which keeps what earlier loads found in ``files/``.
-        place: the source, by which it is known again.
-        samples: the files.
-        problems: gets files that are missing, empty or no files.
-        forget: read every file, whatever is remembered.
+    ``place`` is the source, by which it is known again. Files that are missing, empty or no files are noted as
+    problems. ``forget`` reads every file, whatever is remembered.
     """
 
     def __init__(

@@ -47,26 +47,12 @@ Build = Callable[[Path | None], tuple[dict[str, Any], dict[str, np.ndarray]]]
 
 
 def prepare(source: Source, request: Request) -> ImageDataset:
-    """Read a source: see ``load_dataset``.
-
-    Raises:
-        DataError: lists the samples that cannot be used.
-        ChannelError: the channels' names cannot be used.
-        ValueError: a setting is out of range.
-
-    Warns:
-        UserWarning: see ``load_dataset``.
-    """
+    """Read a source: see ``load_dataset``."""
     return Preparation(source, request).run()
 
 
 class Preparation:
-    """What the steps from a source to a data set share.
-
-    Args:
-        source: what to read.
-        request: what was asked for.
-    """
+    """The steps from a source to a data set, and what they share."""
 
     def __init__(self, source: Source, request: Request) -> None:
         self.source = source
@@ -166,12 +152,8 @@ class Preparation:
     def name_channels(self, walks: dict[str, Iterator[Item]], opened: dict[str, Any]) -> ChannelSet:
         """The channels' names: those given, else the source's, else the first image's own, else R, G, B if it is RGB.
 
-        Args:
-            walks: the samples of each split; what is taken from them is put back.
-            opened: gets what was read, by the sample's place.
-
-        Raises:
-            DataError: nothing names the channels; it says how many there are, or that the images each name their own.
+        What is taken from ``walks`` is put back; ``opened`` gets what was read, by the sample's place. Raises DataError
+        if nothing names the channels.
         """
         given = self.source.channels if self.request.channels is None else self.request.channels
         if given is not None:
@@ -407,11 +389,7 @@ def check_cached_names(
 ) -> None:
     """Note files whose own names contradict those given, by what the cache keeps of files decoded under other names.
 
-    Args:
-        names: what files call their planes: positions, names, and which of the samples.
-        samples: of all splits.
-        named: the channels given.
-        problems: gets the files.
+    ``names`` holds what files call their planes: positions, names, and which of the samples (of all splits).
     """
     for held, own, rows in names:
         given = named.select([named.names[position] for position in held])

@@ -70,13 +70,9 @@ class Item(NamedTuple):
 class Walk:
     """Goes through the samples of a split, those of the classes asked for.
 
-    Args:
-        shards: the split's.
-        labels: says which classes are asked for.
-        problems: gets samples without a usable label, and shards that end early.
-        measured: images to decode, the first of up to ``MOST_SHARDS`` shards drawn by the seed; None: all.
-        counted: whether to go through the other images, to count them.
-        seed: draws the shards.
+    Samples without a usable label, and shards that end early, are noted as problems. ``measured`` is the number of
+    images to decode, the first of up to ``MOST_SHARDS`` shards drawn by the seed; None decodes all. ``counted`` says
+    whether to go through the other images, to count them.
     """
 
     shards: Shards
@@ -141,14 +137,10 @@ class Kept(NamedTuple):
 
 @dataclass
 class Survey:
-    """The pass.
+    """The pass, which notes samples that cannot be used.
 
-    Args:
-        reader: turns samples into images.
-        problems: gets samples that cannot be used.
-        progress: show a bar on standard error.
-        stamps: sizes and times of change of listed files by path, to notice one that changes meanwhile.
-        opened: content of samples that were read already, by their place.
+    ``stamps`` holds sizes and times of change of listed files by path, to notice one that changes meanwhile; ``opened``
+    the content of samples that were read already, by their place.
     """
 
     reader: Reader
@@ -167,17 +159,11 @@ class Survey:
         stream: bool,
         sampled: bool,
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Go through all splits.
+        """Go through all splits; return the index (empty if no training image is usable), and images kept in memory.
 
-        Args:
-            walks: the samples of each split; see ``Walk``.
-            splits: what they come from.
-            folder: gets the arrays of splits that are kept on disk; None keeps none.
-            stream: training images are not kept, they are read again in training.
-            sampled: only some of them are decoded; these count for nothing in the digest of all.
-
-        Returns:
-            The index (empty if no training image can be used), and the images that are kept in memory.
+        ``folder`` gets the arrays of splits that are kept on disk; None keeps none. With ``stream``, training images
+        are not kept, as they are read again in training. With ``sampled``, only some of them are decoded; these count
+        for nothing in the digest of all.
         """
         kept: dict[str, list[Kept]] = {split: [] for split in SPLITS}
         counts: list[Counter[Subset]] = [Counter() for _ in splits["train"].names] if stream else []

@@ -53,13 +53,9 @@ def open_bands(argument: str | None, request: Request, *, partial: float = 0.0) 
     """Render the data set in memory.
 
     Args:
-        argument: the number of bands; None: as many as channels are named, else ``DEFAULT_BANDS``.
+        argument: the number of bands. None: as many as channels are named, else ``DEFAULT_BANDS``.
         request: its channels rename the bands, its seed decides everything.
         partial: share of the images that lack channels, in [0, 1]; see ``hide_channels``.
-
-    Raises:
-        ChannelError: there are not as many names as bands.
-        ValueError: a number is out of range.
     """
     named = None if request.channels is None else as_channel_set(request.channels)
     count = parse_count(argument) if argument is not None else DEFAULT_BANDS if named is None else len(named)
@@ -85,23 +81,14 @@ def hide(sample: Sample, has: np.ndarray, names: Sequence[str]) -> Sample:
 
 
 def parse_count(argument: str) -> int:
-    """The number of bands in ``"bands:8"``, given ``"8"``.
-
-    Raises:
-        ValueError: it is not a whole number from 1 to ``MOST_BANDS``.
-    """
+    """``"8"`` of ``"bands:8"`` -> 8. Raises ValueError if it is not a whole number from 1 to ``MOST_BANDS``."""
     if not (argument.isascii() and argument.isdigit()) or not 1 <= int(argument) <= MOST_BANDS:
         raise ValueError(f"bands:{argument} is not a data set; the number of bands is 1 to {MOST_BANDS}, as in bands:8")
     return int(argument)
 
 
 def make_bands(count: int, *, seed: int = 0) -> dict[str, list[Sample]]:
-    """Render images (count, 24, 24) uint8 of each split.
-
-    Args:
-        count: number of bands, 1 to ``MOST_BANDS``.
-        seed: decides splits, places, distractors and noise.
-    """
+    """Render images (count, 24, 24) uint8 of each split. The seed decides splits, places, distractors and noise."""
     parse_count(str(count))
     glyphs, digits = scans()
     order = np.random.default_rng(seed).permutation(len(digits))
@@ -124,18 +111,10 @@ def make_bands(count: int, *, seed: int = 0) -> dict[str, list[Sample]]:
 
 
 def hide_channels(total: int, count: int, share: float, *, seed: int, split: str) -> np.ndarray:
-    """Which channels each image keeps where some images lack some: (total, count) booleans, at least one an image.
+    """Which channels each image keeps: (total, count) booleans, at least one an image.
 
-    Args:
-        total: number of images.
-        count: number of channels.
-        share: of the images that lack channels. Each of them keeps a number of channels drawn evenly from 1 to
-            count - 1, and a subset of that size drawn evenly.
-        seed: decides, with the split's name, which images and channels.
-        split: of the images.
-
-    Raises:
-        ValueError: the share is outside [0, 1], or there is one channel alone, which no image can lack.
+    A share of the images lacks channels. Each of them keeps a number of channels drawn evenly from 1 to count - 1, and
+    a subset of that size drawn evenly. The seed and the split's name decide.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"partial is a share of the images, in [0, 1], got {share}")

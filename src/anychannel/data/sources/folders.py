@@ -64,15 +64,7 @@ def read_names(path: Path) -> tuple[str, ...] | None:
 
 
 def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
-    """Read the lists. Wrong lines are noted as problems and left out.
-
-    Args:
-        spec: the data folder.
-        request: not used, as the lists are the splits.
-
-    Raises:
-        DataError: a list is missing, or a file of names cannot be used.
-    """
+    """Read the lists. Wrong lines are noted as problems and left out."""
     root, problems = Path(spec), Problems()
     paths = list_paths(root)
     missing = [f"{split}.txt" for split in SPLITS if split not in paths]
@@ -182,15 +174,7 @@ def has_class_folders(root: Path) -> bool:
 
 
 def open_class_folders(spec: str, request: Request) -> Source:
-    """List the images by class. Other files and empty class folders are noted as problems.
-
-    Args:
-        spec: the data folder.
-        request: its seed decides the split if the folders do not.
-
-    Raises:
-        DataError: the folders have neither of the two forms, or mix them.
-    """
+    """List the images by class. Other files and empty class folders are noted as problems."""
     root, problems = Path(spec), Problems()
     channels = read_names(root / "channels.txt")
     if has_splits(root):
@@ -307,10 +291,9 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_table(root: Path, problems: Problems) -> list[Line]:
-    """The lines of a folder's table, none if there is no table. Wrong lines are noted and left out.
+    """The lines of a folder's table, [] if there is no table. Wrong lines are noted and left out.
 
-    Raises:
-        DataError: the first line is not ``path,channels``.
+    Raises DataError if the first line is not ``path,channels``.
     """
     path = root / TABLE
     if not path.is_file():
@@ -335,11 +318,8 @@ def read_table(root: Path, problems: Problems) -> list[Line]:
 def apply_table(root: Path, splits: Mapping[str, Sequence[Sample]], problems: Problems) -> dict[str, list[Sample]]:
     """Give each sample the channels that the folder's table names for it.
 
-    Args:
-        root: the data folder.
-        splits: its samples.
-        problems: gets lines that cannot be read or match no image, images whose list file says something else, and
-            files that are listed twice with different channels.
+    Lines that cannot be read or match no image are noted as problems, also images whose list file says something else,
+    and files that are listed twice with different channels.
     """
     lines = read_table(root, problems)
     literal = {line.pattern: line for line in lines}  # of equal patterns the last line is kept

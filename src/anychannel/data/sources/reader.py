@@ -19,12 +19,7 @@ from anychannel.utils.names import unknown_name
 
 
 class Image(NamedTuple):
-    """A decoded sample.
-
-    Args:
-        found: pixels (k, H, W).
-        positions: the k channels' positions in the data set's channels.
-    """
+    """A decoded sample: pixels (k, H, W), and the positions of the k channels in the data set's channels."""
 
     found: Decoded
     positions: Subset
@@ -60,22 +55,16 @@ def placed(sample: AnySample) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns samples into images of one channel set.
-
-    Args:
-        channels: the data set's channels.
-        settings: how images of all channels are read.
-    """
+    """Turns samples into images of one channel set. ``settings`` are those of images with all channels."""
 
     channels: ChannelSet
     settings: ReadSettings
     known: dict[tuple[str, ...], tuple[Subset, ReadSettings]] = field(default_factory=dict, compare=False)
 
     def positions(self, sample: AnySample) -> Subset:
-        """Which channels a sample has, in its planes' order; nothing is decoded.
+        """The positions of a sample's channels, in its planes' order; nothing is decoded.
 
-        Raises:
-            ImageError: it has none, or names an unknown or repeated one.
+        Raises ImageError if it has none, or names an unknown or repeated one.
         """
         return self.resolve(sample.find_channels())[0]
 
@@ -95,16 +84,15 @@ class Reader:
         return self.known[names]
 
     def read(self, sample: AnySample) -> Image:
-        """Decode a sample's image and bring it to size; see ``decode``.
+        """Decode a sample's image and bring it to size.
 
-        Raises:
-            ImageError: the image cannot be used, or planes of several fields differ in size or type.
-            OSError: its file cannot be read.
+        Raises ImageError if the image cannot be used, or if planes of several fields differ in size or type, and
+        OSError if its file cannot be read.
         """
         return self.decode(sample, sample.load())
 
     def decode(self, sample: AnySample, loaded: Loaded | PlaneFields) -> Image:
-        """Decode what was loaded of a sample; see ``read``."""
+        """As ``read``, of what was loaded of a sample."""
         positions, settings = self.resolve(sample.find_channels())
         if not isinstance(loaded, PlaneFields):
             return Image(read(loaded, settings), positions)
@@ -119,11 +107,7 @@ class Reader:
 
 
 def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
-    """Join images of one plane each.
-
-    Raises:
-        ImageError: they differ in size or type, or only some of them declare a scale.
-    """
+    """Join images of one plane each. Raises ImageError if they differ in size or type, or only some have a scale."""
     first = planes[0]
     for plane, name in zip(planes[1:], names[1:], strict=True):
         if describe_plane(plane) != describe_plane(first):
@@ -147,14 +131,9 @@ Scalings = dict[int, tuple[str, Scaling | None, tuple[float, float] | None]]
 
 @dataclass(frozen=True)
 class Template:
-    """What all images have to be like.
+    """What all images have to be like: height and width, type and path of the first readable one.
 
-    Args:
-        size: height and width of the first readable one.
-        dtype: its type.
-        path: where it lies.
-        scalings: for each channel the first readable image that has it: its path, its whole scaling, and the channel's
-            own scale and offset; None where it declares none.
+    ``scalings`` holds the first readable image of each channel, see ``Scalings``. It grows as images are checked.
     """
 
     size: tuple[int, ...]

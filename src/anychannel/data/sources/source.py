@@ -36,15 +36,11 @@ class PlaneFields(dict[str, Loaded]):
 class Sample:
     """One image that a source lists.
 
-    Args:
-        path: name of the image in its split's ``paths``.
-        label: position in the source's classes, or the name of a class.
-        image: a file to read (or an OME-Zarr folder), or pixels (C, H, W). Files are decoded into a cache on disk.
-        channels: names of the image's planes, in their order. None: all channels of the data set, in its order.
-        place: where the image lies, for messages; by default the path.
-        where: where the image is listed, for messages; by default the path.
-        channels_from: where its channels are given, for messages; by default ``where``.
-        digest: hexadecimal digest of the content. None: computed.
+    ``image`` is a file to read (or an OME-Zarr folder), or pixels (C, H, W). Files are decoded into a cache on disk.
+    ``label`` is a position in the source's classes, or the name of a class. ``channels`` names the image's planes in
+    their order; None means all channels of the data set. Messages use ``place`` (where the image lies), ``where``
+    (where it is listed) and ``channels_from`` (where its channels are given), by default the path. ``digest`` is the
+    hexadecimal digest of the content; None computes it.
     """
 
     path: str
@@ -125,13 +121,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Record:
-    """A sample as named values.
-
-    Args:
-        place: where it lies, for messages: ``train-003.tar: 000017``.
-        values: by field.
-        fields: which of them hold what.
-    """
+    """A sample as named values; ``fields`` says what they hold. Its place, for messages: ``train-003.tar: 000017``."""
 
     place: str
     values: Mapping[str, Any]
@@ -230,13 +220,7 @@ class Record:
 
 
 class ShardError(DataError):
-    """A shard that cannot be read to its end.
-
-    Args:
-        place: the shard.
-        what: is wrong.
-        fix: what to do about it.
-    """
+    """A shard that cannot be read to its end."""
 
     def __init__(self, place: str, what: str, fix: str) -> None:
         super().__init__(f"{place}: {what}; {fix}")
@@ -334,14 +318,11 @@ class StreamSettings:
 class Source:
     """A data set before it is read.
 
-    Args:
-        name: of the data set.
-        splits: a list of samples for ``train``, ``val`` and ``test``, or their shards.
-        classes: names in the labels' order. None: taken from the labels.
-        channels: names in the images' channel order. None: taken from the first image that has names.
-        place: what messages call the data; by default the name.
-        problems: what is wrong with single samples, found while listing them.
-        stream: how to read training images during training, from shards. None: all images are read beforehand.
+    ``splits`` holds a list of samples for ``train``, ``val`` and ``test``, or their shards. ``classes`` are names in
+    the labels' order; None takes them from the labels. ``channels`` are names in the images' channel order; None takes
+    them from the first image that has names. Messages call the data ``place``, by default its name. ``problems`` holds
+    what is wrong with single samples, found while listing them. With ``stream``, training images are read from shards
+    during training; None reads all images beforehand.
     """
 
     name: str
@@ -355,12 +336,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Request:
-    """What ``load_dataset`` was asked for, whatever the source.
-
-    Args:
-        channels, classes, cache_dir, seed, progress, verify: see ``load_dataset``.
-        settings: how images are read.
-    """
+    """What ``load_dataset`` was asked for, whatever the source."""
 
     channels: ChannelSet | str | Sequence[str] | None = None
     classes: int | Sequence[str] | None = None

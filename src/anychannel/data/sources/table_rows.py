@@ -63,8 +63,7 @@ def array_type(feature: Any) -> np.dtype[Any] | None:
 class Row(Record):
     """A row. Its images are opened when they are asked for, so that a missing file is an error of its sample.
 
-    Args:
-        kinds: see ``array_type``, by column.
+    ``kinds`` holds the type of each column, see ``array_type``.
     """
 
     kinds: Mapping[str, np.dtype[Any] | None]
@@ -91,11 +90,7 @@ class Row(Record):
 class TableRows:
     """Rows of a ``datasets.Dataset``, which lie in Arrow files that are mapped into memory and read in any order.
 
-    Args:
-        table: the data set.
-        fields: the columns to read.
-        split: for messages.
-        rows: the rows of this split.
+    ``rows`` are those of this split.
     """
 
     storage: Literal["source"] = "source"
@@ -147,13 +142,9 @@ class TableRows:
 
 
 class RowShards:
-    """Rows of a ``datasets.IterableDataset``, in the shards that it has.
+    """Rows of a ``datasets.IterableDataset``, in its own shards.
 
-    Args:
-        rows: the data set.
-        fields: the columns to read.
-        source, split: for messages, and to know it again.
-        files: what changes with its files, if these are local.
+    ``source`` names the data set, and ``files`` holds what changes with its files, if these are local.
     """
 
     storage: Literal["disk"] = "disk"

@@ -33,12 +33,7 @@ END = bytes(1024)
 
 @dataclass(frozen=True)
 class TarShards:
-    """Tar files, local or wherever webdataset reads from.
-
-    Args:
-        names: addresses of the shards.
-        fields: which files of a sample hold what.
-    """
+    """Tar files, local or wherever webdataset reads from. ``names`` are their addresses."""
 
     names: Sequence[str]
     fields: Fields
@@ -121,9 +116,6 @@ def open_tar_shards(
         image, label, held: see ``Fields``.
         class_names: in the labels' order; None takes a folder's ``classes.txt``, else what the labels say.
         epoch_images, statistics_images, buffer, lanes, workers: see ``StreamSettings``.
-
-    Raises:
-        DataError: there are no shards, a split is missing, or a shard is in two splits.
     """
     urls = find_shards(spec, val, test)
     folder = Path(spec).expanduser()
@@ -174,8 +166,7 @@ def make_absolute(spec: str) -> str:
 def expand(spec: str) -> list[str]:
     """Addresses of shards, with braces (``{000..009}``) expanded as webdataset does, and ``*`` for local files.
 
-    Raises:
-        DataError: no local file matches.
+    Raises DataError if no local file matches.
     """
     need("webdataset", "wds", "a list of shards")
     urls: list[str] = []
