@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 SHOWN = 20
@@ -20,6 +22,16 @@ class ImageError(DataError):
         self.fix = fix
 
 
+class ShardError(DataError):
+    """A shard that cannot be read to its end."""
+
+    def __init__(self, place: str, what: str, fix: str) -> None:
+        super().__init__(f"{place}: {what}; {fix}")
+        self.place = place
+        self.what = what
+        self.fix = fix
+
+
 @dataclass
 class Problems:
     """A list of problems in the order in which they were found."""
@@ -32,6 +44,14 @@ class Problems:
     def add(self, where: str, what: str, fix: str) -> None:
         """Note what is wrong with the file or line ``where``, and the fix. A problem that is known is not repeated."""
         self.lines[f"{where}: {what}; {fix}"] = None
+
+    @contextmanager
+    def noting(self, place: str) -> Iterator[None]:
+        """Note an ImageError that is raised inside as a problem of ``place``."""
+        try:
+            yield
+        except ImageError as error:
+            self.add(place, error.what, error.fix)
 
     def raise_if_any(self, source: object) -> None:
         """Raise DataError if there are problems: it lists the first ``SHOWN``, then how many more there are."""

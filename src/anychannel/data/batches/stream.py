@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple
@@ -192,13 +193,10 @@ class Stream:
         shards_without = 0
         for shard, start, stop in stretches:
             count = 0
-            samples = self.shards.read(shard)
-            try:
+            with closing(self.shards.read(shard)) as samples:
                 for sample in islice(filter(self.is_wanted, samples), start, stop):
                     count += 1
                     yield sample
-            finally:
-                samples.close()  # type: ignore[attr-defined]  # a generator, which holds a file
             if stop is not None and count < stop - start:
                 raise DataError(
                     f"{self.shards.names[shard]}: it holds fewer images than when it was counted; load the data again "

@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import islice, tee
 from os.path import normpath
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,7 @@ from anychannel.data.files.read import read
 from anychannel.data.prepare.cache import Cached, FileDigests, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.labels import Labels
 from anychannel.data.prepare.statistics import Statistics, with_statistics
-from anychannel.data.prepare.survey import Item, Survey, Walk
+from anychannel.data.prepare.survey import Item, Survey, walk
 from anychannel.data.sources.reader import Reader, Template, placed
 from anychannel.data.sources.source import SPLITS, AnySample, Listed, Request, Sample, Shards, Source
 from anychannel.utils.files import write_text
@@ -137,10 +137,8 @@ class Preparation:
 
     def walk(self, split: str) -> Iterator[Item]:
         """The samples of a split."""
-        walk = Walk(self.shards[split], self.labels, self.problems)
-        if split == "train":
-            walk = Walk(walk.shards, self.labels, self.problems, self.sampled, self.counted, self.request.seed)
-        return walk.items()
+        limits = (self.sampled, self.counted, self.request.seed) if split == "train" else ()
+        return walk(self.shards[split], self.labels, self.problems, *limits)
 
     def open_files(self, listing: Listing) -> None:
         """Find out size and time of change of all files; those that are missing or empty are noted and left out."""
@@ -152,13 +150,12 @@ class Preparation:
     def name_channels(self, walks: dict[str, Iterator[Item]], opened: dict[str, Any]) -> ChannelSet:
         """The channels' names: those given, else the source's, else the first image's own, else R, G, B if it is RGB.
 
-        What is taken from ``walks`` is put back; ``opened`` gets what was read, by the sample's place. Raises DataError
+        ``walks`` stay whole; ``opened`` gets what was read, by the sample's place. Raises DataError
         if nothing names the channels.
         """
         given = self.source.channels if self.request.channels is None else self.request.channels
         if given is not None:
             return as_channel_set(given)
-        taken: list[Item] = []
         samples = all_samples(self.listing or {})
         whole: Sequence[AnySample] = [sample for sample in samples if sample.channels is None]
         if samples and not whole:
@@ -169,9 +166,9 @@ class Preparation:
         memory = self.find_names_file(whole)
         if memory is not None and memory.is_file() and not self.request.verify:
             return ChannelSet(tuple(json.loads(memory.read_text(encoding="utf-8"))))
-        candidates = islice(peek(walks["train"], taken), PEEKED) if self.listing is None else iter(whole)
-        named = RGB
-        for sample in candidates:
+        named, sample = RGB, None
+        walks["train"], ahead = tee(walks["train"])
+        for sample in whole if self.listing is not None else (item.sample for item in islice(ahead, PEEKED)):
             try:
                 loaded = sample.load()
                 found = read(loaded, self.request.settings)  # type: ignore[arg-type]  # planes' fields name the channels
@@ -182,8 +179,7 @@ class Preparation:
             if memory is not None:
                 write_text(memory, json.dumps(named.names))
             break
-        walks["train"] = chain(taken, walks["train"])
-        if self.listing is None and not taken:
+        if self.listing is None and sample is None:
             self.problems.raise_if_any(self.place)
             raise DataError(f"the training shards of {self.place} hold no sample")
         return named
@@ -304,13 +300,6 @@ class Preparation:
         return Split(images, numbers, tuple(paths), spread(held, len(reader.channels)), digests)
 
 
-def peek(walk: Iterator[Item], taken: list[Item]) -> Iterator[AnySample]:
-    """The samples of a walk, which are noted in ``taken``."""
-    for item in walk:
-        taken.append(item)
-        yield item.sample
-
-
 def spread(held: Sequence[Sequence[int]], channels: int) -> np.ndarray:
     """(N, C) booleans, which channels each image has."""
     present = np.zeros((len(held), channels), dtype=bool)
@@ -373,11 +362,9 @@ def find_planes(splits: Listing, reader: Reader, problems: Problems) -> tuple[Li
     planes: dict[str, list[Subset]] = {split: [] for split in splits}
     for split, samples in splits.items():
         for sample in samples:
-            try:
+            with problems.noting(sample.channels_place):
                 planes[split].append(reader.positions(sample))
                 known[split].append(sample)
-            except ImageError as error:
-                problems.add(sample.channels_place, error.what, error.fix)
     return known, planes
 
 

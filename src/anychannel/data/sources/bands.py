@@ -17,7 +17,6 @@ a seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import compress
@@ -58,7 +57,7 @@ def open_bands(argument: str | None, request: Request, *, partial: float = 0.0) 
         partial: share of the images that lack channels, in [0, 1]; see ``hide_channels``.
     """
     named = None if request.channels is None else as_channel_set(request.channels)
-    count = parse_count(argument) if argument is not None else DEFAULT_BANDS if named is None else len(named)
+    count = parse_count(str(DEFAULT_BANDS if named is None else len(named)) if argument is None else argument)
     names = tuple(f"band_{band + 1}" for band in range(count))
     wavelengths = np.linspace(*WAVELENGTHS_NM, count).round(1).tolist()
     channels = named or ChannelSet(names, wavelengths_nm=tuple(wavelengths))
@@ -67,17 +66,13 @@ def open_bands(argument: str | None, request: Request, *, partial: float = 0.0) 
         raise ChannelError(
             f"bands:{count} has {count} channels, but {len(channels)} names are given: {', '.join(channels.names)}"
         )
-    if partial:
-        for split, samples in splits.items():
-            present = hide_channels(len(samples), count, partial, seed=request.seed, split=split)
-            splits[split] = [hide(sample, has, channels.names) for sample, has in zip(samples, present, strict=True)]
+    for split, samples in splits.items() if partial else ():
+        present = hide_channels(len(samples), count, partial, seed=request.seed, split=split)
+        splits[split] = [
+            replace(sample, image=np.asarray(sample.image)[has], channels=tuple(compress(channels.names, has)))
+            for sample, has in zip(samples, present, strict=True)
+        ]
     return Source(f"bands:{count}", splits, tuple(map(str, range(10))), channels)
-
-
-def hide(sample: Sample, has: np.ndarray, names: Sequence[str]) -> Sample:
-    """The sample with some of its channels."""
-    assert isinstance(sample.image, np.ndarray)
-    return replace(sample, image=sample.image[has], channels=tuple(compress(names, has)))
 
 
 def parse_count(argument: str) -> int:
@@ -89,7 +84,6 @@ def parse_count(argument: str) -> int:
 
 def make_bands(count: int, *, seed: int = 0) -> dict[str, list[Sample]]:
     """Render images (count, 24, 24) uint8 of each split. The seed decides splits, places, distractors and noise."""
-    parse_count(str(count))
     glyphs, digits = scans()
     order = np.random.default_rng(seed).permutation(len(digits))
     cuts = np.cumsum([round(PARTS[split] * len(digits)) for split in SPLITS[:-1]])

@@ -33,11 +33,6 @@ class Image(NamedTuple):
         planes[list(self.positions)] = pixels
         return planes
 
-    def ascending(self) -> tuple[np.ndarray, Subset]:
-        """The planes in their channels' order, and these channels' positions."""
-        pixels, held = self.found.pixels, tuple(sorted(self.positions))
-        return pixels if held == self.positions else pixels[np.argsort(self.positions)], held
-
     def digest(self, channels: int) -> bytes:
         """64 bits that stand for the pixels and for their channels."""
         key = b"" if self.positions == tuple(range(channels)) else bytes(self.positions)[:64]
@@ -73,14 +68,15 @@ class Reader:
         if held is None:
             return self.channels.full, self.settings
         names = tuple(self.channels.names[name] if isinstance(name, int) else name for name in held)
-        if names not in self.known:
-            for name in names:
-                if name not in self.channels.names:
-                    what, _, valid = unknown_name("channel", name, self.channels.names).partition("; ")
-                    raise ImageError(what, valid)
-                if names.count(name) > 1:
-                    raise ImageError(f"channel {name!r} is named twice", "name each of the file's planes once")
-            self.known[names] = self.channels.positions(names), self.settings.naming(self.channels.select(names))
+        if names in self.known:
+            return self.known[names]
+        for name in names:
+            if name not in self.channels.names:
+                what, _, valid = unknown_name("channel", name, self.channels.names).partition("; ")
+                raise ImageError(what, valid)
+            if names.count(name) > 1:
+                raise ImageError(f"channel {name!r} is named twice", "name each of the file's planes once")
+        self.known[names] = self.channels.positions(names), self.settings.naming(self.channels.select(names))
         return self.known[names]
 
     def read(self, sample: AnySample) -> Image:

@@ -7,7 +7,7 @@ all can be reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -219,16 +219,6 @@ class Record:
         )
 
 
-class ShardError(DataError):
-    """A shard that cannot be read to its end."""
-
-    def __init__(self, place: str, what: str, fix: str) -> None:
-        super().__init__(f"{place}: {what}; {fix}")
-        self.place = place
-        self.what = what
-        self.fix = fix
-
-
 AnySample = Sample | Record
 
 
@@ -255,7 +245,7 @@ class Shards(Protocol):
     def stamps(self) -> list[Any]:
         """Return plain values that change with the shards' content, as far as this is known without reading them."""
 
-    def read(self, shard: int) -> Iterator[AnySample]:
+    def read(self, shard: int) -> Generator[AnySample]:
         """Yield a shard's samples in its order. Raises ShardError if it cannot be read to its end."""
 
 
@@ -276,7 +266,7 @@ class Listed:
         """Nothing: files are known by their content."""
         return []
 
-    def read(self, shard: int) -> Iterator[Sample]:
+    def read(self, shard: int) -> Generator[Sample]:
         """Yield the sample."""
         yield self.samples[shard]
 

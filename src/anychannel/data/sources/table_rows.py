@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from anychannel.data.errors import DataError, ImageError
-from anychannel.data.sources.source import Fields, Record, ShardError
+from anychannel.data.errors import DataError, ImageError, ShardError
+from anychannel.data.sources.source import Fields, Record
 from anychannel.utils.extras import need
 
 ARRAYS = re.compile(r"Array[2-5]D|List|LargeList|Sequence")
@@ -121,7 +121,7 @@ class TableRows:
         rows = hashlib.blake2b(self.rows.astype(np.int64).tobytes(), digest_size=16).hexdigest()
         return [self.table._fingerprint, known, rows]
 
-    def read(self, shard: int) -> Iterator[Row]:
+    def read(self, shard: int) -> Generator[Row]:
         """Yield some of the rows."""
         yield from self.take(range(shard * READ_AT_ONCE, min((shard + 1) * READ_AT_ONCE, len(self.rows))))
 
@@ -168,7 +168,7 @@ class RowShards:
         info = self.rows.info
         return [self.source, self.split, self.count, str(info.version), info.dataset_size, self.files]
 
-    def read(self, shard: int) -> Iterator[Row]:
+    def read(self, shard: int) -> Generator[Row]:
         """Yield a shard's rows."""
         row, name = 0, self.names[shard]
         try:

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from anychannel.data.errors import DataError
+from anychannel.data.errors import DataError, ShardError
 from anychannel.data.sources.folders import read_names
-from anychannel.data.sources.source import SPLITS, Fields, Record, Request, ShardError, Source, StreamSettings
+from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings
 from anychannel.utils.extras import need
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
@@ -53,7 +53,7 @@ class TarShards:
             found.append([str(Path(url).resolve()), status.st_size, status.st_mtime_ns])
         return found
 
-    def read(self, shard: int) -> Iterator[Record]:
+    def read(self, shard: int) -> Generator[Record]:
         """Yield the samples of a shard, one in memory at a time."""
         need("webdataset", "wds", "a shard")
         iterators = import_module("webdataset.tariterators")
