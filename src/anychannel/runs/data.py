@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anychannel.data import SPLITS, ImageDataset, load_dataset
-from anychannel.data.sources.list_files import read_names
+from anychannel.data.sources.folders import read_names
 from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.evaluation.evaluate import describe
 from anychannel.runs.config import RunConfig

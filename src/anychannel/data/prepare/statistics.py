@@ -17,13 +17,11 @@ BLOCK_VALUES = 2**22
 
 @dataclass(frozen=True)
 class Statistics:
-    """Over all pixels of all images, in the images' own units; population (not sample) moments.
+    """Mean, standard deviation and correlation (C, C) over all pixels of all images, in the images' own units.
 
-    Args:
-        mean: one value a channel.
-        std: one value a channel, 0 where it is constant.
-        correlation: (C, C), positive semi-definite; 0 between a constant channel and any other.
-        apart: pairs of channels that no image has together, whose correlation is taken as 0.
+    Moments are those of a population, not of a sample. ``std`` is 0 where a channel is constant; the correlation with
+    such a channel is 0. ``apart`` lists pairs of channels that no image has together, whose correlation is taken as 0.
+    The correlation is positive semi-definite.
     """
 
     mean: tuple[float, ...]
@@ -40,13 +38,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of k channels over the pixels of some images.
-
-    Args:
-        count: number of pixels.
-        mean: (k,).
-        scatter: (k, k) sums of products of the differences from the mean.
-    """
+    """Of k channels over some images: number of pixels, mean (k,), scatter (k, k): sums of products of differences."""
 
     count: int
     mean: np.ndarray
@@ -85,15 +77,12 @@ def moments_of(planes: np.ndarray) -> Moments:
 
 
 class RunningMoments:
-    """Statistics of images that arrive one by one, in blocks that are summed in float64.
+    """Statistics of images of shape (C, H, W) that arrive one by one, in blocks that are summed in float64.
 
     A channel's mean and standard deviation are those over the images that have it. The correlation of two channels is
     that over the images that have both, with these images' own means and deviations. As pairs then rest on different
     images, a matrix that is not positive semi-definite is replaced by the nearest that is. Blocks are centred before
     they are summed and merged, so that 16-bit values far from zero lose no precision.
-
-    Args:
-        shape: (C, H, W) of each image.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
@@ -145,13 +134,8 @@ def nearest_correlation(matrix: np.ndarray, *, tolerance: float = 1e-10, most_st
     """The positive semi-definite matrix with unit diagonal that is nearest in the Frobenius norm.
 
     Alternating projections with Dykstra's correction: Higham, "Computing the nearest correlation matrix - a problem
-    from finance", IMA Journal of Numerical Analysis 22, 2002, algorithm 3.3. One that is such a matrix comes back as
-    it is.
-
-    Args:
-        matrix: (C, C) symmetric, with unit diagonal.
-        tolerance: largest change of an entry at which it stops; eigenvalues may be negative by about as much.
-        most_steps: after which it stops in any case.
+    from finance", IMA Journal of Numerical Analysis 22, 2002, algorithm 3.3. It stops when no entry changes by more
+    than the tolerance; eigenvalues may be negative by about as much. A matrix that fits already comes back as it is.
     """
     if np.linalg.eigvalsh(matrix)[0] >= -tolerance:
         return matrix
@@ -171,9 +155,8 @@ def nearest_correlation(matrix: np.ndarray, *, tolerance: float = 1e-10, most_st
 def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
     """Give a channel set its statistics; a constant channel gets standard deviation 1.
 
-    Warns:
-        UserWarning: names the channels that are constant over the training split, and up to three pairs of channels
-            that no measured training image has together.
+    Warns of channels that are constant over the training split, and of pairs that no measured training image has
+    together.
     """
     dead = [name for name, value in zip(channels.names, statistics.std, strict=True) if value == 0]
     if dead:
