@@ -16,7 +16,7 @@ import torch
 
 from anychannel.channels import Subset
 from anychannel.utils.names import unknown_name
-from anychannel.utils.options import coerce_options
+from anychannel.utils.options import registry_options
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,5 @@ def create_sampler(name: str, num_channels: int, **options: Any) -> Sampler:
     """
     if name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS))
-    try:
-        return SAMPLERS[name](num_channels, **coerce_options(SAMPLERS[name], options))
-    except TypeError as error:
-        raise ValueError(f"sampler {name!r} does not take these options: {error}") from error
+    kind = SAMPLERS[name]
+    return kind(num_channels, **registry_options("sampler", name, kind, options, reserved=("num_channels",)))
