@@ -9,7 +9,7 @@ from anychannel import TrainingSettings, create_model, evaluate, fit, list_datas
 from anychannel.data import DataError
 from anychannel.data.sources.registry import SOURCES, Kind
 from anychannel.data.sources.source import SPLITS, Request, Sample, Source
-from tests.data.files import write_image
+from tests.helpers.image_files import write_image
 
 
 def open_stripes(argument: str | None, request: Request, *, height: int = 12) -> Source:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from anychannel.data import load_dataset
-from tests.data.files import age, bright_halves, write_class_folders
-from tests.data.shard_files import write_shards
+from tests.helpers.image_files import age, bright_halves, write_class_folders
+from tests.helpers.shard_files import write_shards
 
 ENDINGS = (".png", ".tar", ".tar.gz")
 listening: list[Counter[str]] = []

@@ -8,10 +8,10 @@ import torch
 
 from anychannel.data import Split, load_dataset
 from anychannel.evaluation import Evaluation, evaluate
-from anychannel.nn.channel_sampling import Part, create_sampler, share_parts
+from anychannel.nn.channel_sampling import Part, create_sampler
+from anychannel.training.step_parts import assign_channels
 from anychannel.utils.processes import ProcessError, Share, add_up, gather_rows, leave, main_first, on_main, share
-from tests.training.conftest import make_model, make_split
-from tests.training.test_patterns import lacking
+from tests.helpers.training import lacking, make_model, make_split
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -36,18 +36,18 @@ def test_the_processes_parts_together_are_the_batchs_parts(sampler, count):
     parts = create_sampler(sampler, 4, **options)(13, torch.Generator().manual_seed(3))
     shown = [[] for _ in parts]
     for own in (Share(index, count) for index in range(count)):
-        rows = own.rows(13)
-        mine = share_parts(parts, own.index, own.count)
-        assert [part.subset for part in mine] == [part.subset for part in parts]
-        for i, part in enumerate(mine):
-            shown[i] += rows[part.start : part.stop].tolist()
+        rows = torch.from_numpy(own.rows(13))
+        mine = assign_channels(parts, None, own)
+        assert [part.subset for part in mine.parts] == [part.subset for part in parts]
+        for i, part in enumerate(mine.parts):
+            shown[i] += rows[mine.images[part.start : part.stop]].tolist()
     assert [sorted(images) for images in shown] == [list(range(part.start, part.stop)) for part in parts]
 
 
 def test_a_process_without_an_image_is_an_error_in_every_process():
     for index in range(3):
         with pytest.raises(ValueError, match="2 shown images are too few for 3 processes: process 2 has none; raise"):
-            share_parts([Part((0,), 0, 2)], index, 3)
+            assign_channels([Part((0,), 0, 2)], None, Share(index, 3))
 
 
 def test_alone_nothing_is_exchanged():

@@ -22,7 +22,7 @@ from anychannel.runs.predict import predict_files
 from anychannel.serve.images import ImageStore
 from anychannel.serve.server import LOOPBACK
 from anychannel.serve.service import Service
-from tests.serve.conftest import EVALUATED, serving, train
+from tests.helpers.service import EVALUATED, serving, train
 
 SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
 
@@ -162,7 +162,7 @@ def test_examples_of_embedded_data_are_made_again(run, tmp_path):
     assert service.examples.reason == ""
     assert [example.label for example in service.examples.images] == [entry["label"] for entry in wanted]
     for example, row in zip(service.examples.images, (5, 2), strict=True):
-        assert np.array_equal(service.image(example.id).input.pixels, bands.test.images[row])
+        assert np.array_equal(service.images.get(example.id).input.pixels, bands.test.images[row])
 
 
 def copy_with_data(run, to, data):

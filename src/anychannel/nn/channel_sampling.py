@@ -44,27 +44,6 @@ class Sampler(Protocol):
         ...
 
 
-def share_parts(parts: Sequence[Part], index: int, count: int) -> list[Part]:
-    """One process's images of a batch's parts, where process ``index`` of ``count`` takes every ``count``-th image.
-
-    There are as many parts as before, in the same order, counted in the process's own images. A part of fewer images
-    than there are processes is empty in some of them.
-
-    Raises:
-        ValueError: a process is left without any image; the same in all processes.
-    """
-    shares = [
-        [Part(p.subset, -((i - p.start) // count), -((i - p.stop) // count)) for p in parts] for i in range(count)
-    ]
-    for number, share in enumerate(shares):
-        if not any(map(len, share)):
-            raise ValueError(
-                f"the sampler's {sum(map(len, parts))} shown images are too few for {count} processes: process "
-                f"{number} has none; raise batch_size"
-            )
-    return shares[index]
-
-
 def split_evenly(batch_size: int, parts: int) -> list[tuple[int, int]]:
     """Cut 0 .. batch_size into ``parts`` ranges whose lengths differ by one at most; empty ones are left out."""
     edges = [round(batch_size * i / parts) for i in range(parts + 1)]

@@ -43,13 +43,16 @@ def augment(
     mine = torch.from_numpy((share or Share()).rows(batch)).to(source)
     if len(mine) != len(images):
         raise ValueError(f"a share of {len(mine)} of {batch} images was announced, got {len(images)} images")
-    shift = torch.randint(0, 2 * crop_padding + 1, (2, batch), generator=generator, device=source)[:, mine].to(device)
-    mirrored = (torch.rand(batch, generator=generator, device=source) < 0.5)[mine].to(device)
-    factors = torch.rand(2, batch, channels, 1, 1, generator=generator, device=source)[:, mine].to(device)
+    shift = torch.randint(0, 2 * crop_padding + 1, (2, batch), generator=generator, device=source)[:, mine]
+    mirrored = (torch.rand(batch, generator=generator, device=source) < 0.5)[mine]
+    factors = torch.rand(2, batch, channels, 1, 1, generator=generator, device=source)[:, mine]
+    shift, mirrored, factors, fill = (
+        values.to(device, non_blocking=True) for values in (shift, mirrored, factors, fill)
+    )
 
     result = images.to(torch.float32)
     if crop_padding or flip:
-        result = move(result, shift, mirrored if flip else torch.zeros_like(mirrored), crop_padding, fill.to(device))
+        result = move(result, shift, mirrored if flip else torch.zeros_like(mirrored), crop_padding, fill)
     if jitter:
         brightness, contrast = 1 + jitter * (2 * factors - 1)
         mean = result.mean(dim=(2, 3), keepdim=True)

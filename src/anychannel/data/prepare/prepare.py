@@ -381,8 +381,7 @@ def check_cached_names(
     for held, own, rows in names:
         given = named.select([named.names[position] for position in held])
         try:
-            if len(own) == len(given):
-                check_names(own, given.names, given.kinds)
+            check_names(own, given.names, given.kinds)
         except ImageError as error:
             for row in rows:
                 problems.add(samples[row].place, error.what, error.fix)
