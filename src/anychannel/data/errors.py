@@ -23,13 +23,7 @@ class ImageError(DataError):
 
 
 class ShardError(DataError):
-    """A shard that cannot be read to its end."""
-
-    def __init__(self, place: str, what: str, fix: str) -> None:
-        super().__init__(f"{place}: {what}; {fix}")
-        self.place = place
-        self.what = what
-        self.fix = fix
+    """A shard that cannot be read to its end; the message names it and says what to do."""
 
 
 @dataclass

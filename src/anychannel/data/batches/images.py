@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from anychannel.data.sources.reader import Reader, Template, placed
+from anychannel.data.sources.reader import Reader, Template
 from anychannel.data.sources.source import AnySample
 from anychannel.data.workers import count_workers
 
@@ -109,10 +109,7 @@ class OnDemandImages:
         result = np.empty((len(samples), *self.shape[1:]), dtype=self.dtype)
 
         def fill(i: int) -> None:
-            with placed(samples[i]):
-                image = self.reader.read(samples[i])
-                self.template.check(image.found, image.positions, samples[i].place, scaled=self.reader.settings.scaled)
-            result[i] = image.spread(len(self.reader.channels))
+            result[i] = self.reader.read_like(self.template, samples[i]).spread(len(self.reader.channels))
 
         if len(samples) == 1:
             fill(0)

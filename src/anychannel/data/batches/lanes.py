@@ -13,6 +13,7 @@ l + L, ... of that order until the epoch is over, and begins again, in another o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -82,11 +83,9 @@ def cut_row(counts: Sequence[int], order: Sequence[int], lengths: Sequence[int])
 
 def endless(seed: int, epoch: int, shards: int, lane: int, lanes: int) -> Iterator[Stretch]:
     """A lane's whole shards, round after round; see ``check_lanes``."""
-    round_ = 0
-    while True:
+    for round_ in count():
         for shard in shard_order(seed, epoch, shards, round_)[lane::lanes]:
             yield Stretch(shard)
-        round_ += 1
 
 
 def shuffled(items: Iterator[T], size: int, rng: np.random.Generator) -> Iterator[T]:

@@ -171,7 +171,11 @@ class Stream:
                 while len(waiting) <= min(AHEAD, steps - 1 - step):
                     waiting.append(submit())
                 pieces = {lane: iter(future.result()) for lane, future in waiting.popleft().items()}
-                yield join([next(pieces[row % lanes]) for row in rows.tolist()], lacking=self.may_lack)
+                images = [next(pieces[row % lanes]) for row in rows.tolist()]
+                pixels, present = (np.stack([getattr(one, name) for one in images]) for name in ("planes", "present"))
+                labels = torch.tensor([one.label for one in images], dtype=torch.int64)
+                places = [one.place for one in images]
+                yield Batch(to_tensor(pixels), labels, present if self.may_lack else None, places)
         finally:
             for executor in executors:
                 executor.shutdown(cancel_futures=True)
@@ -220,8 +224,7 @@ class Stream:
         """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""
         with placed(sample):
             label = self.label_of[sample.find_label()]
-            image = self.reader.read(sample)
-            self.template.check(image.found, image.positions, sample.place, scaled=self.reader.settings.scaled)
+        image = self.reader.read_like(self.template, sample)
         planes = image.spread(len(self.reader.channels))
         present = np.zeros(len(planes), dtype=bool)
         present[list(image.positions)] = True
@@ -237,14 +240,6 @@ class DecodedSample(NamedTuple):
     label: int
     present: np.ndarray
     place: str
-
-
-def join(images: list[DecodedSample], *, lacking: bool) -> Batch:
-    """Images to one batch."""
-    pixels = np.stack([image.planes for image in images])
-    labels = torch.tensor([image.label for image in images], dtype=torch.int64)
-    present = np.stack([image.present for image in images]) if lacking else None
-    return Batch(to_tensor(pixels), labels, present, [image.place for image in images])
 
 
 class LaneReader(IterableDataset[Batch | ValueError]):

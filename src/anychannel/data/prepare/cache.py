@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,10 +234,6 @@ class FileDigests:
                 advance()
         self.remember()
         return self.known
-
-    def note(self, paths: Sequence[str], digests: Sequence[str]) -> None:
-        """Take digests that were found elsewhere."""
-        self.known.update(zip(paths, digests, strict=True))
 
     def remember(self) -> None:
         """Keep the digests of settled files for later loads."""

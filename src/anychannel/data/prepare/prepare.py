@@ -240,7 +240,7 @@ class Preparation:
         def build_and_remember(folder: Path) -> tuple[str, dict[str, Any]]:
             index, _ = build(folder)
             for split in SPLITS:
-                files.note(paths[split], index["digests"][split])
+                files.known.update(zip(paths[split], index["digests"][split], strict=True))
             files.remember()
             return key_of(index["digests"]), index
 
@@ -394,6 +394,5 @@ def warn_of_absent_classes(place: str, classes: Sequence[str], numbers: np.ndarr
         few = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
         warnings.warn(
             f"{place} has no training image of class {few}; a model cannot learn it (labels count from 0)",
-            UserWarning,
             stacklevel=6,
         )

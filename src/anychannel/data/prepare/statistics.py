@@ -68,14 +68,6 @@ def combine(found: Mapping[Subset, Moments], channels: int) -> Statistics:
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), rows, tuple(apart))
 
 
-def moments_of(planes: np.ndarray) -> Moments:
-    """Moments of images (n, k, H, W) that are in memory."""
-    values = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).astype(np.float64)
-    mean = values.mean(axis=1)
-    values -= mean[:, None]
-    return Moments(values.shape[1], mean, values @ values.T)
-
-
 class RunningMoments:
     """Statistics of images of shape (C, H, W) that arrive one by one, in blocks that are summed in float64.
 
@@ -100,9 +92,12 @@ class RunningMoments:
 
     def close_block(self, pattern: Subset) -> None:
         """Turn the images that wait into moments."""
-        block = self.waiting.pop(pattern)
+        block = np.stack(self.waiting.pop(pattern), axis=1)  # (k, n, H, W)
+        values = block.reshape(len(pattern), -1).astype(np.float64)
+        mean = values.mean(axis=1)
+        values -= mean[:, None]
         before = [self.found[pattern]] if pattern in self.found else []
-        self.found[pattern] = merge([*before, moments_of(np.stack(block))])
+        self.found[pattern] = merge([*before, Moments(values.shape[1], mean, values @ values.T)])
 
     def statistics(self) -> Statistics:
         """Of all images so far, of which there has to be one."""
@@ -163,7 +158,6 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
         warnings.warn(
             f"channel {', '.join(map(repr, dead))} has the same value in every training pixel and can tell a model "
             "nothing; its standard deviation is taken as 1",
-            UserWarning,
             stacklevel=6,
         )
     if statistics.apart:
@@ -172,7 +166,6 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
         warnings.warn(
             f"no measured training image has {', '.join(pairs[:3])} together{more}; their correlation is not known and "
             "taken as 0, so that nothing is estimated of the one from the other; add images that have both if you can",
-            UserWarning,
             stacklevel=6,
         )
     std = [value or 1.0 for value in statistics.std]

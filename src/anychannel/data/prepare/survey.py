@@ -37,16 +37,7 @@ from anychannel.data.prepare.cache import GrowingArray, check_space, unreadable
 from anychannel.data.prepare.labels import Labels
 from anychannel.data.prepare.statistics import RunningMoments
 from anychannel.data.sources.reader import Image, Reader, Template
-from anychannel.data.sources.source import (
-    SPLITS,
-    AnySample,
-    Label,
-    Listed,
-    Loaded,
-    PlaneFields,
-    Sample,
-    Shards,
-)
+from anychannel.data.sources.source import SPLITS, AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.progress import progress_bar
 
@@ -66,12 +57,7 @@ class Item(NamedTuple):
 
 
 def walk(
-    shards: Shards,
-    labels: Labels,
-    problems: Problems,
-    measured: int | None = None,
-    counted: bool = True,
-    seed: int = 0,
+    shards: Shards, labels: Labels, problems: Problems, measured: int | None = None, counted: bool = True, seed: int = 0
 ) -> Iterator[Item]:
     """Yield the samples of a split that have the classes asked for, in the shards' order, one in memory at a time.
 
@@ -98,7 +84,7 @@ def walk(
                         yield Item(number, shard, sample, here > 0)
                         left, here = left - (here > 0), here - (here > 0)
         except ShardError as error:
-            problems.add(error.place, error.what, error.fix)
+            problems.lines[str(error)] = None
 
 
 @dataclass(frozen=True)
@@ -221,7 +207,8 @@ class Survey:
                 with self.problems.noting(sample.place):
                     if isinstance(found, ImageError):
                         raise found
-                    self.compare(found)
+                    if found.image is not None:
+                        self.compare(found.item.sample.path, found.image)
                     yield found
 
     def look(self, item: Item) -> tuple[AnySample, Seen | ImageError]:
@@ -244,13 +231,11 @@ class Survey:
         except OSError as error:
             return sample, ImageError(*unreadable(error))
 
-    def compare(self, seen: Seen) -> None:
+    def compare(self, path: str, image: Image) -> None:
         """Raise ImageError if an image is not like the first one."""
-        if seen.image is not None:
-            image, positions = seen.image
-            path = seen.item.sample.path
-            self.template = self.template or Template(image.pixels.shape[1:], image.pixels.dtype, path, {})
-            self.template.check(image, positions, path, scaled=self.reader.settings.scaled)
+        pixels = image.found.pixels
+        self.template = self.template or Template(pixels.shape[1:], pixels.dtype, path, {})
+        self.template.check(image, path, scaled=self.reader.settings.scaled)
 
     def find_leaks(self, kept: Mapping[str, list[Kept]], measured: array[int]) -> None:
         """Note images whose content is in a split before theirs; ``measured`` holds digests of a stream's images."""

@@ -79,16 +79,18 @@ class Reader:
         self.known[names] = self.channels.positions(names), self.settings.naming(self.channels.select(names))
         return self.known[names]
 
-    def read(self, sample: AnySample) -> Image:
-        """Decode a sample's image and bring it to size.
-
-        Raises ImageError if the image cannot be used, or if planes of several fields differ in size or type, and
-        OSError if its file cannot be read.
-        """
-        return self.decode(sample, sample.load())
+    def read_like(self, template: Template, sample: AnySample) -> Image:
+        """Read and decode a sample. Raises DataError if it cannot be used, or is not what the template demands."""
+        with placed(sample):
+            image = self.decode(sample, sample.load())
+            template.check(image, sample.place, scaled=self.settings.scaled)
+        return image
 
     def decode(self, sample: AnySample, loaded: Loaded | PlaneFields) -> Image:
-        """As ``read``, of what was loaded of a sample."""
+        """Decode what was loaded of a sample and bring it to size.
+
+        Raises ImageError if the image cannot be used, or if planes of several fields differ in size or type.
+        """
         positions, settings = self.resolve(sample.find_channels())
         if not isinstance(loaded, PlaneFields):
             return Image(read(loaded, settings), positions)
@@ -150,15 +152,15 @@ class Template:
         }
         return cls(tuple(values["size"]), np.dtype(values["dtype"]), values["path"], scalings)
 
-    def check(self, image: Decoded, positions: Sequence[int], place: str, *, scaled: bool) -> None:
+    def check(self, image: Image, place: str, *, scaled: bool) -> None:
         """Raise ImageError for an image of another number type or size, or, unless it was applied, of another scale.
 
         The scales of channels that no image before it had are noted.
         """
-        own: Sequence[tuple[float, float] | None] = image.scaling or (None,) * len(positions)
-        for position, pair in zip(positions, own, strict=True):
-            self.scalings.setdefault(position, (place, image.scaling, pair))
-        pixels = image.pixels
+        pixels, declared = image.found.pixels, image.found.scaling
+        own: Sequence[tuple[float, float] | None] = declared or (None,) * len(image.positions)
+        for position, pair in zip(image.positions, own, strict=True):
+            self.scalings.setdefault(position, (place, declared, pair))
         if pixels.dtype != self.dtype:
             raise ImageError(
                 f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype.name}",
@@ -170,11 +172,11 @@ class Template:
                 f"it is {height} x {width} pixels, but {self.path} is {other_height} x {other_width}",
                 "give a size, to which all are brought",
             )
-        for position, pair in zip(positions, own, strict=True):
+        for position, pair in zip(image.positions, own, strict=True):
             path, scaling, expected = self.scalings[position]
             if not scaled and pair != expected:
                 raise ImageError(
-                    f"it declares {describe_scaling(image.scaling)}, but {path} {describe_scaling(scaling)}, so that "
+                    f"it declares {describe_scaling(declared)}, but {path} {describe_scaling(scaling)}, so that "
                     "equal values mean different things",
                     "give scaled=True to use physical values",
                 )

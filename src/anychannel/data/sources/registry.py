@@ -52,9 +52,7 @@ class Kind:
 SOURCES: dict[str, Kind] = {
     "lists": Kind(open_lists, has_lists, "list files train.txt, val.txt and test.txt with 'path label' on each line"),
     "folders": Kind(
-        open_class_folders,
-        has_class_folders,
-        "class folders with images, directly or inside train/, val/ and test/",
+        open_class_folders, has_class_folders, "class folders with images, directly or inside train/, val/ and test/"
     ),
     "hf": Kind(open_huggingface, make_absolute=absolute_table),
     "wds": Kind(open_tar_shards, make_absolute=absolute_shards),

@@ -179,5 +179,5 @@ class RowShards:
         except (OSError, ValueError, RuntimeError) as error:
             if isinstance(error, DataError):
                 raise
-            what = f"it cannot be read after {row} rows ({first_line(error)})"
-            raise ShardError(f"{self.source}: {name}", what, "replace the shard, or leave it out") from error
+            what = f"it cannot be read after {row} rows ({first_line(error)}); replace the shard, or leave it out"
+            raise ShardError(f"{self.source}: {name}: {what}") from error

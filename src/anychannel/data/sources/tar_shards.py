@@ -71,8 +71,8 @@ class TarShards:
             reason = str(error.args[0] if error.args else error).split(" @ ")[0]
             if isinstance(error, FileNotFoundError):
                 reason = "there is no such file"
-            what = f"it cannot be read {last} ({reason})"
-            raise ShardError(url, what, "replace the shard, or leave it out") from error
+            what = f"it cannot be read {last} ({reason}); replace the shard, or leave it out"
+            raise ShardError(f"{url}: {what}") from error
 
 
 def open_shard(url: str) -> IO[bytes]:
@@ -87,7 +87,7 @@ def open_shard(url: str) -> IO[bytes]:
         file.seek(0)
         if not whole:
             file.close()
-            raise ShardError(url, "its end is missing, so it was not written or copied whole", "replace the shard")
+            raise ShardError(f"{url}: its end is missing, so it was not written or copied whole; replace the shard")
     return file
 
 
