@@ -28,7 +28,6 @@ from PIL import Image
 
 from anychannel.data import ImageDataset, load_dataset
 from anychannel.runs.environment import describe_environment
-from anychannel.training.feed import feed
 from anychannel.utils.files import write_json
 from anychannel.utils.processes import Share
 
@@ -70,7 +69,7 @@ def time_epochs(data: ImageDataset, batch_size: int, epochs: int) -> dict[str, A
     rates = []
     for epoch in range(epochs + 1):
         started, images = sum(os.times()[:4]), 0
-        for batch in feed(data.train, seed=0, epoch=epoch, batch_size=batch_size, share=Share()):
+        for batch in data.train.batches(seed=0, epoch=epoch, batch_size=batch_size, share=Share()):
             images += len(batch.labels)
         rates.append(images / (sum(os.times()[:4]) - started))
     return {"images_per_core_second": round(statistics.median(rates[1:])), "all": [round(rate) for rate in rates[1:]]}

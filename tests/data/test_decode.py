@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import imagecodecs
@@ -11,7 +12,7 @@ from PIL import Image, ImageFile
 
 from anychannel.data import DataError, read_image
 from anychannel.data.files.axes import orient
-from tests.data.files import smooth, write_image
+from tests.helpers.image_files import smooth, write_image
 
 RNG = np.random.default_rng(0)
 NAMES = ("a", "b", "c", "d", "e", "f", "g")
@@ -140,6 +141,24 @@ def test_what_would_need_a_conversion_is_refused_with_the_fix(tmp_path: Path, wr
     write(path)
     with pytest.raises(DataError, match=f"image.png: {message}"):
         read_image(path, channels="R,G,B")
+
+
+@pytest.mark.parametrize("order", ["BGRX", "XBGR", "BGXR"])
+@pytest.mark.parametrize("fourth", ["varies", 0, 255])
+def test_the_fourth_byte_of_a_bmp_is_not_lost(tmp_path: Path, order: str, fourth: str | int):
+    path, pixels = tmp_path / "image.bmp", random_pixels(4, np.uint8)
+    if fourth != "varies":
+        pixels[3] = fourth
+    planes = dict(zip("RGBX", pixels[:, ::-1], strict=True))  # BMP stores rows from the bottom
+    masks = [0xFF << 8 * order.index(channel) for channel in "RGB"]
+    body = np.stack([planes[channel] for channel in order], axis=-1).tobytes()
+    header = struct.pack("<IiiHHIIiiII4I", 56, 7, 9, 1, 32, 3, len(body), 0, 0, 0, 0, *masks, 0)
+    path.write_bytes(struct.pack("<2sIII", b"BM", 70 + len(body), 0, 70) + header + body)
+    if fourth == "varies":
+        with pytest.raises(DataError, match="a fourth value that BMP declares as unused; save it as TIFF or PNG"):
+            read_image(path, channels="R,G,B")
+    else:
+        np.testing.assert_array_equal(read_image(path, channels="R,G,B"), pixels[:3])
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

@@ -142,6 +142,54 @@ def test_files_that_are_no_single_array_of_channels_are_refused(tmp_path: Path, 
         read_image(path, channels="a")
 
 
+AS_STORED = "as stored"
+PHOTOMETRIC = {
+    "MINISBLACK": AS_STORED,
+    "RGB": AS_STORED,
+    "YCBCR": "it is YCbCr without JPEG compression; convert it to RGB",
+    "PALETTE": "it is a palette image; convert it to RGB",
+    "SEPARATED": AS_STORED,  # three inks; four are CMYK
+    "CIELAB": "it is CIELAB; convert it to RGB",
+    "ICCLAB": "it is CIELAB; convert it to RGB",
+    "ITULAB": "it is CIELAB; convert it to RGB",
+    "MINISWHITE": "it is greyscale stored inverted",
+    "MASK": "it is a transparency mask",
+    "CFA": "it is a raw sensor mosaic; demosaic it",
+    "LOGL": "it is logarithmic luminance",
+    "LOGLUV": "it is logarithmic luminance",
+    "LINEAR_RAW": "it is a camera's raw image; develop it",
+    "DEPTH_MAP": "it is a depth map",
+    "SEMANTIC_MASK": "it is a mask of a camera's raw image",
+    "99": "its photometric interpretation 99 is unknown; convert it to RGB",
+}
+
+
+@pytest.mark.parametrize("name", [*tifffile.PHOTOMETRIC.__members__, "99"])
+@pytest.mark.parametrize("extra", [{}, {"compression": "zlib"}, {"planarconfig": "separate"}], ids=str)
+def test_every_photometric_interpretation_is_read_as_stored_or_refused(tmp_path: Path, name: str, extra: dict):
+    path, pixels = tmp_path / "image.tif", np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    stored = np.moveaxis(pixels, -1, 0)
+    written = stored if "planarconfig" in extra else pixels
+    tifffile.imwrite(path, written, photometric="rgb", metadata=None, **extra)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags[262].overwrite(int(name) if name.isdecimal() else tifffile.PHOTOMETRIC[name])
+    if PHOTOMETRIC[name] == AS_STORED:
+        np.testing.assert_array_equal(read_image(path, channels="R,G,B"), stored)
+        return
+    with pytest.raises(DataError, match=PHOTOMETRIC[name]):
+        read_image(path, channels="R,G,B")
+
+
+@pytest.mark.parametrize("stored", ["YCBCR", "RGB"])
+def test_jpeg_in_a_tiff_comes_back_as_rgb(tmp_path: Path, stored: str):
+    """The writer converts RGB to the colour space that JPEG stores."""
+    path, red = tmp_path / "image.tif", np.full((16, 16, 3), (220, 30, 10), np.uint8)
+    tifffile.imwrite(path, red, photometric="rgb", compression="jpeg", compressionargs={"outcolorspace": stored})
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.pages.first.photometric.name == stored
+    np.testing.assert_allclose(read_image(path, channels="R,G,B"), np.moveaxis(red, -1, 0), atol=3)
+
+
 def test_smaller_copies_of_the_image_in_the_same_file_are_passed_over(tmp_path: Path):
     small = {"subfiletype": 1, "planarconfig": "separate", "photometric": "minisblack"}
     large = {"planarconfig": "separate", "photometric": "minisblack"}

@@ -8,10 +8,12 @@ import torch
 
 from anychannel.data import Split, load_dataset
 from anychannel.evaluation import Evaluation, evaluate
-from anychannel.nn.channel_sampling import Part, create_sampler, share_parts
+from anychannel.nn.channel_sampling import Part, create_sampler
+from anychannel.training.step_parts import assign_channels
 from anychannel.utils.processes import ProcessError, Share, add_up, gather_rows, leave, main_first, on_main, share
-from tests.training.conftest import make_model, make_split
-from tests.training.test_patterns import lacking
+from tests.helpers.image_files import age, bright_halves, write_class_folders
+from tests.helpers.opened_files import count_opened
+from tests.helpers.training import lacking, make_model, make_split
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -36,18 +38,18 @@ def test_the_processes_parts_together_are_the_batchs_parts(sampler, count):
     parts = create_sampler(sampler, 4, **options)(13, torch.Generator().manual_seed(3))
     shown = [[] for _ in parts]
     for own in (Share(index, count) for index in range(count)):
-        rows = own.rows(13)
-        mine = share_parts(parts, own.index, own.count)
-        assert [part.subset for part in mine] == [part.subset for part in parts]
-        for i, part in enumerate(mine):
-            shown[i] += rows[part.start : part.stop].tolist()
+        rows = torch.from_numpy(own.rows(13))
+        mine = assign_channels(parts, None, own)
+        assert [part.subset for part in mine.parts] == [part.subset for part in parts]
+        for i, part in enumerate(mine.parts):
+            shown[i] += rows[mine.images[part.start : part.stop]].tolist()
     assert [sorted(images) for images in shown] == [list(range(part.start, part.stop)) for part in parts]
 
 
 def test_a_process_without_an_image_is_an_error_in_every_process():
     for index in range(3):
         with pytest.raises(ValueError, match="2 shown images are too few for 3 processes: process 2 has none; raise"):
-            share_parts([Part((0,), 0, 2)], index, 3)
+            assign_channels([Part((0,), 0, 2)], None, Share(index, 3))
 
 
 def test_alone_nothing_is_exchanged():
@@ -140,25 +142,20 @@ def test_an_error_in_one_process_stops_all_with_its_message(kind, index, pair):
 
 
 def build(folder, cache):
-    before = {path.name for path in cache.glob("images/*")}
-    data = main_first(lambda: load_dataset(folder, channels="R,G,B", cache_dir=cache))
-    return before, data.fingerprint
+    with count_opened() as opened:
+        data = main_first(lambda: load_dataset(folder, channels="R,G,B", cache_dir=cache))
+    return len(opened), data.fingerprint
 
 
 def test_images_are_decoded_once_for_all_processes(pair, tmp_path):
-    from PIL import Image
-
-    random = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        for label in ("dark", "light"):
-            folder = tmp_path / "photos" / split / label
-            folder.mkdir(parents=True)
-            for i in range(3):
-                pixels = random.integers(0, 128, (8, 8, 3)) + 100 * (label == "light")
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    results = pair.run(build, tmp_path / "photos", tmp_path / "cache")
-    assert results[0] == results[1]
-    assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
+    photos = tmp_path / "photos"
+    write_class_folders(
+        photos, {"train": 3, "val": 3, "test": 3}, ["left", "right"], bright_halves(np.random.default_rng(0), 8, 8)
+    )
+    age(photos)
+    results = pair.run(build, photos, tmp_path / "cache")
+    assert [opened for opened, _ in results] == [18, 0]
+    assert results[0][1] == results[1][1]
 
 
 @pytest.mark.parametrize("n", [1, 5, 12])

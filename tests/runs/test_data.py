@@ -14,8 +14,8 @@ from anychannel.evaluation import compare, load_evaluation
 from anychannel.results.run import RunError
 from anychannel.runs import RunConfig, evaluate_run, train_run
 from anychannel.runs.data import describe_data, find_changes
-from tests.data.files import write_class_folders, write_image
-from tests.data.shard_files import write_shards
+from tests.helpers.image_files import write_class_folders, write_image
+from tests.helpers.shard_files import write_shards
 
 COUNTS = {"train": 6, "val": 2, "test": 4}
 

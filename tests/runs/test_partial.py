@@ -21,7 +21,7 @@ from anychannel.runs import RunConfig, train_run
 from anychannel.runs.dedicated import compare_dedicated
 from anychannel.serve.service import Service
 from anychannel.sweeps.objective import value_of
-from tests.data.files import write_image
+from tests.helpers.image_files import write_image
 
 CHANNELS = ("R", "G", "NIR")
 HELD = {"whole": "R,G,NIR", "colour": "G,R", "night": "NIR"}

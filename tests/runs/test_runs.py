@@ -195,7 +195,7 @@ def test_a_run_killed_at_its_very_start_begins_anew(last, resume, tmp_path, monk
             raise KeyboardInterrupt
         whole(path, text)
 
-    for module in (files, execute, folder):
+    for module in (files, execute):
         monkeypatch.setattr(module, "write_text", write)
     config, home = RunConfig.from_dict(merge(VALUES, {"size": 8, "classes": 2})), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):

@@ -22,7 +22,7 @@ from anychannel.runs.predict import predict_files
 from anychannel.serve.images import ImageStore
 from anychannel.serve.server import LOOPBACK
 from anychannel.serve.service import Service
-from tests.serve.conftest import EVALUATED, serving, train
+from tests.helpers.service import EVALUATED, serving, train
 
 SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
 

@@ -20,8 +20,8 @@ from anychannel.training import TrainingSettings, fit
 from anychannel.training.bn_statistics import COST, LEAST_PASSES, MOST_IMAGES, choose_passes, recomputed_statistics
 from anychannel.training.validation import validate
 from anychannel.utils.processes import Share
+from tests.helpers.training import CHANNELS, make_split
 from tests.reference.models import calibrated_statistics
-from tests.training.conftest import CHANNELS, make_split
 
 RGB = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3)
 SETTINGS = TrainingSettings(
@@ -115,11 +115,11 @@ def test_what_is_validated_is_what_is_kept_and_written(ema, tmp_path):
     result = fit(model, split(64), val, replace(SETTINGS, ema=ema), folder=tmp_path)
     best = result.rows[result.best_epoch - 1]
     saved = load_model(tmp_path).eval()
-    assert result.settled
+    assert result.recomputed_statistics
     assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
     for network in (model, saved, load_model(tmp_path, weights="weights/last.safetensors")):
         row = result.rows[-1] if network not in (model, saved) else best
-        figures = validate(network.eval(), val, torch.device("cpu"), batch_size=16, reduced=True)
+        figures = validate(network.eval(), val, batch_size=16, reduced=True)
         assert figures == pytest.approx({name: row[name] for name in figures})
 
 
@@ -169,7 +169,7 @@ def test_the_passes_cost_a_small_share_of_an_epoch(norm, count):
     images = np.broadcast_to(np.zeros((1, 1, 1, 1), dtype=np.uint8), (count, 3, 8, 8))
     train = Split(images, np.zeros(count, dtype=np.int64), [""] * count)
     passes = choose_passes(make(norm), train, SPLIT, seed=0, batch_size=128, share=Share())
-    shown = sum(len(part) for _, step in passes for part in step.parts)
+    shown = sum(len(part) for _, rows in passes for part in rows.parts)
     subsets = 7 if norm == "statistics" else 1
     assert min(count, 32) * subsets <= shown <= min(count, MOST_IMAGES) * subsets
     assert shown <= max(3 * COST * count, LEAST_PASSES) * 1.02

@@ -14,8 +14,7 @@ from anychannel.nn.stems import STEMS
 from anychannel.training import TrainingError, fit
 from anychannel.training.finite_updates import IN_A_ROW, FiniteUpdates
 from anychannel.training.optim import create_optimizer
-from tests.training.conftest import make_model, make_split
-from tests.training.test_loop import SETTINGS, Killed, states_equal
+from tests.helpers.training import SETTINGS, Killed, make_model, make_split, states_equal
 
 STEPS = 6
 SKIPPED = r"epoch 1: 1 step skipped, because loss or gradients were not finite; the first was epoch 1, batch {} "
@@ -64,7 +63,7 @@ def test_one_broken_gradient_is_skipped_and_counted_wherever_it_comes(step, opti
         result = fit(model, train, val, settings, folder=tmp_path)
     state = torch.load(tmp_path / "checkpoint" / "state.pt", weights_only=True)
     assert all_finite(model.state_dict())
-    assert all_finite({name: state[name] for name in ("model", "ema", "optimizer", "best")})
+    assert all_finite({name: state[name] for name in ("model", "average", "optimizer", "best")})
     assert [row["skipped_steps"] for row in result.rows] == [result.skipped_steps] == [1]
     assert np.isfinite(result.rows[0]["train_loss"])
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["skipped_steps"] == 1

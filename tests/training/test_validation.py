@@ -13,16 +13,13 @@ from anychannel.channels import ChannelSet
 from anychannel.models import create_model
 from anychannel.training import TrainingSettings, fit
 from anychannel.training.validation import MOST_SUBSETS, assign_subsets, validate
-from tests.training.conftest import CHANNELS, make_model
-from tests.training.test_loop import SETTINGS
-
-CPU = torch.device("cpu")
+from tests.helpers.training import CHANNELS, SETTINGS, make_model
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 def test_figures_are_those_of_each_image_shown_alone(batch_size, val):
     model = make_model("completion").eval()
-    figures = validate(model, val, CPU, batch_size=batch_size, reduced=True)
+    figures = validate(model, val, batch_size=batch_size, reduced=True)
     subsets, chosen = assign_subsets(CHANNELS, len(val))
     right = {"val": 0, "val_reduced": 0}
     for image, label, place in zip(val.images, val.labels, chosen, strict=True):
@@ -54,7 +51,7 @@ def test_training_with_missing_channels_keeps_the_epoch_that_is_best_with_and_wi
     result = fit(model, train, val, replace(SETTINGS, epochs=5, sampler="split"))
     scores = [row["val_mean_accuracy"] for row in result.rows]
     assert result.best_epoch == 1 + scores.index(max(scores))
-    again = validate(model, val, CPU, batch_size=32, reduced=True)
+    again = validate(model, val, batch_size=32, reduced=True)
     assert again["val_mean_accuracy"] == pytest.approx(max(scores))
     assert "val_reduced_accuracy" not in fit(make_model(), train, val, replace(SETTINGS, epochs=1)).rows[0]
 

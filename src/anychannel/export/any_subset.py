@@ -86,7 +86,7 @@ def stem_of_presence(stem: Stem) -> nn.Module:
 
 
 def knows_presence(stem: Stem) -> bool:
-    """Whether ``kernel_where`` gives the stem's kernels. A subclass may have inherited it beside a new ``kernel``."""
+    """Whether ``kernel_where`` gives the stem's kernels; an inherited one may not fit a subclass's ``kernel``."""
     numbered = ChannelSet(tuple(map(str, range(stem.in_chans))))
     for subset in choose_subsets(numbered)[0]:
         present = torch.tensor([float(position in subset) for position in range(stem.in_chans)])

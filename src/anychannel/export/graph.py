@@ -64,8 +64,16 @@ def capture(
     )
 
     def trace(sizes: Sizes) -> tuple[ExportedProgram, Sizes]:
-        inputs = examples(in_chans, sizes.example(image_size), presence)
-        return torch.export.export(module.cpu(), inputs, dynamic_shapes=shapes(sizes, presence)), sizes
+        height, width = sizes.example(image_size)
+        images = torch.linspace(0, 1, 2 * in_chans * height * width)  # two, because a batch of one becomes a constant
+        axes: dict[int, Any] = {0: Dim("batch")}
+        if sizes.fixed is None:
+            for axis, name in ((2, "height"), (3, "width")):
+                dimension = Dim(name, min=sizes.least // sizes.multiple)
+                axes[axis] = dimension if sizes.multiple == 1 else sizes.multiple * dimension
+        inputs = (images.view(2, in_chans, height, width), torch.ones(in_chans, dtype=torch.bool))
+        count = 2 if presence else 1
+        return torch.export.export(module.cpu(), inputs[:count], dynamic_shapes=(axes, None)[:count]), sizes
 
     *freer, fixed = candidates(image_size, free=free and not pads_by_size)
     for sizes in freer:
@@ -78,20 +86,3 @@ def capture(
         raise ExportError(
             f"torch.export cannot capture this network at {describe_size(image_size)} pixels: {reason}"
         ) from error
-
-
-def examples(in_chans: int, size: tuple[int, int], presence: bool) -> tuple[torch.Tensor, ...]:
-    """Inputs for tracing: two images, because a batch of one would become a constant."""
-    images = torch.linspace(0, 1, 2 * in_chans * size[0] * size[1]).view(2, in_chans, *size)
-    return (images, torch.ones(in_chans, dtype=torch.bool)) if presence else (images,)
-
-
-def shapes(sizes: Sizes, presence: bool) -> tuple[Any, ...]:
-    """The free dimensions of the inputs."""
-    free: dict[int, Any] = {0: Dim("batch")}
-    if sizes.fixed is None:
-        least = sizes.least // sizes.multiple
-        for axis, name in ((2, "height"), (3, "width")):
-            dimension = Dim(name, min=least)
-            free[axis] = dimension if sizes.multiple == 1 else sizes.multiple * dimension
-    return (free, None) if presence else (free,)

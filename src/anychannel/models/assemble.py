@@ -69,5 +69,5 @@ def build_model(channels: ChannelSet, spec: ModelSpec) -> Classifier:
         raise ValueError(f"num_classes must be at least 1, got {spec.num_classes}")
     if spec.classes is not None and len(spec.classes) != spec.num_classes:
         raise ValueError(f"num_classes is {spec.num_classes}, but {len(spec.classes)} class names were given")
-    network = create_backbone(spec.model, spec.in_chans or len(channels), spec.num_classes, **spec.model_options)
+    network = create_backbone(spec.model, spec.in_chans or len(channels), spec.num_classes, spec.model_options)
     return assemble(network, channels, spec)

@@ -96,7 +96,7 @@ def timm_source(
             )
     known = timm.models.get_pretrained_cfg(bare) if timm.is_model(bare.split(".")[0]) else None
     try:
-        network = create_backbone(name, len(channels), None, **values)
+        network = create_backbone(name, len(channels), None, values)
     except ValueError:
         raise
     except Exception as error:  # timm, torch and the hub each have their own

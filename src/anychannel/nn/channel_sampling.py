@@ -16,7 +16,7 @@ import torch
 
 from anychannel.channels import Subset
 from anychannel.utils.names import unknown_name
-from anychannel.utils.options import coerce_options
+from anychannel.utils.options import registry_options
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,6 @@ class Sampler(Protocol):
             generator: the only source of randomness, so that a step can be repeated.
         """
         ...
-
-
-def share_parts(parts: Sequence[Part], index: int, count: int) -> list[Part]:
-    """One process's images of a batch's parts, where process ``index`` of ``count`` takes every ``count``-th image.
-
-    There are as many parts as before, in the same order, counted in the process's own images. A part of fewer images
-    than there are processes is empty in some of them.
-
-    Raises:
-        ValueError: a process is left without any image; the same in all processes.
-    """
-    shares = [
-        [Part(p.subset, -((i - p.start) // count), -((i - p.stop) // count)) for p in parts] for i in range(count)
-    ]
-    for number, share in enumerate(shares):
-        if not any(map(len, share)):
-            raise ValueError(
-                f"the sampler's {sum(map(len, parts))} shown images are too few for {count} processes: process "
-                f"{number} has none; raise batch_size"
-            )
-    return shares[index]
 
 
 def split_evenly(batch_size: int, parts: int) -> list[tuple[int, int]]:
@@ -302,7 +281,5 @@ def create_sampler(name: str, num_channels: int, **options: Any) -> Sampler:
     """
     if name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS))
-    try:
-        return SAMPLERS[name](num_channels, **coerce_options(SAMPLERS[name], options))
-    except TypeError as error:
-        raise ValueError(f"sampler {name!r} does not take these options: {error}") from error
+    kind = SAMPLERS[name]
+    return kind(num_channels, **registry_options("sampler", name, kind, options, reserved=("num_channels",)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from anychannel.data import SPLITS, ImageDataset, load_dataset
-from anychannel.data.sources.list_files import read_names
 from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.evaluation.evaluate import describe
 from anychannel.runs.config import RunConfig
@@ -32,16 +31,6 @@ def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progres
         **config.data_options,
     )
     return dataset if config.only_channels is None else dataset.select(config.only_channels)
-
-
-def with_data(config: RunConfig, data: str, channels: str | Sequence[str] | None) -> RunConfig:
-    """Replace the data set in a configuration.
-
-    ``channels`` are its names in file order. None reads the folder's ``channels.txt``, else keeps the names of
-    ``config``.
-    """
-    named = read_names(Path(data).expanduser() / "channels.txt") if channels is None else channels
-    return RunConfig.from_dict(config.to_dict() | {"data": data} | ({} if named is None else {"channels": named}))
 
 
 def describe_data(dataset: ImageDataset) -> dict[str, Any]:

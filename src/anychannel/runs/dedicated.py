@@ -169,18 +169,11 @@ def compare_dedicated(
 ) -> dict[str, Any]:
     """Train dedicated networks, compare adaptive runs with them, and write the gap table.
 
-    Nothing is trained if the runs, the subsets or a budget are refused.
+    ``folders`` are finished runs of one configuration, one per seed. ``out`` is the parent folder of the dedicated
+    runs; finished ones there are used again. Nothing is trained if a run, a subset or a budget is refused.
 
-    Args:
-        folders: finished runs of one configuration, one per seed.
-        out: parent folder of the dedicated runs. Finished runs there are used again.
-        budgets: ``passes``, ``total`` or both; see above.
-        subsets, sample: see ``choose_keys``.
-        cache_dir, progress: see ``train_run``.
-
-    Returns:
-        The content of ``gap.json``, which is written into ``out`` and each writable adaptive run: ``runs``, ``seeds``,
-        ``full`` and, for each budget, the planned and actual epochs (fewest and most) and the ``GapTable``.
+    Returns the content of ``gap.json``, which is written into ``out`` and each writable adaptive run: ``runs``,
+    ``seeds``, ``full`` and, for each budget, the planned and actual epochs (fewest and most) and the ``GapTable``.
     """
     runs = load_adaptive(folders)
     keys = choose_keys(runs, subsets, sample)

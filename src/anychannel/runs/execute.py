@@ -19,14 +19,14 @@ from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import FORMAT, RunError, read_record
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.data import describe_data, find_changes, load_data
-from anychannel.runs.environment import describe_environment
+from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import collect_examples
-from anychannel.runs.folder import acquire, append_command, prepare_folder
+from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
-from anychannel.training.distillation import check_distillation
-from anychannel.training.patterns import check_patterns
+from anychannel.training.loss import check_distillation
 from anychannel.training.randomness import seeded
+from anychannel.training.step_parts import check_missing_channels
 from anychannel.utils.files import LOCK, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
@@ -166,18 +166,19 @@ def status_written(home: Path, run: dict[str, Any]) -> Iterator[None]:
 @contextmanager
 def tracked(config: RunConfig, home: Path, run: dict[str, Any]) -> Iterator[Track]:
     """Open the run's trackers in the main process. The other processes get none."""
-    opened = [Track()]
+    track = Track()
 
     def open_here() -> None:
-        opened[0] = open_track(config.track or (), home, name=run["name"], settings=flatten(config.to_dict()))
+        nonlocal track
+        track = open_track(config.track or (), home, name=run["name"], settings=flatten(config.to_dict()))
 
     on_main(open_here)
-    finished = False
     try:
-        yield opened[0]
-        finished = True
-    finally:
-        opened[0].close(finished=finished)
+        yield track
+    except BaseException:
+        track.close(finished=False)
+        raise
+    track.close(finished=True)
 
 
 def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
@@ -195,7 +196,7 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     training = config.training
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
     model = build_model(config, dataset)
-    check_patterns(model, dataset.train, dataset.val)
+    check_missing_channels(model, dataset.train, dataset.val)
     if config.subsets is not None:
         check_subsets(model, config.subsets)
     teacher = None if config.teacher is None else load_model(config.teacher)
@@ -244,7 +245,9 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
     acquire(lock, home)
     prepare_folder(config, home, resume, locked=True)
     write_text(home / "config.toml", config.to_toml())
-    append_command(home)
+    commands = home / "command.txt"  # one line for each start of the run
+    earlier = commands.read_text(encoding="utf-8") if commands.is_file() else ""
+    write_text(commands, earlier + command_line() + "\n")
     write_json(home / "environment.json", describe_environment(config.training.device, config.training.precision))
     write_json(home / "run.json", run)
 
@@ -268,7 +271,7 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "epochs_run": len(result.rows),
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
-        "settled": result.settled,
+        "settled": result.recomputed_statistics,
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "best": None if best is None else {key: best[key] for key in keys},
     }

@@ -9,8 +9,7 @@ from filelock import FileLock, Timeout
 
 from anychannel.results.run import RunError, read_record
 from anychannel.runs.config import ConfigError, RunConfig
-from anychannel.runs.environment import command_line
-from anychannel.utils.files import LOCK, write_text
+from anychannel.utils.files import LOCK
 
 FIRST = ("config.toml", "command.txt", "environment.json")
 """Files written before ``run.json``. A folder with only these and a lock belongs to a run killed at its start."""
@@ -59,13 +58,6 @@ def is_unbegun(home: Path) -> bool:
         return not left
     temporary = tuple(f".{name}." for name in (*FIRST, "run.json"))
     return all(name in (LOCK, *FIRST) or name.startswith(temporary) for name in left)
-
-
-def append_command(home: Path) -> None:
-    """Add this process's command to ``command.txt``, one line for each start of the run."""
-    path = home / "command.txt"
-    earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
-    write_text(path, earlier + command_line() + "\n")
 
 
 def read_config(folder: str | Path) -> RunConfig:

@@ -15,7 +15,7 @@ from anychannel.channels import ChannelError
 from anychannel.data import DataError
 from anychannel.serve.guard import Guard
 from anychannel.serve.images import OpenedImage
-from anychannel.serve.page import ASSETS, render
+from anychannel.serve.page import render, render_assets
 from anychannel.serve.schemas import Examples, Health, Image, Model, Prediction, Problem
 from anychannel.serve.service import Service
 from anychannel.utils.extras import MissingExtraError
@@ -80,7 +80,7 @@ def create_app(
 def make_pages(service: Service) -> APIRouter:
     """The page and its assets."""
     router = APIRouter(include_in_schema=False)
-    page = render(service)
+    page, assets = render(service), render_assets()
 
     @router.get("/")
     def index() -> Response:
@@ -88,10 +88,10 @@ def make_pages(service: Service) -> APIRouter:
 
     @router.get("/{name}")
     def asset(name: str) -> Response:
-        if name not in ASSETS:
+        if name not in assets:
             raise HTTPException(404, f"there is no {name!r} here; the page is at /, the endpoints are under /api")
-        make, kind = ASSETS[name]
-        return Response(make(), media_type=kind)
+        text, kind = assets[name]
+        return Response(text, media_type=kind)
 
     return router
 

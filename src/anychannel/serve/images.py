@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -69,11 +69,13 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
     if image.far:  # the last note is about them
         its = ("Its picture is", "its") if len(image.far) == 1 else ("Their pictures are", "their")
         notes[-1] += f" {its[0]} stretched to {its[1]} own values."
+    colour = set("RGB") <= scaled.keys()
+    whole = np.stack([scaled[name] for name in "RGB"], axis=-1) if colour else np.mean(list(scaled.values()), axis=0)
     view = Image(
         id=key,
         name=readable(image.name),
         channels=pictures,
-        overview=draw_overview(scaled),
+        overview=channel_png(whole, 0, 1),
         width=width,
         height=height,
         dtype=image.original.dtype.name,
@@ -82,13 +84,6 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
         label=label,
     )
     return OpenedImage(image, view)
-
-
-def draw_overview(scaled: Mapping[str, np.ndarray]) -> str:
-    """One picture of channels that are scaled to [0, 1]: in colour if R, G and B are there, else their mean."""
-    if all(name in scaled for name in "RGB"):
-        return channel_png(np.stack([scaled[name] for name in "RGB"], axis=-1), 0, 1)
-    return channel_png(np.mean(list(scaled.values()), axis=0), 0, 1)
 
 
 def grey_range(dtype: np.dtype[Any], mean: float, std: float) -> tuple[float, float]:

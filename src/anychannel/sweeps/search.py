@@ -16,14 +16,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.pruners import MedianPruner, NopPruner
@@ -36,10 +35,11 @@ from anychannel.runs.config import RunConfig, flatten, list_changes, merge, nest
 from anychannel.runs.data import find_changes, load_data
 from anychannel.runs.execute import RunStopped, train_run
 from anychannel.runs.folder import read_config
-from anychannel.sweeps.objective import OBJECTIVES, curve_of, read_rows, value_of
+from anychannel.sweeps.objective import OBJECTIVES, curve_of, value_of
 from anychannel.sweeps.space import SweepError, check_space, parse_space
 from anychannel.training import TrainingError
-from anychannel.utils.files import write_json, write_text
+from anychannel.training.metrics import read_metrics
+from anychannel.utils.files import is_free, write_json, write_text
 
 RECORD, DATABASE, LOCK, BEST, TABLE = "sweep.json", "optuna.db", ".lock", "best.toml", "trials.csv"
 PRUNE_AFTER = 4
@@ -205,7 +205,7 @@ def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, File
         waiting = [each.user_attrs["folder"] for each in known if each.state is TrialState.WAITING]
         for left in known:
             name = left.user_attrs.get("folder")
-            if left.state is not TrialState.RUNNING or (name and not is_free(home, name)):
+            if left.state is not TrialState.RUNNING or (name and not is_free(lock_file(home, name))):
                 continue
             if name and name not in waiting:
                 again = {"params": left.params, "distributions": left.distributions, "user_attrs": left.user_attrs}
@@ -219,21 +219,14 @@ def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, File
         trial = study.ask(dict(plan.space))
         name = trial.user_attrs.get("folder", f"trial-{index:04d}")
         trial.set_user_attr("folder", name)
-        lock = trial_lock(home, name)
+        lock = FileLock(lock_file(home, name))
         lock.acquire(timeout=0)
         return trial, lock
 
 
-def trial_lock(home: Path, name: str) -> FileLock:
-    """The lock that a process holds while it works on a trial."""
-    return FileLock(home / f".{name}.lock")
-
-
-def is_free(home: Path, name: str) -> bool:
-    """Whether no process works on a trial."""
-    with suppress(Timeout), trial_lock(home, name).acquire(timeout=0):
-        return True
-    return False
+def lock_file(home: Path, name: str) -> Path:
+    """The file that a process locks while it works on a trial."""
+    return home / f".{name}.lock"
 
 
 def run_trial(
@@ -254,7 +247,7 @@ def run_trial(
         if trial.should_prune():
             raise RunStopped(f"pruned at epoch {row['epoch']}: behind the median of the sweep's finished trials")
 
-    for row in read_rows(folder):
+    for row in read_metrics(folder):
         report(row)
     try:
         config = RunConfig.from_dict(merge(plan.recipe, nest(trial.params)))

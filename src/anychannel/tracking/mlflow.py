@@ -6,10 +6,9 @@ Open the file with ``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`` (f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
-from anychannel.tracking.base import Settings, TrackingError
+from anychannel.tracking.base import Tracker, TrackingError
 from anychannel.utils.extras import need
 from anychannel.utils.files import write_json
 
@@ -18,7 +17,7 @@ RECORD = "mlflow.json"
 DATABASE = "mlflow.db"
 
 
-class MLflow:
+class MLflow(Tracker):
     """A run of the experiment ``anychannel``, or of the one in ``MLFLOW_EXPERIMENT_NAME``.
 
     ``mlflow.json`` in the run's folder holds the id of MLflow's run.
@@ -52,14 +51,9 @@ class MLflow:
         tags = client.get_run(self.run_id).data.metrics
         return {tag: {value.step for value in client.get_metric_history(self.run_id, tag)} for tag in tags}
 
-    def configure(self, settings: Settings) -> None:
-        """Store the settings as parameters."""
-        if not self.mlflow.MlflowClient().get_run(self.run_id).data.params:
-            self.tracker.store_init_configuration(dict(settings))
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Send one batch of metrics."""
-        self.tracker.log(dict(values), step=step)
+    def is_configured(self) -> bool:
+        """Whether the settings are there as parameters."""
+        return bool(self.mlflow.MlflowClient().get_run(self.run_id).data.params)
 
     def close(self, *, finished: bool) -> None:
         """End the run as FINISHED or FAILED."""

@@ -6,7 +6,6 @@ read again from ``metrics.jsonl``. An outage of a store does not stop training.
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +16,11 @@ from anychannel.evaluation import Evaluation
 from anychannel.tracking.base import Settings, Tracker, TrackingError
 from anychannel.tracking.mlflow import MLflow
 from anychannel.tracking.tensorboard import TensorBoard
+from anychannel.training.metrics import read_metrics
 from anychannel.utils.extras import need
 from anychannel.utils.names import unknown_name
 
 TRACKERS: dict[str, Callable[[Path, str], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
-METRICS = "metrics.jsonl"
 UNUSUAL = re.compile(r"[^-./\w]", re.ASCII)
 """Characters that TensorBoard or MLflow refuses in the name of a metric."""
 
@@ -115,7 +114,6 @@ def open_track(names: Sequence[str], home: Path, *, name: str, settings: Mapping
         for tracker in opened.values():
             tracker.close(finished=False)
         raise
-    if (home / METRICS).is_file():
-        for line in (home / METRICS).read_text(encoding="utf-8").splitlines():
-            track.log_epoch(json.loads(line))
+    for row in read_metrics(home):
+        track.log_epoch(row)
     return track

@@ -11,19 +11,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from anychannel.channels import Subset
 from anychannel.data import Split, Stream
-from anychannel.nn.channel_sampling import Part, Sampler
+from anychannel.nn.channel_sampling import Part, Sampler, split_evenly
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, keeps_statistics
-from anychannel.training.feed import feed
-from anychannel.training.patterns import Step, plan_step
+from anychannel.training.step_parts import StepParts, assign_channels, take_share
+from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import Share
 from anychannel.utils.seeds import mix
 
@@ -32,30 +33,22 @@ MOST_IMAGES = 512
 LEAST_IMAGES, LEAST_PASSES = 32, 256
 """Images of a subset, and of all subsets together, at least, if there are as many training images."""
 COST = 0.04
-"""Share of an epoch's time that the passes may take if they are more than the least. Training takes a forward pass and
-about twice that for the gradients, so these are 0.12 passes for each training image."""
+"""Share of an epoch's time that the passes may take, if they are more than the least. A training step takes about three
+times as long as a forward pass."""
 DRAWN_TOGETHER = 8
-"""Images for which a sampler draws subsets once, where one batch norm serves a mixture of subsets."""
+"""Images for which a sampler draws subsets once, if subsets share a batch norm."""
 
-Pass = tuple[Tensor, Step]
+Pass = tuple[Tensor, StepParts]
 """Images, and which channels each of them shows."""
 
 
 def choose_passes(
     model: Classifier, train: Split | Stream, sampler: Sampler, *, seed: int, batch_size: int, share: Share
 ) -> list[Pass]:
-    """Choose the images that statistics are recomputed from, and the channels that they show.
+    """Choose training images for the statistics, and the channels that they show; none if the network has none to set.
 
     If every subset has its own statistics, each batch passes once for each subset, with the images that have all of its
-    channels. Else the subsets are drawn as in training. A network without running statistics needs no passes.
-
-    Args:
-        model: in training.
-        train: its training images.
-        sampler: draws training's subsets.
-        seed: decides which images.
-        batch_size: images a training step, and at most in a pass.
-        share: which of the images this process takes.
+    channels. Otherwise the sampler draws subsets as in training. Each process takes its share of the images.
     """
     if not batch_norms(model):
         return []
@@ -64,33 +57,29 @@ def choose_passes(
     allowed = max(3 * COST * len(train), LEAST_PASSES) / len(subsets)
     images = min(len(train), MOST_IMAGES, max(round(allowed), LEAST_IMAGES))
     size = min(images, batch_size)
-    batches = islice(feed(train, seed=seed, epoch=0, batch_size=size, share=share), images // size)
     generator = torch.Generator().manual_seed(mix(seed, 4))
     passes: list[Pass] = []
-    for batch in batches:
-        steps = (
-            [show_subset(subset, size, batch.present, share) for subset in subsets]
-            if own
-            else [plan_step(draw_parts(sampler, size, generator), batch.present, share)]
-        )
-        passes += [(batch.images, step) for step in steps if step is not None]
+    batches = train.batches(seed=seed, epoch=0, batch_size=size, share=share)
+    for batch in islice(batches, images // size):
+        if own:
+            groups = [(subset, images_with(subset, size, batch.present)) for subset in subsets]
+            shown = [take_share([group], batch.present, share) for group in groups if len(group[1]) > 1]
+        else:
+            shown = [assign_channels(draw_parts(sampler, size, generator), batch.present, share)]
+        passes += [(batch.images, rows) for rows in shown]
     return passes
 
 
-def show_subset(subset: tuple[int, ...], size: int, present: np.ndarray | None, share: Share) -> Step | None:
-    """This process's part of a batch's images that have all of a subset's channels; None if fewer than two have."""
-    rows = np.arange(size) if present is None else np.flatnonzero(present[:, list(subset)].all(axis=1))
-    mine = rows[rows % share.count == share.index] // share.count
-    return Step([Part(subset, 0, len(mine))], torch.from_numpy(mine)) if len(rows) > 1 else None
+def images_with(subset: Subset, size: int, present: np.ndarray | None) -> np.ndarray:
+    """Which of a batch's images have all channels of a subset."""
+    return np.arange(size) if present is None else np.flatnonzero(present[:, list(subset)].all(axis=1))
 
 
 def draw_parts(sampler: Sampler, size: int, generator: torch.Generator) -> list[Part]:
-    """Parts of a batch from several draws, so that it holds many subsets."""
-    pieces = max(size // DRAWN_TOGETHER, 1)
-    edges = [round(size * piece / pieces) for piece in range(pieces + 1)]
+    """Parts of a batch from several draws, so that it shows many subsets."""
     return [
         Part(part.subset, start + part.start, start + part.stop)
-        for start, stop in pairwise(edges)
+        for start, stop in split_evenly(size, max(size // DRAWN_TOGETHER, 1))
         for part in sampler(stop - start, generator)
     ]
 
@@ -104,18 +93,17 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 def recomputed_statistics(
     model: Classifier, passes: Sequence[Pass], synchronised: AbstractContextManager[object]
 ) -> Iterator[None]:
-    """Let the model normalise by recomputed statistics inside the block, in evaluation mode; training's come back.
+    """Give the model recomputed statistics inside the block, in evaluation mode; afterwards training's come back.
 
     Args:
         model: to be validated.
-        passes: what ``choose_passes`` gave.
-        synchronised: what ``sync_batchnorm`` gives, for batch norms over several processes.
+        passes: what ``choose_passes`` returned.
+        synchronised: what ``sync_batchnorm`` returned, for batch norms over several processes.
     """
-    norms = batch_norms(model)
-    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+    buffers = [buffer for norm in batch_norms(model) for buffer in norm.buffers(recurse=False)]
     running = [buffer.clone() for buffer in buffers]
     with synchronised:
-        recompute_bn_statistics(model, norms, passes)
+        recompute_bn_statistics(model, passes)
     try:
         yield
     finally:
@@ -123,15 +111,12 @@ def recomputed_statistics(
 
 
 @torch.no_grad()
-def recompute_bn_statistics(model: Classifier, norms: Sequence[_BatchNorm], passes: Sequence[Pass]) -> None:
+def recompute_bn_statistics(model: Classifier, passes: Sequence[Pass]) -> None:
     """Set each batch norm's running statistics to the average of its batches', in place.
 
-    Args:
-        model: what the images pass through, in evaluation mode but for its batch norms.
-        norms: its batch norms. One that no image reaches keeps its statistics.
-        passes: images and the channels that they show. A pass whose statistics are not finite does not count.
+    A batch norm that no image reaches keeps its statistics. A pass whose statistics are not finite does not count.
     """
-    device = next(model.parameters()).device
+    norms = batch_norms(model)
     buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
     momenta = [norm.momentum for norm in norms]
     counted: Counter[nn.Module] = Counter()
@@ -141,14 +126,15 @@ def recompute_bn_statistics(model: Classifier, norms: Sequence[_BatchNorm], pass
         norm.momentum = 1 / counted[norm]
 
     handles = [norm.register_forward_pre_hook(average_so_far) for norm in norms]
+    device = next(model.parameters()).device
     model.eval()
+    for norm in norms:
+        norm.train()
     try:
-        for images, step in passes:
+        for images, rows in passes:
             before, count = [buffer.clone() for buffer in buffers], counted.copy()
-            for norm in norms:
-                norm.train()
-            shown = step.arrange(images.to(device)).float().contiguous(memory_format=torch.channels_last)
-            model(shown, parts=step.parts)
+            shown = to_device(images[rows.images], device).float().contiguous(memory_format=torch.channels_last)
+            model(shown, parts=rows.parts)
             if not torch.stack([buffer.isfinite().all() for buffer in buffers]).all():
                 torch._foreach_copy_(buffers, before)
                 counted = count

@@ -24,7 +24,7 @@ class Contention:
 
     def __init__(self) -> None:
         self.wall, self.used = time.monotonic(), time.process_time()
-        self.told = False
+        self.warned = False
 
     def check(self) -> None:
         """Say once that other programs hold the training up.
@@ -34,14 +34,14 @@ class Contention:
                 there are cores.
         """
         now = time.monotonic()
-        if self.told or now - self.wall < SECONDS:
+        if self.warned or now - self.wall < SECONDS:
             return
         used = (time.process_time() - self.used) / (now - self.wall)
         self.wall, self.used = now, time.process_time()
         threads, cores, load = torch.get_num_threads(), os.cpu_count() or 1, os.getloadavg()[0]
         if threads == 1 or used > STARVED * threads or load < cores + 0.5:
             return
-        self.told = True
+        self.warned = True
         warnings.warn(
             f"training's {threads} threads get {used:.1f} of this machine's {cores} cores, since other programs use "
             f"them too (load {load:.1f}), and wait for each other; fewer can be several times as fast: stop, and go on "

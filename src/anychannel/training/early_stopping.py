@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 MONITORS = {"val_accuracy": 1.0, "val_loss": -1.0, "val_reduced_accuracy": 1.0, "val_mean_accuracy": 1.0}
@@ -11,8 +12,9 @@ REDUCED_MONITORS = ("val_reduced_accuracy", "val_mean_accuracy")
 """Those that need images with channels missing."""
 
 
+@dataclass
 class EarlyStopping:
-    """Remembers the best epoch and says when to stop.
+    """Remember the best epoch and say when to stop.
 
     Args:
         monitor: a key of ``MONITORS``.
@@ -24,18 +26,21 @@ class EarlyStopping:
         ValueError: the monitor is unknown, or a number is out of range.
     """
 
-    def __init__(self, monitor: str = "val_accuracy", *, patience: int | None = None, min_delta: float = 0.0) -> None:
-        if monitor not in MONITORS:
-            raise ValueError(f"unknown monitor {monitor!r}; use one of {', '.join(MONITORS)}")
-        if (patience is not None and patience < 1) or min_delta < 0:
-            raise ValueError(f"patience must be at least 1 and min_delta not negative, got {patience} and {min_delta}")
-        self.monitor = monitor
-        self.patience = patience
-        self.min_delta = min_delta
-        self.best_epoch = 0
-        self.best_score = -float("inf")
-        self.reference = -float("inf")
-        self.waited = 0
+    monitor: str = "val_accuracy"
+    patience: int | None = field(default=None, kw_only=True)
+    min_delta: float = field(default=0.0, kw_only=True)
+    best_epoch: int = field(default=0, init=False)
+    best_score: float = field(default=-math.inf, init=False)
+    reference: float = field(default=-math.inf, init=False)
+    waited: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.monitor not in MONITORS:
+            raise ValueError(f"unknown monitor {self.monitor!r}; use one of {', '.join(MONITORS)}")
+        if (self.patience is not None and self.patience < 1) or self.min_delta < 0:
+            raise ValueError(
+                f"patience must be at least 1 and min_delta not negative, got {self.patience} and {self.min_delta}"
+            )
 
     def update(self, epoch: int, figures: dict[str, Any]) -> bool:
         """Take an epoch's figures; True if it is the best so far. NaN is worse than any number."""
@@ -56,16 +61,10 @@ class EarlyStopping:
         """Whether patience has run out."""
         return self.patience is not None and self.waited >= self.patience
 
-    def state_dict(self) -> dict[str, float | int]:
+    def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` restores."""
-        return {
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-            "reference": self.reference,
-            "waited": self.waited,
-        }
+        return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        for name in self.state_dict():
-            setattr(self, name, state[name])
+        vars(self).update(state)

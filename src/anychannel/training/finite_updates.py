@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from anychannel.nn.subset_batchnorm import keeps_statistics
+from anychannel.training.bn_statistics import batch_norms
 from anychannel.utils.plurals import plural
 
 IN_A_ROW = 3
@@ -27,13 +27,13 @@ class TrainingError(RuntimeError):
 
 
 class FiniteUpdates:
-    """Applies an optimiser's updates if they are finite, and follows how many in a row are not.
+    """Apply an optimiser's updates if they are finite, and follow how many in a row are not.
 
     Args:
-        model: in training; the running statistics of its batch norms are put back where a step is skipped.
-        optimizer: one that is ``fused``, which reads the flag on the device.
-        precision: ``bf16`` or ``fp32``, what training begins with.
-        steps: of an epoch.
+        model: in training; a skipped step puts back the running statistics of its batch norms.
+        optimizer: a ``fused`` one, which reads the flag on the device.
+        precision: ``bf16`` or ``fp32``, with which training begins.
+        steps: steps an epoch.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, *, precision: str, steps: int) -> None:
@@ -43,23 +43,17 @@ class FiniteUpdates:
         self.tried = [precision]
         self.first: str | None = None
         self.skipped = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
-        self.statistics = running_statistics(model)
+        self.statistics = [
+            value for norm in batch_norms(model) for value in norm.buffers(recurse=False) if value.is_floating_point()
+        ]
         self.sizes = [value.numel() for value in self.statistics]
         self.streak = torch.zeros_like(self.skipped)
         self.unread: tuple[Callable[[], int], Callable[[], str]] | None = None
-        self.keep()
-
-    def keep(self) -> None:
-        """Take the running statistics as they are for the last finite ones."""
         self.kept = flatten(self.statistics, like=self.streak)
 
     @torch.no_grad()
     def step(self, *figures: Tensor) -> Tensor:
-        """Update the weights if the running statistics and all of ``figures`` are finite.
-
-        Returns:
-            () boolean on the device, whether the update happened.
-        """
+        """Update the weights if running statistics and ``figures`` are all finite; return the flag, a () boolean."""
         found = flatten(self.statistics, like=self.streak)
         usable = torch.stack([figure.isfinite().all() for figure in (found, *figures)]).all()
         self.kept = torch.where(usable, found, self.kept)
@@ -74,20 +68,14 @@ class FiniteUpdates:
     def follow(self, where: Callable[[], str]) -> None:
         """Look at the step before this one.
 
-        Args:
-            where: describes this step, should it have been skipped.
-
-        Raises:
-            TrainingError: several steps in a row were skipped, in float32 too.
-
-        Warns:
-            UserWarning: several steps in a row were skipped; the next ones are computed in float32.
+        ``where`` describes this step, in case it was skipped. After several skipped steps in a row, a warning says that
+        the next ones are computed in float32; if they already are, it raises TrainingError.
         """
         self.look()
         self.unread = start_reading(self.streak), where
 
     def look(self) -> None:
-        """Look at the last step that was not looked at; raises and warns as ``follow`` does."""
+        """Look at the last step if that was not done yet."""
         if self.unread is None:
             return
         (read, where), self.unread = self.unread, None
@@ -112,11 +100,7 @@ class FiniteUpdates:
         )
 
     def close_epoch(self, epoch: int, *, quiet: bool = False) -> int:
-        """How many of an epoch's steps were skipped, once all of them were looked at.
-
-        Warns:
-            UserWarning: some were; not if ``quiet``.
-        """
+        """Return how many of an epoch's steps were skipped, with a warning if any was (not if ``quiet``)."""
         skipped = int(self.skipped)
         if skipped and not quiet:
             warnings.warn(
@@ -147,13 +131,7 @@ class FiniteUpdates:
         self.skipped.fill_(state["skipped"])
         if state["unread"] is not None:
             self.unread = start_reading(self.streak), lambda: str(state["unread"])
-        self.keep()
-
-
-def running_statistics(model: nn.Module) -> list[Tensor]:
-    """Running means and variances of a network's batch norms."""
-    norms = [module for module in model.modules() if keeps_statistics(module)]
-    return [value for norm in norms for value in (norm.running_mean, norm.running_var) if isinstance(value, Tensor)]
+        self.kept = flatten(self.statistics, like=self.streak)
 
 
 def flatten(values: list[Tensor], *, like: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ batch, and all of them end with the weights that one process would end with.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,36 +22,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
 from anychannel.data import Split, Stream, augment
+from anychannel.data.batches.split import Batch
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
-from anychannel.nn.channel_sampling import Part, create_sampler
+from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
 from anychannel.nn.sync_batchnorm import sync_batchnorm
-from anychannel.training.bn_statistics import choose_passes, recomputed_statistics
-from anychannel.training.checkpoint import (
-    check_settings,
-    describe_settings,
-    load_checkpoint,
-    save_checkpoint,
-    write_metrics,
-)
+from anychannel.training.bn_statistics import Pass, choose_passes, recomputed_statistics
+from anychannel.training.checkpoint import describe_settings, load_checkpoint, save_checkpoint
 from anychannel.training.contention import Contention
-from anychannel.training.distillation import check_distillation, find_teacher, training_loss
-from anychannel.training.early_stopping import EarlyStopping
-from anychannel.training.feed import feed
-from anychannel.training.finite_updates import FiniteUpdates, TrainingError
-from anychannel.training.optim import create_optimizer, create_schedule
-from anychannel.training.patterns import check_patterns, plan_step
+from anychannel.training.finite_updates import TrainingError
+from anychannel.training.loss import check_distillation, find_teacher, training_loss
+from anychannel.training.metrics import count_answers, mean_figures, write_metrics
 from anychannel.training.randomness import seeded, step_generator
 from anychannel.training.settings import TrainingSettings
-from anychannel.training.validation import COUNTED, count_answers, mean_figures, validate
-from anychannel.utils.hardware import choose_precision
+from anychannel.training.state import TrainingState, copy_state
+from anychannel.training.step_parts import assign_channels, check_missing_channels
+from anychannel.training.validation import validate
+from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import add_up, average_gradients, join, on_main, share
 from anychannel.utils.progress import progress_bar
 
@@ -60,17 +52,22 @@ LAST = "weights/last.safetensors"
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training run did: one row an epoch, the epoch whose weights were kept (counted from 1), and more.
+    """What a training run did.
 
-    ``settled`` says whether batch norm statistics were recomputed before each validation, which is so if the network
-    has any (``anychannel.training.bn_statistics``). ``skipped_steps`` counts the steps whose loss or gradients were not
-    finite, in all rows together.
+    Args:
+        rows: one an epoch.
+        best_epoch: the epoch whose weights were kept, counted from 1.
+        stopped_early: whether early stopping ended it.
+        recomputed_statistics: whether batch norm statistics were recomputed before each validation
+            (``anychannel.training.bn_statistics``), which is so if the network has any.
+        skipped_steps: number of steps in all rows whose loss or gradients were not finite.
+        seconds: time that it took.
     """
 
     rows: list[dict[str, Any]]
     best_epoch: int
     stopped_early: bool
-    settled: bool
+    recomputed_statistics: bool
     skipped_steps: int
     seconds: float
 
@@ -109,191 +106,146 @@ def fit(
         TrainingError: loss or gradients are not finite in several steps in a row, in float32 too, or there are fewer
             training images than one step needs.
         ValueError: a setting is out of range or a name unknown, images lack channels and the stem knows one set,
-            there is nothing that ``distill`` could learn from, the checkpoint to go on from is damaged or of other
-            settings, or there is a folder and the model has an option that no file can hold.
+            there is nothing that ``distill`` could learn from, the checkpoint to go on from is damaged, of another
+            version or of other settings, or there is a folder and the model has an option that no file can hold.
 
     Warns:
         UserWarning: other programs hold the training up, on a CPU (``anychannel.training.contention``), or steps were
             skipped because their loss or gradients were not finite.
     """
-    options = settings or TrainingSettings()
+    began = time.monotonic()
+    settings = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
     if len(train) < 2 or len(val) < 1:
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
-    check_patterns(model, train, val)
+    check_missing_channels(model, train, val)
+    check_distillation(settings, model, teacher)
     if home is not None:
         describe_model(model)  # refuses what could not be saved
-    device = join(options.device)
-    own = share()
-    sampler = create_sampler(options.sampler, len(model.channels), **options.sampler_options)
-    stopping = EarlyStopping(options.watched, patience=options.patience, min_delta=options.min_delta)
-    batch_size = min(options.batch_size, len(train))
-    steps = len(train) // batch_size
+    device, own = join(settings.device), share()
+    batch_size = min(settings.batch_size, len(train))
     if batch_size < own.count:
         raise TrainingError(f"a batch of {batch_size} images is too small for {own.count} processes; raise batch_size")
 
     place(model, device)
-    check_distillation(options, model, teacher)
     if teacher is not None:
         place(teacher.eval(), device)
-    ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
-    judged = model if ema is None else ema.module
-    optimizer = create_optimizer(
-        model, options.optimizer, lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-    )
-    schedule = create_schedule(
-        optimizer,
-        options.schedule,
-        total_steps=options.epochs * steps,
-        warmup_steps=round(options.warmup_epochs * steps),
-    )
-    updates = FiniteUpdates(model, optimizer, precision=choose_precision(options.precision, device), steps=steps)
-    passes = choose_passes(model, train, sampler, seed=options.seed, batch_size=batch_size, share=own)
-    fixed = describe_settings(options, len(train))
-    fill = torch.tensor(model.channels.mean, dtype=torch.float32)
+    state = TrainingState(model, settings, batch_size=batch_size, steps=len(train) // batch_size)
+    passes = choose_passes(model, train, state.sampler, seed=settings.seed, batch_size=batch_size, share=own)
+    fixed = describe_settings(settings, len(train))
+    if resume and home is not None:
+        saved = on_main(lambda: load_checkpoint(home, fixed))
+        if saved is not None:
+            state.load_state_dict(saved)
 
-    rows: list[dict[str, Any]] = []
-    first_epoch, first_step, spent = 0, 0, 0.0
-    tally = torch.zeros(COUNTED, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-    best_state = copy_state(judged)
+    def checkpoint() -> None:
+        if home is not None and own.is_main:
+            save_checkpoint(home, {"settings": fixed, **state.state_dict()})
 
-    def checkpoint(epoch: int, step: int) -> None:
-        if home is None or not own.is_main:
-            return
-        state = {
-            "epoch": epoch,
-            "step": step,
-            "tally": tally.tolist(),
-            "spent": spent + time.monotonic() - epoch_start,
-            "rows": rows,
-            "model": model.state_dict(),
-            "ema": None if ema is None else ema.module.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "updates": updates.state_dict(),
-            "stopping": stopping.state_dict(),
-            "best": best_state,
-            "settings": fixed,
-        }
-        save_checkpoint(home, state)
-
-    started = time.monotonic()
-    state = on_main(lambda: load_checkpoint(home)) if resume and home is not None else None
-    if state is not None and home is not None:
-        check_settings(home, state, fixed)
-        model.load_state_dict(state["model"])
-        if ema is not None:
-            ema.module.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        updates.load_state_dict(state["updates"])
-        stopping.load_state_dict(state["stopping"])
-        rows, first_epoch, first_step, spent = state["rows"], state["epoch"], state["step"], state["spent"]
-        tally.copy_(torch.tensor(state["tally"], dtype=tally.dtype))
-        best_state = state["best"]
-
+    network = average_gradients(model, device)
     contention = Contention() if device.type == "cpu" and own.count == 1 else None
-    total = options.epochs * steps
-    bar = progress_bar("training", total, done=first_epoch * steps + first_step, show=progress and own.is_main)
-    normalising = sync_batchnorm(synchronise=options.sync_norm)
-    wrapped = average_gradients(model, device)
-
-    def autocast() -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=updates.precision == "bf16")
-
-    with bar as advance, normalising as norms:
-        for epoch in range(first_epoch, options.epochs):
-            if stopping.should_stop:
-                break
-            epoch_start = last_checkpoint = time.monotonic()
-            batches = feed(
-                train, seed=options.seed, epoch=epoch, batch_size=batch_size, share=own, first_step=first_step
-            )
-            for step, (images, labels, present, places) in enumerate(batches, start=first_step):
-                generator = step_generator(options.seed, epoch, step)
-                plan = plan_step(sampler(batch_size, generator), present, own)
-                targets = labels[plan.images].to(device)
-                changed = augment(
-                    images.to(device),
-                    crop_padding=options.crop_padding,
-                    flip=options.flip,
-                    jitter=options.jitter,
-                    fill=fill,
-                    generator=generator,
-                    share=own,
-                    batch_size=batch_size,
-                )
-                shown = plan.arrange(changed).contiguous(memory_format=torch.channels_last)
-                for network in (model, judged):
-                    network.stem.anneal(epoch + step / steps)
-                wrapped.train()
-                with seeded(options.seed, 3, epoch, step, own.index), autocast(), norms:
-                    logits = wrapped(shown, parts=plan.parts).float()
-                    answers, taught = find_teacher(teacher, shown, logits, plan, model.channels, options)
-                loss = training_loss(
-                    logits,
-                    targets,
-                    answers,
-                    taught,
-                    weight=options.distill,
-                    temperature=options.distill_temperature,
-                    label_smoothing=options.label_smoothing,
-                )
-                counted = add_up(count_answers(loss, logits, targets))
-                # gradients are averaged over processes: this makes it the mean over all processes' images
-                mean: Tensor = loss * (own.count * len(targets) / counted[2])
-                mean.backward()  # type: ignore[no-untyped-call]
-                norm = clip_grad_norm_(model.parameters(), options.clip_norm or math.inf)
-                usable = updates.step(counted, norm)
-                rate = float(optimizer.param_groups[0]["lr"])
-                schedule.step()
-                optimizer.zero_grad(set_to_none=True)
-                if ema is not None:
-                    ema.update(model, step=epoch * steps + step)
-                tally += torch.where(usable, counted, 0)
-                updates.follow(partial(describe_step, epoch, step, plan.parts, model.channels, places))
+    total = settings.epochs * state.steps
+    bar = progress_bar("training", total, done=state.done, show=progress and own.is_main)
+    with bar as advance, sync_batchnorm(synchronise=settings.sync_norm) as synchronised:
+        while state.epoch < settings.epochs and not state.stopping.should_stop:
+            last_checkpoint = time.monotonic()
+            position = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
+            for batch in train.batches(batch_size=batch_size, share=own, **position):
+                train_step(state, network, batch, teacher, synchronised)
                 advance()
                 if contention is not None:
                     contention.check()
-                if time.monotonic() - last_checkpoint > options.checkpoint_seconds and step + 1 < steps:
-                    checkpoint(epoch, step + 1)
+                due = time.monotonic() - last_checkpoint > settings.checkpoint_seconds
+                if due and state.step < state.steps:
+                    checkpoint()
                     last_checkpoint = time.monotonic()
-
-            updates.look()
-            row: dict[str, Any] = {"epoch": epoch + 1, **mean_figures(tally.tolist(), "train")}
-            with autocast(), recomputed_statistics(judged, passes, norms):
-                row |= validate(judged, val, device, batch_size=options.batch_size, reduced=options.shows_subsets)
-                seconds = spent + time.monotonic() - epoch_start
-                row |= {"lr": rate, "seconds": round(seconds, 3)}
-                row["images_per_second"] = round(steps * batch_size / seconds, 1)
-                row["skipped_steps"] = updates.close_epoch(epoch, quiet=not own.is_main)
-                row["best"] = stopping.update(epoch + 1, row)
-                rows.append(row)
-                if row["best"]:
-                    best_state = copy_state(judged)
-                if home is not None and own.is_main:
-                    if row["best"]:
-                        save_model(judged, home, weights=BEST)
-                    save_weights(judged.state_dict(), home / LAST)
-                    write_metrics(home, rows)
-            first_step, spent = 0, 0.0
-            tally.zero_()
-            epoch_start = time.monotonic()
-            checkpoint(epoch + 1, 0)
-            advance(0, note=summary(rows, options.epochs))
+            row = close_epoch(state, val, passes, synchronised, home)
+            checkpoint()
+            advance(0, note=summary(state.rows, settings.epochs))
             if on_epoch is not None:
                 on_epoch(row)
+            state.started = time.monotonic()
 
-    model.load_state_dict(best_state)
-    model.eval()
-    stopped = stopping.should_stop and len(rows) < options.epochs
-    skipped = sum(row["skipped_steps"] for row in rows)
-    return FitResult(rows, stopping.best_epoch, stopped, bool(passes), skipped, time.monotonic() - started)
+    model.load_state_dict(state.best)
+    return FitResult(
+        state.rows,
+        best_epoch=state.stopping.best_epoch,
+        stopped_early=state.stopping.should_stop and len(state.rows) < settings.epochs,
+        recomputed_statistics=bool(passes),
+        skipped_steps=sum(row["skipped_steps"] for row in state.rows),
+        seconds=time.monotonic() - began,
+    )
 
 
-def copy_state(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The model's tensors as they are now, on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+def train_step(
+    state: TrainingState,
+    network: nn.Module,
+    batch: Batch,
+    teacher: Classifier | None,
+    synchronised: AbstractContextManager[object],
+) -> None:
+    """One step, in which the host never waits for the device.
+
+    ``network`` is the model or what averages its gradients over processes, ``synchronised`` what ``sync_batchnorm``
+    gives.
+    """
+    settings, channels, own = state.settings, state.model.channels, share()
+    generator = step_generator(settings.seed, state.epoch, state.step)
+    rows = assign_channels(state.sampler(state.batch_size, generator), batch.present, own)
+    images = augment(
+        to_device(batch.images, state.device),
+        crop_padding=settings.crop_padding,
+        flip=settings.flip,
+        jitter=settings.jitter,
+        fill=torch.tensor(channels.mean, dtype=torch.float32),
+        generator=generator,
+        share=own,
+        batch_size=state.batch_size,
+    )
+    targets = to_device(batch.labels[rows.images], state.device)
+    shown = images[to_device(rows.images, state.device)].contiguous(memory_format=torch.channels_last)
+    state.model.stem.anneal(state.epoch + state.step / state.steps)
+    network.train()
+    with seeded(settings.seed, 3, state.epoch, state.step, own.index), state.autocast(), synchronised:
+        logits: Tensor = network(shown, parts=rows.parts).float()
+        answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
+    loss = training_loss(logits, targets, answers, taught, settings)
+    counted = add_up(count_answers(loss, logits, targets))
+    # gradients are averaged over processes: this makes it the mean over all processes' rows
+    mean: Tensor = loss * (own.count * len(targets) / counted[2])
+    mean.backward()  # type: ignore[no-untyped-call]
+    state.update(counted, partial(describe_step, state.epoch, state.step, rows.parts, channels, batch.places))
+
+
+def close_epoch(
+    state: TrainingState,
+    val: Split,
+    passes: Sequence[Pass],
+    synchronised: AbstractContextManager[object],
+    home: Path | None,
+) -> dict[str, Any]:
+    """Validate, keep the best weights, write weights and metrics, go to the next epoch, and return this one's row."""
+    settings, network, own = state.settings, state.evaluated, share()
+    state.updates.look()
+    row: dict[str, Any] = {"epoch": state.epoch + 1, **mean_figures(state.counts, "train")}
+    state.copy_buffers()
+    with state.autocast(), recomputed_statistics(network, passes, synchronised):
+        row |= validate(network, val, batch_size=settings.batch_size, reduced=settings.shows_subsets)
+        seconds = state.seconds
+        row |= {"lr": state.rate, "seconds": round(seconds, 3)}
+        row["images_per_second"] = round(state.steps * state.batch_size / seconds, 1)
+        row["skipped_steps"] = state.updates.close_epoch(state.epoch, quiet=not own.is_main)
+        row["best"] = state.stopping.update(state.epoch + 1, row)
+        state.rows.append(row)
+        if row["best"]:
+            state.best = copy_state(network)
+        if home is not None and own.is_main:
+            if row["best"]:
+                save_model(network, home, weights=BEST)
+            save_weights(network.state_dict(), home / LAST)
+            write_metrics(home, state.rows)
+    state.start_epoch(state.epoch + 1)
+    return row
 
 
 def describe_step(epoch: int, step: int, parts: list[Part], channels: ChannelSet, paths: Sequence[str]) -> str:

@@ -25,26 +25,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
 def create_optimizer(
     model: nn.Module, name: str = "sgd", *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 5e-4
 ) -> Optimizer:
-    """SGD with Nesterov momentum, or AdamW, fused so that a flag on the device can skip an update.
+    """SGD with Nesterov momentum, or AdamW, which ignores ``momentum``. ``lr`` is the highest learning rate.
 
-    The momentum starts as zeros, which gives the same weights: a fused SGD that skips its first update would leave it
-    uninitialised.
-
-    Args:
-        model: its parameters that require gradients are optimised.
-        name: one of ``OPTIMIZERS``.
-        lr: highest learning rate.
-        momentum: SGD's momentum; AdamW ignores it.
-        weight_decay: see ``parameter_groups``.
+    They are fused, so that a flag on the device can skip an update. The momentum starts as zeros, which gives the same
+    weights; a fused SGD that skips its first update would leave it uninitialised.
 
     Raises:
-        ValueError: the name is unknown, or a number is out of range.
+        ValueError: the name is not in ``OPTIMIZERS``.
     """
-    if lr <= 0 or weight_decay < 0 or not 0 <= momentum < 1:
-        raise ValueError(
-            f"lr must be positive, weight_decay not negative and momentum in [0, 1); "
-            f"got lr={lr}, weight_decay={weight_decay}, momentum={momentum}"
-        )
     groups = parameter_groups(model, weight_decay)
     if name == "sgd":
         optimizer = SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
@@ -63,17 +51,11 @@ def create_schedule(
 
     ``one_cycle`` rises from 1/25 of the highest rate over the first 30 % of the steps and falls to almost nothing
     (Smith and Topin, 2017, https://arxiv.org/abs/1708.07120; torch's ``OneCycleLR``), while SGD's momentum goes the
-    other way, from 0.95 down to 0.85 and back. ``cosine`` falls from the
-    highest rate to zero, after a linear warm-up; ``constant`` stays, after a linear warm-up.
-
-    Args:
-        optimizer: its rates are the highest ones.
-        name: one of ``SCHEDULES``.
-        total_steps: steps of the whole training.
-        warmup_steps: steps of linear warm-up; ``one_cycle`` has its own.
+    other way, from 0.95 down to 0.85 and back. The others begin with ``warmup_steps`` of linear warm-up: then
+    ``cosine`` falls to zero, and ``constant`` stays. The optimiser's rates are the highest ones.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is not in ``SCHEDULES``.
     """
     if name == "one_cycle":
         peaks = [float(group["lr"]) for group in optimizer.param_groups]

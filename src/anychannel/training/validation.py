@@ -1,4 +1,4 @@
-"""Counting answers while training: a step's, and a validation's over all processes."""
+"""Loss and accuracy on the validation images, with all channels and with channels missing."""
 
 from __future__ import annotations
 
@@ -13,31 +13,11 @@ from anychannel.channels import ChannelSet, Subset
 from anychannel.data import Split, iterate_batches
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
+from anychannel.training.metrics import count_answers, mean_figures, new_counts
 from anychannel.utils.processes import add_up, share
 
-COUNTED = 3
 MOST_SUBSETS = 30
 """Subsets that validation shows; all of five channels'."""
-
-
-def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """(3,) on the logits' device: sum of the loss over the images, correct answers, images.
-
-    Args:
-        loss: () mean over the images.
-        logits: (N, K).
-        targets: (N,).
-    """
-    correct = (logits.argmax(1) == targets).sum()
-    images = torch.as_tensor(len(targets), device=correct.device)
-    kind = torch.float32 if logits.device.type == "mps" else torch.float64
-    return torch.stack([loss.detach().to(kind) * images, correct.to(kind), images.to(kind)])
-
-
-def mean_figures(counted: list[float], prefix: str) -> dict[str, float]:
-    """Mean loss and share of correct answers, from sums of ``count_answers``."""
-    loss, correct, images = counted
-    return {f"{prefix}_loss": loss / max(images, 1), f"{prefix}_accuracy": correct / max(images, 1)}
 
 
 def assign_subsets(channels: ChannelSet, images: int) -> tuple[list[Subset], np.ndarray]:
@@ -70,23 +50,18 @@ def assign_reduced(channels: ChannelSet, split: Split) -> tuple[list[Subset], np
 
 
 @torch.no_grad()
-def validate(
-    model: Classifier, split: Split, device: torch.device, *, batch_size: int, reduced: bool = False
-) -> dict[str, float]:
-    """Loss and accuracy on all channels that each image has; it is counted once, whichever process holds it.
+def validate(model: Classifier, split: Split, *, batch_size: int, reduced: bool = False) -> dict[str, float]:
+    """Loss and accuracy on all channels that each image has, counted once over all processes.
 
-    Args:
-        model, split, device: what to validate on what, and where.
-        batch_size: images a forward pass.
-        reduced: show every image once more, with some of its channels missing (see ``assign_subsets``), and give
-            ``val_reduced_loss``, ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``, too.
+    ``reduced`` shows every image once more, with some of its channels missing (see ``assign_subsets``), and adds
+    ``val_reduced_loss``, ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``.
     """
     model.eval()
+    device = next(model.parameters()).device
     rows = share().rows(len(split))
 
-    def count(subsets: list[Subset], chosen: np.ndarray) -> list[float]:
-        kind = torch.float32 if device.type == "mps" else torch.float64
-        counted = torch.zeros(COUNTED, dtype=kind, device=device)
+    def count(subsets: list[Subset], chosen: np.ndarray) -> Tensor:
+        counts = new_counts(device)
         ordered = rows[np.argsort(chosen[rows], kind="stable")]
         batches = iterate_batches(split, batch_size, order=ordered)
         for first, (images, labels) in zip(range(0, len(rows), batch_size), batches, strict=True):
@@ -94,8 +69,8 @@ def validate(
             parts = runs_of(subsets, chosen[ordered[first : first + len(shown)]])
             logits = model(shown, parts=parts).float()
             targets = labels.to(device)
-            counted += count_answers(F.cross_entropy(logits, targets), logits, targets)
-        return list(add_up(counted).tolist())
+            counts += count_answers(F.cross_entropy(logits, targets), logits, targets)
+        return add_up(counts)
 
     whole = np.zeros(len(split), dtype=int)
     patterns = split.patterns()

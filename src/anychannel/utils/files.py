@@ -8,14 +8,24 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 LOCK = ".lock"
 """Lock file in a run's folder. The process that trains there holds it; the system frees it however the process ends."""
 
 FULL = 2**20
 """A failed write is attributed to a full disk if the disk has fewer free bytes than this."""
+
+
+def is_free(lock: Path) -> bool:
+    """Whether no process on this machine holds a lock file."""
+    with suppress(Timeout, OSError), FileLock(lock).acquire(timeout=0):
+        return True
+    return False
 
 
 def readable(text: str) -> str:

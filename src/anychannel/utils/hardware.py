@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -20,6 +21,11 @@ def choose_device(name: str = "auto") -> torch.device:
     if not available.get(device.type, True):
         raise ValueError(f"device {name!r} is not available on this machine; use auto or cpu")
     return device
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device; the host does not wait for a GPU, which reads pinned memory."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -85,6 +85,21 @@ def coerce_options(owner: Callable[..., Any], values: Mapping[str, Any], prefix:
     }
 
 
+def registry_options(
+    kind: str, name: str, owner: Callable[..., Any], options: Mapping[str, Any], *, reserved: Collection[str] = ()
+) -> dict[str, Any]:
+    """Check and convert the options of one entry of a registry, as of the stem ``dofa``, before it is called.
+
+    Raises:
+        ValueError: an option is unknown or reserved, or has another type; the message names the entry.
+    """
+    try:
+        check_options(owner, options, reserved=reserved)
+    except ValueError as error:
+        raise ValueError(f"{kind} {name!r} does not take these options: {error}") from None
+    return coerce_options(owner, options)
+
+
 def coerce_option(name: str, value: Any, annotation: Any) -> Any:
     """Convert one value to an annotation of ``KINDS`` or to a union of them (``int | None``)."""
     members = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)

@@ -10,7 +10,6 @@ from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded
 
 LAYOUTS = ("planar", "interleaved")
-UNKNOWN_AXES = "IQ"
 
 
 def arrange(found: Decoded, expected: int | None, layout: str | None) -> Decoded:
@@ -24,36 +23,19 @@ def arrange(found: Decoded, expected: int | None, layout: str | None) -> Decoded
 
 
 def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn an image upright.
-
-    Args:
-        pixels: (C, H, W) as stored.
-        orientation: see ``Decoded``.
-
-    Returns:
-        (C, H, W), or (C, W, H) for orientations 5 to 8, as a view.
-    """
+    """Turn (C, H, W) upright, as a view: (C, W, H) for orientations 5 to 8. See ``Decoded`` for the numbers."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(1, 2)
-    flip_rows = orientation in (3, 4, 7, 8)
-    flip_columns = orientation in (2, 3, 6, 7)
-    return pixels[:, :: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return pixels[:, ::rows, ::columns]
 
 
 def channels_first(pixels: np.ndarray, axes: str, expected: int | None, layout: str | None) -> np.ndarray:
-    """Bring an array to (C, H, W).
+    """Bring an array, whose axes ``Decoded`` explains, to (C, H, W).
 
-    If the file does not say which axis holds the channels, the axis whose length is the number of channels does. If
-    both the first and the last have this length, ``layout`` decides.
-
-    Args:
-        pixels: the file's array.
-        axes: one letter for each axis; see ``Decoded``.
-        expected: number of channels that the caller named, None if they are not named.
-        layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C).
-
-    Raises:
-        ImageError: there is more than one axis beside height and width, or the channel axis is ambiguous.
+    If the file does not say which axis holds the channels, the axis whose length is ``expected`` does. If both the
+    first and the last have this length, ``layout`` decides: ``planar`` (C, H, W) or ``interleaved`` (H, W, C).
     """
     keep = [i for i, (axis, length) in enumerate(zip(axes, pixels.shape, strict=True)) if length > 1 or axis in "YX"]
     pixels = pixels.reshape([pixels.shape[i] for i in keep])
@@ -65,7 +47,7 @@ def channels_first(pixels: np.ndarray, axes: str, expected: int | None, layout: 
             f"it has axes {axes} of lengths {pixels.shape}, more than channels, height and width",
             "save one image with its channels a file",
         )
-    if not set(axes) & set(UNKNOWN_AXES):
+    if not set(axes) & set("IQ"):
         return np.moveaxis(pixels, next(i for i, axis in enumerate(axes) if axis not in "YX"), 0)
     first, last = pixels.shape[0] == expected, pixels.shape[2] == expected
     if layout == "planar" or (layout is None and first and not last):

@@ -15,9 +15,6 @@ from anychannel.data.errors import ImageError
 DTYPES = ("uint8", "uint16", "float32")
 """Types of decoded images."""
 
-CONVERTED = ("int8", "int16", "int32", "uint32", "int64", "uint64", "float16", "float64")
-"""Types that are converted to float32 if this changes no value in the file."""
-
 COLOURS = {2: "greyscale with alpha", 3: "RGB", 4: "RGB with alpha"}
 
 Scaling = tuple[tuple[float, float], ...]
@@ -63,8 +60,7 @@ class Format:
             depends on its content.
         recognises: whether content has this format.
         decode: turns content into an array. It raises ``ImageError`` for content that it cannot decode.
-        count_values: number of values (pixels times channels) that the header declares, without decoding. The server
-            uses it to refuse images that are too large.
+        count_values: number of values (pixels times channels) that the header declares.
     """
 
     suffixes: tuple[str, ...]
@@ -101,31 +97,22 @@ def library_errors(*errors: type[Exception]) -> Iterator[None]:
 
 
 def bring_to_known_type(pixels: np.ndarray) -> np.ndarray:
-    """Keep uint8, uint16 and float32; convert other numbers to float32 if that changes no value.
-
-    Raises:
-        ImageError: a value would change, or the array does not hold real numbers.
-    """
-    name = pixels.dtype.name
+    """Keep uint8, uint16 and float32; convert other numbers to float32, or refuse them if that changes a value."""
+    name, exactly = pixels.dtype.name, ""
     if name in DTYPES:
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if name in CONVERTED:
+    if pixels.dtype.kind in "iuf":
         with np.errstate(over="ignore"):
             narrowed = pixels.astype(np.float32)
         if np.array_equal(narrowed.astype(pixels.dtype), pixels, equal_nan=pixels.dtype.kind == "f"):
             return narrowed
-        what = f"it holds {name} values that float32 cannot hold exactly"
-    else:
-        what = f"it holds {name} values"
-    raise ImageError(what, f"convert it to one of {', '.join(DTYPES)} in the scale that you want")
+        exactly = " that float32 cannot hold exactly"
+    fix = f"convert it to one of {', '.join(DTYPES)} in the scale that you want"
+    raise ImageError(f"it holds {name} values{exactly}", fix)
 
 
 def apply_scaling(pixels: np.ndarray, scaling: Scaling | None) -> np.ndarray:
-    """Convert stored to physical values: (C, H, W) float32, computed in float64.
-
-    Raises:
-        ImageError: the file declares no scale and offset.
-    """
+    """Convert stored to physical values: (C, H, W) float32, computed in float64."""
     if scaling is None:
         raise ImageError("it declares no scale and offset", "leave scaled out, or declare them in the file")
     scale, offset = (np.array(values)[:, None, None] for values in zip(*scaling, strict=True))
@@ -134,16 +121,7 @@ def apply_scaling(pixels: np.ndarray, scaling: Scaling | None) -> np.ndarray:
 
 
 def fill_missing(pixels: np.ndarray, missing: np.ndarray | None, nodata: float | str | None) -> np.ndarray:
-    """Keep, replace or refuse the values that a file marks as no data.
-
-    Args:
-        pixels: (C, H, W).
-        missing: (C, H, W), True where a value is marked; None if the file marks none.
-        nodata: ``"keep"`` keeps these values, a number replaces them, None refuses the file.
-
-    Raises:
-        ImageError: values are marked and ``nodata`` is None, or the image's type cannot hold the number.
-    """
+    """Keep, replace or refuse the values that a file marks as no data (``missing``), as ``read_image`` explains."""
     if missing is None or nodata == "keep" or not missing.any():
         return pixels
     if nodata is None:

@@ -16,8 +16,7 @@ from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded, library_errors
 from anychannel.utils.extras import need
 
-GEO_TAGS = (34735, 42112, 42113)
-"""GeoKeyDirectory, GDAL_METADATA, GDAL_NODATA."""
+GEO_TAGS = (34735, 42112, 42113)  # GeoKeyDirectory, GDAL_METADATA, GDAL_NODATA
 _OPENING = Lock()
 
 
@@ -27,12 +26,7 @@ def is_geotiff(page: tifffile.TiffPage) -> bool:
 
 
 def decode_geotiff(data: bytes) -> Decoded:
-    """Decode the only image of a GeoTIFF.
-
-    Raises:
-        ImageError: it is damaged, or holds several images.
-        MissingExtraError: rasterio is not installed.
-    """
+    """Decode the only image of a GeoTIFF."""
     rasterio = need("rasterio", "geo", "a GeoTIFF")
     from rasterio.enums import MaskFlags
     from rasterio.errors import NotGeoreferencedWarning, RasterioError

@@ -12,11 +12,7 @@ from anychannel.data.files.decoded import Decoded, Format, damaged, starts_with
 
 
 def decode_npy(data: bytes) -> Decoded:
-    """Decode a ``.npy`` file.
-
-    Raises:
-        ImageError: it is damaged or holds Python objects.
-    """
+    """Decode a ``.npy`` file."""
     try:  # a MemoryError means a damaged header, as the file is in memory already
         pixels = np.load(BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError, MemoryError, TokenError) as error:
@@ -27,11 +23,7 @@ def decode_npy(data: bytes) -> Decoded:
 
 
 def from_array(pixels: np.ndarray) -> Decoded:
-    """Take an array as an image whose channel axis is unknown.
-
-    Raises:
-        ImageError: it is empty or has fewer than two axes.
-    """
+    """Take an array as an image whose channel axis is unknown."""
     if pixels.ndim < 2 or not pixels.size:
         raise ImageError(f"it is an array of shape {pixels.shape}", "save (C, H, W) or (H, W)")
     return Decoded(pixels, axes="Q" * pixels.ndim)

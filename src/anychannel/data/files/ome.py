@@ -25,14 +25,7 @@ DAMAGED = (LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def read_ome_xml(text: str) -> tuple[str | None, ...]:
-    """Return the names of the first image's channels.
-
-    Args:
-        text: OME-XML.
-
-    Raises:
-        ImageError: it is damaged, or the pixels are in several files.
-    """
+    """Return the names of the first image's channels in OME-XML."""
     with library_errors(ElementTree.ParseError):
         root = ElementTree.fromstring(text)
     files = {element.get("FileName") or element.text for element in root.iter() if element.tag.endswith("}UUID")}
@@ -44,15 +37,7 @@ def read_ome_xml(text: str) -> tuple[str | None, ...]:
 
 
 def decode_ome_zarr(files: Mapping[str, bytes]) -> Decoded:
-    """Decode the highest resolution of an OME-Zarr image.
-
-    Args:
-        files: content of every file in its folder, by relative path.
-
-    Raises:
-        ImageError: it is damaged, of another version, or has an axis of more than one beside channel, y and x.
-        MissingExtraError: zarr is not installed.
-    """
+    """Decode the highest resolution of an OME-Zarr image, from the content of its folder's files by relative path."""
     axes, path, names = read_metadata(files)
     zarr = need("zarr", "ome", "an OME-Zarr image")
     from zarr.core.buffer import default_buffer_prototype
@@ -82,11 +67,7 @@ def decode_ome_zarr(files: Mapping[str, bytes]) -> Decoded:
 
 
 def read_metadata(files: Mapping[str, bytes]) -> tuple[list[str], str, tuple[str | None, ...]]:
-    """Return an image's axes, the path of its full resolution, and the names of its channels.
-
-    Raises:
-        ImageError: the metadata are missing or damaged, or describe several images.
-    """
+    """Return an image's axes, the path of its full resolution, and the names of its channels."""
     for name in METADATA:
         if name not in files:
             continue

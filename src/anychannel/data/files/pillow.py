@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from io import BytesIO
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -27,11 +28,7 @@ REFUSED_MODES |= {mode: mode for mode in ("CMYK", "YCbCr", "HSV")}
 
 
 def decode_pillow(data: bytes) -> Decoded:
-    """Decode a JPEG, PNG, BMP or WebP file.
-
-    Raises:
-        ImageError: it is damaged, or would need a conversion.
-    """
+    """Decode a JPEG, PNG, BMP or WebP file."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise DataError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that damaged files would pass; set it to False")
     is_png = data.startswith(PNG_SIGNATURE)
@@ -41,6 +38,8 @@ def decode_pillow(data: bytes) -> Decoded:
     with library_errors(*DAMAGED), Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
         has_exif = b"eXIf" in data or not is_16_bit  # without this chunk, Pillow decodes a PNG to look for EXIF
         orientation = image.getexif().get(ORIENTATION_TAG, 1) if has_exif else 1
+        if image.format == "BMP":
+            check_unused_bytes(data, *image.tile[0])
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         pixels = imagecodecs.png_decode(data) if is_16_bit else np.asarray(image)
     if not is_16_bit:
@@ -56,12 +55,23 @@ def decode_pillow(data: bytes) -> Decoded:
     return Decoded(pixels, axes="YXS"[: pixels.ndim], orientation=orientation, is_colour=True)
 
 
-def count_values(data: bytes) -> int:
-    """Pixels times channels, from the header.
+def check_unused_bytes(data: bytes, _: str, extent: tuple[int, ...] | None, offset: int, args: Any) -> None:
+    """Refuse a 32-bit BMP with values in the byte of each pixel that its header declares as unused; Pillow omits them.
 
-    Raises:
-        ImageError: it is damaged.
+    The arguments after ``data`` are Pillow's: decoder, (left, top, width, height), first byte, and (raw mode, ...).
     """
+    raw_mode = args[0]
+    if extent and "X" in raw_mode:
+        pixels = data[offset : offset + 4 * extent[2] * extent[3]]
+        if len(set(pixels[raw_mode.index("X") :: 4])) > 1:
+            raise ImageError(
+                "its pixels have a fourth value that BMP declares as unused",
+                "save it as TIFF or PNG with four channels, or as BMP of 24 bits",
+            )
+
+
+def count_values(data: bytes) -> int:
+    """Pixels times channels, from the header."""
     with library_errors(*DAMAGED), Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
         return image.width * image.height * len(image.getbands())
 

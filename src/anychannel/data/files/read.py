@@ -61,32 +61,24 @@ class ReadSettings:
 def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
     """Decode a file's bytes, or take pixels as they are, check the result and bring it to size.
 
-    Returns:
-        Pixels (C, H, W) uint8, uint16 or float32, contiguous.
-
-    Raises:
-        ImageError: the bytes cannot be decoded, or not without a conversion; the number of channels is not the one
-            expected, or the file's own names contradict it; values are marked as no data, not finite, or of a type that
-            changes them.
-        MissingExtraError: a package that reads this format is not installed.
+    The pixels returned are (C, H, W) uint8, uint16 or float32, contiguous. Raises ImageError if the file cannot be used
+    as ``settings`` say, MissingExtraError if a package that reads this format is not installed.
     """
-    if isinstance(data, Decoded):
-        found = data
-    elif isinstance(data, np.ndarray):
-        found = from_array(data)
-    elif data:
-        found = find_format(data).decode(data)
-    else:
-        raise ImageError("the file is empty (zero bytes)", "replace or remove it")
+    if isinstance(data, np.ndarray):
+        data = from_array(data)
+    elif not isinstance(data, Decoded):
+        if not data:
+            raise ImageError("the file is empty (zero bytes)", "replace or remove it")
+        data = find_format(data).decode(data)
     names = settings.channels
-    found = arrange(found, None if names is None else len(names), settings.layout)
+    found = arrange(data, None if names is None else len(names), settings.layout)
     if names is not None and len(found.pixels) != len(names):
         kind = f" ({found.meaning})" if found.meaning else ""
         raise ImageError(
             f"it has {plural(len(found.pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
             channel_fix(found.meaning),
         )
-    if names is not None and settings.check_names and len(found.names) == len(names):
+    if names is not None and settings.check_names:
         check_names(found.names, names, settings.kinds)
     scaled = apply_scaling(found.pixels, found.scaling) if settings.scaled else bring_to_known_type(found.pixels)
     pixels = fill_missing(scaled, found.missing, settings.nodata)

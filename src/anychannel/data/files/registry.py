@@ -9,12 +9,7 @@ from anychannel.data.files.ome import OME_ZARR
 from anychannel.data.files.pillow import PILLOW
 from anychannel.data.files.tiff import TIFF
 
-FORMATS: dict[str, Format] = {
-    "pillow": PILLOW,
-    "tiff": TIFF,
-    "npy": NPY,
-    "ome-zarr": OME_ZARR,
-}
+FORMATS: dict[str, Format] = {"pillow": PILLOW, "tiff": TIFF, "npy": NPY, "ome-zarr": OME_ZARR}
 
 
 def image_suffixes() -> tuple[str, ...]:
@@ -23,11 +18,7 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def find_format(content: Content) -> Format:
-    """Return the format of a file's bytes, or of a folder's files.
-
-    Raises:
-        ImageError: no format recognises it.
-    """
+    """Return the format of a file's bytes, or of a folder's files; ImageError if none recognises it."""
     for known in FORMATS.values():
         if known.recognises(content):
             return known
@@ -35,10 +26,6 @@ def find_format(content: Content) -> Format:
 
 
 def count_values(content: Content) -> int | None:
-    """Number of values to which an image decodes, from its header; None if its format does not tell.
-
-    Raises:
-        ImageError: no format recognises it, or it is damaged.
-    """
+    """Number of values to which an image decodes, from its header; None if its format does not tell."""
     known = find_format(content)
     return None if known.count_values is None or not isinstance(content, bytes) else known.count_values(content)

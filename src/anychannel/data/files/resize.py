@@ -15,15 +15,8 @@ def resize_and_crop(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarr
     """Resize the shorter side to ``size`` and crop the centre square, or cover a height and a width and crop these.
 
     Interpolation is antialiased, bilinear and in float32 (``torch.nn.functional.interpolate``, equal to Pillow's up to
-    rounding); the result is rounded back to the given type. An image whose shorter side is already ``size`` is not
-    resampled.
-
-    Args:
-        pixels: (C, H, W) uint8, uint16 or float32.
-        size: side in pixels, or height and width.
-
-    Returns:
-        (C, size, size) of the same type, or (C, height, width).
+    rounding); the result is rounded back to the given type: (C, H, W) uint8, uint16 or float32. An image whose shorter
+    side is already ``size`` is not resampled.
     """
     short = min(pixels.shape[1:])
     cut = [max(0, side - LONGEST * short) // 2 for side in pixels.shape[1:]]

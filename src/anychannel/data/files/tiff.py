@@ -25,24 +25,27 @@ BUILT_IN = (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError,
 DAMAGED = (*BUILT_IN, tifffile.TiffFileError, ParseError)
 """What tifffile and imagecodecs raise for damaged files, found by damaging some; it trusts a file's tags."""
 
-ORIENTATION_TAG = 274
+PHOTOMETRIC_TAG, ORIENTATION_TAG = 262, 274
+JPEG, CONTIGUOUS = 7, 1
 TO_RGB = "convert it to RGB"
 REFUSED_PHOTOMETRIC = {
     "PALETTE": ("a palette image", TO_RGB),
     "SEPARATED": ("CMYK", TO_RGB),
+    "YCBCR": ("YCbCr without JPEG compression", TO_RGB),
     **dict.fromkeys(("CIELAB", "ICCLAB", "ITULAB"), ("CIELAB", TO_RGB)),
+    **dict.fromkeys(("LOGL", "LOGLUV"), ("logarithmic luminance (LogLuv)", TO_RGB)),
     "MINISWHITE": ("greyscale stored inverted (MINISWHITE)", "save it with black as 0"),
     "MASK": ("a transparency mask", "replace it by the image"),
     "CFA": ("a raw sensor mosaic", "demosaic it"),
+    "LINEAR_RAW": ("a camera's raw image", "develop it to RGB"),
+    "DEPTH_MAP": ("a depth map of a camera's raw image", "replace it by the image"),
+    "SEMANTIC_MASK": ("a mask of a camera's raw image", "replace it by the image"),
 }
+"""Photometric interpretations whose values are not those of channels, and what to do about them."""
 
 
 def decode_tiff(data: bytes) -> Decoded:
-    """Decode the only image of a TIFF.
-
-    Raises:
-        ImageError: the file is damaged, would need a conversion, or holds several images.
-    """
+    """Decode the only image of a TIFF."""
     with library_errors(*DAMAGED):
         tiff = tifffile.TiffFile(BytesIO(data))
         pages = list(tiff.pages)
@@ -51,10 +54,7 @@ def decode_tiff(data: bytes) -> Decoded:
         raise ImageError("it holds no image", "replace or remove it")
     check_complete(pages, data, data[last : last + width], width)
     page = tiff.pages.first
-    photometric = getattr(page.photometric, "name", "")
-    if photometric in REFUSED_PHOTOMETRIC and not (photometric == "SEPARATED" and page.samplesperpixel != 4):
-        what, fix = REFUSED_PHOTOMETRIC[photometric]
-        raise ImageError(f"it is {what}", fix)
+    photometric = check_photometric(page)
     if is_geotiff(page):
         return decode_geotiff(data)
     with library_errors(*DAMAGED):
@@ -81,16 +81,23 @@ def decode_tiff(data: bytes) -> Decoded:
     return Decoded(pixels, series.axes, orientation if isinstance(orientation, int) else 1, is_colour, names)
 
 
+def check_photometric(page: tifffile.TiffPage) -> str:
+    """Return the name of the photometric interpretation ("" if there is none), or refuse what is not channels."""
+    name = getattr(page.photometric, "name", "")
+    if not name and PHOTOMETRIC_TAG in page.tags:
+        raise ImageError(f"its photometric interpretation {page.photometric} is unknown", TO_RGB)
+    is_converted = name == "YCBCR" and page.compression == JPEG and page.planarconfig == CONTIGUOUS  # by tifffile
+    is_inks = name == "SEPARATED" and page.samplesperpixel != 4
+    if name in REFUSED_PHOTOMETRIC and not is_converted and not is_inks:
+        what, fix = REFUSED_PHOTOMETRIC[name]
+        raise ImageError(f"it is {what}", fix)
+    return name
+
+
 def check_complete(pages: list[tifffile.TiffPage], data: bytes, next_page: bytes, width: int) -> None:
     """Refuse a file that ends before its pixels or its list of pages does; tifffile would fill in or omit the rest.
 
-    Args:
-        pages: all pages of the file.
-        data: the file.
-        next_page: the pointer after the last page, ``width`` zero bytes in a complete file.
-
-    Raises:
-        ImageError: a strip or tile ends after the file, or the last page points to a missing one.
+    ``next_page`` is the pointer after the last page: ``width`` zero bytes in a complete file.
     """
     for number, page in enumerate(pages, start=1):
         if len(page.dataoffsets) != len(page.databytecounts):
@@ -103,11 +110,7 @@ def check_complete(pages: list[tifffile.TiffPage], data: bytes, next_page: bytes
 
 
 def count_values(data: bytes) -> int:
-    """Pixels times channels, from the header.
-
-    Raises:
-        ImageError: it is damaged.
-    """
+    """Pixels times channels, from the header."""
     with library_errors(*DAMAGED), tifffile.TiffFile(BytesIO(data)) as tiff:
         return max(sum(int(one.size) for one in tiff.series), sum(int(page.size) for page in tiff.pages))
 

@@ -19,7 +19,7 @@ from anychannel.nn.stems.per_size import PerSizeStem
 from anychannel.nn.stems.static import GreyStem, SlicedStem, StaticStem
 from anychannel.nn.stems.table import TableStem
 from anychannel.utils.names import unknown_name
-from anychannel.utils.options import coerce_options
+from anychannel.utils.options import registry_options
 
 STEMS: dict[str, type[Stem]] = {
     "static": StaticStem,
@@ -111,10 +111,8 @@ def build_stem(
     measured: dict[str, Any] = {"correlation": correlation, "offset": offset} if kind.uses_correlation else {}
     measured |= {"wavelengths_nm": wavelengths_nm} if kind.uses_wavelengths else {}
     shape = StemShape(weight.shape[1], len(weight), geometry, bias is not None)
-    try:
-        bound = signature(kind).bind(shape, **coerce_options(kind, options), **measured)
-    except TypeError as error:
-        raise ValueError(f"stem {name!r} does not take these options: {error}") from error
+    checked = registry_options("stem", name, kind, options, reserved=("shape", *measured))
+    bound = signature(kind).bind(shape, **checked, **measured)
     bound.apply_defaults()
     stem = kind(*bound.args, **bound.kwargs)
     stem.options = {option: value for option, value in bound.kwargs.items() if option not in measured}

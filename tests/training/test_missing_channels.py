@@ -13,31 +13,23 @@ from anychannel.nn.channel_sampling import SAMPLERS, create_sampler
 from anychannel.nn.stems import STEMS
 from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.training import fit
-from anychannel.training.patterns import plan_step
+from anychannel.training.step_parts import assign_channels
 from anychannel.training.validation import assign_reduced, validate
 from anychannel.utils.processes import Share
+from tests.helpers.training import (
+    CHANNELS,
+    SETTINGS,
+    Killed,
+    draw_present,
+    lacking,
+    make_model,
+    make_split,
+    states_equal,
+)
 from tests.reference.patterns import shown_by_image
-from tests.training.conftest import CHANNELS, make_model, make_split
-from tests.training.test_loop import SETTINGS, Killed, states_equal
 
 CHANGING = replace(SETTINGS, epochs=1, batch_size=15, crop_padding=2, flip=True, jitter=0.1)
 PARTS = {"dropout": {"parts": 3}, "uniform_size": {"parts": 4}, "split": {"ranges": 2}}
-
-
-def draw_present(count: int, seed: int, channels: int = 3) -> np.ndarray:
-    """(count, channels) booleans: a third of the images have everything, all have something."""
-    random = np.random.default_rng(seed)
-    present = random.random((count, channels)) < 0.5
-    present[np.arange(count), random.integers(0, channels, count)] = True
-    present[::3] = True
-    return present
-
-
-def lacking(count: int, seed: int, fill: float = 0.0) -> Split:
-    """The task of ``make_split`` as float32, ``fill`` standing in the planes that images lack."""
-    split, present = make_split(count, seed), draw_present(count, seed)
-    images = np.where(present[:, :, None, None], split.images.astype(np.float32), np.float32(fill))
-    return Split(images, split.labels, split.paths, present)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -49,12 +41,13 @@ def test_a_step_shows_what_the_sampler_says_and_the_images_have(sampler, count, 
     batch = torch.arange(13)
     found = []
     for share in (Share(index, count) for index in range(count)):
-        plan = plan_step(parts, present, share)
-        images = plan.arrange(batch[share.rows(13)])
+        plan = assign_channels(parts, present, share)
+        images = batch[share.rows(13)][plan.images]
         assert [part.start for part in plan.parts] == [0, *(part.stop for part in plan.parts)][:-1]
-        assert [part.subset for part in plan.parts] == [p.subset for p in plan_step(parts, present, Share()).parts]
+        assert [part.subset for part in plan.parts] == [
+            p.subset for p in assign_channels(parts, present, Share()).parts
+        ]
         assert len({part.subset for part in plan.parts}) == len(plan.parts)
-        assert plan.images == [share.before(int(image)) for image in images]
         assert plan.complete.tolist() == present[images].all(axis=1).tolist()
         found += [(image, part.subset) for part in plan.parts for image in images[part.start : part.stop].tolist()]
     assert sorted(found) == sorted(shown_by_image(parts, present.tolist()))
@@ -62,9 +55,9 @@ def test_a_step_shows_what_the_sampler_says_and_the_images_have(sampler, count, 
 
 def test_images_that_have_everything_are_shown_as_if_nothing_were_said():
     parts = create_sampler("split", 3)(16, torch.Generator().manual_seed(0))
-    plan = plan_step(parts, np.ones((16, 3), dtype=bool), Share())
-    assert plan.parts == plan_step(parts, None, Share()).parts == parts
-    assert plan.images == list(range(16))
+    plan = assign_channels(parts, np.ones((16, 3), dtype=bool), Share())
+    assert plan.parts == assign_channels(parts, None, Share()).parts == parts
+    assert plan.images.tolist() == list(range(16))
 
 
 def trained(split: Split, val: Split, settings, model=None, **options):
@@ -166,7 +159,7 @@ def _half(count: int) -> Split:
 
 def test_validation_shows_each_image_what_it_has_and_once_less_of_it():
     model, val = make_model("completion").eval(), lacking(40, 2, np.nan)
-    figures = validate(model, val, torch.device("cpu"), batch_size=7, reduced=True)
+    figures = validate(model, val, batch_size=7, reduced=True)
     subsets, chosen = assign_reduced(CHANNELS, val)
     right = {"val": 0, "val_reduced": 0}
     for image, label, has, place in zip(val.images, val.labels, val.present, chosen, strict=True):

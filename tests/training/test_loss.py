@@ -9,23 +9,24 @@ import torch.nn.functional as F
 from anychannel.models import create_model
 from anychannel.nn.channel_sampling import Part
 from anychannel.training import fit
-from anychannel.training.distillation import find_teacher, own_teacher_rows, training_loss
-from anychannel.training.patterns import Step
-from tests.training.conftest import make_model
-from tests.training.test_loop import SETTINGS, states_equal
+from anychannel.training.loss import find_teacher, own_teacher_rows, training_loss
+from anychannel.training.step_parts import StepParts, assign_channels
+from anychannel.utils.processes import Share
+from tests.helpers.training import SETTINGS, make_model, states_equal
 
 FULL = (0, 1, 2)
 
 
 def test_each_reduced_row_finds_the_full_row_of_its_image():
     parts = [Part((0,), 2, 4), Part(FULL, 0, 3), Part((1, 2), 0, 2)]
-    assert own_teacher_rows(parts, FULL).tolist() == [4, -1, -1, -1, -1, 2, 3]
+    assert own_teacher_rows(assign_channels(parts, None, Share()), FULL).tolist() == [4, -1, -1, -1, -1, 2, 3]
 
 
 def test_the_loss_is_its_formula_image_by_image():
     logits, teacher, targets = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
     taught = torch.tensor([True, False, True, True, False])
-    got = training_loss(logits, targets, teacher, taught, weight=0.3, temperature=4.0, label_smoothing=0.1)
+    settings = replace(SETTINGS, distill=0.3, distill_temperature=4.0, label_smoothing=0.1)
+    got = training_loss(logits, targets, teacher, taught, settings)
     expected = []
     for row in range(5):
         entropy = F.cross_entropy(logits[row], targets[row], label_smoothing=0.1)
@@ -39,7 +40,7 @@ def test_the_teacher_gets_no_gradient_and_an_equal_student_no_divergence():
     logits = torch.randn(3, 4, requires_grad=True)
     targets, taught = torch.tensor([0, 1, 2]), torch.ones(3, dtype=torch.bool)
     teacher = logits.detach().clone().requires_grad_()
-    loss = training_loss(logits, targets, teacher, taught, weight=1.0)
+    loss = training_loss(logits, targets, teacher, taught, replace(SETTINGS, distill=1.0, label_smoothing=0.0))
     assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
     loss.backward()
     assert teacher.grad is None
@@ -75,29 +76,40 @@ def dedicated(names, seed=5):
     return create_model("compact_k7", channels=names, num_classes=4, model_options={"width": 32}, stem="static").eval()
 
 
+DISTILL = replace(SETTINGS, distill=1)
+
+
 def test_a_dedicated_teacher_teaches_what_is_shown_in_its_channels():
     student, teacher, images = make_model(), dedicated("B,R"), torch.rand(9, 3, 16, 16)
-    logits = torch.randn(9, 4)
-    answers, taught = find_teacher(teacher, images, logits, Step(PARTS), student.channels, replace(SETTINGS, distill=1))
+    rows = assign_channels(PARTS, None, Share())
+    answers, taught = find_teacher(teacher, images, torch.randn(9, 4), rows, student.channels, DISTILL)
     assert taught.tolist() == [False] * 4 + [True] * 2 + [False] * 2 + [True]
     torch.testing.assert_close(answers[taught], teacher(images[[4, 5, 8]][:, [2, 0]]))
-    rows = torch.tensor([3, 7, 0, 2, 5, 1, 8, 6, 4])
-    step = Step(PARTS, rows, torch.tensor([True] * 5 + [False] * 4))
-    arranged = step.arrange(images)
-    answers, again = find_teacher(teacher, arranged, logits, step, student.channels, replace(SETTINGS, distill=1))
+    places = torch.tensor([3, 7, 0, 2, 5, 1, 8, 6, 4])
+    rows = StepParts(PARTS, places, torch.tensor([True] * 5 + [False] * 4))
+    answers, again = find_teacher(teacher, images, torch.randn(9, 4), rows, student.channels, DISTILL)
     assert torch.equal(again, taught)
     torch.testing.assert_close(answers[again], teacher(images[[5, 1, 4]][:, [2, 0]]))
 
 
-@pytest.mark.parametrize("complete", [None, torch.tensor([True] * 5 + [False] * 4)])
+@pytest.mark.parametrize("complete", [[True] * 9, [True] * 5 + [False] * 4])
 def test_a_teacher_of_all_channels_may_have_them_in_another_order(complete):
     student, teacher, images = make_model(), dedicated("B,R,G"), torch.rand(9, 3, 16, 16)
-    step = Step(PARTS, None if complete is None else torch.arange(9), complete)
-    answers, taught = find_teacher(
-        teacher, images, torch.randn(9, 4), step, student.channels, replace(SETTINGS, distill=1)
-    )
-    assert taught.tolist() == ([True] * 9 if complete is None else complete.tolist())
+    rows = StepParts(PARTS, torch.arange(9), torch.tensor(complete))
+    answers, taught = find_teacher(teacher, images, torch.randn(9, 4), rows, student.channels, DISTILL)
+    assert taught.tolist() == complete
     torch.testing.assert_close(answers[taught], teacher(images[:, [2, 0, 1]])[taught])
+
+
+def test_a_teacher_answers_once_to_an_image_that_is_shown_several_times():
+    student, teacher, images = make_model(), dedicated("B,R,G"), torch.rand(3, 3, 16, 16)
+    asked = []
+    teacher.register_forward_pre_hook(lambda module, inputs: asked.append(len(inputs[0])))
+    rows = assign_channels([Part(FULL, 0, 3), Part((1,), 0, 3), Part((0, 2), 1, 3)], None, Share())
+    answers, taught = find_teacher(teacher, images, torch.randn(8, 4), rows, student.channels, DISTILL)
+    assert taught.all()
+    assert asked == [3]
+    torch.testing.assert_close(answers, teacher(images[:, [2, 0, 1]])[[0, 1, 2, 0, 1, 2, 1, 2]])
 
 
 def test_training_learns_from_a_dedicated_teacher(train, val):

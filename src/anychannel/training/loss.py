@@ -1,0 +1,140 @@
+"""The training loss: cross-entropy, and distillation for images whose answer to more channels is known.
+
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531. The
+teacher is the network's own answer to all channels in the same step (if the sampler shows an image both whole and
+reduced), or another network's answer.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anychannel.channels import ChannelSet, Subset
+from anychannel.nn.channel_sampling import create_sampler
+from anychannel.nn.classifier import Classifier
+from anychannel.training.settings import TrainingSettings
+from anychannel.training.step_parts import StepParts, assign_channels
+from anychannel.utils.processes import Share
+
+
+def training_loss(
+    logits: Tensor,
+    targets: Tensor,
+    teacher: Tensor | None,
+    taught: Tensor | None,
+    settings: TrainingSettings,
+) -> Tensor:
+    """Mean over rows of cross-entropy or, for rows with a teacher, of its mixture with distillation.
+
+    A taught row counts (1 - w) CE + w T^2 KL(softmax(teacher / T) || softmax(logits / T)), where w is ``distill`` and T
+    ``distill_temperature``; T^2 keeps the gradient's size, as in the paper.
+
+    Args:
+        logits, targets: (N, K) and (N,).
+        teacher, taught: (N, K) logits, and (N,) which rows have a teacher; other rows are not read.
+        settings: those named above, and ``label_smoothing`` of the cross-entropy.
+    """
+    entropy = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
+    if teacher is None or taught is None:
+        return entropy.mean()
+    weight, temperature = settings.distill, settings.distill_temperature
+    known = F.log_softmax(teacher.detach() / temperature, dim=1)
+    learned = F.log_softmax(logits / temperature, dim=1)
+    divergence = (known.exp() * (known - learned)).sum(1) * temperature**2
+    return torch.where(taught, (1 - weight) * entropy + weight * divergence, entropy).mean()
+
+
+@torch.no_grad()
+def find_teacher(
+    teacher: Classifier | None,
+    batch: Tensor,
+    logits: Tensor,
+    rows: StepParts,
+    channels: ChannelSet,
+    settings: TrainingSettings,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Logits to learn from and which rows have them, both on the device; None where nothing is distilled.
+
+    A teacher answers to all of its channels. One with all of the student's teaches the images that have every channel;
+    one with fewer teaches the rows that show just its subset.
+
+    Args:
+        teacher: another network; None takes the student's own answers to all channels.
+        batch: (B, C, H, W), this process's images.
+        logits, channels: the student's; its logits are (N, K).
+        rows: which image and which channels each row of the logits shows.
+        settings: ``distill`` is read.
+    """
+    if settings.distill == 0:
+        return None, None
+    if teacher is None:
+        full = own_teacher_rows(rows, channels.full).to(logits.device, non_blocking=True)
+        return logits[full.clamp(min=0)], full >= 0
+    known = [channels.names.index(name) for name in teacher.channels.names]
+    taught = rows.complete if len(known) == len(channels) else rows.shows(tuple(sorted(known)))
+    answers = torch.zeros_like(logits)
+    if taught.any():
+        asked, places = torch.unique(rows.images[taught], return_inverse=True)
+        places, taught_rows, asked = (
+            index.to(logits.device, non_blocking=True) for index in (places, torch.nonzero(taught)[:, 0], asked)
+        )
+        answers[taught_rows] = teacher(batch[asked][:, known]).float()[places]
+    return answers, taught.to(logits.device, non_blocking=True)
+
+
+def own_teacher_rows(rows: StepParts, full: Subset) -> Tensor:
+    """For each row, the row that shows the same image with all channels: (rows,) positions.
+
+    It is -1 for rows that show all channels themselves and for images that are not shown in full.
+    """
+    whole = rows.shows(full)
+    row_of = torch.full((int(rows.images.max()) + 1,), -1)
+    row_of[rows.images[whole]] = torch.nonzero(whole)[:, 0]
+    return torch.where(whole, -1, row_of[rows.images])
+
+
+def check_distillation(settings: TrainingSettings, model: Classifier, teacher: Classifier | None) -> None:
+    """Refuse a teacher that answers another question, and distillation from which nothing could be learned.
+
+    Raises:
+        ValueError: the teacher's number of classes or classes' names differ from the student's, it has channels that
+            the student lacks, or there is none and the sampler never shows an image both whole and reduced.
+
+    Warns:
+        UserWarning: there is a teacher, but ``distill`` is 0.
+    """
+    if teacher is not None and settings.distill == 0:
+        warnings.warn(
+            "a teacher is given, but distill is 0, so that nothing is learned from it; set distill (0.5, say), or "
+            "leave the teacher out",
+            UserWarning,
+            stacklevel=3,
+        )
+    if teacher is None:
+        if not settings.distill:
+            return
+        sampler = create_sampler(settings.sampler, len(model.channels), **settings.sampler_options)
+        parts = sampler(settings.batch_size, torch.Generator().manual_seed(0))
+        if not (own_teacher_rows(assign_channels(parts, None, Share()), model.channels.full) >= 0).any():
+            raise ValueError(
+                f"distill={settings.distill:g} without a teacher learns from the network's own answers to all "
+                f"channels, but sampler {settings.sampler!r} shows no image twice; use sampler 'sandwich', or 'split' "
+                "with sampler_options paired=true, or give a teacher"
+            )
+        return
+    foreign = [name for name in teacher.channels.names if name not in model.channels.names]
+    if foreign:
+        raise ValueError(
+            f"the teacher's channels are {teacher.channels.names}, the student's {model.channels.names}; the student "
+            f"lacks {', '.join(foreign)}"
+        )
+    for what, theirs, mine in (
+        ("number of classes", teacher.spec.num_classes, model.spec.num_classes),
+        ("classes", teacher.classes or model.classes, model.classes or teacher.classes),
+    ):
+        if theirs != mine:
+            raise ValueError(f"the teacher's {what} are {theirs}, the student's {mine}; they must agree")

@@ -1,0 +1,55 @@
+"""Loss and accuracy: counted on the device, read when an epoch ends, and written one row an epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anychannel.utils.files import write_text
+
+
+def new_counts(device: torch.device) -> Tensor:
+    """(3,) zeros to add ``count_answers`` to, in float64 where the device has it."""
+    return torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+
+
+def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """(3,) on the logits' device: sum of the loss over the rows, correct answers, rows.
+
+    ``loss`` is the mean over the rows; logits are (N, K), targets (N,).
+    """
+    counts = new_counts(logits.device)
+    counts[0] = loss.detach().to(counts.dtype) * len(targets)
+    counts[1] = (logits.argmax(1) == targets).sum()
+    counts[2] = len(targets)
+    return counts
+
+
+def mean_figures(counts: Tensor, prefix: str) -> dict[str, float]:
+    """Mean loss and share of correct answers from sums of ``count_answers``; NaN if there was no row."""
+    loss, correct, rows = counts.tolist()
+    rows = rows or math.nan
+    return {f"{prefix}_loss": loss / rows, f"{prefix}_accuracy": correct / rows}
+
+
+def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one row an epoch to ``metrics.jsonl`` and ``metrics.csv``."""
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "metrics.csv", table.getvalue())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read the rows of ``metrics.jsonl``; empty if no epoch has ended yet."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []

@@ -1,0 +1,113 @@
+"""Which images of a batch a step shows, with which channels, in parts of one subset each.
+
+A sampler cuts the whole batch into parts and knows nothing of channels that images lack, nor of processes. Here its
+parts become the rows that one process puts through the network: an image shows the channels of its part that it has or,
+if it has none of them, all that it has. Rows with the same channels lie beside each other, so that the stem is one
+convolution for each subset. A channel that an image lacks is never read, whatever its plane holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anychannel.channels import Subset
+from anychannel.data import Split, Stream
+from anychannel.data.batches.split import group_rows
+from anychannel.nn.channel_sampling import Part
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.stems import MaskedStem
+from anychannel.utils.processes import Share
+
+
+@dataclass(frozen=True)
+class StepParts:
+    """The rows that one process shows in a step.
+
+    Args:
+        parts: subsets of channels for consecutive rows; every process has the same subsets in the same order, and some
+            of its parts may be empty.
+        images: (rows,) which image of the process's batch each row shows; an image may occur several times.
+        complete: (rows,) booleans, which rows show an image that has every channel.
+    """
+
+    parts: list[Part]
+    images: Tensor
+    complete: Tensor
+
+    def shows(self, subset: Subset) -> Tensor:
+        """(rows,) booleans, which rows show just this subset."""
+        return torch.cat([torch.full((len(part),), part.subset == subset) for part in self.parts])
+
+
+def assign_channels(parts: Sequence[Part], present: np.ndarray | None, share: Share) -> StepParts:
+    """Turn a sampler's parts into the rows that this process shows.
+
+    Args:
+        parts: of the whole batch.
+        present: (batch, C) booleans, which channels each image of the whole batch has; None where all have all.
+        share: which of the batch's images this process has.
+
+    Raises:
+        ValueError: a process is left without any image; the same in all processes.
+    """
+    if present is None:
+        groups = [(part.subset, np.arange(part.start, part.stop)) for part in parts]
+    else:
+        groups = list(group_by_channels(parts, present).items())
+    for index in range(share.count):
+        if not any((images % share.count == index).any() for _, images in groups):
+            raise ValueError(
+                f"the sampler's {sum(map(len, parts))} shown images are too few for {share.count} processes: process "
+                f"{index} has none; raise batch_size"
+            )
+    return take_share(groups, present, share)
+
+
+def group_by_channels(parts: Sequence[Part], present: np.ndarray) -> dict[Subset, np.ndarray]:
+    """Images of a batch by the channels that they show; an image in several parts occurs as often.
+
+    The subsets stand in the order in which they first occur.
+    """
+    groups: dict[Subset, list[np.ndarray]] = {}
+    for part in parts:
+        have = present[part.start : part.stop]
+        shown = np.zeros_like(have)
+        shown[:, list(part.subset)] = have[:, list(part.subset)]
+        nothing = ~shown.any(axis=1)
+        shown[nothing] = have[nothing]
+        for subset, rows in group_rows(shown).items():
+            groups.setdefault(subset, []).append(part.start + rows)
+    return {subset: np.concatenate(pieces) for subset, pieces in groups.items()}
+
+
+def take_share(groups: Sequence[tuple[Subset, np.ndarray]], present: np.ndarray | None, share: Share) -> StepParts:
+    """The rows of one process, from subsets and the images of the whole batch that show them."""
+    taken = [images[images % share.count == share.index] for _, images in groups]
+    edges = np.cumsum([0, *map(len, taken)]).tolist()
+    parts = [Part(subset, edges[i], edges[i + 1]) for i, (subset, _) in enumerate(groups)]
+    rows = np.concatenate(taken)
+    complete = np.ones(len(rows), dtype=bool) if present is None else present[rows].all(axis=1)
+    return StepParts(parts, torch.from_numpy(rows // share.count), torch.from_numpy(complete))
+
+
+def check_missing_channels(model: Classifier, *splits: Split | Stream) -> None:
+    """Refuse images that lack channels for a stem that knows one channel set.
+
+    Raises:
+        ValueError: the message says how many images lack channels, and what to do.
+    """
+    if not isinstance(model.stem, MaskedStem):
+        return
+    for split in splits:
+        lacking, first = split.find_lacking()
+        if lacking:
+            raise ValueError(
+                f"{lacking:,} of {len(split):,} images lack channels (the first is {first}), but the stem "
+                "MaskedStem knows one channel set; choose a stem that takes subsets, or train on "
+                "the images that have all channels: data.select(...), or --only-channels"
+            )
