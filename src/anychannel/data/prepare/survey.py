@@ -79,7 +79,7 @@ def walk(
                         break
                     wanted = False
                     with problems.noting(sample.place):
-                        wanted = labels.wants(sample.find_label())
+                        wanted = labels.wants(sample.label)
                     if wanted:
                         yield Item(number, shard, sample, here > 0)
                         left, here = left - (here > 0), here - (here > 0)
@@ -215,7 +215,7 @@ class Survey:
         """Read and decode a sample, or say what is wrong with it."""
         sample = item.sample
         try:
-            label, positions = sample.find_label(), self.reader.positions(sample)
+            label, positions = sample.label, self.reader.positions(sample)
             if not item.decoded:
                 return sample, Seen(item, label, positions)
             loaded = self.opened.pop(sample.place, None)

@@ -166,14 +166,14 @@ def has_splits(root: Path) -> bool:
     return any((root / split).is_dir() and subfolders(root / split) for split in SPLITS)
 
 
-def has_class_folders(root: Path) -> bool:
+def has_folders(root: Path) -> bool:
     """Whether there are class folders. Beside list files, only class folders in split folders count."""
-    if any((root / f"{split}.txt").is_file() for split in SPLITS):
+    if list_paths(root):
         return has_splits(root)
     return any(holds_images(folder) for folder in subfolders(root))
 
 
-def open_class_folders(spec: str, request: Request) -> Source:
+def open_folders(spec: str, request: Request) -> Source:
     """List the images by class. Other files and empty class folders are noted as problems."""
     root, problems = Path(spec), Problems()
     channels = read_names(root / "channels.txt")
@@ -270,16 +270,12 @@ HEADER = ["path", "channels"]
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table: its number from 1, the images it is about, and their channels."""
+    """A line of the table: its number from 1, its place for messages, the images it is about, and their channels."""
 
     number: int
+    place: str
     pattern: str
     names: tuple[str, ...]
-
-    @property
-    def place(self) -> str:
-        """Where it stands, for messages."""
-        return f"{TABLE} line {self.number}"
 
 
 def read_lines(path: Path) -> list[str]:
@@ -304,14 +300,15 @@ def read_table(root: Path, problems: Problems) -> list[Line]:
         raise DataError(f"{path}: the first line is {found!r}; it has to be {','.join(HEADER)!r}")
     lines = []
     for number, cells in enumerate(rows[1:], start=2):
-        pattern, names = (cells or [""])[0].strip(), split_channels(",".join(cells[1:]))
+        place, pattern = f"{TABLE} line {number}", (cells or [""])[0].strip()
+        names = split_channels(",".join(cells[1:]))
         if not any(cell.strip() for cell in cells):
             continue
-        if not pattern or not names:
-            what = "no channel is named" if pattern else "no path is named"
-            problems.add(f"{TABLE} line {number}", what, "write path,channels; channels as R;G")
+        if pattern and names:
+            lines.append(Line(number, place, pattern.rstrip("/"), names))
         else:
-            lines.append(Line(number, pattern.rstrip("/"), names))
+            what = "no channel is named" if pattern else "no path is named"
+            problems.add(place, what, "write path,channels; channels as R;G")
     return lines
 
 

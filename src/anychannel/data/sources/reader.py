@@ -61,7 +61,7 @@ class Reader:
 
         Raises ImageError if it has none, or names an unknown or repeated one.
         """
-        return self.resolve(sample.find_channels())[0]
+        return self.resolve(sample.channels)[0]
 
     def resolve(self, held: tuple[str, ...] | tuple[int, ...] | None) -> tuple[Subset, ReadSettings]:
         """Positions of named channels, and how an image of them is read."""
@@ -91,7 +91,7 @@ class Reader:
 
         Raises ImageError if the image cannot be used, or if planes of several fields differ in size or type.
         """
-        positions, settings = self.resolve(sample.find_channels())
+        positions, settings = self.resolve(sample.channels)
         if not isinstance(loaded, PlaneFields):
             return Image(read(loaded, settings), positions)
         planes = []
