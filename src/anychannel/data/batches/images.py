@@ -77,7 +77,7 @@ class OnDemandImages:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels."""
-        return self.template.dtype
+        return np.dtype(self.template.dtype)
 
     def __len__(self) -> int:
         return len(self.places)

@@ -226,8 +226,7 @@ class Stream:
             label = self.label_of[sample.label]
         image = self.reader.read_like(self.template, sample)
         planes = image.spread(len(self.reader.channels))
-        present = np.zeros(len(planes), dtype=bool)
-        present[list(image.positions)] = True
+        present = np.isin(np.arange(len(planes)), image.positions)
         if self.chosen is not None:
             planes, present = planes[list(self.chosen)], present[list(self.chosen)]
         return DecodedSample(planes, label, present, sample.place)

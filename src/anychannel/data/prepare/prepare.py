@@ -24,11 +24,10 @@ from anychannel.data.errors import DataError, ImageError, Problems
 from anychannel.data.files.names import RGB, channels_from_file, check_names
 from anychannel.data.files.read import read
 from anychannel.data.prepare.cache import Cached, FileDigests, open_or_build, resolve_cache_dir
-from anychannel.data.prepare.labels import Labels
 from anychannel.data.prepare.statistics import Statistics, with_statistics
-from anychannel.data.prepare.survey import Item, Survey, walk
+from anychannel.data.prepare.survey import Item, Labels, Survey, walk
 from anychannel.data.sources.reader import Reader, Template, placed
-from anychannel.data.sources.source import SPLITS, AnySample, Listed, Request, Sample, Shards, Source
+from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
 from anychannel.utils.files import write_text
 from anychannel.utils.processes import share
 
@@ -41,8 +40,6 @@ PEEKED = 100
 SAMPLED = 10_000
 """Images that statistics rest on if the shards are not read whole."""
 
-Listing = dict[str, list[Sample]]
-"""Samples by split: train, val, test, each in its order."""
 Build = Callable[[Path | None], tuple[dict[str, Any], dict[str, np.ndarray]]]
 
 
@@ -98,8 +95,11 @@ class Preparation:
         """See ``prepare``."""
         if self.listing is not None:
             check_repeats(self.listing, self.labels.names or (), self.problems)
-            if not self.in_memory:
-                self.open_files(self.listing)
+            if not self.in_memory:  # files that are missing or empty are noted and left out
+                files, forget = all_samples(self.listing), self.request.verify
+                self.files = FileDigests(self.cache_dir, self.place, files, self.problems, forget=forget)
+                there = self.files.stamps.keys()
+                self.keep({split: [one for one in found if one.path in there] for split, found in self.listing.items()})
         walks = {split: self.walk(split) for split in SPLITS}
         opened: dict[str, Any] = {}
         named = self.name_channels(walks, opened)
@@ -139,13 +139,6 @@ class Preparation:
         """The samples of a split."""
         limits = (self.sampled, self.counted, self.request.seed) if split == "train" else ()
         return walk(self.shards[split], self.labels, self.problems, *limits)
-
-    def open_files(self, listing: Listing) -> None:
-        """Find out size and time of change of all files; those that are missing or empty are noted and left out."""
-        files = all_samples(listing)
-        self.files = FileDigests(self.cache_dir, self.place, files, self.problems, forget=self.request.verify)
-        stamps = self.files.stamps
-        self.keep({split: [one for one in samples if one.path in stamps] for split, samples in listing.items()})
 
     def name_channels(self, walks: dict[str, Iterator[Item]], opened: dict[str, Any]) -> ChannelSet:
         """The channels' names: those given, else the source's, else the first image's own, else R, G, B if it is RGB.

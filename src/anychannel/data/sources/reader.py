@@ -135,22 +135,18 @@ class Template:
     """
 
     size: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: str
     path: str
     scalings: Scalings
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"size": self.size, "dtype": self.dtype.name, "path": self.path, "scalings": self.scalings}
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Template:
-        """Inverse of ``to_dict``, also from JSON."""
+        """From plain values, also from JSON."""
         scalings = {
             int(position): (path, whole and tuple(map(tuple, whole)), own and tuple(own))
             for position, (path, whole, own) in values["scalings"].items()
         }
-        return cls(tuple(values["size"]), np.dtype(values["dtype"]), values["path"], scalings)
+        return cls(tuple(values["size"]), values["dtype"], values["path"], scalings)
 
     def check(self, image: Image, place: str, *, scaled: bool) -> None:
         """Raise ImageError for an image of another number type or size, or, unless it was applied, of another scale.
@@ -161,9 +157,9 @@ class Template:
         own: Sequence[tuple[float, float] | None] = declared or (None,) * len(image.positions)
         for position, pair in zip(image.positions, own, strict=True):
             self.scalings.setdefault(position, (place, declared, pair))
-        if pixels.dtype != self.dtype:
+        if pixels.dtype.name != self.dtype:
             raise ImageError(
-                f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype.name}",
+                f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype}",
                 "bring all files to one number type",
             )
         if pixels.shape[1:] != self.size:

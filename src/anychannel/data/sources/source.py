@@ -69,6 +69,10 @@ class Sample:
         return digest_content(loaded) if isinstance(self.image, Path) else self.digest  # type: ignore[arg-type]
 
 
+Listing = dict[str, list[Sample]]
+"""Samples by split: train, val, test, each in its order."""
+
+
 @dataclass(frozen=True)
 class Fields:
     """Which fields hold what.
