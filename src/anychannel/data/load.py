@@ -175,6 +175,5 @@ def dataset_from_huggingface(
     request = Request(channels, classes, cache_dir, seed, progress, settings=ReadSettings(size=size))
     tables = name_splits(source, val, test, name)
     check_tables(tables)
-    names = None if class_names is None else tuple(class_names)
-    fields = find_fields(tables["train"].features, image, label, held, names)
+    fields = find_fields(tables["train"].features, image, label, held, class_names)
     return prepare(open_tables(name, tables, fields, seed), request)

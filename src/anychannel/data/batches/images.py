@@ -13,26 +13,6 @@ from anychannel.data.sources.source import AnySample
 from anychannel.data.workers import count_workers
 
 
-class Images(Protocol):
-    """What a split's images must be able to do: a NumPy array of shape (N, C, H, W), a memory map or ``Planes``."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, C, H, W)."""
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> Any: ...
-
-
 class Planes:
     """A view of some channels of images (N, C, H, W), or of some of them; nothing is copied before rows are read.
 
@@ -97,7 +77,7 @@ class OnDemandImages:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels."""
-        return self.template.dtype
+        return np.dtype(self.template.dtype)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -111,9 +91,10 @@ class OnDemandImages:
         def fill(i: int) -> None:
             result[i] = self.reader.read_like(self.template, samples[i]).spread(len(self.reader.channels))
 
-        if len(samples) == 1:
-            fill(0)
-        else:
-            with ThreadPoolExecutor(count_workers()) as pool:
-                list(pool.map(fill, range(len(samples))))
+        with ThreadPoolExecutor(count_workers()) as pool:
+            list(pool.map(fill, range(len(samples))))
         return result if np.ndim(chosen) else result[0]
+
+
+Images = np.ndarray | Planes | OnDemandImages
+"""Images (N, C, H, W) of a split: an array, which may be a memory map, or what reads like one."""

@@ -214,9 +214,13 @@ def iterate_batches(
     if batch_size < 1:
         raise ValueError(f"batch_size is a number of images, at least 1, got {batch_size}")
     rows = np.arange(len(split)) if order is None else np.asarray(order)
-    pieces = [rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size)]
     loader = DataLoader(
-        Rows(split), batch_sampler=pieces, collate_fn=pass_through, num_workers=num_workers, generator=torch.Generator()
+        Rows(split),
+        batch_size,
+        sampler=rows.tolist(),
+        collate_fn=pass_through,
+        num_workers=num_workers,
+        generator=torch.Generator(),
     )
     yield from loader
 

@@ -216,18 +216,17 @@ class Stream:
     def is_wanted(self, sample: AnySample) -> bool:
         """Whether a sample has a class and channels that are asked for."""
         with placed(sample):
-            if sample.find_label() not in self.label_of:
+            if sample.label not in self.label_of:
                 return False
             return self.chosen is None or set(self.chosen) <= set(self.reader.positions(sample))
 
     def decode(self, sample: AnySample) -> DecodedSample:
         """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""
         with placed(sample):
-            label = self.label_of[sample.find_label()]
+            label = self.label_of[sample.label]
         image = self.reader.read_like(self.template, sample)
         planes = image.spread(len(self.reader.channels))
-        present = np.zeros(len(planes), dtype=bool)
-        present[list(image.positions)] = True
+        present = np.isin(np.arange(len(planes)), image.positions)
         if self.chosen is not None:
             planes, present = planes[list(self.chosen)], present[list(self.chosen)]
         return DecodedSample(planes, label, present, sample.place)

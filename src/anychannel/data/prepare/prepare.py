@@ -24,11 +24,10 @@ from anychannel.data.errors import DataError, ImageError, Problems
 from anychannel.data.files.names import RGB, channels_from_file, check_names
 from anychannel.data.files.read import read
 from anychannel.data.prepare.cache import Cached, FileDigests, open_or_build, resolve_cache_dir
-from anychannel.data.prepare.labels import Labels
 from anychannel.data.prepare.statistics import Statistics, with_statistics
-from anychannel.data.prepare.survey import Item, Survey, walk
+from anychannel.data.prepare.survey import Item, Labels, Survey, walk
 from anychannel.data.sources.reader import Reader, Template, placed
-from anychannel.data.sources.source import SPLITS, AnySample, Listed, Request, Sample, Shards, Source
+from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
 from anychannel.utils.files import write_text
 from anychannel.utils.processes import share
 
@@ -41,8 +40,6 @@ PEEKED = 100
 SAMPLED = 10_000
 """Images that statistics rest on if the shards are not read whole."""
 
-Listing = dict[str, list[Sample]]
-"""Samples by split: train, val, test, each in its order."""
 Build = Callable[[Path | None], tuple[dict[str, Any], dict[str, np.ndarray]]]
 
 
@@ -67,8 +64,13 @@ class Preparation:
         self.planes: dict[str, list[Subset]] = {}
         listed = [found for found in source.splits.values() if isinstance(found, Sequence)]
         self.in_memory = bool(listed) and not any(isinstance(one.image, Path) for found in listed for one in found)
+
+        def wants(sample: Sample) -> bool:
+            with placed(sample):
+                return self.labels.wants(sample.label)
+
         if listed:
-            self.keep({split: list(filter(self.wants, source.splits[split])) for split in SPLITS})  # type: ignore[arg-type]
+            self.keep({split: list(filter(wants, source.splits[split])) for split in SPLITS})  # type: ignore[arg-type]
         else:
             self.shards = {split: cast("Shards", source.splits[split]) for split in SPLITS}
         self.counted, self.sampled = True, None
@@ -82,11 +84,6 @@ class Preparation:
                     "give class_names, in the labels' order"
                 )
 
-    def wants(self, sample: Sample) -> bool:
-        """Whether the class of a listed sample is asked for."""
-        with placed(sample):
-            return self.labels.wants(sample.label)
-
     def keep(self, listing: Listing) -> None:
         """Go on with these of the listed samples."""
         self.listing = listing
@@ -98,8 +95,11 @@ class Preparation:
         """See ``prepare``."""
         if self.listing is not None:
             check_repeats(self.listing, self.labels.names or (), self.problems)
-            if not self.in_memory:
-                self.open_files(self.listing)
+            if not self.in_memory:  # files that are missing or empty are noted and left out
+                files, forget = all_samples(self.listing), self.request.verify
+                self.files = FileDigests(self.cache_dir, self.place, files, self.problems, forget=forget)
+                there = self.files.stamps.keys()
+                self.keep({split: [one for one in found if one.path in there] for split, found in self.listing.items()})
         walks = {split: self.walk(split) for split in SPLITS}
         opened: dict[str, Any] = {}
         named = self.name_channels(walks, opened)
@@ -140,18 +140,11 @@ class Preparation:
         limits = (self.sampled, self.counted, self.request.seed) if split == "train" else ()
         return walk(self.shards[split], self.labels, self.problems, *limits)
 
-    def open_files(self, listing: Listing) -> None:
-        """Find out size and time of change of all files; those that are missing or empty are noted and left out."""
-        files = all_samples(listing)
-        self.files = FileDigests(self.cache_dir, self.place, files, self.problems, forget=self.request.verify)
-        stamps = self.files.stamps
-        self.keep({split: [one for one in samples if one.path in stamps] for split, samples in listing.items()})
-
     def name_channels(self, walks: dict[str, Iterator[Item]], opened: dict[str, Any]) -> ChannelSet:
         """The channels' names: those given, else the source's, else the first image's own, else R, G, B if it is RGB.
 
-        ``walks`` stay whole; ``opened`` gets what was read, by the sample's place. Raises DataError
-        if nothing names the channels.
+        ``walks`` stay whole; ``opened`` gets what was read, by the sample's place. Raises DataError if nothing names
+        the channels.
         """
         given = self.source.channels if self.request.channels is None else self.request.channels
         if given is not None:
@@ -255,20 +248,15 @@ class Preparation:
         classes, label_of = self.labels.resolve()
         template = Template.from_dict(index["template"])
         key = cached.key if self.listing is not None else index["digest"]
-        splits: dict[str, Split] = {}
-        labels: list[list[int]] = []
-        for split in SPLITS:
-            if stream is not None and split == "train":
-                key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
-                labels.append([])
-                continue
-            splits[split] = self.make_split(split, reader, cached, label_of, template)
-            labels.append(splits[split].labels.tolist())
+        kept = SPLITS if stream is None else SPLITS[1:]
+        splits = {split: self.make_split(split, reader, cached, label_of, template) for split in kept}
+        labels = [splits[split].labels.tolist() if split in splits else [] for split in SPLITS]
         train: Split | Stream
         if stream is None:
             train = splits["train"]
             warn_of_absent_classes(self.place, classes, train.labels)
         else:
+            key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
             counted = None if index["counts"] is None else Counted.from_dict(index["counts"])
             train = Stream(self.shards["train"], reader, label_of, template, stream, counted)
         return ImageDataset(
@@ -362,7 +350,7 @@ def find_planes(splits: Listing, reader: Reader, problems: Problems) -> tuple[Li
     planes: dict[str, list[Subset]] = {split: [] for split in splits}
     for split, samples in splits.items():
         for sample in samples:
-            with problems.noting(sample.channels_place):
+            with problems.noting(sample.channels_from or sample.where):
                 planes[split].append(reader.positions(sample))
                 known[split].append(sample)
     return known, planes
@@ -393,6 +381,5 @@ def warn_of_absent_classes(place: str, classes: Sequence[str], numbers: np.ndarr
     if absent:
         few = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
         warnings.warn(
-            f"{place} has no training image of class {few}; a model cannot learn it (labels count from 0)",
-            stacklevel=6,
+            f"{place} has no training image of class {few}; a model cannot learn it (labels count from 0)", stacklevel=6
         )

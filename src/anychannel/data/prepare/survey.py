@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -31,10 +31,9 @@ import numpy as np
 
 from anychannel.channels import Subset
 from anychannel.data.content import Stamp
-from anychannel.data.errors import ImageError, Problems, ShardError
+from anychannel.data.errors import DataError, ImageError, Problems, ShardError
 from anychannel.data.files.tiff import quiet
 from anychannel.data.prepare.cache import GrowingArray, check_space, unreadable
-from anychannel.data.prepare.labels import Labels
 from anychannel.data.prepare.statistics import RunningMoments
 from anychannel.data.sources.reader import Image, Reader, Template
 from anychannel.data.sources.source import SPLITS, AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
@@ -45,6 +44,96 @@ IN_FLIGHT = 32
 """Samples that are decoded at a time."""
 MOST_SHARDS = 16
 """Shards that a sample of images is taken from."""
+
+
+@dataclass
+class Labels:
+    """Which labels there are, and which of them are asked for.
+
+    ``names`` are those of all classes, in the labels' order; None learns them from the samples. ``classes`` is what was
+    asked for, see ``choose_classes``.
+    """
+
+    names: tuple[str, ...] | None
+    classes: int | Sequence[str] | None
+    place: str
+    seen: set[Label] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.names is None:
+            if self.classes is not None:
+                raise DataError("classes chooses among class names, but this data set has none; give class_names")
+            return
+        if len(self.names) < 2:
+            raise DataError(f"{self.place} has {len(self.names)} class; classification needs two or more")
+        if len(set(self.names)) != len(self.names):
+            raise DataError(f"class_names needs two or more names, each once, got {', '.join(self.names)}")
+        self.numbers = number(self.names, choose_classes(self.names, self.classes))
+
+    def wants(self, label: Label) -> bool:
+        """Whether a sample with this label is asked for. Raises ImageError if it is none of the classes."""
+        if self.names is None and isinstance(label, int) and label < 0:
+            raise ImageError(f"its label {label} is no class", "correct it; a number counts classes from 0")
+        self.seen.add(label)
+        if self.names is None or label in self.numbers:
+            return True
+        if label in self.names or (isinstance(label, int) and 0 <= label < len(self.names)):
+            return False
+        few = ", ".join(self.names[:5]) + (", ..." if len(self.names) > 5 else "")
+        raise ImageError(
+            f"its label {label!r} is none of the {len(self.names)} classes ({few})",
+            "correct it; a number counts classes from 0",
+        )
+
+    def resolve(self) -> tuple[tuple[str, ...], Mapping[Label, int]]:
+        """The classes asked for, and each label's position among them.
+
+        Raises DataError if the samples' labels are mixed, or fewer than two.
+        """
+        if self.names is not None:
+            return choose_classes(self.names, self.classes), self.numbers
+        words = sorted(label for label in self.seen if isinstance(label, str))
+        numbers = [label for label in self.seen if isinstance(label, int)]
+        if words and numbers:
+            raise DataError(
+                f"some labels are numbers ({min(numbers)}, say), others names ({words[0]!r}); use one kind, or give "
+                "class_names"
+            )
+        names = tuple(words) or tuple(map(str, range(max(numbers, default=-1) + 1)))
+        if len(names) < 2:
+            raise DataError(f"the samples have {len(names)} class; classification needs two or more")
+        return names, number(names, names)
+
+
+def number(names: Sequence[str], chosen: Sequence[str]) -> dict[Label, int]:
+    """Position among the chosen classes by a label, which is a class's position or its name."""
+    found: dict[Label, int] = {}
+    for place, name in enumerate(names):
+        if name in chosen:
+            found[place] = found[name] = chosen.index(name)
+    return found
+
+
+def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) -> tuple[str, ...]:
+    """The classes to keep, in the order of their new labels: the first so many, or those named; None keeps all.
+
+    Raises ValueError if the number is out of range, or a name is unknown or repeats.
+    """
+    if classes is None:
+        return tuple(known)
+    if isinstance(classes, int):
+        if not 2 <= classes <= len(known):
+            raise ValueError(
+                f"classes={classes} is out of range; the data has {len(known)} classes, take 2 or more of them"
+            )
+        return tuple(known[:classes])
+    chosen = tuple(classes.split(",") if isinstance(classes, str) else classes)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ValueError(f"unknown class {unknown[0]!r}; the classes are {', '.join(known)}")
+    if len(set(chosen)) != len(chosen) or len(chosen) < 2:
+        raise ValueError(f"classes needs two or more names, each once, got {', '.join(chosen)}")
+    return chosen
 
 
 class Item(NamedTuple):
@@ -79,7 +168,7 @@ def walk(
                         break
                     wanted = False
                     with problems.noting(sample.place):
-                        wanted = labels.wants(sample.find_label())
+                        wanted = labels.wants(sample.label)
                     if wanted:
                         yield Item(number, shard, sample, here > 0)
                         left, here = left - (here > 0), here - (here > 0)
@@ -190,7 +279,7 @@ class Survey:
             whole.update(b"".join(one.digest for one in kept[split]))
         index = {
             "statistics": asdict(moments.statistics()),
-            "template": self.template.to_dict(),
+            "template": asdict(self.template),
             "arrays": {split: len(kept[split]) for split in sinks},
             "digests": {split: [one.digest.hex() for one in kept[split]] for split in SPLITS} if listed else {},
             "names": [[held, own, places] for (held, own), places in names.items()],
@@ -215,7 +304,7 @@ class Survey:
         """Read and decode a sample, or say what is wrong with it."""
         sample = item.sample
         try:
-            label, positions = sample.find_label(), self.reader.positions(sample)
+            label, positions = sample.label, self.reader.positions(sample)
             if not item.decoded:
                 return sample, Seen(item, label, positions)
             loaded = self.opened.pop(sample.place, None)
@@ -234,7 +323,7 @@ class Survey:
     def compare(self, path: str, image: Image) -> None:
         """Raise ImageError if an image is not like the first one."""
         pixels = image.found.pixels
-        self.template = self.template or Template(pixels.shape[1:], pixels.dtype, path, {})
+        self.template = self.template or Template(pixels.shape[1:], pixels.dtype.name, path, {})
         self.template.check(image, path, scaled=self.reader.settings.scaled)
 
     def find_leaks(self, kept: Mapping[str, list[Kept]], measured: array[int]) -> None:

@@ -37,8 +37,12 @@ from pathlib import Path, PurePosixPath
 from anychannel.data.content import is_folder_image
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.files.registry import image_suffixes
-from anychannel.data.sources.source import SPLITS, Request, Sample, Source, cut, split_channels
+from anychannel.data.sources.source import SPLITS, Listing, Request, Sample, Source, cut, split_channels
 from anychannel.utils.files import readable
+
+TABLE = "channels.csv"
+HEADER = ["path", "channels"]
+JUNK = ("thumbs.db", "desktop.ini")
 
 
 def list_paths(root: Path) -> dict[str, Path]:
@@ -74,24 +78,24 @@ def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
     names = read_names(root / "classes.txt")
     splits = {split: read_list(path, problems) for split, path in paths.items()}
     if names is None:
-        highest = max((label for _, label in splits["train"]), default=-1)
+        highest = max((int(sample.label) for sample in splits["train"]), default=-1)
         names = tuple(str(label) for label in range(highest + 1))
         limit = f"train.txt has labels 0 to {highest}"
     else:
         limit = f"classes.txt names {len(names)} classes, so labels are 0 to {len(names) - 1}"
-    kept: dict[str, list[Sample]] = {split: [] for split in SPLITS}
-    for split, listed in splits.items():
-        for sample, label in listed:
-            if label < len(names):
+    kept: Listing = {split: [] for split in SPLITS}
+    for split, samples in splits.items():
+        for sample in samples:
+            if int(sample.label) < len(names):
                 kept[split].append(sample)
             else:
-                problems.add(sample.where, f"label {label} of {sample.path} is out of range", limit)
+                problems.add(sample.where, f"label {sample.label} of {sample.path} is out of range", limit)
     channels = read_names(root / "channels.txt")
     return Source(root.name, apply_table(root, kept, problems), names, channels, str(root), problems)
 
 
-def read_list(path: Path, problems: Problems) -> list[tuple[Sample, int]]:
-    """Samples and labels of one list. Lines that are not ``path label [channels]`` are noted, empty ones skipped."""
+def read_list(path: Path, problems: Problems) -> list[Sample]:
+    """Samples of one list. Lines that are not ``path label [channels]`` are noted, empty ones skipped."""
     samples = []
     for number, line in enumerate(read_lines(path), start=1):
         words = line.rsplit(maxsplit=1)
@@ -113,19 +117,13 @@ def read_list(path: Path, problems: Problems) -> list[tuple[Sample, int]]:
         elif channels == ():
             problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
         else:
-            label = int(words[1])
-            samples.append((Sample(name, label, path.parent / name, channels, f"{name} ({where})", where), label))
+            samples.append(Sample(name, int(words[1]), path.parent / name, channels, f"{name} ({where})", where))
     return samples
 
 
 def is_integer(word: str) -> bool:
     """Whether a word is a whole number, perhaps negative."""
     return word.isascii() and word.removeprefix("-").isdigit()
-
-
-JUNK = ("thumbs.db", "desktop.ini")
-
-Splits = dict[str, list[Sample]]
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -166,14 +164,14 @@ def has_splits(root: Path) -> bool:
     return any((root / split).is_dir() and subfolders(root / split) for split in SPLITS)
 
 
-def has_class_folders(root: Path) -> bool:
+def has_folders(root: Path) -> bool:
     """Whether there are class folders. Beside list files, only class folders in split folders count."""
-    if any((root / f"{split}.txt").is_file() for split in SPLITS):
+    if list_paths(root):
         return has_splits(root)
     return any(holds_images(folder) for folder in subfolders(root))
 
 
-def open_class_folders(spec: str, request: Request) -> Source:
+def open_folders(spec: str, request: Request) -> Source:
     """List the images by class. Other files and empty class folders are noted as problems."""
     root, problems = Path(spec), Problems()
     channels = read_names(root / "channels.txt")
@@ -184,7 +182,7 @@ def open_class_folders(spec: str, request: Request) -> Source:
     return Source(root.name, apply_table(root, splits, problems), classes, channels, str(root), problems)
 
 
-def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], Splits]:
+def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], Listing]:
     """Classes and splits of the form ``train/class/image``."""
     missing = [f"{split}/" for split in SPLITS if not (root / split).is_dir()]
     if missing:
@@ -197,7 +195,7 @@ def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], Splits
             f"are; move {others[0]}/ out of the data folder or into the splits"
         )
     classes = name_classes(root, subfolders(root / "train"))
-    splits: Splits = {split: [] for split in SPLITS}
+    splits: Listing = {split: [] for split in SPLITS}
     for split in SPLITS:
         for folder in subfolders(root / split):
             if folder.name in classes:
@@ -207,7 +205,7 @@ def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], Splits
     return classes, splits
 
 
-def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str, ...], Splits]:
+def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str, ...], Listing]:
     """Classes and splits of the form ``class/image``; the split of a class depends on its own files and the seed."""
     folders = subfolders(root)
     if len(folders) == 1 and len(subfolders(folders[0])) > 1:
@@ -215,7 +213,7 @@ def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str,
             f"{root} holds the one folder {folders[0].name}/; if its folders are the classes, give {folders[0]}"
         )
     classes = name_classes(root, folders)
-    splits: Splits = {split: [] for split in SPLITS}
+    splits: Listing = {split: [] for split in SPLITS}
     for label, folder in enumerate(folders):
         samples = read_class(root, folder, label, problems)
         if 0 < len(samples) < 3:
@@ -264,22 +262,14 @@ def describe_content(root: Path) -> str:
     return f"; it has {', '.join(names[:5])}{', ...' * (len(names) > 5)}" if names else "; it is empty"
 
 
-TABLE = "channels.csv"
-HEADER = ["path", "channels"]
-
-
 @dataclass(frozen=True)
 class Line:
-    """A line of the table: its number from 1, the images it is about, and their channels."""
+    """A line of the table: its number from 1, its place for messages, the images it is about, and their channels."""
 
     number: int
+    place: str
     pattern: str
     names: tuple[str, ...]
-
-    @property
-    def place(self) -> str:
-        """Where it stands, for messages."""
-        return f"{TABLE} line {self.number}"
 
 
 def read_lines(path: Path) -> list[str]:
@@ -304,18 +294,19 @@ def read_table(root: Path, problems: Problems) -> list[Line]:
         raise DataError(f"{path}: the first line is {found!r}; it has to be {','.join(HEADER)!r}")
     lines = []
     for number, cells in enumerate(rows[1:], start=2):
-        pattern, names = (cells or [""])[0].strip(), split_channels(",".join(cells[1:]))
+        place, pattern = f"{TABLE} line {number}", (cells or [""])[0].strip()
+        names = split_channels(",".join(cells[1:]))
         if not any(cell.strip() for cell in cells):
             continue
-        if not pattern or not names:
-            what = "no channel is named" if pattern else "no path is named"
-            problems.add(f"{TABLE} line {number}", what, "write path,channels; channels as R;G")
+        if pattern and names:
+            lines.append(Line(number, place, pattern.rstrip("/"), names))
         else:
-            lines.append(Line(number, pattern.rstrip("/"), names))
+            what = "no channel is named" if pattern else "no path is named"
+            problems.add(place, what, "write path,channels; channels as R;G")
     return lines
 
 
-def apply_table(root: Path, splits: Mapping[str, Sequence[Sample]], problems: Problems) -> dict[str, list[Sample]]:
+def apply_table(root: Path, splits: Mapping[str, Sequence[Sample]], problems: Problems) -> Listing:
     """Give each sample the channels that the folder's table names for it.
 
     Lines that cannot be read or match no image are noted as problems, also images whose list file says something else,

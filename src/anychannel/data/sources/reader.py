@@ -61,7 +61,7 @@ class Reader:
 
         Raises ImageError if it has none, or names an unknown or repeated one.
         """
-        return self.resolve(sample.find_channels())[0]
+        return self.resolve(sample.channels)[0]
 
     def resolve(self, held: tuple[str, ...] | tuple[int, ...] | None) -> tuple[Subset, ReadSettings]:
         """Positions of named channels, and how an image of them is read."""
@@ -91,7 +91,7 @@ class Reader:
 
         Raises ImageError if the image cannot be used, or if planes of several fields differ in size or type.
         """
-        positions, settings = self.resolve(sample.find_channels())
+        positions, settings = self.resolve(sample.channels)
         if not isinstance(loaded, PlaneFields):
             return Image(read(loaded, settings), positions)
         planes = []
@@ -135,22 +135,18 @@ class Template:
     """
 
     size: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: str
     path: str
     scalings: Scalings
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"size": self.size, "dtype": self.dtype.name, "path": self.path, "scalings": self.scalings}
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Template:
-        """Inverse of ``to_dict``, also from JSON."""
+        """From plain values, also from JSON."""
         scalings = {
             int(position): (path, whole and tuple(map(tuple, whole)), own and tuple(own))
             for position, (path, whole, own) in values["scalings"].items()
         }
-        return cls(tuple(values["size"]), np.dtype(values["dtype"]), values["path"], scalings)
+        return cls(tuple(values["size"]), values["dtype"], values["path"], scalings)
 
     def check(self, image: Image, place: str, *, scaled: bool) -> None:
         """Raise ImageError for an image of another number type or size, or, unless it was applied, of another scale.
@@ -161,9 +157,9 @@ class Template:
         own: Sequence[tuple[float, float] | None] = declared or (None,) * len(image.positions)
         for position, pair in zip(image.positions, own, strict=True):
             self.scalings.setdefault(position, (place, declared, pair))
-        if pixels.dtype != self.dtype:
+        if pixels.dtype.name != self.dtype:
             raise ImageError(
-                f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype.name}",
+                f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype}",
                 "bring all files to one number type",
             )
         if pixels.shape[1:] != self.size:

@@ -11,13 +11,7 @@ from typing import Any
 
 from anychannel.data.errors import DataError
 from anychannel.data.sources.bands import open_bands
-from anychannel.data.sources.folders import (
-    describe_content,
-    has_class_folders,
-    has_lists,
-    open_class_folders,
-    open_lists,
-)
+from anychannel.data.sources.folders import describe_content, has_folders, has_lists, open_folders, open_lists
 from anychannel.data.sources.huggingface import make_absolute as absolute_table
 from anychannel.data.sources.huggingface import open_huggingface
 from anychannel.data.sources.source import Request, Source
@@ -51,9 +45,7 @@ class Kind:
 
 SOURCES: dict[str, Kind] = {
     "lists": Kind(open_lists, has_lists, "list files train.txt, val.txt and test.txt with 'path label' on each line"),
-    "folders": Kind(
-        open_class_folders, has_class_folders, "class folders with images, directly or inside train/, val/ and test/"
-    ),
+    "folders": Kind(open_folders, has_folders, "class folders with images, directly or inside train/, val/ and test/"),
     "hf": Kind(open_huggingface, make_absolute=absolute_table),
     "wds": Kind(open_tar_shards, make_absolute=absolute_shards),
     "bands": Kind(open_bands, embedded=True),

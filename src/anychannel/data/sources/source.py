@@ -56,19 +56,6 @@ class Sample:
         object.__setattr__(self, "place", self.place or self.path)
         object.__setattr__(self, "where", self.where or self.path)
 
-    @property
-    def channels_place(self) -> str:
-        """Where the channels are given, for messages."""
-        return self.channels_from or self.where
-
-    def find_label(self) -> Label:
-        """Return the label."""
-        return self.label
-
-    def find_channels(self) -> tuple[str, ...] | None:
-        """Return the names of the image's planes, None if it has all channels."""
-        return self.channels
-
     def load(self) -> Loaded:
         """Read the image. Raises OSError if its file cannot be read."""
         return Decoded(self.image) if isinstance(self.image, np.ndarray) else read_content(self.image)
@@ -80,6 +67,10 @@ class Sample:
     def find_digest(self, loaded: Loaded | PlaneFields) -> str | None:
         """Return the digest given, else that of a file's content."""
         return digest_content(loaded) if isinstance(self.image, Path) else self.digest  # type: ignore[arg-type]
+
+
+Listing = dict[str, list[Sample]]
+"""Samples by split: train, val, test, each in its order."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +123,6 @@ class Record:
         """Name of the image in its split's ``paths``."""
         return self.place
 
-    @property
-    def channels_place(self) -> str:
-        """Where its channels are given."""
-        return self.place
-
     def open_value(self, name: str) -> Any:
         """The value of a field; None if there is none."""
         return self.values.get(name)
@@ -149,8 +135,9 @@ class Record:
         """Names of the fields that hold something."""
         return ", ".join(filter(self.has, self.values)) or "none"
 
-    def find_label(self) -> Label:
-        """Return the label as it is written. Raises ImageError if there is none, or it is no number and no text."""
+    @property
+    def label(self) -> Label:
+        """The label as it is written. Raises ImageError if there is none, or it is no number and no text."""
         value = self.values.get(self.fields.label)
         if value is None:
             what = f"it has no field {self.fields.label!r}, only {self.list_fields()}"
@@ -165,8 +152,9 @@ class Record:
             f"its label is {value!r} of type {type(value).__name__}", "labels are whole numbers or classes' names"
         )
 
-    def find_channels(self) -> tuple[str, ...] | tuple[int, ...] | None:
-        """Return names of the image's channels, or the positions of the fields that hold one plane each."""
+    @property
+    def channels(self) -> tuple[str, ...] | tuple[int, ...] | None:
+        """Names of the image's channels, or the positions of the fields that hold one plane each."""
         if isinstance(self.fields.image, tuple):
             found = tuple(i for i, name in enumerate(self.fields.image) if self.has(name))
             if not found:
