@@ -23,16 +23,9 @@ class FirstConv:
     geometry: ConvGeometry
 
 
-def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> FirstConv:
-    """The first convolution of a network; see ``find_first_conv``."""
-    path, conv = find_first_conv(network, in_chans, first_conv)
-    bias = None if conv.bias is None else conv.bias.detach()
-    return FirstConv(path, kernel_of(conv), bias, geometry_of(conv))
-
-
 @torch.no_grad()
-def kernel_of(conv: nn.Conv2d) -> Tensor:
-    """The kernel (out, C, kh, kw) that a convolution applies.
+def as_first_conv(path: str, conv: nn.Conv2d) -> FirstConv:
+    """A convolution with the kernel that it applies.
 
     For a weight-standardised convolution (NFNet, BiT) that is not its weight. A stem that starts from this kernel is no
     longer standardised when it is trained.
@@ -42,17 +35,17 @@ def kernel_of(conv: nn.Conv2d) -> Tensor:
         gain = (conv.gain * conv.scale).flatten() if hasattr(conv, "gain") else None
         rows = weight.reshape(1, len(weight), -1)
         standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=conv.eps)
-        return standard.reshape_as(weight)
-    return weight
+        weight = standard.reshape_as(weight)
+    return FirstConv(path, weight, None if conv.bias is None else conv.bias.detach(), geometry_of(conv))
 
 
-def find_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> tuple[str, nn.Conv2d]:
-    """Path and module of the convolution that takes the images, which have ``in_chans`` channels.
+def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> FirstConv:
+    """The convolution that takes the images, which have ``in_chans`` channels.
 
-    Returns the convolution at the path ``first_conv``. Without it, returns the one that timm notes in
-    ``pretrained_cfg``, else ``conv1``, else the only convolution of that width. If the first block consists of parallel
-    convolutions (RepVGG, MobileOne, FastViT), merges them in place with timm's ``reparameterize``. The network's output
-    in evaluation mode stays the same.
+    This is the one at the path ``first_conv``. Without a path it is the one that timm notes in ``pretrained_cfg``, else
+    ``conv1``, else the only convolution of that width. If the first block consists of parallel convolutions (RepVGG,
+    MobileOne, FastViT), they are merged in place with timm's ``reparameterize``. The network's output in evaluation
+    mode stays the same.
 
     Raises:
         ValueError: there is none, or there are several; the message says what to pass.
@@ -61,7 +54,7 @@ def find_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = 
     fitting = convolutions(network, in_chans)
     if first_conv is not None:
         if first_conv in fitting:
-            return first_conv, fitting[first_conv]
+            return as_first_conv(first_conv, fitting[first_conv])
         found = dict(network.named_modules()).get(first_conv)
         width = f" of {found.in_channels} channels" if isinstance(found, nn.Conv2d) else ""
         what = "is not there" if found is None else f"is a {type(found).__name__}{width}"
@@ -82,7 +75,7 @@ def find_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = 
         )
     candidates = noted or list(fitting)
     if len(candidates) == 1:
-        return candidates[0], fitting[candidates[0]]
+        return as_first_conv(candidates[0], fitting[candidates[0]])
     if not candidates:
         raise ValueError(
             f"{kind} has no convolution with {in_chans} input channels for a stem to replace (its images are "
