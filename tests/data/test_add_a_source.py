@@ -8,8 +8,7 @@ import pytest
 from anychannel import TrainingSettings, create_model, evaluate, fit, list_datasets, load_dataset
 from anychannel.data import DataError
 from anychannel.data.sources.registry import SOURCES, Kind
-from anychannel.data.sources.samples import Sample
-from anychannel.data.sources.source import SPLITS, Request, Source
+from anychannel.data.sources.source import SPLITS, Request, Sample, Source
 from tests.helpers.image_files import write_image
 
 

@@ -80,6 +80,11 @@ def test_four_bands_of_eight_bit_are_channels_though_gdal_calls_the_fourth_alpha
         (("blue", None, "red", None), SENTINEL),
         (("Band 1", "Band 2", "Band 3", "Band 4"), SENTINEL),
         (("Red", "Green", "Blue", "NIR"), "naip"),
+        (("Blue", "Green", "Red", "NIR"), "B,G,R,NIR"),
+        (("B", "G", "R", "Near-infrared"), "blue,green,red,nir"),
+        (("Band 2 - Blue", "Band 3 - Green", "Band 4 - Red", "Band 8 - NIR"), SENTINEL),
+        (("Red edge 1", "rededge075", "nir narrow", "SWIR_1"), "sentinel2:B05,B06,B8A,B11"),
+        (("Coastal aerosol", "nir", "swir16", "swir22"), "landsat8:B1,B5,B6,B7"),
         ((), "w,x,y,z"),
     ],
 )
@@ -91,8 +96,33 @@ def test_names_in_the_file_that_agree_are_accepted(tmp_path: Path, names, channe
 
 
 @pytest.mark.parametrize(
+    ("name", "channel"),
+    [
+        ("Red edge 1", "sentinel2:B04"),
+        ("Red", "sentinel2:B05"),
+        ("red edge", "sentinel2:B05"),
+        ("nir narrow", "sentinel2:B08"),
+        ("narrow near infrared", "sentinel2:B08"),
+        ("NIR", "sentinel2:B8A"),
+        ("nir08", "sentinel2:B08"),
+        ("B8 A", "sentinel2:B08"),
+        ("B8A", "sentinel2:B08"),
+        ("SWIR 2", "sentinel2:B11"),
+        ("SWIR", "sentinel2:B11"),
+        ("Blue-green", "B"),
+        ("B4", "R"),
+    ],
+)
+def test_part_of_a_name_is_another_name(tmp_path: Path, name: str, channel: str):
+    path = write_geotiff(tmp_path / "a.tif", random_pixels(1), (name,))
+    with pytest.raises(DataError, match=f"it names its channels otherwise: the file says {name}; given was"):
+        read_image(path, channels=channel)
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
+        (("B03 (blue)", "B02 (green)", None, None), "in another order"),
         (
             ("B04", "B03", "B02", "B08"),
             "its channels are in another order: the file says B04, B03, B02, B08; given was B02, B03, B04, B08; name",

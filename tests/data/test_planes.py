@@ -10,7 +10,7 @@ import torch
 
 from anychannel.channels import ChannelError
 from anychannel.data import Split, iterate_batches, load_dataset
-from anychannel.data.batches.planes import Planes
+from anychannel.data.batches.images import Planes
 from anychannel.data.batches.split import Rows
 from tests.helpers.moments import measure
 

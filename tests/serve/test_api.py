@@ -162,7 +162,7 @@ def test_examples_of_embedded_data_are_made_again(run, tmp_path):
     assert service.examples.reason == ""
     assert [example.label for example in service.examples.images] == [entry["label"] for entry in wanted]
     for example, row in zip(service.examples.images, (5, 2), strict=True):
-        assert np.array_equal(service.image(example.id).input.pixels, bands.test.images[row])
+        assert np.array_equal(service.images.get(example.id).input.pixels, bands.test.images[row])
 
 
 def copy_with_data(run, to, data):

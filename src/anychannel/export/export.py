@@ -87,11 +87,9 @@ def build_module(model: Classifier, channels: str | Sequence[str] | None) -> tup
 def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, subset: str) -> dict[str, Any]:
     """The metadata of an exported file.
 
-    Returns:
-        ``version`` of anychannel; ``channels`` of the images in order, with the ``mean`` and ``std`` for their
-        normalisation; ``subset`` (``one`` or ``any``); ``all_channels`` of the model; ``units`` of the pixels;
-        ``classes`` in the order of the logits (None without names); ``model`` and ``stem``; ``sizes`` in words,
-        ``fixed_size`` (one number or ``[height, width]``, None if free), ``least_size`` and ``size_multiple``.
+    ``channels`` are those of the images in order, with the ``mean`` and ``std`` that normalise them, ``all_channels``
+    those of the model. ``classes`` are in the order of the logits. ``fixed_size`` is one number or ``[height, width]``,
+    None if height and width are free.
     """
     places = list(model.channels.positions(names))
     return {

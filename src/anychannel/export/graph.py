@@ -22,13 +22,7 @@ LEAST_FREE = 33
 
 @dataclass(frozen=True)
 class Sizes:
-    """The image heights and widths that a graph accepts.
-
-    Args:
-        fixed: the only height and width; None if they are free.
-        least: smallest free height and width.
-        multiple: free heights and widths are multiples of this.
-    """
+    """Heights and widths that a graph accepts: only ``fixed``, or all multiples of ``multiple`` from ``least`` up."""
 
     fixed: tuple[int, int] | None
     least: int = 1
@@ -59,17 +53,10 @@ def candidates(image_size: tuple[int, int], *, free: bool) -> list[Sizes]:
 def capture(
     module: nn.Module, in_chans: int, image_size: tuple[int, int], *, presence: bool, free: bool = True
 ) -> tuple[ExportedProgram, Sizes]:
-    """Capture a module as a graph.
+    """Capture a module as a graph that accepts images of ``image_size`` (height and width).
 
-    Args:
-        module: takes (B, in_chans, H, W) float images and, with ``presence``, an (in_chans,) bool vector.
-        in_chans: number of channels of the images.
-        image_size: height and width that the graph must accept.
-        presence: whether the module has the second input.
-        free: try to leave height and width free. Networks whose padding depends on the image size stay fixed.
-
-    Raises:
-        ExportError: PyTorch cannot capture the module even at a fixed size.
+    The module takes (B, in_chans, H, W) float images and, with ``presence``, an (in_chans,) bool vector. ``free`` tries
+    to leave height and width free; networks whose padding depends on the image size stay fixed.
     """
     pads_by_size = any(
         isinstance(part, Conv2dSame) or (isinstance(part, Stem | TabledStem) and part.geometry.same)

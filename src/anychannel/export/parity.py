@@ -29,16 +29,8 @@ TOLERANCE = 1e-4
 class Parity:
     """Differences between the logits of an exported network and of the model, on the same images.
 
-    Args:
-        largest_difference: largest absolute difference of a logit.
-        largest_logit: largest absolute logit of the model.
-        allowed: largest difference that passes: ``tolerance`` times ``largest_logit``.
-        tolerance: as given.
-        worst: channels and shape of the images with the largest difference.
-        batches: batch sizes compared.
-        image_sizes: heights and widths compared.
-        subsets: number of subsets compared.
-        of_subsets: number of subsets that there are.
+    ``allowed`` is ``tolerance`` times the model's largest absolute logit. ``worst`` names the channels and shape of the
+    images with the largest difference. ``subsets`` of ``of_subsets`` subsets were compared.
     """
 
     largest_difference: float

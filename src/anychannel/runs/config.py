@@ -128,9 +128,6 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
 
     A path that does not exist stays as it is. The name of a model or of embedded data stays as well, even if a folder
     has the same name; ``./bands`` is the folder.
-
-    Raises:
-        ValueError: the value of a path has another type.
     """
     found = (("data", is_folder), ("model", is_saved), ("teacher", os.path.isdir), ("checkpoint", os.path.isfile))
     located = [key for key in (*dict(found), "data_options") if key in values]
@@ -196,11 +193,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_recipe(path: str | Path) -> dict[str, Any]:
-    """Read a TOML recipe as plain values.
-
-    Raises:
-        ConfigError: the file is missing or is not TOML in UTF-8.
-    """
+    """Read a TOML recipe as plain values."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -49,8 +49,7 @@ def evaluate_run(
         raise RunError(f"unknown split {split!r}; use train, val or test")
     config = read_config(folder)
     model = load_model(folder)
-    stem = model.stem
-    if allow_untrained and isinstance(stem, MaskedStem):
+    if allow_untrained and isinstance(stem := model.stem, MaskedStem):
         stem.allow_untrained = True
     if data_channels is not None and data is None:
         raise RunError("data_channels names the channels of other data; give data too, or leave it out")

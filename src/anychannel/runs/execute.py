@@ -41,12 +41,7 @@ class RunStopped(Exception):  # noqa: N818  # not an error: the caller needs no 
 
 
 def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
-    """Build the configured network for a data set's channels and classes. The weights depend on the run's seed.
-
-    Raises:
-        ConfigError: options of trained weights are given, but no trained weights.
-        ValueError: a name or option is unknown; see ``create_model`` and ``adapt``.
-    """
+    """Build the configured network for a data set's channels and classes. The weights depend on the run's seed."""
     all_at_once = config.norm == "auto" and config.training.sampler == "full"  # no subset needs separate statistics
     common: dict[str, Any] = {
         "channels": dataset.channels,
@@ -136,7 +131,16 @@ def train_run(
             )
             run |= summarise(result)
             best = load_model(home) if share().is_main else model  # fit left it with the same weights
-            evaluation = read_split(config, best, dataset, split, device=str(device), progress=progress)
+            evaluation = evaluate(
+                best,
+                getattr(dataset, split),
+                subsets=config.subsets,
+                device=str(device),
+                precision=config.training.precision,
+                progress=progress,
+                split=split,
+                distributed=True,
+            )
             on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
             track.log_evaluation(evaluation, result.best_epoch)
     finally:
@@ -177,11 +181,7 @@ def tracked(config: RunConfig, home: Path, run: dict[str, Any]) -> Iterator[Trac
 
 
 def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
-    """Refuse to resume a run on other data.
-
-    Raises:
-        RunError: the data have changed since the run began; the message lists the changes.
-    """
+    """Refuse to resume a run on other data."""
     changes = find_changes(read_record(home), dataset) if (home / "run.json").is_file() else []
     if changes:
         raise RunError(
@@ -204,12 +204,7 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
 
 
 def check_subsets(model: Classifier, subsets: Sequence[str]) -> None:
-    """Refuse subsets on which the trained network could not be evaluated.
-
-    Raises:
-        ChannelError: no subset is given, or a channel of a subset is unknown or repeats.
-        ConfigError: the stem will accept only the full set of channels.
-    """
+    """Refuse subsets on which the trained network could not be evaluated."""
     chosen, _, _ = choose_subsets(model.channels, subsets)
     if isinstance(model.stem, MaskedStem) and chosen != [model.channels.full]:
         raise ConfigError(
@@ -257,17 +252,11 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
 def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluation: Evaluation, *, cost: bool) -> None:
     """Write the evaluation, the example images and the cost."""
     evaluation.save(home)
-    write_json(
-        home / "examples.json",
-        collect_examples(getattr(dataset, evaluation.split), dataset.channels.names, dataset.classes, evaluation),
-    )
+    split = getattr(dataset, evaluation.split)
+    write_json(home / "examples.json", collect_examples(split, dataset.channels.names, dataset.classes, evaluation))
     if cost:
-        measured = profile(
-            load_model(home),
-            batch_size=config.training.batch_size,
-            image_size=dataset.image_size,
-            device=config.training.device,
-        )
+        batch_size, device = config.training.batch_size, config.training.device
+        measured = profile(load_model(home), batch_size=batch_size, image_size=dataset.image_size, device=device)
         write_json(home / "cost.json", measured)
 
 
@@ -283,19 +272,3 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "best": None if best is None else {key: best[key] for key in keys},
     }
-
-
-def read_split(
-    config: RunConfig, model: Classifier, dataset: ImageDataset, split: str, *, device: str, progress: bool
-) -> Evaluation:
-    """Evaluate a network on one split; each of several processes evaluates its share."""
-    return evaluate(
-        model,
-        getattr(dataset, split),
-        subsets=config.subsets,
-        device=device,
-        precision=config.training.precision,
-        progress=progress,
-        split=split,
-        distributed=True,
-    )

@@ -22,12 +22,7 @@ PICTURE_SIDE, SMALL_SIDE, MANY_CHANNELS = 256, 96, 16
 
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
-    """An image that requests can refer to.
-
-    Args:
-        input: the image as the network receives it.
-        view: the JSON that describes it.
-    """
+    """An image that requests can refer to: as the network receives it, and the JSON that describes it."""
 
     input: InputImage
     view: Image
@@ -43,13 +38,8 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
     """Draw each channel of an image.
 
     All images use the same grey scale for a channel, so that pictures can be compared. A channel whose mean is far from
-    the training mean is drawn from its own minimum to its own maximum.
-
-    Args:
-        image: the image.
-        known: the network's channels, with their statistics.
-        key: id of the image.
-        label: name of the true class; None if it is unknown.
+    the training mean is drawn from its own minimum to its own maximum. ``known`` are the network's channels, ``key`` is
+    the image's id, ``label`` its true class.
     """
     height, width = image.original.shape[1:]
     shape: tuple[int, int] = image.pixels.shape[1:]
@@ -77,11 +67,8 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
         )
     notes = list(image.notes)
     if image.far:  # the last note is about them
-        notes[-1] += (
-            " Its picture is stretched to its own values."
-            if len(image.far) == 1
-            else " Their pictures are stretched to their own values."
-        )
+        its = ("Its picture is", "its") if len(image.far) == 1 else ("Their pictures are", "their")
+        notes[-1] += f" {its[0]} stretched to {its[1]} own values."
     view = Image(
         id=key,
         name=readable(image.name),

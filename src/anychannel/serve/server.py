@@ -20,12 +20,7 @@ class ServeError(ValueError):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket. This happens before the run is loaded, so a port in use is reported at once.
-
-    Raises:
-        ServeError: the port is in use, needs other rights or is out of range, or the host is not an address of this
-            machine.
-    """
+    """Open a listening socket. This happens before the run is loaded, so a port in use is reported at once."""
     if not 0 <= port <= 65535:
         raise ServeError(f"port is a number from 0 (any free one) to 65535, got {port}")
     try:

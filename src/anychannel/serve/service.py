@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
@@ -12,31 +13,22 @@ from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data import DataError, ImageDataset
 from anychannel.data.content import digest_content
 from anychannel.data.errors import ImageError
+from anychannel.data.files.registry import count_values
 from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
 from anychannel.runs.data import load_data
 from anychannel.runs.folder import read_config
 from anychannel.runs.predict import UNUSED, Predictor
-from anychannel.serve.extent import check_extent
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
 
-
-class GoneError(KeyError):
-    """An image is not kept (any more); the client has to send it again."""
+MOST_VALUES = 200_000_000
+"""Pixels times channels of an upload: 4,096 x 4,096 of 11 channels, or 1.6 GB while it is resized."""
 
 
 class Service:
-    """A trained run that answers.
-
-    Args:
-        folder: the run's folder. Relative paths in its configuration start at the working directory.
-        cache_dir: folder of the cache of decoded images, for the run's examples.
-
-    Raises:
-        RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
-    """
+    """A trained run that answers. Relative paths in its configuration start at the working directory."""
 
     def __init__(self, folder: str | Path, cache_dir: str | Path | None = None) -> None:
         self.config = read_config(folder)
@@ -100,32 +92,20 @@ class Service:
     def open(
         self, data: bytes, name: str, channels: str | Sequence[str] | None = None, layout: str | None = None
     ) -> OpenedImage:
-        """Decode a file and keep it; see ``Predictor.open``.
-
-        Raises:
-            DataError: also if the file would decode to too many values.
-        """
-        try:
-            check_extent(data)
-        except ImageError as error:
-            raise DataError(f"{name}: {error}") from error
+        """Decode a file and keep it; see ``Predictor.open``. A small file can unfold to more than memory holds."""
+        with suppress(ImageError):  # without a legible header, decoding says what is wrong
+            values = count_values(data)
+            if values is not None and values > MOST_VALUES:
+                raise DataError(
+                    f"{name}: it decodes to {values:,} values, more than the {MOST_VALUES:,} that this service takes; "
+                    "cut or scale it down"
+                )
         image = self.predictor.open(data, channels or self.file_channels, name=name, layout=layout)
         identity = repr((digest_content(data), name, image.channels, channels, layout))
         key = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
         opened = draw_image(image, self.channels, key=key)
         self.images.add(opened)
         return opened
-
-    def image(self, key: str) -> OpenedImage:
-        """An image that was opened before.
-
-        Raises:
-            GoneError: it is not kept.
-        """
-        found = self.images.get(key)
-        if found is None:
-            raise GoneError(f"image {key!r} is not kept here (any more); send the file again")
-        return found
 
     def predict(self, image: OpenedImage, channels: str | None, top: int) -> Prediction:
         """Classify an image from some of its channels; see ``Predictor.predict``."""

@@ -36,11 +36,7 @@ def curve_of(metric: str, row: Mapping[str, Any]) -> float | None:
 
 
 def value_of(metric: str, folder: Path) -> float:
-    """The objective of a finished run. A mean over subsets leaves out subsets that no image has.
-
-    Raises:
-        SweepError: the run does not measure it.
-    """
+    """The objective of a finished run. A mean over subsets leaves out subsets that no image has."""
     if metric == SUBSETS:
         subsets = load_evaluation(folder, "val").subsets
         refused = [key for key, figures in subsets.items() if "refused" in figures and figures.get("n") != 0]

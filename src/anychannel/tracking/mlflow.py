@@ -22,12 +22,7 @@ DATABASE = "mlflow.db"
 class MLflow:
     """A run of the experiment ``anychannel``, or of the one in ``MLFLOW_EXPERIMENT_NAME``.
 
-    Args:
-        home: the run's folder. Its ``mlflow.json`` holds the run's id.
-        name: the run's name in MLflow.
-
-    Raises:
-        TrackingError: the store cannot be reached, or does not have the run any more.
+    ``mlflow.json`` in the run's folder holds the id of MLflow's run.
     """
 
     def __init__(self, home: Path, name: str) -> None:

@@ -13,14 +13,9 @@ FOLDER = "tensorboard"
 
 
 class TensorBoard:
-    """The event files of a run. Each start of the run adds one.
+    """The event files of a run, in its subfolder ``tensorboard``. Each start of the run adds one."""
 
-    Args:
-        home: the run's folder. The files go to its subfolder ``tensorboard``.
-        name: not used, because TensorBoard names a run after its folder.
-    """
-
-    def __init__(self, home: Path, name: str) -> None:  # noqa: ARG002
+    def __init__(self, home: Path, name: str) -> None:  # noqa: ARG002 - TensorBoard names a run after its folder
         need("tensorboard", "tracking", "the tracker tensorboard")
         from accelerate.tracking import TensorBoardTracker
 

@@ -27,12 +27,7 @@ UNUSUAL = re.compile(r"[^-./\w]", re.ASCII)
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that are unknown or not installed.
-
-    Raises:
-        TrackingError: a tracker is unknown; the message lists the valid ones.
-        MissingExtraError: the package of a tracker is not installed.
-    """
+    """Refuse trackers that are unknown or not installed."""
     for name in names:
         if name not in TRACKERS:
             raise TrackingError(unknown_name("tracker", name, TRACKERS))
@@ -40,11 +35,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Track:
-    """The trackers of one run. Without trackers it does nothing.
-
-    Args:
-        trackers: opened trackers by name.
-    """
+    """The opened trackers of one run, by name. Without trackers it does nothing."""
 
     def __init__(self, trackers: Mapping[str, Tracker] | None = None) -> None:
         self.trackers = dict(trackers or {})
@@ -111,14 +102,7 @@ def warn(message: str) -> None:
 def open_track(names: Sequence[str], home: Path, *, name: str, settings: Mapping[str, Any]) -> Track:
     """Open the trackers of a run, store its settings, and log the epochs of ``metrics.jsonl`` that they lack.
 
-    Args:
-        names: keys of ``TRACKERS``.
-        home: the run's folder.
-        name: the run's name.
-        settings: the run's configuration as one flat table.
-
-    Raises:
-        TrackingError, MissingExtraError: a tracker cannot be used.
+    ``names`` are keys of ``TRACKERS``. ``settings`` is the run's configuration as one flat table.
     """
     known: Settings = {key: v if isinstance(v, str | bool | int | float) else str(v) for key, v in settings.items()}
     opened: dict[str, Tracker] = {}

@@ -1,8 +1,9 @@
 """Channel names in files: compare them with the names given by the user, or take them where none are given.
 
 A wrong order of bands does not show in the shape or type of an array, only in a bad result. So if a file names its
-channels, each name has to agree with the given one: literally, with the channel's kind, or with a part of the file's
-text ("B4, central wavelength 665 nm" is B04). Case, spaces and leading zeros do not count.
+channels, each name has to agree with the given one or with the channel's kind. Whole names decide, those between
+separators included: "B4, central wavelength 665 nm" is B04, "red edge 1" is not red. Case, spaces and leading zeros do
+not count, and ``SYNONYMS`` are one name.
 """
 
 from __future__ import annotations
@@ -18,24 +19,47 @@ from anychannel.data.files.decoded import Decoded
 
 RGB = ChannelSet(("R", "G", "B"))
 
-SHORT = {"nearinfrared": "nir", "shortwaveinfrared": "swir", "thermalinfrared": "tir", "panchromatic": "pan"}
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "coastal aerosol": ("coastal", "aerosol"),
+    "blue": ("B",),
+    "green": ("G",),
+    "red": ("R",),
+    "red edge 1": ("rededge071", "RE1"),
+    "red edge 2": ("rededge075", "RE2"),
+    "red edge 3": ("rededge078", "RE3"),
+    "near infrared": ("NIR",),
+    "narrow near infrared": ("narrow NIR", "NIR narrow", "near infrared narrow", "nir08"),
+    "water vapour": ("water vapor", "nir09"),
+    "shortwave infrared 1": ("SWIR 1", "swir16"),
+    "shortwave infrared 2": ("SWIR 2", "swir22"),
+    "thermal infrared 1": ("TIR 1", "TIRS 1", "lwir11"),
+    "thermal infrared 2": ("TIR 2", "TIRS 2", "lwir12"),
+    "panchromatic": ("pan",),
+    "Hoechst 33342": ("Hoechst",),
+    "MitoTracker Deep Red": ("MitoTracker",),
+}
+"""Other names for the kinds in ``anychannel.sensors``: the common band names of STAC's Electro-Optical extension 2.0
+(with Sentinel-2's bands in its table), the abbreviations in ESA's SentiWiki and in USGS's band designations, the short
+names of dyes in Bray et al. 2016."""
+
 NUMBERED = re.compile(r"(band|channel|chan|ch|b|c|layer|sample|image|channel:0)[ _:#-]*(\d+)", re.IGNORECASE)
-PARTS = re.compile(r"[,;:()\[\]/|]")
+PARTS = re.compile(r"[,;:()\[\]/|]|\s[-\N{EN DASH}]\s")
 
 
 def squash(text: str) -> str:
-    """``"B04"`` and ``"b 4"`` -> ``"b4"``, ``"near infrared"`` -> ``"nir"``."""
+    """``"B04"``, ``"b 4"`` and ``"Band 4"`` -> ``"b4"``."""
     words = re.findall(r"[^\W\d_]+|\d+", text.casefold())
     joined = "".join(word.lstrip("0") or "0" if word.isdecimal() else word for word in words)
-    for long, short in SHORT.items():
-        joined = joined.replace(long, short)
     return re.sub(r"^band(?=\d)", "b", joined)
 
 
+KINDS = {squash(name): squash(kind) for kind, names in SYNONYMS.items() for name in names}
+
+
 def readings(text: str) -> set[str]:
-    """Return the whole text, its first word and its parts, squashed, without plain numbers."""
-    found = {squash(part) for part in (text, text.split()[0], *PARTS.split(text)) if part.strip()}
-    return {reading for reading in found if reading and not reading.isdecimal()}
+    """Return the whole text and its parts, squashed, without plain numbers; one name for all synonyms."""
+    found = {squash(part) for part in (text, *PARTS.split(text))}
+    return {KINDS.get(reading, reading) for reading in found if reading and not reading.isdecimal()}
 
 
 def informative_names(own: Sequence[str | None]) -> tuple[str | None, ...]:
@@ -61,7 +85,11 @@ def check_names(own: Sequence[str | None], given: Sequence[str], kinds: Sequence
         for name, kind in zip(given, kinds or (None,) * len(given), strict=True)
     ]
     found = [None if name is None else readings(name) for name in named]
-    if all(reading is None or reading & accepted[place] for place, reading in enumerate(found)):
+    known = set().union(*accepted)
+    if all(
+        reading is None or (reading & mine and not (reading - mine) & known)  # "B05 (red)" is not B04 if there is a B05
+        for reading, mine in zip(found, accepted, strict=True)
+    ):
         return
     theirs = ", ".join(name or "(unnamed)" for name in named)
     both = f"the file says {theirs}; given was {', '.join(given)}"

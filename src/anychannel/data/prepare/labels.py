@@ -6,20 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anychannel.data.errors import DataError, ImageError
-from anychannel.data.sources.samples import Label
+from anychannel.data.sources.source import Label
 
 
 @dataclass
 class Labels:
     """Which labels there are, and which of them are asked for.
 
-    Args:
-        names: of all classes, in the labels' order; None learns them from the samples.
-        classes: see ``choose_classes``.
-        place: the data set, for messages.
-
-    Raises:
-        DataError: there are fewer than two classes, names repeat, or classes are chosen but not named.
+    ``names`` are those of all classes, in the labels' order; None learns them from the samples. ``classes`` is what was
+    asked for, see ``choose_classes``.
     """
 
     names: tuple[str, ...] | None
@@ -56,8 +51,7 @@ class Labels:
     def resolve(self) -> tuple[tuple[str, ...], Mapping[Label, int]]:
         """The classes asked for, and each label's position among them.
 
-        Raises:
-            DataError: the samples' labels are mixed, or fewer than two.
+        Raises DataError if the samples' labels are mixed, or fewer than two.
         """
         if self.names is not None:
             return choose_classes(self.names, self.classes), self.numbers
@@ -84,14 +78,9 @@ def number(names: Sequence[str], chosen: Sequence[str]) -> dict[Label, int]:
 
 
 def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) -> tuple[str, ...]:
-    """The classes to keep, in the order of their new labels.
+    """The classes to keep, in the order of their new labels: the first so many, or those named; None keeps all.
 
-    Args:
-        known: all classes.
-        classes: how many of the first ones, or names; None keeps all.
-
-    Raises:
-        ValueError: the number is out of range, a name is unknown (the message lists the valid ones) or repeats.
+    Raises ValueError if the number is out of range, or a name is unknown or repeats.
     """
     if classes is None:
         return tuple(known)

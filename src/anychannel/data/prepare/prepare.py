@@ -5,40 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import islice, tee
+from os.path import normpath
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset, as_channel_set
-from anychannel.data.batches.on_demand import OnDemandImages, Rows
-from anychannel.data.batches.planes import Images
+from anychannel.data.batches.images import Images, OnDemandImages, Rows
 from anychannel.data.batches.split import Split
 from anychannel.data.batches.stream import Counted, Stream
 from anychannel.data.dataset import ImageDataset
-from anychannel.data.errors import DataError, ImageError
-from anychannel.data.files.names import RGB, channels_from_file
+from anychannel.data.errors import DataError, ImageError, Problems
+from anychannel.data.files.names import RGB, channels_from_file, check_names
 from anychannel.data.files.read import read
-from anychannel.data.prepare.cache import Cached, open_or_build, resolve_cache_dir
-from anychannel.data.prepare.digests import FileDigests
+from anychannel.data.prepare.cache import Cached, FileDigests, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.labels import Labels
-from anychannel.data.prepare.listed import (
-    Listing,
-    all_samples,
-    check_cached_names,
-    check_repeats,
-    find_planes,
-    warn_of_absent_classes,
-)
 from anychannel.data.prepare.statistics import Statistics, with_statistics
-from anychannel.data.prepare.survey import Item, Survey, Walk
-from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.samples import AnySample, Sample
-from anychannel.data.sources.source import SPLITS, Listed, Request, Shards, Source
-from anychannel.data.sources.template import Template
+from anychannel.data.prepare.survey import Item, Survey, walk
+from anychannel.data.sources.reader import Reader, Template, placed
+from anychannel.data.sources.source import SPLITS, AnySample, Listed, Request, Sample, Shards, Source
 from anychannel.utils.files import write_text
 from anychannel.utils.processes import share
 
@@ -51,30 +41,18 @@ PEEKED = 100
 SAMPLED = 10_000
 """Images that statistics rest on if the shards are not read whole."""
 
+Listing = dict[str, list[Sample]]
+"""Samples by split: train, val, test, each in its order."""
 Build = Callable[[Path | None], tuple[dict[str, Any], dict[str, np.ndarray]]]
 
 
 def prepare(source: Source, request: Request) -> ImageDataset:
-    """Read a source: see ``load_dataset``.
-
-    Raises:
-        DataError: lists the samples that cannot be used.
-        ChannelError: the channels' names cannot be used.
-        ValueError: a setting is out of range.
-
-    Warns:
-        UserWarning: see ``load_dataset``.
-    """
+    """Read a source: see ``load_dataset``."""
     return Preparation(source, request).run()
 
 
 class Preparation:
-    """What the steps from a source to a data set share.
-
-    Args:
-        source: what to read.
-        request: what was asked for.
-    """
+    """The steps from a source to a data set, and what they share."""
 
     def __init__(self, source: Source, request: Request) -> None:
         self.source = source
@@ -159,10 +137,8 @@ class Preparation:
 
     def walk(self, split: str) -> Iterator[Item]:
         """The samples of a split."""
-        walk = Walk(self.shards[split], self.labels, self.problems)
-        if split == "train":
-            walk = Walk(walk.shards, self.labels, self.problems, self.sampled, self.counted, self.request.seed)
-        return walk.items()
+        limits = (self.sampled, self.counted, self.request.seed) if split == "train" else ()
+        return walk(self.shards[split], self.labels, self.problems, *limits)
 
     def open_files(self, listing: Listing) -> None:
         """Find out size and time of change of all files; those that are missing or empty are noted and left out."""
@@ -174,17 +150,12 @@ class Preparation:
     def name_channels(self, walks: dict[str, Iterator[Item]], opened: dict[str, Any]) -> ChannelSet:
         """The channels' names: those given, else the source's, else the first image's own, else R, G, B if it is RGB.
 
-        Args:
-            walks: the samples of each split; what is taken from them is put back.
-            opened: gets what was read, by the sample's place.
-
-        Raises:
-            DataError: nothing names the channels; it says how many there are, or that the images each name their own.
+        ``walks`` stay whole; ``opened`` gets what was read, by the sample's place. Raises DataError
+        if nothing names the channels.
         """
         given = self.source.channels if self.request.channels is None else self.request.channels
         if given is not None:
             return as_channel_set(given)
-        taken: list[Item] = []
         samples = all_samples(self.listing or {})
         whole: Sequence[AnySample] = [sample for sample in samples if sample.channels is None]
         if samples and not whole:
@@ -195,9 +166,9 @@ class Preparation:
         memory = self.find_names_file(whole)
         if memory is not None and memory.is_file() and not self.request.verify:
             return ChannelSet(tuple(json.loads(memory.read_text(encoding="utf-8"))))
-        candidates = islice(peek(walks["train"], taken), PEEKED) if self.listing is None else iter(whole)
-        named = RGB
-        for sample in candidates:
+        named, sample = RGB, None
+        walks["train"], ahead = tee(walks["train"])
+        for sample in whole if self.listing is not None else (item.sample for item in islice(ahead, PEEKED)):
             try:
                 loaded = sample.load()
                 found = read(loaded, self.request.settings)  # type: ignore[arg-type]  # planes' fields name the channels
@@ -208,8 +179,7 @@ class Preparation:
             if memory is not None:
                 write_text(memory, json.dumps(named.names))
             break
-        walks["train"] = chain(taken, walks["train"])
-        if self.listing is None and not taken:
+        if self.listing is None and sample is None:
             self.problems.raise_if_any(self.place)
             raise DataError(f"the training shards of {self.place} hold no sample")
         return named
@@ -270,7 +240,7 @@ class Preparation:
         def build_and_remember(folder: Path) -> tuple[str, dict[str, Any]]:
             index, _ = build(folder)
             for split in SPLITS:
-                files.note(paths[split], index["digests"][split])
+                files.known.update(zip(paths[split], index["digests"][split], strict=True))
             files.remember()
             return key_of(index["digests"]), index
 
@@ -330,13 +300,6 @@ class Preparation:
         return Split(images, numbers, tuple(paths), spread(held, len(reader.channels)), digests)
 
 
-def peek(walk: Iterator[Item], taken: list[Item]) -> Iterator[AnySample]:
-    """The samples of a walk, which are noted in ``taken``."""
-    for item in walk:
-        taken.append(item)
-        yield item.sample
-
-
 def spread(held: Sequence[Sequence[int]], channels: int) -> np.ndarray:
     """(N, C) booleans, which channels each image has."""
     present = np.zeros((len(held), channels), dtype=bool)
@@ -367,4 +330,69 @@ def check_seen(
             f"none of the images that the statistics rest on has the channel "
             f"{', '.join(channels.names[i] for i in unmet)}; raise statistics_images, which is {sampled}, or leave the "
             "channel out"
+        )
+
+
+def all_samples(splits: Mapping[str, Sequence[Sample]]) -> list[Sample]:
+    """The samples of all splits, in their order."""
+    return [sample for samples in splits.values() for sample in samples]
+
+
+def check_repeats(splits: Listing, classes: Sequence[str], problems: Problems) -> None:
+    """Note empty splits, and paths that are in two splits or have two labels."""
+    seen: dict[str, tuple[str, Sample]] = {}
+    for split, samples in splits.items():
+        if not samples:
+            problems.add(split, "this split has no image", "train, val and test all need some")
+        for sample in samples:
+            other, first = seen.setdefault(normpath(sample.path), (split, sample))
+            if other != split:
+                what = f"the same file is in two splits (leakage): {split}, and {other} as {first.place}"
+                problems.add(sample.place, what, "keep it in one of them")
+            elif first.label != sample.label:
+                both = (sample.label, first.label)
+                mine, theirs = (classes[label] if isinstance(label, int) else label for label in both)
+                what = f"the same file has two labels: {mine}, and {theirs} in {first.where}"
+                problems.add(sample.place, what, "keep one of them")
+
+
+def find_planes(splits: Listing, reader: Reader, problems: Problems) -> tuple[Listing, dict[str, list[Subset]]]:
+    """The samples whose channels are known, and the positions of their planes, by split; others are noted."""
+    known: Listing = {split: [] for split in splits}
+    planes: dict[str, list[Subset]] = {split: [] for split in splits}
+    for split, samples in splits.items():
+        for sample in samples:
+            with problems.noting(sample.channels_place):
+                planes[split].append(reader.positions(sample))
+                known[split].append(sample)
+    return known, planes
+
+
+def check_cached_names(
+    names: Sequence[tuple[Subset, Sequence[str | None], Sequence[int]]],
+    samples: Sequence[Sample],
+    named: ChannelSet,
+    problems: Problems,
+) -> None:
+    """Note files whose own names contradict those given, by what the cache keeps of files decoded under other names.
+
+    ``names`` holds what files call their planes: positions, names, and which of the samples (of all splits).
+    """
+    for held, own, rows in names:
+        given = named.select([named.names[position] for position in held])
+        try:
+            check_names(own, given.names, given.kinds)
+        except ImageError as error:
+            for row in rows:
+                problems.add(samples[row].place, error.what, error.fix)
+
+
+def warn_of_absent_classes(place: str, classes: Sequence[str], numbers: np.ndarray[Any, Any]) -> None:
+    """Warn of classes without a training image, which is legitimate but rarely meant."""
+    absent = [classes[i] for i in sorted(set(range(len(classes))) - set(numbers.tolist()))]
+    if absent:
+        few = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+        warnings.warn(
+            f"{place} has no training image of class {few}; a model cannot learn it (labels count from 0)",
+            stacklevel=6,
         )

@@ -8,9 +8,7 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.errors import DataError
-from anychannel.data.sources.samples import Sample
-from anychannel.data.sources.source import SPLITS, Source
-from anychannel.data.sources.splitting import split_rows
+from anychannel.data.sources.source import SPLITS, Sample, Source, split_rows
 
 
 def open_arrays(

@@ -17,9 +17,7 @@ import numpy as np
 
 from anychannel.data.errors import DataError
 from anychannel.data.sources.arrays import number_labels
-from anychannel.data.sources.samples import Fields
-from anychannel.data.sources.source import SPLITS, Request, Source, StreamSettings
-from anychannel.data.sources.splitting import split_rows
+from anychannel.data.sources.source import SPLITS, Fields, Request, Source, StreamSettings, split_rows
 from anychannel.data.sources.table_rows import RowShards, TableRows, first_line, library
 from anychannel.data.sources.tar_shards import SCHEME
 
@@ -48,7 +46,7 @@ def open_huggingface(
     """Open a data set on disk or on the hub.
 
     Args:
-        spec: see the module.
+        spec: the part after ``hf:``; the module's docstring shows the forms.
         request: the options that all sources take.
         val, test: what the data set calls these splits, or their files if ``spec`` names files. A split that is not
             there is cut from the training rows, 10 % of each class by the seed, unless ``streaming``.
@@ -57,10 +55,6 @@ def open_huggingface(
         streaming: read training rows in the order of the files, as they are asked for: ``dataset.train`` is a
             ``Stream``, and only val and test are fetched or converted beforehand.
         epoch_images, statistics_images, buffer, lanes, workers: as for ``wds``, only with ``streaming``.
-
-    Raises:
-        DataError: there is no such data set, split or column.
-        ValueError: options of streamed rows are given without ``streaming``.
     """
     name, found = find_tables(spec, val=val, test=test, streaming=streaming, progress=request.progress)
     names = None if class_names is None else tuple(class_names)
@@ -180,16 +174,11 @@ def find_fields(
     held: str | None,
     class_names: tuple[str, ...] | None,
 ) -> Fields:
-    """Which columns hold what.
+    """Which columns hold what: those named, checked, or else those whose types, ``features``, tell.
 
-    Args:
-        features: the columns' types by name.
-        image, held: see ``Fields``; for ``image`` None takes the one column of images, or of arrays.
-        label: None takes the one column of class labels, else ``label``.
-        class_names: None takes those that the label column declares.
-
-    Raises:
-        DataError: a column is not there, or several may be meant; it lists all of them.
+    For ``image`` None takes the one column of images, or of arrays; for ``label`` the one column of class labels, else
+    ``label``; for ``class_names`` those that the label column declares. Raises DataError if a column is not there, or
+    several may be meant.
     """
     listed = ", ".join(f"{name} ({describe_type(feature)})" for name, feature in features.items())
     if image is None:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from anychannel.data.errors import DataError, ImageError
-from anychannel.data.sources.samples import Fields, Record, ShardError
+from anychannel.data.errors import DataError, ImageError, ShardError
+from anychannel.data.sources.source import Fields, Record
 from anychannel.utils.extras import need
 
 ARRAYS = re.compile(r"Array[2-5]D|List|LargeList|Sequence")
@@ -63,8 +63,7 @@ def array_type(feature: Any) -> np.dtype[Any] | None:
 class Row(Record):
     """A row. Its images are opened when they are asked for, so that a missing file is an error of its sample.
 
-    Args:
-        kinds: see ``array_type``, by column.
+    ``kinds`` holds the type of each column, see ``array_type``.
     """
 
     kinds: Mapping[str, np.dtype[Any] | None]
@@ -91,11 +90,7 @@ class Row(Record):
 class TableRows:
     """Rows of a ``datasets.Dataset``, which lie in Arrow files that are mapped into memory and read in any order.
 
-    Args:
-        table: the data set.
-        fields: the columns to read.
-        split: for messages.
-        rows: the rows of this split.
+    ``rows`` are those of this split.
     """
 
     storage: Literal["source"] = "source"
@@ -126,7 +121,7 @@ class TableRows:
         rows = hashlib.blake2b(self.rows.astype(np.int64).tobytes(), digest_size=16).hexdigest()
         return [self.table._fingerprint, known, rows]
 
-    def read(self, shard: int) -> Iterator[Row]:
+    def read(self, shard: int) -> Generator[Row]:
         """Yield some of the rows."""
         yield from self.take(range(shard * READ_AT_ONCE, min((shard + 1) * READ_AT_ONCE, len(self.rows))))
 
@@ -147,13 +142,9 @@ class TableRows:
 
 
 class RowShards:
-    """Rows of a ``datasets.IterableDataset``, in the shards that it has.
+    """Rows of a ``datasets.IterableDataset``, in its own shards.
 
-    Args:
-        rows: the data set.
-        fields: the columns to read.
-        source, split: for messages, and to know it again.
-        files: what changes with its files, if these are local.
+    ``source`` names the data set, and ``files`` holds what changes with its files, if these are local.
     """
 
     storage: Literal["disk"] = "disk"
@@ -177,7 +168,7 @@ class RowShards:
         info = self.rows.info
         return [self.source, self.split, self.count, str(info.version), info.dataset_size, self.files]
 
-    def read(self, shard: int) -> Iterator[Row]:
+    def read(self, shard: int) -> Generator[Row]:
         """Yield a shard's rows."""
         row, name = 0, self.names[shard]
         try:
@@ -188,5 +179,5 @@ class RowShards:
         except (OSError, ValueError, RuntimeError) as error:
             if isinstance(error, DataError):
                 raise
-            what = f"it cannot be read after {row} rows ({first_line(error)})"
-            raise ShardError(f"{self.source}: {name}", what, "replace the shard, or leave it out") from error
+            what = f"it cannot be read after {row} rows ({first_line(error)}); replace the shard, or leave it out"
+            raise ShardError(f"{self.source}: {name}: {what}") from error
