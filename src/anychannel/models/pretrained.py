@@ -94,15 +94,15 @@ def timm_source(
     config = dict(getattr(network, "pretrained_cfg", None) or {})
     if checkpoint is not None:  # the weights need not stay in memory twice
         network.pretrained_cfg = config | {"state_dict": None, "first_conv": known and known.first_conv}  # type: ignore[assignment]
+    conv = read_first_conv(network, len(channels), first_conv)
     spec = ModelSpec(
-        model=TIMM_PREFIX + bare,
-        num_classes=int(network.num_classes),  # type: ignore[arg-type]
-        stem="static",
+        TIMM_PREFIX + bare,
+        int(network.num_classes),  # type: ignore[arg-type]
+        "static",
         model_options=dict(options or {}),
         first_conv=first_conv,
         in_chans=len(channels),
     )
-    conv = read_first_conv(network, len(channels), first_conv)
     return Source(network, conv, channels, trained_normalisation(config, channels, source_range), spec)
 
 
@@ -174,13 +174,8 @@ def module_source(module: nn.Module, channels: ChannelSet, *, source_range: floa
     kind = type(module)
     if count is None:
         raise ValueError(f"the number of classes of {kind.__name__} is unknown; set its num_classes")
-    spec = ModelSpec(
-        model=f"{OWN_MODULE}{kind.__module__}.{kind.__qualname__}",
-        num_classes=count,
-        stem="static",
-        first_conv=first_conv,
-        in_chans=len(channels),
-    )
+    name = f"{OWN_MODULE}{kind.__module__}.{kind.__qualname__}"
+    spec = ModelSpec(name, count, "static", first_conv=first_conv, in_chans=len(channels))
     config = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", None) or {}
     return Source(network, conv, channels, trained_normalisation(config, channels, source_range), spec)
 
