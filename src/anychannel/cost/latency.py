@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from anychannel.models import Classifier
-from anychannel.nn.inference_mode import inference_mode
+from anychannel.nn.module_utils import inference_mode
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, height_width
 

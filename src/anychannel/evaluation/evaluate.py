@@ -21,7 +21,7 @@ from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import SPLITS, ImageDataset, Split, iterate_batches
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.models import Classifier
-from anychannel.nn.inference_mode import inference_mode
+from anychannel.nn.module_utils import inference_mode
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import compute_metrics
 from anychannel.utils.hardware import choose_device, choose_precision
