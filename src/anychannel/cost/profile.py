@@ -73,8 +73,8 @@ def profile(
         rows[key] = row
     peak, why = None, ""
     if memory and accepted:
-        largest = max(accepted, key=len)
-        peak, why = try_memory(model, batch_size=batch_size, channels=model.channels.key(largest), **shared)
+        names = [model.channels.names[position] for position in max(accepted, key=len)]
+        peak, why = try_memory(model, batch_size=batch_size, channels=names, **shared)
     cpu = f"cpu ({torch.get_num_threads()} threads)" if target.type == "cpu" else str(target)
     return {
         "params": count_parameters(model),
