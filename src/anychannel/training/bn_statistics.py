@@ -107,7 +107,8 @@ def recomputed_statistics(
     try:
         yield
     finally:
-        torch._foreach_copy_(buffers, running)
+        if buffers:
+            torch._foreach_copy_(buffers, running)
 
 
 @torch.no_grad()
