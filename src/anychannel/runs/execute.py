@@ -25,11 +25,11 @@ from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.loss import check_distillation
-from anychannel.training.randomness import seeded
 from anychannel.training.step_parts import check_missing_channels
 from anychannel.utils.files import LOCK, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
+from anychannel.utils.seeds import seeded
 from anychannel.utils.sizes import plain_size
 
 NETWORK = ("model", "model_options", "stem", "stem_options", "norm", "channels", "num_classes", "classes", "checkpoint")
