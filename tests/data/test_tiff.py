@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
+from rasterio.errors import NotGeoreferencedWarning
 
 from anychannel.data import DataError, read_image
 from anychannel.data.errors import ImageError
@@ -211,6 +215,28 @@ def test_pages_lost_at_the_end_of_a_stack_are_missed(tmp_path: Path):
         read_image(path, channels="a")
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize(("pages", "source", "target"), [(1, 0, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (200, 199, 100)])
+def test_pages_that_go_in_a_circle_are_refused(tmp_path: Path, pages: int, source: int, target: int, bigtiff: bool):
+    path = tmp_path / "image.tif"
+    write(path, *[(PIXELS[0], {"metadata": None, "contiguous": False})] * pages, bigtiff=bigtiff)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        offsets = [page.offset for page in tiff.pages]
+    count, pointer, entry = ("<Q", "<Q", 20) if bigtiff else ("<H", "<I", 12)
+    (entries,) = struct.unpack_from(count, data, offsets[source])
+    struct.pack_into(pointer, data, offsets[source] + struct.calcsize(count) + entries * entry, offsets[target])
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=rf"truncated or damaged \(page {source + 2} is an earlier page again\)"):
+        read_image(path, channels="a")
+
+
+def test_a_file_of_very_many_pages_is_refused(tmp_path: Path):
+    path = write(tmp_path / "image.tif", *[(PIXELS[0, :1, :1], {"metadata": None, "contiguous": False})] * 4097)
+    with pytest.raises(DataError, match="it holds more than 4,096 pages; keep the image that you want"):
+        read_image(path, channels="a")
+
+
 @pytest.mark.parametrize("way", ["predictor", "tiles, compressed"])
 def test_tags_that_were_overwritten_are_reported_as_damage_of_the_file(way: str):
     """tifffile trusts a file's tags, and raises many kinds of errors for wrong ones."""
@@ -239,3 +265,20 @@ def test_a_bug_of_our_own_is_not_reported_as_damage(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(tiff_module, function, broken)
     with pytest.raises(TypeError, match="a bug"):
         read_image(path, channels=NAMES)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "webp", "deflate", "lzw", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_compressions_that_gdal_writes_are_read(tmp_path: Path, compression: str, tiled: bool):
+    """JPEG's tables are beside its parts, and the last parts are padded or shorter."""
+    path, pixels = tmp_path / "image.tif", np.random.default_rng(0).integers(90, 110, (3, 70, 90)).astype(np.uint8)
+    options = {"photometric": "ycbcr"} if compression == "jpeg" else {}
+    blocks = {"tiled": True, "blockxsize": 64, "blockysize": 64} if tiled else {}
+    options |= {"width": 90, "height": 70, "count": 3, "dtype": "uint8", "interleave": "pixel", **blocks}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="GTiff", compress=compression, **options) as file:
+            file.write(pixels)
+    with tifffile.TiffFile(path) as tiff:
+        assert not tiff_module.is_geotiff(tiff.pages.first), "rasterio would read it"
+    np.testing.assert_allclose(read_image(path, channels="R,G,B"), pixels, atol=30 * (compression in ("jpeg", "webp")))

@@ -288,6 +288,16 @@ def test_a_small_file_that_unfolds_to_more_than_memory_holds_is_refused(http):
     assert "vast.tif: it decodes to 243,000,000 values" in answer.json()["error"]
 
 
+def test_the_service_and_predict_have_the_limit_of_the_library(run, photo, monkeypatch):
+    service = Service(run)
+    monkeypatch.setenv("ANYCHANNEL_MAX_VALUES", "1000")
+    message = r"3\.png: it decodes to 1,800 values, more than the limit of 1,000; cut or scale it down, or set ANY"
+    with pytest.raises(DataError, match=message):
+        service.open(photo.read_bytes(), photo.name)
+    with pytest.raises(DataError, match=message):
+        predict_files(run, [photo])
+
+
 def test_many_clients_at_once_get_their_own_answers(http, address, photos):
     files = [photos / "test" / name / f"{i}.png" for name in ("left", "right") for i in range(2)]
     jobs = [(path, subset) for path in files for subset in SUBSETS]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from errno import EINVAL
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+
+from anychannel.data.limits import check_extent
 
 Content = bytes | Mapping[str, bytes]
 """A file's bytes, or those of a folder's files by relative path."""
@@ -32,10 +35,26 @@ def inner_files(folder: Path) -> Iterator[Path]:
 
 
 def read_content(path: Path) -> Content:
-    """Everything that an image consists of. Raises OSError if a file cannot be read."""
+    """Everything that an image consists of.
+
+    Raises:
+        OSError: a file cannot be read, or is none, as a named pipe or ``/dev/zero``, which never end.
+        ImageError: it is larger than any image within the limit.
+    """
     if path.is_dir() and is_folder_image(path):
-        return {file.relative_to(path).as_posix(): file.read_bytes() for file in inner_files(path)}
+        files = list(inner_files(path))
+        check_extent(sum(map(count_stored, files)), "holds")
+        return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
+    check_extent(count_stored(path), "holds")
     return path.read_bytes()
+
+
+def count_stored(file: Path) -> int:
+    """Number of values that a file holds at least, if it stores them without compression, in at most 64 bits each."""
+    status = file.stat()
+    if not S_ISREG(status.st_mode):
+        raise OSError(EINVAL, "it is not a regular file", str(file))
+    return status.st_size // 8
 
 
 def digest_content(content: Content) -> str:

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from anychannel.channels import ChannelError, parse_names
 from anychannel.data import DataError, to_tensor
-from anychannel.data.content import Content, read_content
+from anychannel.data.content import Content
 from anychannel.data.errors import ImageError
 from anychannel.data.files.names import check_names
-from anychannel.data.files.read import ReadSettings, read
+from anychannel.data.files.read import ReadSettings, open_content, read
 from anychannel.data.files.resize import resize_and_crop
 from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
@@ -121,10 +121,7 @@ class Predictor:
         """
         if isinstance(image, str | Path):
             name = name or str(image)
-            try:
-                image = read_content(Path(image))
-            except OSError as error:
-                raise DataError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+            image = open_content(image, name)
         name = name or "the image"
         names = self.channels.names if channels is None else parse_names(channels)
         kept = [position for position, channel in enumerate(names) if channel != UNUSED]

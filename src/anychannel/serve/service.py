@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
@@ -12,8 +11,6 @@ from pathlib import Path
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data import DataError, ImageDataset
 from anychannel.data.content import digest_content
-from anychannel.data.errors import ImageError
-from anychannel.data.files.registry import count_values
 from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
@@ -22,9 +19,6 @@ from anychannel.runs.folder import read_config
 from anychannel.runs.predict import UNUSED, Predictor
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
-
-MOST_VALUES = 200_000_000
-"""Pixels times channels of an upload: 4,096 x 4,096 of 11 channels, or 1.6 GB while it is resized."""
 
 
 class Service:
@@ -90,14 +84,7 @@ class Service:
     def open(
         self, data: bytes, name: str, channels: str | Sequence[str] | None = None, layout: str | None = None
     ) -> OpenedImage:
-        """Decode a file and keep it; see ``Predictor.open``. A small file can unfold to more than memory holds."""
-        with suppress(ImageError):  # without a legible header, decoding says what is wrong
-            values = count_values(data)
-            if values is not None and values > MOST_VALUES:
-                raise DataError(
-                    f"{name}: it decodes to {values:,} values, more than the {MOST_VALUES:,} that this service takes; "
-                    "cut or scale it down"
-                )
+        """Decode a file and keep it; see ``Predictor.open``."""
         image = self.predictor.open(data, channels or self.file_channels, name=name, layout=layout)
         identity = repr((digest_content(data), name, image.channels, channels, layout))
         key = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()

@@ -59,14 +59,13 @@ class Format:
         suffixes: lower-case endings of the names of its files. They select the files in a folder; how a file is read
             depends on its content.
         recognises: whether content has this format.
-        decode: turns content into an array. It raises ``ImageError`` for content that it cannot decode.
-        count_values: number of values (pixels times channels) that the header declares.
+        decode: turns content into an array. It raises ``ImageError`` for content that it cannot decode, and calls
+            ``check_extent`` before it allocates memory for the pixels.
     """
 
     suffixes: tuple[str, ...]
     recognises: Callable[[Content], bool]
     decode: Callable[[Any], Decoded]
-    count_values: Callable[[bytes], int] | None = None
 
 
 def starts_with(*signatures: bytes) -> Callable[[Content], bool]:
@@ -90,6 +89,8 @@ def library_errors(*errors: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
+    except ImageError:
+        raise
     except errors as error:
         raise damaged(error) from error
     except MemoryError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ import numpy as np
 from anychannel.data.content import FOLDER_SUFFIXES
 from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded, Format, library_errors
+from anychannel.data.limits import check_extent
 from anychannel.utils.extras import need
 
 METADATA = ("zarr.json", ".zattrs")
@@ -47,6 +49,8 @@ def decode_ome_zarr(files: Mapping[str, bytes]) -> Decoded:
     store = MemoryStore({name: to_buffer(content) for name, content in files.items()}, read_only=True)
     with library_errors(*DAMAGED):
         array = zarr.open_array(store, path=path, mode="r")
+        for shape in (array.shape, array.chunks, array.shards or ()):
+            check_extent(prod(shape))
         stored = array.nchunks_initialized
     if stored == 0:
         raise ImageError("none of its chunks is there, so that it would be blank", "replace or remove it")

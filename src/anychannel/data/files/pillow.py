@@ -15,8 +15,9 @@ from PIL import Image, ImageFile
 
 from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
+from anychannel.data.limits import check_extent
 
-DAMAGED = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, imagecodecs.PngError)
+DAMAGED = (OSError, SyntaxError, ValueError, struct.error, imagecodecs.PngError)
 """What Pillow and imagecodecs raise for damaged files."""
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -35,7 +36,7 @@ def decode_pillow(data: bytes) -> Decoded:
     if is_png and PNG_END not in data:
         raise damaged("its end is missing")
     is_16_bit = is_png and data[24:25] == b"\x10"
-    with library_errors(*DAMAGED), Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
+    with library_errors(*DAMAGED), open_image(data) as image:
         has_exif = b"eXIf" in data or not is_16_bit  # without this chunk, Pillow decodes a PNG to look for EXIF
         orientation = image.getexif().get(ORIENTATION_TAG, 1) if has_exif else 1
         if image.format == "BMP":
@@ -70,15 +71,24 @@ def check_unused_bytes(data: bytes, _: str, extent: tuple[int, ...] | None, offs
             )
 
 
-def count_values(data: bytes) -> int:
-    """Pixels times channels, from the header."""
-    with library_errors(*DAMAGED), Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
-        return image.width * image.height * len(image.getbands())
+def open_image(data: bytes, formats: tuple[str, ...] = PILLOW_FORMATS) -> ImageFile.ImageFile:
+    """Read an image's header, and refuse what exceeds our limit on values or Pillow's on pixels."""
+    try:
+        image = Image.open(BytesIO(data), formats=formats)
+    except Image.DecompressionBombError as error:
+        fix = "cut or scale it down, or set PIL.Image.MAX_IMAGE_PIXELS"
+        raise ImageError(f"it is too large ({error})", fix) from error
+    check_extent(count_values(image))
+    return image
+
+
+def count_values(image: Image.Image) -> int:
+    """Pixels times channels."""
+    return image.width * image.height * len(image.getbands())
 
 
 PILLOW = Format(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp"),
     starts_with(b"\xff\xd8\xff", PNG_SIGNATURE, b"BM", b"RIFF"),
     decode_pillow,
-    count_values,
 )

@@ -125,11 +125,18 @@ def read_image(
         DataError: the file is missing, cannot be decoded, or does not hold these channels.
     """
     settings = ReadSettings(None, size, layout, nodata, scaled, check_names).naming(as_channel_set(channels))
-    try:
-        data = read_content(Path(path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    data = open_content(path, str(path))
     try:
         return read(data, settings).pixels
     except ImageError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def open_content(path: str | Path, name: str) -> Content:
+    """Read a file or folder image; errors are DataErrors about ``name``."""
+    try:
+        return read_content(Path(path))
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+    except ImageError as error:
+        raise DataError(f"{name}: {error}") from error

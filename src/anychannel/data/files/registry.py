@@ -23,9 +23,3 @@ def find_format(content: Content) -> Format:
         if known.recognises(content):
             return known
     raise damaged("not an image in a known format")
-
-
-def count_values(content: Content) -> int | None:
-    """Number of values to which an image decodes, from its header; None if its format does not tell."""
-    known = find_format(content)
-    return None if known.count_values is None or not isinstance(content, bytes) else known.count_values(content)

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from math import prod
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
@@ -20,6 +21,9 @@ from anychannel.data.errors import ImageError
 from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
 from anychannel.data.files.geotiff import decode_geotiff, is_geotiff
 from anychannel.data.files.ome import read_ome_xml
+from anychannel.data.files.pillow import DAMAGED as PILLOW_ERRORS
+from anychannel.data.files.pillow import count_values, open_image
+from anychannel.data.limits import check_extent
 
 BUILT_IN = (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
 DAMAGED = (*BUILT_IN, tifffile.TiffFileError, ParseError)
@@ -27,6 +31,16 @@ DAMAGED = (*BUILT_IN, tifffile.TiffFileError, ParseError)
 
 PHOTOMETRIC_TAG, ORIENTATION_TAG = 262, 274
 JPEG, CONTIGUOUS = 7, 1
+BOUNDED = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
+"""None, CCITT, LZW, deflate, PackBits, LZMA, Zstandard: tifffile decodes them to the declared size at most."""
+PILLOW_COMPRESSION = {
+    **dict.fromkeys((JPEG, 33007, 34892), "JPEG"),
+    **dict.fromkeys((33003, 33004, 33005, 34712), "JPEG2000"),
+    34933: "PNG",
+    50001: "WEBP",
+}
+"""Compressions whose parts are images, with a header of their own that Pillow reads."""
+MOST_PAGES = 4096
 TO_RGB = "convert it to RGB"
 REFUSED_PHOTOMETRIC = {
     "PALETTE": ("a palette image", TO_RGB),
@@ -46,15 +60,18 @@ REFUSED_PHOTOMETRIC = {
 
 def decode_tiff(data: bytes) -> Decoded:
     """Decode the only image of a TIFF."""
+    check_directories(data)
     with library_errors(*DAMAGED):
         tiff = tifffile.TiffFile(BytesIO(data))
         pages = list(tiff.pages)
-        last, width = tiff.pages.next_page_offset or 0, tiff.tiff.offsetsize
     if not pages:
         raise ImageError("it holds no image", "replace or remove it")
-    check_complete(pages, data, data[last : last + width], width)
+    check_complete(pages, data)
     page = tiff.pages.first
     photometric = check_photometric(page)
+    with library_errors(*DAMAGED):
+        check_extent(max(sum(int(one.size) for one in tiff.series), sum(int(one.size) for one in pages)))
+        check_extent(max(prod(one.chunks) for one in pages))
     if is_geotiff(page):
         return decode_geotiff(data)
     with library_errors(*DAMAGED):
@@ -73,6 +90,8 @@ def decode_tiff(data: bytes) -> Decoded:
             f"its metadata declare an image of {shapes[0]}, {series.size:,} values, but its pages hold {held[0]:,}",
             "write it again with all of its planes, or replace or remove it",
         )
+    for one in series.pages:
+        check_compression(one, data)
     with library_errors(*DAMAGED):
         pixels = np.asarray(series.asarray(maxworkers=1))
     if pixels.ndim != len(series.axes):
@@ -94,25 +113,52 @@ def check_photometric(page: tifffile.TiffPage) -> str:
     return name
 
 
-def check_complete(pages: list[tifffile.TiffPage], data: bytes, next_page: bytes, width: int) -> None:
-    """Refuse a file that ends before its pixels or its list of pages does; tifffile would fill in or omit the rest.
+def check_directories(data: bytes) -> None:
+    """Refuse a list of pages that breaks off, which tifffile would cut, or that goes in a circle without an end."""
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = b"+" in data[2:4]
+    count, pointer, entry_size = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+    place, seen = 8 if is_big else 4, set[int]()
+    while True:
+        try:
+            (offset,) = struct.unpack_from(order + pointer, data, place)
+            if offset == 0:
+                return
+            (entries,) = struct.unpack_from(order + count, data, offset)
+        except (struct.error, OverflowError) as error:
+            raise damaged(f"pages are missing after page {len(seen)}") from error
+        if offset in seen:
+            raise damaged(f"page {len(seen) + 1} is an earlier page again")
+        seen.add(offset)
+        if len(seen) > MOST_PAGES:
+            raise ImageError(f"it holds more than {MOST_PAGES:,} pages", "keep the image that you want")
+        place = offset + struct.calcsize(count) + entries * entry_size
 
-    ``next_page`` is the pointer after the last page: ``width`` zero bytes in a complete file.
-    """
+
+def check_compression(page: tifffile.TiffPage | tifffile.TiffFrame | None, data: bytes) -> None:
+    """Refuse compressed parts that decode to more than their page declares, or that do not tell before it is done."""
+    if page is None or page.compression in BOUNDED:
+        return
+    if page.compression not in PILLOW_COMPRESSION:
+        name = getattr(page.compression, "name", page.compression)
+        raise ImageError(f"its compression {name} is not supported", "save it with deflate, LZW or no compression")
+    formats, total = (PILLOW_COMPRESSION[page.compression],), 0
+    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        with library_errors(*PILLOW_ERRORS):
+            total += count_values(open_image(data[start : start + size], formats))
+    check_extent(total)
+    if total > 2 * prod(page.chunks) * len(page.dataoffsets):  # some writers pad
+        raise damaged("its compressed parts hold more pixels than it declares")
+
+
+def check_complete(pages: list[tifffile.TiffPage], data: bytes) -> None:
+    """Refuse a file that ends before its pixels do; tifffile would fill in the rest."""
     for number, page in enumerate(pages, start=1):
         if len(page.dataoffsets) != len(page.databytecounts):
             raise damaged(f"page {number} has {len(page.dataoffsets)} offsets and {len(page.databytecounts)} sizes")
         end = max((start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
         if end > len(data):
             raise damaged(f"page {number} ends at byte {end:,}, the file at {len(data):,}")
-    if len(next_page) < width or any(next_page):
-        raise damaged(f"pages are missing after page {len(pages)}")
-
-
-def count_values(data: bytes) -> int:
-    """Pixels times channels, from the header."""
-    with library_errors(*DAMAGED), tifffile.TiffFile(BytesIO(data)) as tiff:
-        return max(sum(int(one.size) for one in tiff.series), sum(int(page.size) for page in tiff.pages))
 
 
 @contextmanager
@@ -127,4 +173,4 @@ def quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-TIFF = Format((".tif", ".tiff"), starts_with(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), decode_tiff, count_values)
+TIFF = Format((".tif", ".tiff"), starts_with(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), decode_tiff)
