@@ -36,13 +36,17 @@ class SelfAttention(nn.Module):
         if self.literal:
             attended = torch.bmm(F.softmax(torch.bmm(query, key.transpose(1, 2)), dim=-1), value)
         else:
-            missing = value.shape[-1] - query.shape[-1]
-            query, key = F.pad(query, (0, missing)), F.pad(key, (0, missing))
-            # one head each; without contiguous rows the CPU falls back to the quadratic form
-            query, key, value = (tensor.contiguous().unsqueeze(1) for tensor in (query, key, value))
-            attended = F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
+            attended = self.attend(query, key, value)
         gated: Tensor = self.gamma * attended.transpose(1, 2).reshape(x.shape)
         return gated + x
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """softmax(Q K^T) V: (B, N, D), (B, N, D) and (B, N, C) -> (B, N, C)."""
+        missing = value.shape[-1] - query.shape[-1]
+        query, key = F.pad(query, (0, missing)), F.pad(key, (0, missing))
+        # one head each; without contiguous rows the CPU falls back to the quadratic form
+        query, key, value = (tensor.contiguous().unsqueeze(1) for tensor in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
 
 
 class SqueezeExcitation(nn.Module):
