@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
 from anychannel.nn.stems import ConvGeometry, geometry_of
@@ -27,14 +26,15 @@ class FirstConv:
 def as_first_conv(path: str, conv: nn.Conv2d) -> FirstConv:
     """A convolution with the kernel that it applies.
 
-    For a weight-standardised convolution (NFNet, BiT) that is not its weight. A stem that starts from this kernel is no
-    longer standardised when it is trained.
+    For one of timm's weight-standardised convolutions (NFNet, BiT) that is not its weight. A stem that starts from this
+    kernel is no longer standardised when it is trained.
     """
     weight = conv.weight.detach()
-    if isinstance(conv, StdConv2d | StdConv2dSame | ScaledStdConv2d | ScaledStdConv2dSame):
-        gain = (conv.gain * conv.scale).flatten() if hasattr(conv, "gain") else None
+    if any(kind.__module__ == "timm.layers.std_conv" for kind in type(conv).__mro__):
+        standardised: Any = conv  # by name, since timm takes seconds to import
+        gain = (standardised.gain * standardised.scale).flatten() if hasattr(conv, "gain") else None
         rows = weight.reshape(1, len(weight), -1)
-        standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=conv.eps)
+        standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=standardised.eps)
         weight = standard.reshape_as(weight)
     return FirstConv(path, weight, None if conv.bias is None else conv.bias.detach(), geometry_of(conv))
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import timm
-from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
@@ -66,6 +64,8 @@ def timm_source(
             f"{name!r} is a network of ours, for which there are no published weights; give timm/{name} or the folder "
             "of a finished run"
         )
+    import timm  # here, since timm takes seconds to import
+
     values = dict(options or {})
     known = timm.models.get_pretrained_cfg(bare) if timm.is_model(bare.split(".")[0]) else None
     state: dict[str, Any] = {}
@@ -112,6 +112,8 @@ def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
         return dict(checkpoint)
     if not Path(checkpoint).is_file():
         raise PretrainedError(f"checkpoint {str(checkpoint)!r} is not a file")
+    from timm.models import load_state_dict  # here, since timm takes seconds to import
+
     try:
         return dict(load_state_dict(str(checkpoint), weights_only=True))
     except Exception as error:  # torch, timm and safetensors each have their own

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-import timm
 from torch import nn
 
 from anychannel.models.compact import CompactNet
@@ -24,6 +23,8 @@ def report_resnet(
     several points in short training. Without ``max_pool`` the network lacks the 3x3, stride 2 pooling after the first
     convolution, as the report's v1 does. ``pretrained`` loads timm's weights for all but the first convolution.
     """
+    import timm  # here, since timm takes seconds to import
+
     network: nn.Module = timm.create_model(
         name, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans, zero_init_last=False
     )
@@ -48,7 +49,11 @@ TIMM_PREFIX = "timm/"
 
 def list_models(*, with_timm: bool = False) -> list[str]:
     """Names that ``create_model`` takes; ``with_timm`` adds timm's, which work as ``timm/NAME`` or plain ``NAME``."""
-    return list(MODELS) + ([TIMM_PREFIX + name for name in timm.list_models()] if with_timm else [])
+    if not with_timm:
+        return list(MODELS)
+    import timm  # here, since timm takes seconds to import
+
+    return [*MODELS, *(TIMM_PREFIX + name for name in timm.list_models())]
 
 
 def create_backbone(name: str, in_chans: int, num_classes: int | None, options: Mapping[str, Any]) -> nn.Module:
@@ -62,6 +67,8 @@ def create_backbone(name: str, in_chans: int, num_classes: int | None, options: 
         reserved = ("in_chans", "num_classes", *getattr(make, "keywords", ()))
         checked = registry_options("model", name, make, options, reserved=reserved)
         return make(in_chans=in_chans, num_classes=num_classes, **checked)
+    import timm  # here, since timm takes seconds to import
+
     bare = name.removeprefix(TIMM_PREFIX)
     if timm.is_model(bare.split(".")[0]):
         try:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -45,7 +44,11 @@ class TrainingState:
         self.steps = steps
         self.model = model
         self.sampler = create_sampler(settings.sampler, len(model.channels), **settings.sampler_options)
-        self.average = ModelEmaV3(model, decay=settings.ema, use_warmup=True) if settings.ema else None
+        self.average = None
+        if settings.ema is not None:
+            from timm.utils import ModelEmaV3  # here, since timm takes seconds to import
+
+            self.average = ModelEmaV3(model, decay=settings.ema, use_warmup=True)
         self.optimizer = create_optimizer(
             model, settings.optimizer, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
