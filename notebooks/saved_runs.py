@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 import anychannel as ac
-from anychannel.cost import profile
+from anychannel.cost.profile import profile
 from anychannel.evaluation import Evaluation, load_evaluation
 
 __all__ = [

@@ -22,8 +22,8 @@ from anychannel.evaluation import evaluate
 from anychannel.models import Classifier, create_model, with_channels
 from anychannel.runs.environment import describe_environment
 from anychannel.training import TrainingSettings, fit
-from anychannel.training.randomness import seeded
 from anychannel.utils.files import write_json
+from anychannel.utils.seeds import seeded
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
     "between": ("band_2", "band_4", "band_7"),

@@ -122,7 +122,8 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
     The run distils from this run's network of the same seed.
 
     Returns:
-        ``done``, ``failed``, or ``waits`` if its teacher is not finished or another process trains it.
+        ``done``; ``failed``, also if its teacher failed; or ``waits`` if its teacher is not finished or another process
+        trains it.
     """
     config = job.config
     home = options.runs / job.study / job.name
@@ -137,7 +138,7 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
         teacher = config["teacher"] if "/" in config["teacher"] else f"{job.study}/{config['teacher']}"
         teacher += f"-s{config['training']['seed']}"
         if not (RESULTS / f"{teacher}.json").is_file():
-            return "waits"
+            return "failed" if here and (options.runs / f"{teacher}.failed").is_file() else "waits"
         config = config | {"teacher": str(options.runs / teacher)}
     home.parent.mkdir(parents=True, exist_ok=True)
     config = merge(config, {"data": job.data})

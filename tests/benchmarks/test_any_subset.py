@@ -108,6 +108,9 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
         training = { distill = 0.5 }
         [runs.broken]
         stem_options = { ridge = -1.0 }
+        [runs.pupil_of_broken]
+        teacher = "broken"
+        training = { distill = 0.5 }
         """,
         encoding="utf-8",
     )
@@ -120,7 +123,7 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
             text=True,
             check=False,
         )
-        assert done.stderr.endswith("failed or not finished: broken-s0\n"), done.stderr
+        assert done.stderr.endswith("failed or not finished: broken-s0, pupil_of_broken-s0\n"), done.stderr
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "benchmarks/results/tiny").iterdir()}
     assert sorted(results) == ["pupil-s0", "teacher-s0"]
     assert results["pupil-s0"]["config"]["teacher"] == "tiny/teacher-s0"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from anychannel.cli.compare import against_first
 from anychannel.evaluation import load_evaluation
-from tests.data.files import bright_halves, write_class_folders
+from tests.helpers.image_files import bright_halves, write_class_folders
 
 COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "export", "list", "demo")
 

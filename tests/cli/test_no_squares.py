@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from anychannel.cli import app
-from anychannel.cost import count_flops
+from anychannel.cost.flops import count_flops
 from anychannel.export import open_export
 from anychannel.models import load_model
 from anychannel.runs import RunConfig, train_run
-from tests.data.files import write_class_folders
+from tests.helpers.image_files import write_class_folders
 
 HEIGHT, WIDTH = 12, 20
 

@@ -15,12 +15,12 @@ from tests.helpers.run_folders import make_run
     ("arguments", "message"),
     [
         (
-            ("train", "--data", "bands", "--out", "file/run", "--quiet"),
+            ("train", "--data", "bands", "--out", "file/run"),
             "file/run cannot be read or written: a file stands where a fol",
         ),
-        (("train", "--data", "bands", "--out", "x" * 300, "--quiet"), "cannot be read or written: File name too long"),
+        (("train", "--data", "bands", "--out", "x" * 300), "cannot be read or written: File name too long"),
         (
-            ("train", "--data", "photos", "--cache", "file", "--out", "run", "--quiet"),
+            ("train", "--data", "photos", "--cache", "file", "--out", "run"),
             "/file/locks cannot be read or written: a file stands",
         ),
         (

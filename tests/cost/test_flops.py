@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.cost import CountError, Flops, count_flops, count_forward
+from anychannel.cost.flops import CountError, Flops, count_flops, count_forward
 from anychannel.models import create_model
 from anychannel.models.attention import SelfAttention
 from anychannel.nn.stems import STEMS

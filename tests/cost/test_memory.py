@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.cost import MemoryMeasurementError, measure_memory
-from anychannel.cost.memory import forget_peak, resident
+from anychannel.cost.memory import MemoryMeasurementError, forget_peak, measure_memory, resident
 from anychannel.models import create_model
 
 RGB = ChannelSet(("R", "G", "B"))

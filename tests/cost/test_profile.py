@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.cost import count_parameters, measure_latency, profile
 from anychannel.cost import latency as latency_module
 from anychannel.cost import memory as memory_module
-from anychannel.cost.latency import repeat
+from anychannel.cost.latency import measure_latency, repeat
+from anychannel.cost.profile import count_parameters, profile
 from anychannel.models import create_model
 
 RGB = ChannelSet(("R", "G", "B"), mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0))

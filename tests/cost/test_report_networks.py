@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from anychannel.cost import memory, profile_report_networks
+from anychannel.cost import memory
+from anychannel.cost.profile import profile_report_networks
 from anychannel.models import REFERENCE_NETWORKS, create_reference
 from anychannel.nn.stems import KernelAttentionStem
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.files import write_image, write_lists
+from tests.helpers.image_files import write_image, write_lists
 
 
 @pytest.fixture(autouse=True)

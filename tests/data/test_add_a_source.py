@@ -8,9 +8,8 @@ import pytest
 from anychannel import TrainingSettings, create_model, evaluate, fit, list_datasets, load_dataset
 from anychannel.data import DataError
 from anychannel.data.sources.registry import SOURCES, Kind
-from anychannel.data.sources.samples import Sample
-from anychannel.data.sources.source import SPLITS, Request, Source
-from tests.data.files import write_image
+from anychannel.data.sources.source import SPLITS, Request, Sample, Source
+from tests.helpers.image_files import write_image
 
 
 def open_stripes(argument: str | None, request: Request, *, height: int = 12) -> Source:

@@ -11,7 +11,7 @@ import pytest
 
 from anychannel.data import DataError, load_dataset
 from anychannel.data.errors import SHOWN, Problems
-from tests.data.files import add_line, write_image
+from tests.helpers.image_files import add_line, write_image
 
 WHOLE = np.zeros((3, 6, 6), np.uint8)
 

@@ -18,8 +18,8 @@ from anychannel.data import DataError, ImageDataset, Split, load_dataset
 from anychannel.data.prepare import cache, survey
 from anychannel.data.prepare.cache import PARTIAL, resolve_cache_dir
 from anychannel.data.sources.reader import Reader
-from anychannel.data.sources.samples import Sample
-from tests.data.files import age, write_image
+from anychannel.data.sources.source import Sample
+from tests.helpers.image_files import age, write_image
 
 OTHER = np.random.default_rng(9).integers(0, 256, (3, 6, 6), dtype=np.uint8)
 

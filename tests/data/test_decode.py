@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 
 from anychannel.data import DataError, read_image
 from anychannel.data.files.axes import orient
-from tests.data.files import smooth, write_image
+from tests.helpers.image_files import smooth, write_image
 
 RNG = np.random.default_rng(0)
 NAMES = ("a", "b", "c", "d", "e", "f", "g")

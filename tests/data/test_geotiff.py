@@ -13,7 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 from anychannel.data import DataError, load_dataset, read_image
-from tests.data.files import write_lists
+from tests.helpers.image_files import write_lists
 
 RNG = np.random.default_rng(0)
 NAMES = ("B02", "B03", "B04", "B08")

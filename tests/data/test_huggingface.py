@@ -15,7 +15,7 @@ from PIL import Image
 import anychannel as ac
 from anychannel.data import DataError, Split, Stream
 from anychannel.utils.processes import Share
-from tests.data.shard_files import quadrants
+from tests.helpers.shard_files import quadrants
 
 SIZES = {"train": 50, "val": 12, "test": 9}
 NAMES = ["top_left", "top_right", "bottom_left", "bottom_right"]

@@ -18,7 +18,7 @@ import zarr
 from PIL import Image
 
 from anychannel.data import DataError, load_dataset, read_image
-from tests.data.files import bright_halves, write_class_folders
+from tests.helpers.image_files import bright_halves, write_class_folders
 
 BLANK = np.zeros((16, 16), np.uint8)
 VAST = {256: 50_000, 257: 46_000, 278: 46_000}

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from anychannel.data import load_dataset
-from tests.data.files import age, bright_halves, write_class_folders
-from tests.data.shard_files import write_shards
-
-ENDINGS = (".png", ".tar", ".tar.gz")
-listening: list[Counter[str]] = []
-
-
-def hook(event: str, arguments: tuple) -> None:
-    """Counts opened image files and shards; Python cannot remove an audit hook, so it listens only when asked to."""
-    if listening and event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-        path = os.fsdecode(arguments[0])
-        if path.endswith(ENDINGS):
-            listening[-1][path] += 1
-
-
-sys.addaudithook(hook)
-
-
-@contextmanager
-def counted() -> Iterator[Counter[str]]:
-    listening.append(Counter())
-    try:
-        yield listening[-1]
-    finally:
-        listening.pop()
+from tests.helpers.image_files import age, bright_halves, write_class_folders
+from tests.helpers.opened_files import count_opened
+from tests.helpers.shard_files import write_shards
 
 
 def as_lists(lists: Path) -> tuple[str, int]:
@@ -64,11 +37,11 @@ def as_shards(lists: Path) -> tuple[str, int]:
 def test_each_file_is_opened_once_on_the_first_load_and_never_on_the_second(lists: Path, make, options):
     source, files = make(lists)
     age(lists.parent)
-    with counted() as first:
+    with count_opened() as first:
         before = load_dataset(source, **options)
     assert len(first) == files
     assert set(first.values()) == {1}
-    with counted() as second:
+    with count_opened() as second:
         again = load_dataset(source, **options)
     assert not second
     assert again.fingerprint == before.fingerprint
@@ -77,7 +50,7 @@ def test_each_file_is_opened_once_on_the_first_load_and_never_on_the_second(list
 def test_a_second_setting_opens_each_file_once_more(lists: Path):
     age(lists)
     load_dataset(lists)
-    with counted() as found:
+    with count_opened() as found:
         load_dataset(lists, size=4)
     assert len(found) == 12
     assert set(found.values()) == {1}
@@ -86,7 +59,7 @@ def test_a_second_setting_opens_each_file_once_more(lists: Path):
 @pytest.mark.parametrize("options", [{"statistics_images": 4}, {"epoch_images": 8, "class_names": list("abcd")}])
 def test_shards_that_are_measured_in_part_are_opened_once_too(lists: Path, options):
     source, files = as_shards(lists)
-    with counted() as found:
+    with count_opened() as found:
         load_dataset(source, **options)
     assert len(found) == files
     assert set(found.values()) == {1}

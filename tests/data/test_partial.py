@@ -13,8 +13,8 @@ from anychannel.data import DataError, ImageDataset, dataset_from_arrays, iterat
 from anychannel.data.batches.split import Rows, Split
 from anychannel.data.prepare.statistics import nearest_correlation
 from anychannel.data.sources.bands import hide_channels
-from tests.data.files import write_image
-from tests.data.moments import measure
+from tests.helpers.image_files import write_image
+from tests.helpers.moments import measure
 
 NAMES = ("R", "G", "B")
 HELD = {"a": "R,G,B", "b": "G,R", "c": "B", "d": "R;B"}

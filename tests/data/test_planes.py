@@ -10,9 +10,9 @@ import torch
 
 from anychannel.channels import ChannelError
 from anychannel.data import Split, iterate_batches, load_dataset
-from anychannel.data.batches.planes import Planes
+from anychannel.data.batches.images import Planes
 from anychannel.data.batches.split import Rows
-from tests.data.moments import measure
+from tests.helpers.moments import measure
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 3, 5), dtype=np.uint8)
 

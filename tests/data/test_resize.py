@@ -10,7 +10,7 @@ from PIL import Image
 
 from anychannel.data import read_image
 from anychannel.data.files.resize import resize_and_crop
-from tests.data.files import smooth, write_image
+from tests.helpers.image_files import smooth, write_image
 
 
 @pytest.mark.parametrize(

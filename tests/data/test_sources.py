@@ -10,7 +10,7 @@ import pytest
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import SPLITS, DataError, list_datasets, load_dataset
-from tests.data.files import write_image, write_lists
+from tests.helpers.image_files import write_image, write_lists
 
 RNG = np.random.default_rng(0)
 

@@ -9,8 +9,8 @@ import pytest
 
 from anychannel.data import load_dataset
 from anychannel.data.prepare import statistics
-from tests.data.files import write_image, write_lists
-from tests.data.moments import measure
+from tests.helpers.image_files import write_image, write_lists
+from tests.helpers.moments import measure
 
 RNG = np.random.default_rng(0)
 

@@ -18,7 +18,7 @@ from anychannel.data import DataError, Stream
 from anychannel.data.prepare.survey import Survey
 from anychannel.data.sources.reader import Image
 from anychannel.utils.processes import Share
-from tests.data.shard_files import encode, quadrants, write_shard, write_shards
+from tests.helpers.shard_files import encode, quadrants, write_shard, write_shards
 
 SIZES = {"train": [9, 14, 3, 11], "val": [5], "test": [4, 4]}
 WHOLE = Share()
@@ -314,7 +314,7 @@ def test_all_samples_that_cannot_be_used_are_named_together(shards):
 def test_files_that_name_their_bands_otherwise_are_refused(tmp_path):
     import tifffile
 
-    from tests.data.shard_files import BytesIO
+    from tests.helpers.shard_files import BytesIO
 
     def ome(image, names):
         buffer = BytesIO()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from anychannel.evaluation import Evaluation, compare, compare_correct
-from anychannel.evaluation.compare import mcnemar
+from anychannel.evaluation import Evaluation, compare
+from anychannel.evaluation.compare import compare_correct, mcnemar
 from tests.reference import metrics as literal
 
 

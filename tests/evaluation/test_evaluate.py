@@ -12,8 +12,9 @@ from torch import nn
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import Split
-from anychannel.evaluation import compute_metrics, evaluate
+from anychannel.evaluation import evaluate
 from anychannel.models import create_model
+from anychannel.results.metrics import compute_metrics
 from tests.helpers.splits import CHANNELS, CLASSES, make_dataset, noise
 
 

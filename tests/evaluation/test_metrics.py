@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
-from anychannel.evaluation import MetricError, compute_metrics, expected_calibration_error
-from anychannel.results.metrics import top_k_accuracy
+from anychannel.results.metrics import MetricError, compute_metrics, expected_calibration_error, top_k_accuracy
 from tests.reference import metrics as literal
 
 # truth 0 0 1 1; predictions 0 1 1 1; class 2 is absent and never predicted

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from anychannel.data import Split
-from anychannel.evaluation import compare, compare_with_dedicated, compute_metrics, evaluate, load_evaluation
+from anychannel.evaluation import compare, compare_with_dedicated, evaluate, load_evaluation
 from anychannel.evaluation.compare import pair_records
 from anychannel.models import create_model
 from anychannel.results.evaluation import Evaluation
+from anychannel.results.metrics import compute_metrics
 from tests.helpers.splits import CHANNELS, CLASSES, make_dataset, noise
 
 

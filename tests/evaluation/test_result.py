@@ -9,7 +9,8 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from anychannel.evaluation import Evaluation, compute_metrics, load_evaluation
+from anychannel.evaluation import Evaluation, load_evaluation
+from anychannel.results.metrics import compute_metrics
 
 
 def make(keys=("R,G", "R", "G"), full="R,G", refused=()):

@@ -9,7 +9,7 @@ import anychannel as ac
 from anychannel.channels import ChannelSet
 from anychannel.export.any_subset import AnySubset, AnySubsetError, TabledStem
 from anychannel.nn.stems import STEMS, Stem
-from tests.export.networks import RGB, pixels, tiny
+from tests.helpers.export_networks import RGB, pixels, tiny
 
 REFUSING = ("masked", "per_size")
 ABLE = [name for name in STEMS if name not in REFUSING]

@@ -7,15 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from anychannel.cli import app
 from anychannel.export import FORMATS, open_export
 from anychannel.models import load_model
-
-
-def export(*arguments):
-    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["export", *map(str, arguments)])
+from tests.helpers.program import export
 
 
 def test_one_subset_as_onnx_is_checked_and_the_largest_difference_printed(run, tmp_path):

@@ -20,7 +20,7 @@ from anychannel.export.any_subset import AnySubsetError
 from anychannel.export.formats import ExportError
 from anychannel.nn.stems import STEMS, Stem
 from anychannel.utils.extras import MissingExtraError
-from tests.export.networks import pixels, tiny
+from tests.helpers.export_networks import pixels, tiny
 
 BANKED = [name for name, kind in STEMS.items() if kind.basis_kernels is not Stem.basis_kernels]
 ANY_SUBSET = [name for name in STEMS if name not in ("masked", "per_size")]

@@ -22,9 +22,9 @@ from anychannel.models import ModelFileError
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import save_weights
 from anychannel.results.run import RunError
-from tests.export.fake_hub import SHA, TOKEN, fake_hub
-from tests.export.networks import Tiny, pixels, tiny
-from tests.export.test_command import export
+from tests.helpers.export_networks import Tiny, pixels, tiny
+from tests.helpers.fake_hub import SHA, TOKEN, fake_hub
+from tests.helpers.program import export
 
 
 @pytest.fixture(scope="module")

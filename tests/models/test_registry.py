@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pickle
@@ -22,7 +23,10 @@ from anychannel.models import (
     load_model,
     save_model,
 )
+from anychannel.models.compact import CompactNet
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.channel_sampling import FullSampler, create_sampler
+from anychannel.nn.stems import StaticStem
 
 RG = ChannelSet(("R", "G"), mean=(0.5, 0.5), std=(0.2, 0.2))
 
@@ -96,7 +100,10 @@ def test_the_stem_sits_where_the_first_convolution_was():
     ("options", "message"),
     [
         ({"model": "resnet81"}, r"unknown model 'resnet81' \(did you mean .*the models are resnet18"),
-        ({"model": "compact_k7", "model_options": {"wide": 3}}, "model 'compact_k7' does not take these options"),
+        ({"model": "compact_k7", "model_options": {"wide": 3}}, "'compact_k7' does not take these options.*are width"),
+        ({"model": "compact_k7", "model_options": {"in_chans": 3}}, "model 'compact_k7' does not take these options"),
+        ({"model": "resnet10t", "model_options": {"wide": 3}}, "model 'resnet10t' does not take these options"),
+        ({"stem_options": {"wide": 3}}, "stem 'completion' does not take these options.*settings are ridge"),
         ({"model": "compact_k7", "model_options": {"width": 8}}, "width is .* at least 16, got 8"),
         ({"model_options": {"max_pool": "False"}}, "max_pool must be true or false, got 'False'"),
         ({"stem": "dynamic"}, "unknown stem 'dynamic'; the stems are static"),
@@ -108,6 +115,19 @@ def test_the_stem_sits_where_the_first_convolution_was():
 def test_a_wrong_name_or_option_is_refused_with_the_valid_ones(options, message):
     with pytest.raises(ValueError, match=message):
         create_model(**({"channels": "R,G,B", "num_classes": 4} | options))
+
+
+@pytest.mark.parametrize("owner", [CompactNet, StaticStem, FullSampler])
+def test_a_bug_in_a_constructor_is_not_taken_for_a_wrong_option(owner, monkeypatch):
+    @functools.wraps(owner.__init__)
+    def broken(*_, **__):
+        raise TypeError("unsupported operand type(s) for +: 'int' and 'str'")
+
+    monkeypatch.setattr(owner, "__init__", broken)
+    make_model = functools.partial(create_model, "compact_k7", channels="R,G,B", num_classes=2, stem="static")
+    make_sampler = functools.partial(create_sampler, "full", 3)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        make_sampler() if owner is FullSampler else make_model()
 
 
 def test_an_unknown_reference_network_lists_the_eight():

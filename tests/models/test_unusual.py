@@ -167,7 +167,7 @@ def test_rows_that_cannot_be_told_apart_are_refused():
 
     with (
         subset_context([Part((0,), 0, 2), Part((0, 1), 2, 3)]),
-        pytest.raises(ValueError, match=r"4 rows of a batch of 3"),
+        pytest.raises(ValueError, match=r"4 rows for a batch of 3"),
     ):
         bank(torch.zeros(4, 2))
 

@@ -52,7 +52,8 @@ def test_dropout_parts_cover_the_batch_once():
         ("ful", {}, "did you mean 'full'.*the samplers are full, dropout, uniform_size, sandwich, split"),
         ("dropout", {"drop": 1.0}, r"drop is a probability in \[0, 1\), got 1.0"),
         ("dropout", {"parts": 0}, "parts must be at least 1, got 0"),
-        ("dropout", {"p": 0.5}, "sampler 'dropout' does not take these options"),
+        ("dropout", {"p": 0.5}, "sampler 'dropout' does not take these options.*the settings are drop, parts"),
+        ("full", {"p": 0.5}, "sampler 'full' does not take these options: .*there are no settings"),
         ("split", {"paired": "maybe"}, "paired must be true or false, got 'maybe'"),
     ],
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.processes.team import Team
+from tests.helpers.team import Team
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ from anychannel.evaluation import Evaluation, evaluate
 from anychannel.nn.channel_sampling import Part, create_sampler
 from anychannel.training.step_parts import assign_channels
 from anychannel.utils.processes import ProcessError, Share, add_up, gather_rows, leave, main_first, on_main, share
-from tests.training.conftest import make_model, make_split
-from tests.training.test_missing_channels import lacking
+from tests.helpers.image_files import age, bright_halves, write_class_folders
+from tests.helpers.opened_files import count_opened
+from tests.helpers.training import lacking, make_model, make_split
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -141,25 +142,20 @@ def test_an_error_in_one_process_stops_all_with_its_message(kind, index, pair):
 
 
 def build(folder, cache):
-    before = {path.name for path in cache.glob("images/*")}
-    data = main_first(lambda: load_dataset(folder, channels="R,G,B", cache_dir=cache))
-    return before, data.fingerprint
+    with count_opened() as opened:
+        data = main_first(lambda: load_dataset(folder, channels="R,G,B", cache_dir=cache))
+    return len(opened), data.fingerprint
 
 
 def test_images_are_decoded_once_for_all_processes(pair, tmp_path):
-    from PIL import Image
-
-    random = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        for label in ("dark", "light"):
-            folder = tmp_path / "photos" / split / label
-            folder.mkdir(parents=True)
-            for i in range(3):
-                pixels = random.integers(0, 128, (8, 8, 3)) + 100 * (label == "light")
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    results = pair.run(build, tmp_path / "photos", tmp_path / "cache")
-    assert results[0] == results[1]
-    assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
+    photos = tmp_path / "photos"
+    write_class_folders(
+        photos, {"train": 3, "val": 3, "test": 3}, ["left", "right"], bright_halves(np.random.default_rng(0), 8, 8)
+    )
+    age(photos)
+    results = pair.run(build, photos, tmp_path / "cache")
+    assert [opened for opened, _ in results] == [18, 0]
+    assert results[0][1] == results[1][1]
 
 
 @pytest.mark.parametrize("n", [1, 5, 12])

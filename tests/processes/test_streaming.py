@@ -10,8 +10,8 @@ import torch
 import anychannel as ac
 from anychannel.training import fit
 from anychannel.utils.processes import share
-from tests.data.shard_files import encode, quadrants, write_shard, write_shards
-from tests.processes.test_training import UNEVEN, assert_close
+from tests.helpers.shard_files import encode, quadrants, write_shard, write_shards
+from tests.helpers.training import UNEVEN, assert_close
 
 SIZES = {"train": [13, 8, 27], "val": [9], "test": [4]}
 SETTINGS = replace(UNEVEN, batch_size=12, sampler="split")

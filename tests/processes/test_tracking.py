@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anychannel.runs import RunConfig, train_run
-from tests.tracking.stores import READERS, VALUES
+from tests.helpers.trackers import READERS, VALUES
 
 
 def train_tracked(folder):

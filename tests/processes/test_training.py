@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -22,11 +21,8 @@ from anychannel.nn.channel_sampling import SAMPLERS
 from anychannel.nn.stems import STEMS
 from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.training import TrainingError, fit
-from tests.training.conftest import CHANNELS, make_split
-from tests.training.test_loop import SETTINGS
-from tests.training.test_missing_channels import lacking
+from tests.helpers.training import CHANNELS, UNEVEN, assert_close, lacking, make_split
 
-UNEVEN = replace(SETTINGS, epochs=1, batch_size=15, crop_padding=2, flip=True, jitter=0.1, lr=0.01)
 TRAIN, VAL = make_split(48, 1), make_split(17, 2)
 
 
@@ -44,18 +40,6 @@ def trained(settings, model=None, *, double=True, train=TRAIN, val=VAL, **option
     after = network.state_dict()
     untouched = [key for key, value in before.items() if torch.equal(after[key].to(value.dtype), value)]
     return after, figures, untouched
-
-
-def assert_close(several, one, tolerance=1e-8):
-    for (weights, figures, untouched), own in ((several[0], one), (several[-1], several[0])):
-        for name, value in own[0].items():
-            torch.testing.assert_close(
-                weights[name], value, rtol=tolerance, atol=tolerance, msg=partial("{}: {}".format, name)
-            )
-        # in float32 a bias before a batch norm, whose gradient is zero but for rounding, is moved by that or is not
-        assert all(tolerance > 1e-6 and name.endswith(".bias") for name in set(untouched) ^ set(own[2]))
-        for mine, theirs in zip(figures, own[1], strict=True):
-            assert mine == pytest.approx(theirs, abs=1e-6)
 
 
 @pytest.mark.parametrize("stem", [stem for stem in STEMS if stem != "masked"])

@@ -12,8 +12,7 @@ from anychannel.nn.stems.completion import CompletionStem
 from anychannel.nn.stems.descriptor import DescriptorStem
 from anychannel.nn.stems.dofa import DofaStem
 from anychannel.nn.stems.generated import HypernetworkStem, TemplateStem
-from anychannel.nn.stems.static import GreyStem, SlicedStem
-from anychannel.nn.stems.table import TableStem
+from anychannel.nn.stems.static import GreyStem, SlicedStem, TableStem
 
 
 def convolve_one(image: Tensor, kernel: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:

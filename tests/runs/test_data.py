@@ -12,10 +12,10 @@ import pytest
 from anychannel.data import load_dataset, read_image
 from anychannel.evaluation import compare, load_evaluation
 from anychannel.results.run import RunError
-from anychannel.runs import RunConfig, evaluate_run, execute, train_run
+from anychannel.runs import RunConfig, evaluate_run, train_run
 from anychannel.runs.data import describe_data, find_changes
-from tests.data.files import write_class_folders, write_image
-from tests.data.shard_files import write_shards
+from tests.helpers.image_files import write_class_folders, write_image
+from tests.helpers.shard_files import write_shards
 
 COUNTS = {"train": 6, "val": 2, "test": 4}
 
@@ -56,12 +56,14 @@ def add_images(photos: Path) -> None:
         ),
     ],
 )
-def test_a_run_goes_on_with_the_data_that_it_began_with(change, message, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_the_data_that_it_began_with(change, message, tmp_path):
     photos, home = make_photos(tmp_path / "photos"), tmp_path / "run"
-    monkeypatch.setattr(execute, "fit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        train_run(configure(photos), home, cost=False)
-    monkeypatch.undo()
+        train_run(configure(photos), home, cost=False, on_epoch=interrupt)
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     kept = shutil.copytree(photos, tmp_path / "kept")
     change(photos)

@@ -21,7 +21,7 @@ from anychannel.runs import RunConfig, train_run
 from anychannel.runs.dedicated import compare_dedicated
 from anychannel.serve.service import Service
 from anychannel.sweeps.objective import value_of
-from tests.data.files import write_image
+from tests.helpers.image_files import write_image
 
 CHANNELS = ("R", "G", "NIR")
 HELD = {"whole": "R,G,NIR", "colour": "G,R", "night": "NIR"}
@@ -97,7 +97,7 @@ def test_examples_show_the_channels_that_there_are(run, tiles, cache):
     service = Service(run, cache_dir=cache)
     assert not service.examples.reason
     for example in service.examples.images:
-        image = service.image(example.id).input
+        image = service.images.get(example.id).input
         stored = HELD[image.name.split("/")[0]].split(",")
         assert image.channels == tuple(name for name in CHANNELS if name in stored)
         planes = tifffile.imread(tiles / image.name).reshape(-1, 12, 12)

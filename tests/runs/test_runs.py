@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from anychannel.data.sources.registry import SOURCES, Kind
 from anychannel.evaluation import load_evaluation
 from anychannel.models import save_model
 from anychannel.results.run import RunError, load_runs, read_record
@@ -194,7 +195,7 @@ def test_a_run_killed_at_its_very_start_begins_anew(last, resume, tmp_path, monk
             raise KeyboardInterrupt
         whole(path, text)
 
-    for module in (files, execute, folder):
+    for module in (files, execute):
         monkeypatch.setattr(module, "write_text", write)
     config, home = RunConfig.from_dict(merge(VALUES, {"size": 8, "classes": 2})), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
@@ -251,51 +252,45 @@ def test_the_masked_network_refuses_other_sets_until_told_to_try(masked_run):
     assert 0 <= tried.subsets["band_1"]["accuracy"] <= 1
 
 
-def test_a_failed_run_says_so_and_can_be_resumed(tmp_path, monkeypatch):
-    from anychannel.runs import execute
-
+def test_a_failed_run_says_so_and_can_be_resumed(tmp_path):
     config = RunConfig.from_dict(VALUES)
-    monkeypatch.setattr(execute, "read_split", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+
+    def fail(_):
+        raise OSError("disk full")
+
     with pytest.raises(OSError, match="disk full"):
-        train_run(config, tmp_path / "run", cost=False)
+        train_run(config, tmp_path / "run", cost=False, on_epoch=fail)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "failed"
     assert record["error"] == "disk full"
-    monkeypatch.undo()
     train_run(config, tmp_path / "run", resume=True, cost=False)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 
 
 def test_two_processes_never_train_in_one_folder(tmp_path, monkeypatch):
-    from anychannel.runs import execute
-
     config = RunConfig.from_dict(VALUES)
-    folder = tmp_path / "run"
-    fit, open_folder, refused = execute.fit, execute.open_folder, []
+    folder, late, refused = tmp_path / "run", tmp_path / "late", []
 
-    def train_again(*arguments, **options):
+    def train_again(_):
         with pytest.raises(RunError, match=r"another process is training in .*run; wait until it has finished"):
             train_run(config, folder, resume=True, cost=False)
         refused.append(json.loads((folder / "run.json").read_text())["status"])
-        return fit(*arguments, **options)
 
-    monkeypatch.setattr(execute, "fit", train_again)
-    train_run(config, folder, cost=False)
+    train_run(config, folder, cost=False, on_epoch=train_again)
     assert refused == ["running"]
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
 
-    def open_late(config, home, *arguments, **options):
-        monkeypatch.setattr(execute, "open_folder", open_folder)
-        train_run(config, home, cost=False)
-        before.append((home / "run.json").read_bytes())
-        open_folder(config, home, *arguments, **options)
+    def load_slowly(argument, request):
+        """Data that load so slowly that another process trains in the folder meanwhile."""
+        train_run(config, late, cost=False)
+        before.append((late / "run.json").read_bytes())
+        return SOURCES["bands"].open("3", request)
 
     before: list[bytes] = []
-    monkeypatch.setattr(execute, "fit", fit)
-    monkeypatch.setattr(execute, "open_folder", open_late)
+    monkeypatch.setitem(SOURCES, "slow", Kind(load_slowly, embedded=True))
     with pytest.raises(RunError, match="already holds a run"):
-        train_run(config, tmp_path / "late", cost=False)
-    assert [(tmp_path / "late" / "run.json").read_bytes()] == before
+        train_run(replace(config, data="slow"), late, cost=False)
+    assert [(late / "run.json").read_bytes()] == before
 
 
 @pytest.mark.parametrize(

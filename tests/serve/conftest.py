@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from threading import Thread
-from time import sleep
-
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 
-from anychannel.runs import RunConfig, train_run
-from anychannel.serve import create_app
-from anychannel.serve.server import listen
-from tests.data.files import bright_halves, write_class_folders
-
-EVALUATED = ("R,G,B", "R,G", "B")
-"""The first run's evaluated subsets; of the others nothing is known."""
+from tests.helpers.image_files import bright_halves, write_class_folders
+from tests.helpers.service import EVALUATED, serving, train
 
 
 @pytest.fixture(scope="session")
@@ -28,20 +18,6 @@ def photos(tmp_path_factory):
     return write_class_folders(
         root, {"train": 16, "val": 6, "test": 6}, ("left", "right"), bright_halves(random, 20, 30)
     )
-
-
-def train(photos, out, **values):
-    settings = {
-        "epochs": 2,
-        "batch_size": 16,
-        "flip": False,
-        "device": "cpu",
-        "precision": "fp32",
-        **values.pop("training", {}),
-    }
-    config = {"data": str(photos), "channels": ["R", "G", "B"], "size": 16, "model": "compact_k7", **values}
-    config |= {"model_options": {"width": 16}, "training": settings}
-    return train_run(RunConfig.from_dict(config), out, cost=False, cache_dir=out.parent / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -60,24 +36,6 @@ def run(photos):
 def refusing(photos):
     """A run whose stem takes only the channel set that it was trained on."""
     return train(photos, photos.parent / "refusing", stem="masked", training={"sampler": "full"})
-
-
-@contextmanager
-def serving(run, **options):
-    """The service of a run on a free port of this machine, in a thread."""
-    taken = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(create_app(run, **options), log_level="error"))
-    thread = Thread(target=server.run, args=([taken],))
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        taken.close()
 
 
 @pytest.fixture(scope="session")

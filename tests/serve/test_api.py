@@ -22,7 +22,7 @@ from anychannel.runs.predict import predict_files
 from anychannel.serve.images import ImageStore
 from anychannel.serve.server import LOOPBACK
 from anychannel.serve.service import Service
-from tests.serve.conftest import EVALUATED, serving, train
+from tests.helpers.service import EVALUATED, serving, train
 
 SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
 
@@ -162,7 +162,7 @@ def test_examples_of_embedded_data_are_made_again(run, tmp_path):
     assert service.examples.reason == ""
     assert [example.label for example in service.examples.images] == [entry["label"] for entry in wanted]
     for example, row in zip(service.examples.images, (5, 2), strict=True):
-        assert np.array_equal(service.image(example.id).input.pixels, bands.test.images[row])
+        assert np.array_equal(service.images.get(example.id).input.pixels, bands.test.images[row])
 
 
 def copy_with_data(run, to, data):
@@ -323,8 +323,7 @@ def test_the_store_forgets_the_oldest_and_keeps_what_is_pinned(run, photos):
     data = [path.read_bytes() for path in sorted((photos / "train" / "left").iterdir())[:4]]
     opened = [service.open(content, f"{i}.png") for i, content in enumerate(data)]
     assert opened[0].bytes > opened[0].input.pixels.nbytes + len(opened[0].view.overview)
-    store = ImageStore(most_bytes=2 * max(image.bytes for image in opened))
-    store.pin(opened[0])
+    store = ImageStore(opened[:1], most_bytes=2 * max(image.bytes for image in opened))
     for image in opened[1:]:
         store.add(image)
     kept = [store.get(image.view.id) is not None for image in opened]

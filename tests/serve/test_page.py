@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from tests.helpers.browser import CHROMIUM, browser  # noqa: F401
-from tests.serve.conftest import EVALUATED, serving
+from tests.helpers.service import EVALUATED, serving
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 SIZES = {"laptop": (1280, 800), "phone": (390, 844)}

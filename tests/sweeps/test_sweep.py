@@ -21,7 +21,7 @@ from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, load_recipe, train_run
 from anychannel.runs.config import merge
 from anychannel.sweeps import SweepError, search, sweep
-from tests.tracking.stores import VALUES
+from tests.helpers.trackers import VALUES
 
 RECIPE = merge(VALUES, {"training": {"sampler": "split", "lr": 0.001}})
 SPACE = {"training.lr": {"low": 1e-3, "high": 0.2, "log": True}, "stem": {"choices": ["static", "completion"]}}

@@ -16,7 +16,7 @@ from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, train_run
 from anychannel.tracking import TRACKERS, TensorBoard, TrackingError, open_track
 from anychannel.utils.extras import MissingExtraError
-from tests.tracking.stores import READERS, VALUES
+from tests.helpers.trackers import READERS, VALUES
 
 CONFIG = RunConfig.from_dict(VALUES | {"track": ["tensorboard", "mlflow"]})
 

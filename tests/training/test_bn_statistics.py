@@ -20,8 +20,8 @@ from anychannel.training import TrainingSettings, fit
 from anychannel.training.bn_statistics import COST, LEAST_PASSES, MOST_IMAGES, choose_passes, recomputed_statistics
 from anychannel.training.validation import validate
 from anychannel.utils.processes import Share
+from tests.helpers.training import CHANNELS, make_split
 from tests.reference.models import calibrated_statistics
-from tests.training.conftest import CHANNELS, make_split
 
 RGB = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3)
 SETTINGS = TrainingSettings(

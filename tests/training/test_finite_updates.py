@@ -14,8 +14,7 @@ from anychannel.nn.stems import STEMS
 from anychannel.training import TrainingError, fit
 from anychannel.training.finite_updates import IN_A_ROW, FiniteUpdates
 from anychannel.training.optim import create_optimizer
-from tests.training.conftest import make_model, make_split
-from tests.training.test_loop import SETTINGS, Killed, states_equal
+from tests.helpers.training import SETTINGS, Killed, make_model, make_split, states_equal
 
 STEPS = 6
 SKIPPED = r"epoch 1: 1 step skipped, because loss or gradients were not finite; the first was epoch 1, batch {} "

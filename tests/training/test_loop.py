@@ -13,21 +13,9 @@ from anychannel.evaluation import evaluate
 from anychannel.models import load_model
 from anychannel.nn.channel_sampling import SAMPLERS
 from anychannel.nn.stems import STEMS
-from anychannel.training import TrainingError, TrainingSettings, fit
+from anychannel.training import TrainingError, fit
 from anychannel.training.loop import LAST
-from tests.training.conftest import make_model, make_split
-
-SETTINGS = TrainingSettings(
-    epochs=3, batch_size=16, sampler="full", lr=0.02, crop_padding=0, flip=False, device="cpu", precision="fp32"
-)
-
-
-class Killed(BaseException):
-    """Stands in for the process being killed: nothing catches it."""
-
-
-def states_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+from tests.helpers.training import SETTINGS, Killed, make_model, make_split, states_equal
 
 
 def test_a_network_learns_and_keeps_its_best_epoch(train, val, tmp_path):

@@ -12,8 +12,7 @@ from anychannel.training import fit
 from anychannel.training.loss import find_teacher, own_teacher_rows, training_loss
 from anychannel.training.step_parts import StepParts, assign_channels
 from anychannel.utils.processes import Share
-from tests.training.conftest import make_model
-from tests.training.test_loop import SETTINGS, states_equal
+from tests.helpers.training import SETTINGS, make_model, states_equal
 
 FULL = (0, 1, 2)
 

@@ -16,28 +16,20 @@ from anychannel.training import fit
 from anychannel.training.step_parts import assign_channels
 from anychannel.training.validation import assign_reduced, validate
 from anychannel.utils.processes import Share
+from tests.helpers.training import (
+    CHANNELS,
+    SETTINGS,
+    Killed,
+    draw_present,
+    lacking,
+    make_model,
+    make_split,
+    states_equal,
+)
 from tests.reference.patterns import shown_by_image
-from tests.training.conftest import CHANNELS, make_model, make_split
-from tests.training.test_loop import SETTINGS, Killed, states_equal
 
 CHANGING = replace(SETTINGS, epochs=1, batch_size=15, crop_padding=2, flip=True, jitter=0.1)
 PARTS = {"dropout": {"parts": 3}, "uniform_size": {"parts": 4}, "split": {"ranges": 2}}
-
-
-def draw_present(count: int, seed: int, channels: int = 3) -> np.ndarray:
-    """(count, channels) booleans: a third of the images have everything, all have something."""
-    random = np.random.default_rng(seed)
-    present = random.random((count, channels)) < 0.5
-    present[np.arange(count), random.integers(0, channels, count)] = True
-    present[::3] = True
-    return present
-
-
-def lacking(count: int, seed: int, fill: float = 0.0) -> Split:
-    """The task of ``make_split`` as float32, ``fill`` standing in the planes that images lack."""
-    split, present = make_split(count, seed), draw_present(count, seed)
-    images = np.where(present[:, :, None, None], split.images.astype(np.float32), np.float32(fill))
-    return Split(images, split.labels, split.paths, present)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -16,9 +16,9 @@ from anychannel.nn.channel_sampling import create_sampler
 from anychannel.training import bn_statistics, fit
 from anychannel.training.bn_statistics import choose_passes, recomputed_statistics
 from anychannel.utils.processes import Share
-from tests.data.files import write_image, write_lists
-from tests.data.shard_files import write_shards
-from tests.training.test_loop import SETTINGS, Killed, states_equal
+from tests.helpers.image_files import write_image, write_lists
+from tests.helpers.shard_files import write_shards
+from tests.helpers.training import SETTINGS, Killed, states_equal
 
 SIZES = {"train": [30, 20, 46], "val": [16], "test": [16]}
 LEARN = replace(SETTINGS, epochs=3, crop_padding=2, flip=True, sampler="split")

@@ -13,8 +13,7 @@ from anychannel.channels import ChannelSet
 from anychannel.models import create_model
 from anychannel.training import TrainingSettings, fit
 from anychannel.training.validation import MOST_SUBSETS, assign_subsets, validate
-from tests.training.conftest import CHANNELS, make_model
-from tests.training.test_loop import SETTINGS
+from tests.helpers.training import CHANNELS, SETTINGS, make_model
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])

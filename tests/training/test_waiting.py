@@ -15,9 +15,7 @@ from anychannel.nn.stems import STEMS
 from anychannel.training.loop import train_step
 from anychannel.training.state import TrainingState
 from anychannel.utils.processes import Share
-from tests.training.conftest import make_model, make_split
-from tests.training.test_loop import SETTINGS
-from tests.training.test_missing_channels import lacking
+from tests.helpers.training import SETTINGS, lacking, make_model, make_split
 
 WAITING = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "unique_dim", "_unique2", "masked_select")
 """Operations whose result the host needs, so that it waits for everything before."""

@@ -74,15 +74,7 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def refuse_flags(flags: dict[str, Any], reason: str) -> None:
-    """Refuse flags that have no effect.
-
-    Args:
-        flags: values by flag; None if the flag is not given.
-        reason: why they have no effect.
-
-    Raises:
-        ValueError: a flag is given; the message lists the flags to leave out.
-    """
+    """Refuse flags that have no effect, for a ``reason``. A flag with the value None is not given."""
     given = [flag for flag, value in flags.items() if value is not None]
     if given:
         raise ValueError(f"{reason}; leave out {', '.join(given)}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,11 +39,12 @@ def demo(
 
 def table(runs: list[Path]) -> str:
     """Test accuracy of each run on each subset, in columns."""
-    files = [run / "evaluation" / "test.json" for run in runs]
-    results: list[dict[str, Any]] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    width = max(len(key) for key in results[0]["subsets"])
+    from anychannel.evaluation import load_evaluation
+
+    results = [load_evaluation(run).subsets for run in runs]
+    width = max(map(len, results[0]))
     lines = [f"{'test accuracy %':<{width}}  " + "  ".join(f"{run.name:>10}" for run in runs)]
-    for key in results[0]["subsets"]:
-        cells = (f"{100 * result['subsets'][key]['accuracy']:>10.1f}" for result in results)
+    for key in results[0]:
+        cells = (f"{100 * result[key]['accuracy']:>10.1f}" for result in results)
         lines.append(f"{key:<{width}}  " + "  ".join(cells))
     return "\n".join(lines)

@@ -34,7 +34,7 @@ def list_names(
     from anychannel.models import list_models
     from anychannel.nn.channel_sampling import list_samplers
     from anychannel.nn.stems import list_stems
-    from anychannel.sensors import list_sensors
+    from anychannel.sensors import SENSORS, list_sensors
 
     names = (list_models(with_timm=timm), list_stems(), list_samplers(), list_datasets(), list_sensors())
     chosen = {key: value for key, value in zip(KINDS, names, strict=True) if kind in (None, key)}
@@ -46,18 +46,11 @@ def list_names(
         for name in value:
             typer.echo(f"  {name}")
             if kind == "sensors":
-                describe_sensor(name)
+                sensor = SENSORS[name]
+                typer.echo(f"    {sensor.title}")
+                for channel, wavelength, shows in sensor.bands:
+                    place = "" if wavelength is None else f"{wavelength:g} nm"
+                    typer.echo(f"      {channel:<5}{place:>10}  {shows}")
+                typer.echo(f"    {sensor.source}")
     if kind in (None, "models") and not timm:
         typer.echo("Any timm model works too: anychannel list models --timm")
-
-
-def describe_sensor(name: str) -> None:
-    """Print the channels of a sensor, one per line, and their source."""
-    from anychannel.sensors import SENSORS
-
-    sensor = SENSORS[name]
-    typer.echo(f"    {sensor.title}")
-    for channel, wavelength, shows in sensor.bands:
-        place = "" if wavelength is None else f"{wavelength:g} nm"
-        typer.echo(f"      {channel:<5}{place:>10}  {shows}")
-    typer.echo(f"    {sensor.source}")

@@ -43,8 +43,8 @@ def profile(
 
     - `anychannel profile --model compact_k7 --size 84 --batch-size 16`
     """
-    from anychannel.cost import profile as measure
-    from anychannel.cost import profile_report_networks
+    from anychannel.cost.profile import profile as measure
+    from anychannel.cost.profile import profile_report_networks
     from anychannel.export import run_image_size
     from anychannel.models import create_model, load_model
     from anychannel.results.run import read_record

@@ -64,28 +64,14 @@ class Flops:
 def count_flops(
     model: Classifier, *, batch_size: int, image_size: ImageSize, channels: str | Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Count the GFLOPs of a batch in both conventions; see the module's text for what counts.
+    """Count the GFLOPs of a batch on these channels (None: all) in both conventions of the module's text.
 
-    Args:
-        model: not changed.
-        batch_size: images.
-        image_size: height and width in pixels: one number, or ``(height, width)``.
-        channels: names of the channels that the images hold; None means all.
-
-    Returns:
-        ``gflops_calflops`` and ``gflops_with_attention``.
-
-    Raises:
-        ChannelError: a channel is unknown, or the model does not accept this subset.
-        CountError: the network's operations depend on the images' values, or images of this size are too small for it.
-        ValueError: ``batch_size`` or ``image_size`` is below 1.
+    Raises CountError if the operations depend on the images' values, or if images of this size are too small.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1 image, got {batch_size}")
-    subset = model.channels.subset(channels)
-    names = [model.channels.names[position] for position in subset]
-    shape = (batch_size, len(names), *height_width(image_size))
-    return count_forward(model, shape, channels=names).to_dict()
+    shape = (batch_size, len(model.channels.subset(channels)), *height_width(image_size))
+    return count_forward(model, shape, channels=channels).to_dict()
 
 
 def count_forward(model: nn.Module, shape: Sequence[int], **options: Any) -> Flops:
@@ -94,9 +80,6 @@ def count_forward(model: nn.Module, shape: Sequence[int], **options: Any) -> Flo
     The pass runs on a copy with sizes but no numbers (PyTorch's fake tensors), so that it takes little time and memory
     whatever the sizes. calflops replaces functions of torch while it counts: one count runs at a time, and other
     threads should not run networks meanwhile.
-
-    Raises:
-        CountError: the network's operations depend on the images' values.
     """
     from calflops.calculate_pipline import (  # here, since it takes seconds to import
         CalFlopsPipline,
@@ -104,7 +87,12 @@ def count_forward(model: nn.Module, shape: Sequence[int], **options: Any) -> Flo
         module_mac_count,
     )
 
-    hollow, mode = hollow_copy(model)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    tensors = [*model.parameters(), *model.buffers()]
+    hollow = copy.deepcopy(model, {id(tensor): mode.from_tensor(tensor) for tensor in tensors}).eval()
+    for module in hollow.modules():
+        if isinstance(module, SelfAttention):
+            module.literal = True
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     pipeline = CalFlopsPipline(hollow, include_backPropagation=False, compute_bp_factor=2.0)
     with _counting:
@@ -121,17 +109,6 @@ def count_forward(model: nn.Module, shape: Sequence[int], **options: Any) -> Flo
             pipeline.end_flops_calculate()
             module_flop_count.clear()
             module_mac_count.clear()
-
-
-def hollow_copy(model: nn.Module) -> tuple[nn.Module, FakeTensorMode]:
-    """A copy in evaluation mode whose tensors have sizes but no numbers, its attention as written; and its mode."""
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    tensors = [*model.parameters(), *model.buffers()]
-    hollow = copy.deepcopy(model, {id(tensor): mode.from_tensor(tensor) for tensor in tensors}).eval()
-    for module in hollow.modules():
-        if isinstance(module, SelfAttention):
-            module.literal = True
-    return hollow, mode
 
 
 @contextmanager

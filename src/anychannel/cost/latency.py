@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from anychannel.models import Classifier
-from anychannel.nn.inference_mode import inference_mode
+from anychannel.nn.module_utils import inference_mode
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, height_width
 
@@ -30,31 +30,16 @@ def measure_latency(
 
     The images are already on the device, float32 in the files' units, channels_last; the model is in evaluation mode
     without gradients, and normalisation is part of the pass. Each pass on an accelerator is waited for. Passes warm up
-    for 0.1 s (at least one pass) and are then measured for 0.5 s (3 to 100 passes).
-
-    Args:
-        model: returned to its former mode and device.
-        batch_size: images a pass.
-        image_size: height and width in pixels: one number, or ``(height, width)``.
-        channels: names of the channels that the images hold; None means all.
-        device: ``auto`` or a torch device; None uses the model's device.
-        precision: ``fp32``, ``bf16`` (autocast) or ``auto``; None is fp32.
-
-    Returns:
-        ``median``, ``p10`` and ``p90`` (10th and 90th percentile) over the passes, in milliseconds per image, and
-        ``repeats``, the number of passes.
-
-    Raises:
-        ChannelError: a channel is unknown, or the model does not accept this subset.
+    for 0.1 s (at least one pass) and are then measured for 0.5 s (3 to 100 passes). The result holds ``median``,
+    ``p10`` and ``p90`` (10th and 90th percentile) over the passes, and ``repeats``, the number of passes.
     """
-    names = [model.channels.names[position] for position in model.channels.subset(channels)]
-    shape = (batch_size, len(names), *height_width(image_size))
+    shape = (batch_size, len(model.channels.subset(channels)), *height_width(image_size))
     images = 255 * torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with inference_mode(model, None if device is None else choose_device(device)) as target:
         batch = images.to(target).contiguous(memory_format=torch.channels_last)
 
         def forward() -> None:
-            model(batch, channels=names)
+            model(batch, channels=channels)
             if target.type != "cpu":
                 torch.accelerator.synchronize(target)
 

@@ -48,18 +48,7 @@ def measure_memory(
     step of a tiny network, so that the libraries' start is not counted); it repeats to a few per cent. On CUDA it is
     ``torch.cuda.max_memory_allocated``: the tensors, without the CUDA context and the allocator's cache.
 
-    Args:
-        model: describes what to build; not changed.
-        batch_size: images of the step.
-        image_size: height and width in pixels: one number, or ``(height, width)``.
-        channels: names of the channels to train on; None means all.
-        device: ``auto``, ``cpu`` or ``cuda``; None uses the model's device.
-        precision: ``fp32``, ``bf16`` (autocast) or ``auto``; None is fp32.
-
-    Raises:
-        ChannelError: a channel is unknown.
-        MemoryMeasurementError: the device does not report its memory, or the process failed (for example because it
-            ran out of memory).
+    Raises MemoryMeasurementError on other devices, or if the process fails, for example because memory runs out.
     """
     target = next(model.parameters()).device if device is None else choose_device(device)
     if target.type not in ("cpu", "cuda"):

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations, memory and time."""
+"""What a network costs: parameters, operations, memory and time; and the original report's table of costs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from anychannel.channels import ChannelError
+from anychannel.channels import ChannelError, Subset
 from anychannel.cost.flops import count_flops
 from anychannel.cost.latency import measure_latency
 from anychannel.cost.memory import try_memory
 from anychannel.evaluation import choose_subsets
-from anychannel.models import Classifier
+from anychannel.models import REFERENCE_NETWORKS, Classifier, create_reference
 from anychannel.utils.hardware import choose_device, choose_precision
+from anychannel.utils.progress import progress_bar
 from anychannel.utils.sizes import ImageSize, plain_size
+
+NOTES = {
+    "task_1/v1": "Without the max-pool after the first convolution: the 84 x 84 map goes on.",
+    "task_1/v3": "The report prints 11,192,700 parameters, fewer than ResNet18 has without any first convolution: it "
+    "left the kernels out. Here all are counted.",
+    "task_1/v4": "The same network as task_1/v2: channel dropout changes training only.",
+}
+"""Remarks on the original report's networks."""
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -34,68 +43,76 @@ def profile(
     memory: bool = True,
     latency: bool = True,
 ) -> dict[str, Any]:
-    """Measure what a network costs, for each channel subset where it depends on it.
+    """Measure what a network costs, as plain values for JSON, which ``anychannel.results.cost.Cost`` reads.
 
-    Args:
-        model: not changed.
-        batch_size: images of the batch whose operations are counted, and of the training step.
-        image_size: height and width in pixels: one number, or ``(height, width)``.
-        subsets: as ``"R,G"``; None takes all up to 16, else the full set and at least one of each size (of some sizes
-            beyond 16 channels; see ``choose_subsets``).
-        device: where time and memory are measured: ``auto`` or a torch device; None uses the model's device.
-        precision: ``fp32``, ``bf16`` or ``auto``; None is fp32. Operations do not depend on it.
-        memory, latency: whether to measure them.
-
-    Returns:
-        Plain values for JSON, which ``anychannel.results.cost.Cost`` reads. ``params`` (``count_parameters``); for
-        each subset the two GFLOPs of ``count_flops`` at ``batch_size`` and ``latency_ms`` per image at batch 1 and 64
-        (``measure_latency``), or ``{"refused": reason}`` if the model does not accept the subset; ``peak_memory_mb``
-        of a training step on the largest accepted subset (``measure_memory``), None if it was not measured, with the
-        reason in ``note``; the settings.
-
-    Raises:
-        ChannelError: a named subset has an unknown channel, or the model refuses it.
-        CountError: the network's operations cannot be counted.
-        ValueError: ``batch_size`` or ``image_size`` is below 1.
+    ``params`` is ``count_parameters``. Each subset has the two GFLOPs of ``count_flops`` at ``batch_size`` and
+    ``latency_ms`` per image at batch 1 and 64 (``measure_latency``), or ``{"refused": reason}`` if the model does not
+    accept the subset; a named subset that is refused raises ChannelError. ``peak_memory_mb`` is that of a training
+    step on the largest accepted subset (``measure_memory``); None if it was not measured, with the reason in ``note``.
+    Without named subsets, all are measured up to 16, else those of ``choose_subsets`` with one of each size.
     """
     target = next(model.parameters()).device if device is None else choose_device(device)
     form = choose_precision(precision or "fp32", target)
     chosen, sampled, note = choose_subsets(model.channels, subsets, limit=16, per_size=1)
     shared: dict[str, Any] = {"image_size": image_size, "device": str(target), "precision": form}
     rows: dict[str, dict[str, Any]] = {}
-    largest: list[str] = []
+    accepted: list[Subset] = []
     for subset in chosen:
-        names = [model.channels.names[position] for position in subset]
+        key = model.channels.key(subset)
         try:
-            row: dict[str, Any] = dict(count_flops(model, batch_size=batch_size, image_size=image_size, channels=names))
+            row: dict[str, Any] = dict(count_flops(model, batch_size=batch_size, image_size=image_size, channels=key))
             if latency:
                 row["latency_ms"] = {
-                    str(size): measure_latency(model, batch_size=size, channels=names, **shared) for size in (1, 64)
+                    str(size): measure_latency(model, batch_size=size, channels=key, **shared) for size in (1, 64)
                 }
-            largest = max(largest, names, key=len)
+            accepted.append(subset)
         except ChannelError as error:
             if subsets is not None:
                 raise
             row = {"refused": str(error)}
-        rows[model.channels.key(subset)] = row
+        rows[key] = row
     peak, why = None, ""
-    if memory and largest:
-        peak, why = try_memory(model, batch_size=batch_size, channels=largest, **shared)
+    if memory and accepted:
+        names = [model.channels.names[position] for position in max(accepted, key=len)]
+        peak, why = try_memory(model, batch_size=batch_size, channels=names, **shared)
+    cpu = f"cpu ({torch.get_num_threads()} threads)" if target.type == "cpu" else str(target)
     return {
         "params": count_parameters(model),
         "batch_size": batch_size,
         "image_size": plain_size(image_size),
         "subsets": rows,
         "peak_memory_mb": peak,
-        "device": describe_device(target),
+        "device": torch.cuda.get_device_name(target) if target.type == "cuda" else cpu,
         "precision": form,
         "sampled": sampled,
         "note": " ".join(filter(None, [note, why])),
     }
 
 
-def describe_device(device: torch.device) -> str:
-    """The device in words: ``NVIDIA H100 80GB HBM3``, ``cpu (2 threads)``."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+def profile_report_networks(*, memory: bool = True, progress: bool = False) -> dict[str, dict[str, Any]]:
+    """Measure the report's eight networks at its sizes: 84 x 84 RGB images, 50 classes, its batch sizes.
+
+    The values by name are ``params``, the GFLOPs of ``count_flops``, ``peak_memory_mb`` of a training step on the CPU
+    in float32 (None unless ``memory``, which takes a minute or two), ``batch_size``, and for some a ``note``.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    measured: dict[str, tuple[float | None, str]] = {}
+    with progress_bar("profile", len(REFERENCE_NETWORKS), show=progress) as advance:
+        for name, network in REFERENCE_NETWORKS.items():
+            model = create_reference(name, num_classes=50)
+            size = network.batch_size
+            # v2 and v4 differ in their sampler only, and are measured once
+            same = repr((network.model, network.stem, network.model_options, size))
+            if memory and same not in measured:
+                measured[same] = try_memory(model, batch_size=size, image_size=84, device="cpu")
+            peak, why = measured.get(same, (None, ""))
+            note = " ".join(filter(None, [NOTES.get(name), why]))
+            rows[name] = {
+                "params": count_parameters(model),
+                **count_flops(model, batch_size=size, image_size=84),
+                "peak_memory_mb": peak,
+                "batch_size": size,
+                **({"note": note} if note else {}),
+            }
+            advance(note=name)
+    return rows

@@ -68,9 +68,4 @@ class ImageDataset:
                 f"an image of each split has to have all of {', '.join(chosen.names)}, but one split of "
                 f"{self.name} has none; name fewer channels"
             )
-        return replace(
-            self,
-            channels=chosen,
-            **views,
-            fingerprint=f"{self.fingerprint}:{','.join(chosen.names)}",
-        )
+        return replace(self, channels=chosen, **views, fingerprint=f"{self.fingerprint}:{','.join(chosen.names)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 SHOWN = 20
@@ -12,17 +14,16 @@ class DataError(ValueError):
 
 
 class ImageError(DataError):
-    """One image that cannot be used.
-
-    Args:
-        what: what is wrong with it.
-        fix: what to do about it.
-    """
+    """One image that cannot be used: what is wrong with it, and what to do about it."""
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(f"{what}; {fix}")
         self.what = what
         self.fix = fix
+
+
+class ShardError(DataError):
+    """A shard that cannot be read to its end; the message names it and says what to do."""
 
 
 @dataclass
@@ -37,6 +38,14 @@ class Problems:
     def add(self, where: str, what: str, fix: str) -> None:
         """Note what is wrong with the file or line ``where``, and the fix. A problem that is known is not repeated."""
         self.lines[f"{where}: {what}; {fix}"] = None
+
+    @contextmanager
+    def noting(self, place: str) -> Iterator[None]:
+        """Note an ImageError that is raised inside as a problem of ``place``."""
+        try:
+            yield
+        except ImageError as error:
+            self.add(place, error.what, error.fix)
 
     def raise_if_any(self, source: object) -> None:
         """Raise DataError if there are problems: it lists the first ``SHOWN``, then how many more there are."""

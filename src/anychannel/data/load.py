@@ -79,10 +79,12 @@ def load_dataset(
     checked = coerce_options(load_dataset, given)
     settings = ReadSettings(None, *(checked[name] for name in ("size", "layout", "nodata", "scaled", "check_names")))
     asked = coerce_option("classes", classes, int) if is_whole(classes) else classes
-    request = Request(channels, asked, cache_dir, checked["seed"], checked["progress"], checked["verify"], settings)
     name, _ = split_address(source)
     kind = SOURCES.get(name)
-    if kind is not None and kind.embedded:
+    embedded = kind is not None and kind.embedded
+    show = checked["progress"] and not embedded  # embedded images are made at once
+    request = Request(channels, asked, cache_dir, checked["seed"], show, checked["verify"], settings)
+    if embedded:
         if Path(source).is_dir():
             message = f"{source!r} is the embedded data set; for the folder of that name give ./{source}"
             warnings.warn(message, stacklevel=2)
@@ -173,6 +175,5 @@ def dataset_from_huggingface(
     request = Request(channels, classes, cache_dir, seed, progress, settings=ReadSettings(size=size))
     tables = name_splits(source, val, test, name)
     check_tables(tables)
-    names = None if class_names is None else tuple(class_names)
-    fields = find_fields(tables["train"].features, image, label, held, names)
+    fields = find_fields(tables["train"].features, image, label, held, class_names)
     return prepare(open_tables(name, tables, fields, seed), request)

@@ -21,16 +21,10 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """A second classifier against a first on the same N images.
+    """A second classifier against a first on the same ``n`` images; accuracies are fractions.
 
-    Args:
-        n: number of images N.
-        first, second: their accuracies, as fractions.
-        difference: second minus first.
-        low, high: bootstrap confidence interval of the difference.
-        confidence: level of the interval.
-        only_first, only_second: number of images that only one of them gets right.
-        p_value: McNemar's exact test, two-sided.
+    ``difference`` is second minus first, with its bootstrap interval ``low`` to ``high``. ``only_first`` and
+    ``only_second`` count the images that only one of them gets right; ``p_value`` is McNemar's exact test, two-sided.
     """
 
     n: int
@@ -54,29 +48,16 @@ def compare(
 ) -> Comparison:
     """Compare two evaluations' predictions on the images that have the channels for both.
 
-    Args:
-        first, second: evaluations of the same split; pass one evaluation twice to compare two subsets of one model.
-        subset: key of the channel subset (``"R,G"``); None uses the first's full set.
-        second_subset: key in the second evaluation, if it differs.
-
-    Raises:
-        ValueError: the images are not the same (by path, label and, if known, content), no image has the channels for
-            both, or an evaluation lacks the subset (the message lists those it has).
+    ``subset`` is a key as ``"R,G"``; None uses the first's full set. Pass one evaluation twice, with another
+    ``second_subset``, to compare two subsets of one model. Raises ValueError if the images are not the same (by path,
+    label and, if known, content), no image has the channels for both, or an evaluation lacks the subset.
     """
     key = subset or first.full
     return compare_correct(*pair_records(first, second, key, second_subset or key))
 
 
 def compare_correct(first: np.ndarray, second: np.ndarray, *, confidence: float = CONFIDENCE) -> Comparison:
-    """Compare which images two classifiers get right, by ``bootstrap_mean`` and ``mcnemar``.
-
-    Args:
-        first, second: (N,) booleans, the same images in the same order; N is at least 1.
-        confidence: level of the interval, in (0, 1).
-
-    Raises:
-        ValueError: an argument is not as above.
-    """
+    """Compare which images two classifiers get right: (N,) booleans each, N > 0, by bootstrap and McNemar's test."""
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if first.ndim != 1 or first.shape != second.shape or not len(first):
         raise ValueError(f"expected two records of the same images, got shapes {first.shape} and {second.shape}")
@@ -115,13 +96,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """McNemar's test in its exact, two-sided form.
 
     If two classifiers are equally good, each is right on half of the images on which they disagree, so that the
-    smaller count is binomial with p = 1/2 (McNemar, Psychometrika 1947; Dietterich, Neural Computation 1998).
-
-    Args:
-        only_first, only_second: number of images that only one of them gets right.
-
-    Returns:
-        The probability of a split at least as uneven; 1 if they never disagree.
+    smaller count is binomial with p = 1/2 (McNemar, Psychometrika 1947; Dietterich, Neural Computation 1998). The
+    result is the probability of a split at least as uneven; 1 if they never disagree.
     """
     n, smaller = only_first + only_second, min(only_first, only_second)
     logs = (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(smaller + 1))
@@ -136,8 +112,6 @@ def pair_records(
     rows = first.rows(subset), second.rows(second_subset)
     if first.present is None and second.present is None:
         check_same_images(first, second)
-        check_same_content(first, second, *rows)
-        return records
     names = [number_repeats(evaluation.paths) for evaluation in (first, second)]
     positions = [{names[i][row]: position for position, row in enumerate(rows[i])} for i in (0, 1)]
     common = [name for name in positions[0] if name in positions[1]]
@@ -182,15 +156,9 @@ def check_same_content(first: Evaluation, second: Evaluation, rows: np.ndarray, 
 
 
 def compare_with_dedicated(adaptive: Sequence[Evaluation], dedicated: Mapping[str, Sequence[Evaluation]]) -> GapTable:
-    """Compare a network for every subset with networks dedicated to one subset each.
+    """Compare a network for every subset with networks dedicated to one subset each, seed by seed.
 
-    Args:
-        adaptive: one evaluation for each seed.
-        dedicated: for each subset's key the evaluations of its dedicated network, seed by seed in the same order.
-
-    Raises:
-        ValueError: there is nothing to compare, the numbers of seeds differ, the images differ within a pair or
-            between seeds, or an adaptive evaluation lacks a subset.
+    Raises ValueError as ``compare``, and if the numbers of seeds or the images of two seeds differ.
     """
     if not adaptive or not dedicated:
         raise ValueError("a gap table needs at least one adaptive evaluation and one dedicated to a subset")
@@ -206,11 +174,9 @@ def compare_with_dedicated(adaptive: Sequence[Evaluation], dedicated: Mapping[st
 
 
 def gap_table(pairs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> GapTable:
-    """Compute the gap table from records of which images were classified correctly.
+    """Compute the gap table from records of which images the adaptive and the dedicated network get right.
 
-    Args:
-        pairs: for each subset's key, seed by seed, the records of the adaptive and of the dedicated network: (n,)
-            booleans over the same images in the same order.
+    ``pairs`` holds them for each subset's key, seed by seed: (n,) booleans over the same images in the same order.
     """
     rows = []
     for key, records in pairs.items():

@@ -21,7 +21,7 @@ from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import SPLITS, ImageDataset, Split, iterate_batches
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.models import Classifier
-from anychannel.nn.inference_mode import inference_mode
+from anychannel.nn.module_utils import inference_mode
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import compute_metrics
 from anychannel.utils.hardware import choose_device, choose_precision
@@ -120,7 +120,14 @@ def evaluate(
             return {"refused": refused[subset]}
         return compute_metrics(images.labels[has[subset]], probabilities[key], classes)
 
-    lacking = not present.all()
+    complete = int(present.all(axis=1).sum())
+    if complete < len(images):
+        none = f" No image has all of {' / '.join(unmeasured)}." if unmeasured else ""
+        partial = (
+            f"{complete:,} of {len(images):,} images have every channel. Each subset is measured on the images that "
+            f"have all of its channels, so that figures of different subsets rest on different images.{none}"
+        )
+        note = f"{note} {partial}".lstrip()
     of_model = np.zeros((len(images), len(model.channels)), dtype=bool)
     of_model[:, list(planes)] = present
     return Evaluation(
@@ -129,24 +136,19 @@ def evaluate(
         full=model.channels.key(model.channels.full),
         subsets={channels.key(subset): score(subset) for subset in chosen},
         sampled=sampled,
-        note=" ".join(filter(None, [note, describe_present(present, unmeasured) if lacking else ""])),
+        note=note,
         paths=tuple(images.paths),
         labels=np.asarray(images.labels),
         probabilities=probabilities,
-        present=of_model if lacking else None,
+        present=of_model if complete < len(images) else None,
         digests=None if images.digests is None else tuple(images.digests),
     )
 
 
 def predict(model: Classifier, images: Tensor, channels: ChannelSet, subset: Subset, has: np.ndarray) -> np.ndarray:
-    """Class probabilities (B, K) in float32 from a subset of the images' channels.
+    """Class probabilities (B, K) in float32 from a subset of the channels of images (B, C, H, W).
 
-    Args:
-        model: the classifier.
-        images: (B, C, H, W).
-        channels: the images' C channels.
-        subset: positions of the channels that the model receives.
-        has: (B,) booleans, which images have them all; the rows of the others are zero.
+    ``has``, (B,) booleans, says which images have all of the subset's channels; the rows of the others are zero.
     """
     table = np.zeros((len(images), model.spec.num_classes), dtype=np.float32)
     if has.any():
@@ -156,16 +158,6 @@ def predict(model: Classifier, images: Tensor, channels: ChannelSet, subset: Sub
         logits = model(chosen.contiguous(memory_format=torch.channels_last), channels=names)
         table[has] = logits.float().softmax(dim=1).cpu().numpy()
     return table
-
-
-def describe_present(present: np.ndarray, unmeasured: list[str]) -> str:
-    """Sentences about images that lack channels, and about subsets that no image has."""
-    complete = int(present.all(axis=1).sum())
-    none = f" No image has all of {' / '.join(unmeasured)}." if unmeasured else ""
-    return (
-        f"{complete:,} of {len(present):,} images have every channel. Each subset is measured on the images that have "
-        f"all of its channels, so that figures of different subsets rest on different images.{none}"
-    )
 
 
 def match(

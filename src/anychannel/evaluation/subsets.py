@@ -24,20 +24,11 @@ def choose_subsets(
     These are the named ones; or all 2^C - 1 if they are at most ``limit``; or the full set, every single channel (up
     to 16 channels), and ``per_size`` subsets of each smaller size, drawn without replacement (all subsets of a size
     that has no more). Beyond 16 channels, 15 evenly spaced sizes from 1 to C-1 stand for all sizes, and single
-    channels are drawn like any other size. The number of subsets is thus bounded (129 with the defaults).
+    channels are drawn like any other size. The number of subsets is thus bounded (129 with the defaults). A smaller
+    ``per_size`` draws part of what a larger one draws.
 
-    Args:
-        channels: the full set.
-        names: subsets as ``"R,G"``; None chooses.
-        limit: largest number of subsets that are all taken.
-        per_size: subsets drawn of each size. A smaller number draws part of what a larger number draws.
-
-    Returns:
-        The subsets (named ones in the order given, without repeats; otherwise largest first), whether they are a
-        sample, and a sentence that describes the sample (empty without one).
-
-    Raises:
-        ChannelError: ``names`` is empty, or a channel is unknown or repeats within a subset.
+    Returns the subsets (named ones in the order given, without repeats; otherwise largest first), whether they are a
+    sample, and a sentence that describes the sample (empty without one).
     """
     if names is not None:
         given = [names] if isinstance(names, str) else list(names)

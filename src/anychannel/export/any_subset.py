@@ -1,14 +1,12 @@
-"""One graph for every subset: images of all channels, and a vector that says which of them are there.
+"""One graph for every subset: it takes images with all channels, and a vector of the channels that are present.
 
-Nothing in it depends on the subset at the time of export: the stem's kernel and the norms' statistics are computed
-from the vector, inside the graph, and equal what the model takes for that subset.
+The graph computes the stem's kernel and the norms' statistics from the vector. They equal those of the model for that
+subset.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
@@ -28,21 +26,15 @@ MOST_TABLED = 8
 """Channels up to which a stem without a closed form gets a table of all its 2^C - 1 kernels."""
 
 _present: ContextVar[Tensor] = ContextVar("present")
+"""The (C,) vector of the forward pass that is under way, for its stem and norms: 1 for the present channels, else 0."""
 
 
 class AnySubsetError(ValueError):
-    """The model has no form in which one graph takes every subset; the message says which stems do."""
+    """One graph cannot take every subset of this model; the message names the stems that allow it."""
 
 
 class AnySubset(nn.Module):
-    """A classifier as a function of images and of the channels that they hold.
-
-    Args:
-        model: the classifier; it is copied.
-
-    Raises:
-        AnySubsetError: the stem has no such form.
-    """
+    """A copy of a classifier as a function of images and of the channels that they hold."""
 
     mean: Tensor
     std: Tensor
@@ -61,39 +53,23 @@ class AnySubset(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor, present: Tensor) -> Tensor:
-        """Logits.
+        """Compute (B, num_classes) logits.
 
-        Args:
-            images: float (B, C, H, W) in the files' own units, all channels in the model's order; what the planes of
-                missing channels hold does not matter.
-            present: bool (C,), True for the channels that the images hold; at least one.
-
-        Returns:
-            (B, num_classes).
+        ``images`` are (B, C, H, W) floats in the files' units with all channels in the model's order. ``present`` is a
+        (C,) bool vector, True for the channels that the images have, at least one. The planes of the others may hold
+        anything.
         """
         normalised = (images - self.mean) / self.std
-        shown = torch.where(present.view(1, -1, 1, 1), normalised, 0.0)
-        with marking(present.to(self.mean.dtype)):
-            logits: Tensor = self.backbone(shown)
+        token = _present.set(present.to(self.mean.dtype))
+        try:
+            logits: Tensor = self.backbone(torch.where(present.view(1, -1, 1, 1), normalised, 0.0))
+        finally:
+            _present.reset(token)
         return logits
 
 
-@contextmanager
-def marking(present: Tensor) -> Iterator[None]:
-    """Tell stem and norms which channels are there during one forward pass."""
-    token = _present.set(present)
-    try:
-        yield
-    finally:
-        _present.reset(token)
-
-
 def stem_of_presence(stem: Stem) -> nn.Module:
-    """The stem as a module that takes images of all channels, the missing ones zero.
-
-    Raises:
-        AnySubsetError: there is none.
-    """
+    """Turn a stem into a module that takes images with all channels. The planes of missing channels are zero."""
     everything = tuple(range(stem.in_chans))
     if stem.zero_is_missing and (basis := stem.basis_kernels(everything)) is not None:
         return MixedConvolution(stem, basis.detach(), everything, everything)
@@ -110,21 +86,21 @@ def stem_of_presence(stem: Stem) -> nn.Module:
 
 
 def knows_presence(stem: Stem) -> bool:
-    """Whether ``kernel_where`` gives the stem's kernels; one that is inherited beside a new ``kernel`` does not."""
-    numbered = ChannelSet(tuple(str(position) for position in range(stem.in_chans)))
+    """Whether ``kernel_where`` gives the stem's kernels; an inherited one may not fit a subclass's ``kernel``."""
+    numbered = ChannelSet(tuple(map(str, range(stem.in_chans))))
     for subset in choose_subsets(numbered)[0]:
         present = torch.tensor([float(position in subset) for position in range(stem.in_chans)])
         kernel = stem.kernel(subset)
         found, bias, own = stem.kernel_where(present), stem.bias_where(present), stem.bias_for(subset)
-        if found is None or not close(found[:, list(subset)], kernel) or (bias is None) != (own is None):
-            return False
-        if bias is not None and own is not None and not close(bias, own):
+        if found is None or not close(found[:, list(subset)], kernel) or not close(bias, own):
             return False
     return True
 
 
-def close(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors differ by rounding alone: up to 0.1 % where channels repeat each other, so 2 % is allowed."""
+def close(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two tensors differ by rounding only, at most 2 %; it reaches 0.1 % if channels repeat each other."""
+    if a is None or b is None:
+        return a is b
     return bool((a - b).abs().max() <= 0.02 * b.abs().max())
 
 
@@ -144,7 +120,7 @@ class PresenceStem(nn.Module):
 
 
 class TabledStem(nn.Module):
-    """A stem whose kernels and biases for all subsets are kept, and looked up by the presence vector."""
+    """A stem with a table of the kernels and biases of all subsets, numbered by the sum of 2^position."""
 
     kernels: Tensor
     biases: Tensor | None
@@ -154,18 +130,17 @@ class TabledStem(nn.Module):
     def __init__(self, stem: Stem) -> None:
         super().__init__()
         self.geometry = stem.geometry
-        subsets = list(ChannelSet(tuple(str(position) for position in range(stem.in_chans))).subsets())
         kernels = torch.zeros(2**stem.in_chans, stem.out_chans, stem.in_chans, *stem.geometry.kernel_size)
         biases = torch.zeros(2**stem.in_chans, stem.out_chans)
         has_bias = False
-        for subset in subsets:
-            kernel = stem.kernel(subset)
-            kernels[code_of(subset)][:, list(subset)] = kernel
+        for subset in ChannelSet(tuple(map(str, range(stem.in_chans)))).subsets():
+            row = sum(2**position for position in subset)
+            kernels[row][:, list(subset)] = stem.kernel(subset)
             if (bias := stem.bias_for(subset)) is not None:
-                biases[code_of(subset)], has_bias = bias, True
+                biases[row], has_bias = bias, True
         self.register_buffer("kernels", kernels)
         self.register_buffer("biases", biases if has_bias else None)
-        self.register_buffer("powers", powers_of_two(stem.in_chans))
+        self.register_buffer("powers", 2 ** torch.arange(stem.in_chans))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, out, H', W')."""
@@ -175,12 +150,7 @@ class TabledStem(nn.Module):
 
 
 class PresenceNorm(nn.Module):
-    """A subset batch norm in which the presence vector picks the statistics.
-
-    Args:
-        norm: the subset batch norm.
-        in_chans: number of channels C.
-    """
+    """A subset batch norm in which the presence vector picks the statistics."""
 
     keys: Tensor
 
@@ -188,8 +158,13 @@ class PresenceNorm(nn.Module):
         super().__init__()
         self.shared = norm.shared
         self.counts = norm.key is by_size
-        keys = [size_key(name) if self.counts else subset_key(name, in_chans) for name in norm.entries]
-        self.register_buffer("keys", torch.tensor(keys).view(len(keys), -1))
+        keys = torch.zeros(len(norm.entries), 1 if self.counts else in_chans)
+        for row, name in zip(keys, norm.entries, strict=True):
+            if self.counts:  # "size_2": the number of channels
+                row[0] = int(name.removeprefix("size_"))
+            else:  # "0_2": the presence vector of the subset
+                row[[int(position) for position in name.split("_")]] = 1
+        self.register_buffer("keys", keys)
         norms = [norm.shared, *norm.entries.values()]
         states = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in norms]
         self.names = [name for name, value in states[0].items() if value.ndim == 1]
@@ -204,24 +179,3 @@ class PresenceNorm(nn.Module):
         chosen = {name: getattr(self, f"all_{name}").index_select(0, row)[0] for name in self.names}
         normalised: Tensor = functional_call(self.shared, chosen, (x,))
         return normalised
-
-
-def powers_of_two(count: int) -> Tensor:
-    """1, 2, 4, ... for ``code_of``."""
-    return 2 ** torch.arange(count, dtype=torch.long)
-
-
-def code_of(subset: Sequence[int]) -> int:
-    """A number for each subset: the sum of 2^position."""
-    return sum(2**position for position in subset)
-
-
-def subset_key(name: str, in_chans: int) -> list[float]:
-    """The presence vector of the subset that a key such as ``0_2`` names."""
-    positions = {int(position) for position in name.split("_")}
-    return [float(position in positions) for position in range(in_chans)]
-
-
-def size_key(name: str) -> list[float]:
-    """The number of channels that a key such as ``size_2`` names."""
-    return [float(name.removeprefix("size_"))]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from anychannel.export.any_subset import AnySubset
 from anychannel.export.formats import FORMATS, ExportError
@@ -65,7 +64,12 @@ def export_model(
     if channels == ANY and ANY in model.channels.names:
         raise ExportError(f"a channel is called {ANY!r}, which stands for every subset; give channels as a list")
     check_place(path)
-    module, names = build_module(model, channels)
+    places = model.channels.positions(None if channels == ANY else channels)
+    names = tuple(model.channels.names[place] for place in places)
+    here = copy.deepcopy(model).cpu().eval()
+    with warnings.catch_warnings():  # torch.export captures what fx cannot trace
+        warnings.filterwarnings("ignore", message=".*cannot be traced")
+        module = AnySubset(here) if channels == ANY else here.specialize(names)
     with torch.no_grad():
         program, sizes = capture(module, len(names), size, presence=channels == ANY, free=free_size)
     metadata = describe_export(model, names, sizes, subset=ANY if channels == ANY else "one")
@@ -73,25 +77,12 @@ def export_model(
     return metadata
 
 
-def build_module(model: Classifier, channels: str | Sequence[str] | None) -> tuple[nn.Module, tuple[str, ...]]:
-    """Build the module to capture, on the CPU; returns it with the channel names of its images."""
-    here = copy.deepcopy(model).cpu().eval()
-    if channels == ANY:
-        return AnySubset(here), model.channels.names
-    names = tuple(model.channels.names[position] for position in model.channels.positions(channels))
-    with warnings.catch_warnings():  # torch.export captures what fx cannot trace
-        warnings.filterwarnings("ignore", message=".*cannot be traced")
-        return here.specialize(names), names
-
-
 def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, subset: str) -> dict[str, Any]:
     """The metadata of an exported file.
 
-    Returns:
-        ``version`` of anychannel; ``channels`` of the images in order, with the ``mean`` and ``std`` for their
-        normalisation; ``subset`` (``one`` or ``any``); ``all_channels`` of the model; ``units`` of the pixels;
-        ``classes`` in the order of the logits (None without names); ``model`` and ``stem``; ``sizes`` in words,
-        ``fixed_size`` (one number or ``[height, width]``, None if free), ``least_size`` and ``size_multiple``.
+    ``channels`` are those of the images in order, with the ``mean`` and ``std`` that normalise them, ``all_channels``
+    those of the model. ``classes`` are in the order of the logits. ``fixed_size`` is one number or ``[height, width]``,
+    None if height and width are free.
     """
     places = list(model.channels.positions(names))
     return {

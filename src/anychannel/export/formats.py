@@ -32,13 +32,9 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Format:
-    """A file format.
+    """A file format, and the packages of the extra ``onnx`` that it needs.
 
-    Args:
-        suffix: ending of the file's name.
-        write: writes a captured graph and its metadata.
-        read: returns the metadata and a function that runs the graph.
-        needs: packages of the extra ``onnx``.
+    ``write`` takes a captured graph and its metadata. ``read`` returns the metadata and a function that runs the graph.
     """
 
     suffix: str
@@ -53,11 +49,7 @@ class Format:
 
 
 def write_onnx(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
-    """Write one ONNX file with weights. The metadata are one JSON value, and each entry again as ``anychannel.KEY``.
-
-    Raises:
-        ExportError: ONNX lacks an operation of the network.
-    """
+    """Write one ONNX file with weights. The metadata are one JSON value, and each entry again as ``anychannel.KEY``."""
     count = len(program.graph_signature.user_inputs)
     axes = ({0: "batch", 2: "height", 3: "width"}, None)  # only names; the program says which ones are free
     with warnings.catch_warnings():
@@ -123,11 +115,7 @@ def read_pt2(path: Path) -> tuple[dict[str, Any], Run]:
 
 
 def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:
-    """Read the metadata of a file that anychannel wrote.
-
-    Raises:
-        ExportError: it has none.
-    """
+    """Read the metadata of a file that anychannel wrote."""
     if not text:
         raise ExportError(f"{path} has no metadata of anychannel; give a file that `anychannel export` wrote")
     values: dict[str, Any] = json.loads(text)
@@ -141,11 +129,7 @@ FORMATS: dict[str, Format] = {
 
 
 def format_of(path: Path) -> str:
-    """Name of the format of a file, by its ending.
-
-    Raises:
-        ExportError: no format has this ending.
-    """
+    """Name of the format of a file, by its ending."""
     by_suffix = {kind.suffix: name for name, kind in FORMATS.items()}
     if path.suffix not in by_suffix:
         raise ExportError(f"{path} ends in {path.suffix!r}; exported files end in {' or '.join(by_suffix)}")

@@ -22,13 +22,7 @@ LEAST_FREE = 33
 
 @dataclass(frozen=True)
 class Sizes:
-    """The image heights and widths that a graph accepts.
-
-    Args:
-        fixed: the only height and width; None if they are free.
-        least: smallest free height and width.
-        multiple: free heights and widths are multiples of this.
-    """
+    """Heights and widths that a graph accepts: only ``fixed``, or all multiples of ``multiple`` from ``least`` up."""
 
     fixed: tuple[int, int] | None
     least: int = 1
@@ -59,17 +53,10 @@ def candidates(image_size: tuple[int, int], *, free: bool) -> list[Sizes]:
 def capture(
     module: nn.Module, in_chans: int, image_size: tuple[int, int], *, presence: bool, free: bool = True
 ) -> tuple[ExportedProgram, Sizes]:
-    """Capture a module as a graph.
+    """Capture a module as a graph that accepts images of ``image_size`` (height and width).
 
-    Args:
-        module: takes (B, in_chans, H, W) float images and, with ``presence``, an (in_chans,) bool vector.
-        in_chans: number of channels of the images.
-        image_size: height and width that the graph must accept.
-        presence: whether the module has the second input.
-        free: try to leave height and width free. Networks whose padding depends on the image size stay fixed.
-
-    Raises:
-        ExportError: PyTorch cannot capture the module even at a fixed size.
+    The module takes (B, in_chans, H, W) float images and, with ``presence``, an (in_chans,) bool vector. ``free`` tries
+    to leave height and width free; networks whose padding depends on the image size stay fixed.
     """
     pads_by_size = any(
         isinstance(part, Conv2dSame) or (isinstance(part, Stem | TabledStem) and part.geometry.same)
@@ -77,8 +64,16 @@ def capture(
     )
 
     def trace(sizes: Sizes) -> tuple[ExportedProgram, Sizes]:
-        inputs = examples(in_chans, sizes.example(image_size), presence)
-        return torch.export.export(module.cpu(), inputs, dynamic_shapes=shapes(sizes, presence)), sizes
+        height, width = sizes.example(image_size)
+        images = torch.linspace(0, 1, 2 * in_chans * height * width)  # two, because a batch of one becomes a constant
+        axes: dict[int, Any] = {0: Dim("batch")}
+        if sizes.fixed is None:
+            for axis, name in ((2, "height"), (3, "width")):
+                dimension = Dim(name, min=sizes.least // sizes.multiple)
+                axes[axis] = dimension if sizes.multiple == 1 else sizes.multiple * dimension
+        inputs = (images.view(2, in_chans, height, width), torch.ones(in_chans, dtype=torch.bool))
+        count = 2 if presence else 1
+        return torch.export.export(module.cpu(), inputs[:count], dynamic_shapes=(axes, None)[:count]), sizes
 
     *freer, fixed = candidates(image_size, free=free and not pads_by_size)
     for sizes in freer:
@@ -91,20 +86,3 @@ def capture(
         raise ExportError(
             f"torch.export cannot capture this network at {describe_size(image_size)} pixels: {reason}"
         ) from error
-
-
-def examples(in_chans: int, size: tuple[int, int], presence: bool) -> tuple[torch.Tensor, ...]:
-    """Inputs for tracing: two images, because a batch of one would become a constant."""
-    images = torch.linspace(0, 1, 2 * in_chans * size[0] * size[1]).view(2, in_chans, *size)
-    return (images, torch.ones(in_chans, dtype=torch.bool)) if presence else (images,)
-
-
-def shapes(sizes: Sizes, presence: bool) -> tuple[Any, ...]:
-    """The free dimensions of the inputs."""
-    free: dict[int, Any] = {0: Dim("batch")}
-    if sizes.fixed is None:
-        least = sizes.least // sizes.multiple
-        for axis, name in ((2, "height"), (3, "width")):
-            dimension = Dim(name, min=least)
-            free[axis] = dimension if sizes.multiple == 1 else sizes.multiple * dimension
-    return (free, None) if presence else (free,)

@@ -50,11 +50,7 @@ def card_facts(run: str | Path) -> dict[str, Any]:
 
 
 def run_image_size(run: str | Path) -> ImageSize:
-    """Height and width in pixels of a run's training images.
-
-    Raises:
-        ExportError: the folder does not record it.
-    """
+    """Height and width in pixels of a run's training images."""
     if not (Path(run) / "run.json").is_file():
         raise ExportError(f"{run} has no run.json that says how large its images are; give the size (--size 84)")
     size: ImageSize = read_record(run)["image_size"]
@@ -62,18 +58,9 @@ def run_image_size(run: str | Path) -> ImageSize:
 
 
 def export_run_to_hub_folder(run: str | Path, folder: str | Path) -> Path:
-    """Write a run's best weights as a folder for ``from_pretrained`` and for the hub.
+    """Write a run's best weights as a folder for ``from_pretrained`` and for the hub; returns the folder.
 
-    Args:
-        run: a run's folder.
-        folder: the folder to write. It may not have a model card yet, because that may have been edited.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ExportError: the folder is a file or has a model card.
-        RunError, ModelFileError: the run's folder cannot be used.
+    It may not have a model card yet, because that may have been edited.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():

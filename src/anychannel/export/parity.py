@@ -29,16 +29,8 @@ TOLERANCE = 1e-4
 class Parity:
     """Differences between the logits of an exported network and of the model, on the same images.
 
-    Args:
-        largest_difference: largest absolute difference of a logit.
-        largest_logit: largest absolute logit of the model.
-        allowed: largest difference that passes: ``tolerance`` times ``largest_logit``.
-        tolerance: as given.
-        worst: channels and shape of the images with the largest difference.
-        batches: batch sizes compared.
-        image_sizes: heights and widths compared.
-        subsets: number of subsets compared.
-        of_subsets: number of subsets that there are.
+    ``allowed`` is ``tolerance`` times the model's largest absolute logit. ``worst`` names the channels and shape of the
+    images with the largest difference. ``subsets`` of ``of_subsets`` subsets were compared.
     """
 
     largest_difference: float
@@ -149,12 +141,17 @@ def compare(
     *,
     of_subsets: int,
 ) -> Parity:
-    """Compare the model with ``answer(images, channels)`` on every subset, batch size and image size."""
+    """Compare the model with ``answer(images, channels)`` on every subset, batch size and image size.
+
+    The images are normal noise with the mean and standard deviation of each channel.
+    """
     model = copy.deepcopy(model).cpu().eval()
     drawn = torch.Generator().manual_seed(0)
     largest, largest_logit, worst = -1.0, 0.0, ""
     for subset, batch, (height, width) in product(subsets, BATCHES, shapes):
-        images = draw_images(model, subset, (batch, height, width), drawn)
+        known = model.channels.select(subset)
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (known.mean, known.std))
+        images = mean + std * torch.randn(batch, len(subset), height, width, generator=drawn)
         expected = model(images, channels=subset).numpy()
         difference = float(np.abs(answer(images, subset) - expected).max())
         largest_logit = max(largest_logit, float(np.abs(expected).max()))
@@ -173,13 +170,3 @@ def compare(
         subsets=len(subsets),
         of_subsets=of_subsets,
     )
-
-
-def draw_images(
-    model: Classifier, subset: Sequence[str], shape: tuple[int, int, int], generator: torch.Generator
-) -> Tensor:
-    """Normal noise (batch, k, height, width) with the mean and standard deviation of each channel."""
-    channels = model.channels.select(subset)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (channels.mean, channels.std))
-    batch, height, width = shape
-    return mean + std * torch.randn(batch, len(subset), height, width, generator=generator)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,17 @@ from anychannel.models.assemble import assemble
 from anychannel.models.head import replace_head
 from anychannel.models.hub import Classifier
 from anychannel.models.kernel_transfer import adopt_wavelengths, match_names, resemblance, transfer_kernel
-from anychannel.models.pretrained import Source, Weights, classifier_source, module_source, timm_source
+from anychannel.models.pretrained import (
+    Source,
+    Weights,
+    classifier_source,
+    module_source,
+    select,
+    shared_positions,
+    timm_source,
+)
 from anychannel.models.registry import MODELS
+from anychannel.models.saving import read_model
 from anychannel.nn.bn_statistics import copy_subset_statistics
 from anychannel.nn.normalisation import Normalisation, input_covariance
 from anychannel.nn.stems.completion import completion_matrix
@@ -51,32 +62,32 @@ def adapt(
 
     Args:
         model: a timm name (``"timm/resnet18"``, ``"convnext_tiny.fb_in1k"``), the folder of a finished run or of
-            ``save_model``, a ``Classifier``, or a network of your own (it is copied).
-        channels: the full set that the classifier shall know; with measured statistics (``data.channels``) new
-            channels are normalised by them and ``completion`` knows the correlations. Names alone are enough where
-            the source knows them all.
-        source_channels: what the network was trained on, in its order; a ``ChannelSet`` with statistics in the files'
-            units also says how its images were normalised. Not used where ``model`` is a classifier.
+            ``save_model``, a ``Classifier``, or a network of your own, which is copied.
+        channels: the full set of channels of the new classifier. Pass ``data.channels``, which has measured statistics:
+            they normalise new channels, and ``completion`` uses their correlations. Names alone are enough if the
+            source knows all of them.
+        source_channels: the channels that the network was trained on, in its order. A ``ChannelSet`` with statistics
+            in the files' units also tells how its images were normalised. Ignored if ``model`` is a classifier.
         stem, stem_options, norm: see ``create_model``.
-        num_classes: give the network a new head for so many classes; None keeps its own.
+        num_classes: number of classes of a new head. None keeps the network's head.
         classes: names of the classes.
-        pretrained: fetch timm's published weights.
-        checkpoint: take the weights from this file (safetensors or torch) or state dictionary instead.
-        model_options: keyword options of a timm network, as ``{"img_size": 84}``.
+        pretrained: load timm's published weights.
+        checkpoint: load the weights from this file (safetensors or torch) or state dictionary instead.
+        model_options: keyword options of a timm network, such as ``{"img_size": 84}``.
         first_conv: path of the network's first convolution, such as ``"patch_embed.proj"``, if it is not found.
-        fill: what channels start from that the source does not know: ``neighbours`` in wavelength, ``mean``, ``zero``.
-        normalise: ``source`` keeps the statistics that the network was trained with for the channels it knows;
-            ``data`` takes your channels' own, for files of quite another range than the source's.
-        source_range: what a pixel of 1.0 in timm's statistics is in your files: 255 for 8 bits.
+        fill: what new channels start from: their ``neighbours`` in wavelength, the ``mean`` of all, or ``zero``.
+        normalise: ``source`` keeps the statistics that the network was trained with for the channels it knows.
+            ``data`` uses the statistics of ``channels``, for files with a very different range of values.
+        source_range: the value in your files for a pixel of 1.0 in timm's statistics: 255 for 8 bits.
 
     Returns:
         A classifier in evaluation mode, on the network's device.
 
     Raises:
-        PretrainedError: weights cannot be fetched or read, or are another network's.
-        ValueError: a name or option is unknown, it is unknown how to normalise, the network has no first convolution
-            that a stem can replace, or several (the message says what to pass).
-        ChannelError: channels' names are not usable.
+        PretrainedError: weights cannot be downloaded or read, or do not fit the network.
+        ValueError: a name or option is unknown, the normalisation is unknown, or the network has no first convolution
+            that a stem can replace, or several. The message says what to pass.
+        ChannelError: a channel name is not usable.
     """
     if normalise not in NORMALISATIONS:
         raise ValueError(f"unknown normalise {normalise!r}; use one of {', '.join(NORMALISATIONS)}")
@@ -85,11 +96,11 @@ def adapt(
     by_name = not isinstance(model, nn.Module) and not is_saved(model)
     if not by_name and (checkpoint is not None or model_options):
         raise ValueError("checkpoint and model_options are for timm's names; this network is there already")
-    if isinstance(model, Classifier) or not (by_name or isinstance(model, nn.Module)):
+    if isinstance(model, Classifier):
         source = classifier_source(model, target)
     elif isinstance(model, nn.Module):
         source = module_source(model, known, source_range=source_range, first_conv=first_conv)
-    else:
+    elif by_name:
         source = timm_source(
             str(model),
             known,
@@ -99,9 +110,11 @@ def adapt(
             first_conv=first_conv,
             options=model_options,
         )
+    else:
+        source = classifier_source(read_model(model), target)
     source = restrict(source, target)
-    target, normalisation = carry_statistics(source, target, fill, normalise, source_range)
-    count = choose_head(source, num_classes, classes)
+    target, normalisation = choose_statistics(source, target, fill, normalise, source_range)
+    count, names = choose_head(source, num_classes, classes)
     spec = replace(
         source.spec,
         num_classes=count,
@@ -109,13 +122,10 @@ def adapt(
         stem_options=dict(stem_options or {}),
         norm=norm,
         calibrated=(),
-        classes=keep_classes(source, num_classes, classes),
+        classes=names,
         normalisation=normalisation,
     )
-
-    def transfer(weight: Any) -> Any:
-        return transfer_kernel(weight, source.channels, target, fill)
-
+    transfer = partial(transfer_kernel, source=source.channels, target=target, fill=fill)
     adapted = assemble(source.network, target, spec, transfer=transfer, conv=source.conv).eval()
     if source.classifier is not None and adapted.spec.norm == "statistics":
         copy_subset_statistics(source.classifier, adapted, match_names(source.classifier.channels, target))
@@ -127,13 +137,13 @@ def is_saved(model: str | Path) -> bool:
     return model not in MODELS and (Path(model) / "model.json").is_file()
 
 
-def carry_statistics(
+def choose_statistics(
     source: Source, target: ChannelSet, fill: str, normalise: str, source_range: float
 ) -> tuple[ChannelSet, Normalisation | None]:
-    """The target with statistics, and how its images are normalised (None: by these statistics).
+    """The target with statistics, and how its images are normalised; None means by these statistics.
 
-    A channel that the source knows is normalised as the source did; any other by its own statistics, or where it has
-    none, by the statistics of the channels that its kernel comes from.
+    A channel that the source knows is normalised as in the source. Any other is normalised by its own statistics, or
+    without these by the statistics of the channels that its kernel comes from.
     """
     target = adopt_wavelengths(source.channels, target)
     if normalise == "data":
@@ -152,12 +162,10 @@ def carry_statistics(
     mean, std = list(target.mean), list(target.std)
     for i, (match, row) in enumerate(zip(named, rows, strict=True)):
         if match is not None or not target.measured:
-            mean[i] = sum(share * value for share, value in zip(row, used.mean, strict=True))
-            std[i] = sum(share * value for share, value in zip(row, used.std, strict=True))
+            mean[i], std[i] = (sum(map(mul, row, values)) for values in (used.mean, used.std))
     if not target.measured:
-        matches = [match for match in named if match is not None]
-        if len(matches) == len(named) and source.channels.measured:
-            known = source.channels.select([source.channels.names[match] for match in matches])
+        if None not in named and source.channels.measured:
+            known = source.channels.select([source.channels.names[match] for match in named if match is not None])
             target = target.with_statistics(known.mean, known.std, known.correlation)
         else:
             target = target.with_statistics(mean, std)
@@ -167,20 +175,14 @@ def carry_statistics(
 
 def restrict(source: Source, target: ChannelSet) -> Source:
     """The source without the channels that the target lacks, if its correlations allow to estimate them."""
-    shared = tuple(sorted(i for i in match_names(source.channels, target) if i is not None))
     channels, used = source.channels, source.normalisation
+    shared = shared_positions(channels, target)
     if channels.correlation is None or used is None or not shared or len(shared) == len(channels):
         return source
-    covariance = torch.tensor(input_covariance(channels, used))
-    matrix = completion_matrix(covariance, shared, ridge=1e-4).to(source.conv.weight)
-    weight = torch.einsum("ocyx,ck->okyx", source.conv.weight, matrix)
-    kept = Normalisation(tuple(used.mean[i] for i in shared), tuple(used.std[i] for i in shared))
-    return replace(
-        source,
-        conv=replace(source.conv, weight=weight),
-        channels=channels.select([channels.names[i] for i in shared]),
-        normalisation=kept,
-    )
+    matrix = completion_matrix(torch.tensor(input_covariance(channels, used)), shared, ridge=1e-4)
+    weight = torch.einsum("ocyx,ck->okyx", source.conv.weight, matrix.to(source.conv.weight))
+    kept, normalisation = select(channels, used, shared)
+    return replace(source, conv=replace(source.conv, weight=weight), channels=kept, normalisation=normalisation)
 
 
 def check_range(target: ChannelSet, named: Sequence[int | None], used: Normalisation, source_range: float) -> None:
@@ -204,25 +206,20 @@ def check_range(target: ChannelSet, named: Sequence[int | None], used: Normalisa
             )
 
 
-def keep_classes(source: Source, num_classes: int | None, classes: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Names of the classes: those given, else the source's where its head stays."""
-    if classes is not None:
-        return tuple(classes)
-    return source.spec.classes if num_classes in (None, source.spec.num_classes) else None
-
-
-def choose_head(source: Source, num_classes: int | None, classes: Sequence[str] | None) -> int:
-    """Give the network a new head where another number of classes is wanted; returns the number."""
-    wanted = num_classes if num_classes is not None or classes is None else len(classes)
-    if classes is not None and len(classes) != wanted:
-        raise ValueError(f"num_classes is {wanted}, but {len(classes)} class names were given")
-    if wanted is None:
-        if source.spec.num_classes < 1:
-            raise ValueError(f"{source.spec.model} comes without a head; pass num_classes")
-        return source.spec.num_classes
+def choose_head(
+    source: Source, num_classes: int | None, classes: Sequence[str] | None
+) -> tuple[int, tuple[str, ...] | None]:
+    """The number and names of the classes; the network gets a new head, in place, if it is for others."""
+    own, named = source.spec.num_classes, source.spec.classes
+    if classes is not None and num_classes not in (None, len(classes)):
+        raise ValueError(f"num_classes is {num_classes}, but {len(classes)} class names were given")
+    if num_classes is None and classes is None and own < 1:
+        raise ValueError(f"{source.spec.model} comes without a head; pass num_classes")
+    wanted = len(classes) if classes is not None else own if num_classes is None else num_classes
     if wanted < 1:
         raise ValueError(f"num_classes must be at least 1, got {wanted}")
-    named = source.spec.classes
-    if wanted != source.spec.num_classes or (named is not None and classes is not None and tuple(classes) != named):
-        replace_head(source.network, wanted, source.spec.num_classes)
-    return wanted
+    unchanged = named if wanted == own else None
+    kept = unchanged if classes is None else tuple(classes)
+    if wanted != own or (named is not None and kept != named):
+        replace_head(source.network, wanted, own)
+    return wanted, kept

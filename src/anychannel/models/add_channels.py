@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
+from anychannel.models.assemble import stem_for
+from anychannel.models.first_conv import FirstConv
 from anychannel.models.hub import Classifier
-from anychannel.models.kernel_transfer import wavelength
+from anychannel.models.kernel_transfer import wavelengths
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.bn_statistics import copy_subset_statistics
 from anychannel.nn.module_utils import replace_module
-from anychannel.nn.normalisation import Normalisation, moments
-from anychannel.nn.stems import CompletionStem, Stem, build_stem
+from anychannel.nn.normalisation import Normalisation
+from anychannel.nn.stems import CompletionStem, Stem
 from anychannel.nn.stems.descriptor import DescribedStem
 from anychannel.nn.stems.static import GreyStem, SlicedStem, StaticStem
 from anychannel.nn.subset_batchnorm import MOST_CHANNELS, SubsetBatchNorm, install_norms
@@ -34,25 +36,25 @@ def with_channels(
     new: str | None = None,
     embedding: Sequence[Sequence[float]] | None = None,
 ) -> Classifier:
-    """A copy of a trained classifier that takes more channels, without training it again.
+    """Copy a trained classifier and add channels to it, without training it again.
 
-    Logits for subsets of the model's own channels stay as they are, to rounding. ``completion`` is the exception: it
-    takes the correlations of ``channels`` if they have any, and estimates new channels from the others.
+    Logits for subsets of the model's own channels stay the same, to rounding. ``completion`` is the exception: it
+    adopts the correlations of ``channels`` if they have any, and estimates new channels from the others.
 
     Args:
-        model: a classifier with norm ``shared`` or ``statistics``; the latter becomes ``shared``, with the old subsets'
-            statistics, where there are then too many channels for it. ``calibrate`` gives new subsets theirs.
-        channels: its own channels and the new ones, in any order. The new ones need a mean and standard deviation,
-            measured on unlabelled images; the known ones keep the model's.
-        new: how a new channel gets a kernel. ``generated``: from its descriptor, by the stems ``descriptor`` and
-            ``dofa``. ``nearest``: a copy of the slice of the channel nearest in wavelength. ``zero``: a slice of zeros,
-            so that the channel is ignored; ``completion`` and ``grey`` still estimate missing channels from it. None
-            takes ``generated`` for the stems that can, ``zero`` for ``grey``, else ``nearest``.
-        embedding: a vector for each of ``channels``, if the stem was given vectors.
+        model: a classifier with norm ``shared`` or ``statistics``. ``statistics`` becomes ``shared`` if there are too
+            many channels for it; the old subsets keep their statistics. ``calibrate`` measures new subsets' own.
+        channels: the model's channels and the new ones, in any order. New channels need a mean and standard deviation,
+            measured on unlabelled images. The model's channels keep its statistics.
+        new: how a new channel gets a kernel. ``generated`` makes it from the channel's descriptor (stems
+            ``descriptor`` and ``dofa``). ``nearest`` copies the slice of the channel nearest in wavelength. ``zero``
+            sets it to zeros, so that the channel is ignored; ``completion`` and ``grey`` still estimate missing
+            channels from it. None means ``generated`` for the stems that can, ``zero`` for ``grey``, else ``nearest``.
+        embedding: one vector for each of ``channels``, if the stem was built with vectors.
 
     Raises:
         ChannelError: a channel of the model is missing, or statistics or wavelengths are.
-        ValueError: ``new`` is unknown or not for this stem, or the model has whole batch norms for subsets.
+        ValueError: ``new`` is unknown or does not fit the stem, or the model has whole batch norms for subsets.
     """
     if model.spec.norm not in ("shared", "statistics"):
         raise ValueError(
@@ -73,19 +75,15 @@ def with_channels(
     merged = keep_known(model.channels, channels, known)
     used = model.spec.normalisation
     if used is not None:
-        pairs = list(enumerate(known))
-        used = Normalisation(
-            tuple(merged.mean[i] if j is None else used.mean[j] for i, j in pairs),
-            tuple(merged.std[i] if j is None else used.std[j] for i, j in pairs),
-        )
+        used = Normalisation(pick(merged.mean, used.mean, known), pick(merged.std, used.std, known))
     stem: Stem
     if how == "generated":
         if not isinstance(old, DescribedStem):
             raise ValueError(f"{type(old).__name__} generates no kernels from descriptors; use new='nearest' or 'zero'")
         stem = copy.deepcopy(old)
-        stem.redescribe(len(merged), [wavelength(merged, i) for i in range(len(merged))], embedding)
+        stem.redescribe(len(merged), wavelengths(merged), embedding)
     else:
-        stem = copied_stem(model, merged, known, how, used)
+        stem = widen_stem(model, merged, known, how, used)
     wider = copy.deepcopy(model)
     for module in list(wider.backbone.modules()):
         if isinstance(module, AdaptiveConv2d):
@@ -107,26 +105,23 @@ def with_channels(
     return wider
 
 
+def pick(new: Sequence[Any], own: Sequence[Any], known: Sequence[int | None]) -> tuple[Any, ...]:
+    """One value for each channel: the model's ``own`` for a channel that it knows, at position ``known``."""
+    return tuple(value if j is None else own[j] for value, j in zip(new, known, strict=True))
+
+
 def keep_known(own: ChannelSet, channels: ChannelSet, known: Sequence[int | None]) -> ChannelSet:
     """``channels`` with the model's own statistics and wavelengths for those that it knows."""
-
-    def merge(name: str) -> tuple[float, ...]:
-        theirs, mine = getattr(channels, name), getattr(own, name)
-        return tuple(theirs[i] if j is None else mine[j] for i, j in enumerate(known))
-
-    waves = tuple(
-        channels.wavelengths_nm[i] if j is None else own.wavelengths_nm[j] or channels.wavelengths_nm[i]
-        for i, j in enumerate(known)
-    )
+    pairs = zip(pick(channels.wavelengths_nm, own.wavelengths_nm, known), channels.wavelengths_nm, strict=True)
     correlation = channels.correlation
     if correlation is None and own.correlation is not None:  # the new channels count as independent
         correlation = widen(own.correlation, known)
-    merged = replace(channels, wavelengths_nm=waves)
-    return merged.with_statistics(merge("mean"), merge("std"), correlation)
+    merged = replace(channels, wavelengths_nm=tuple(mine or theirs for mine, theirs in pairs))
+    return merged.with_statistics(pick(channels.mean, own.mean, known), pick(channels.std, own.std, known), correlation)
 
 
 def widen(matrix: Sequence[Sequence[float]], known: Sequence[int | None]) -> tuple[tuple[float, ...], ...]:
-    """A correlation matrix of the known channels, with new ones that go along with none of them."""
+    """A correlation matrix of the known channels, with new ones that correlate with none of them."""
     return tuple(
         tuple(matrix[a][b] if a is not None and b is not None else float(i == j) for j, b in enumerate(known))
         for i, a in enumerate(known)
@@ -134,7 +129,7 @@ def widen(matrix: Sequence[Sequence[float]], known: Sequence[int | None]) -> tup
 
 
 @torch.no_grad()
-def copied_stem(
+def widen_stem(
     model: Classifier, channels: ChannelSet, known: Sequence[int | None], how: str, used: Normalisation | None
 ) -> Stem:
     """A stem of the same kind whose kernel has a slice for each of ``channels``."""
@@ -150,9 +145,7 @@ def copied_stem(
             "a grey stem hands the slices of missing channels to the present ones, so copied slices of new channels "
             "would change the logits for the model's own; use new='zero'"
         )
-    weight = torch.zeros(
-        old.out_chans, len(channels), *old.geometry.kernel_size, device=old.weight.device, dtype=old.weight.dtype
-    )
+    weight = old.weight.new_zeros(old.out_chans, len(channels), *old.geometry.kernel_size)
     for i, j in enumerate(known):
         if j is not None:
             weight[:, i] = old.weight[:, j]
@@ -160,13 +153,10 @@ def copied_stem(
             weight[:, i] = old.weight[:, nearest(channels, i, model.channels)]
     if isinstance(old, SlicedStem):  # the scale grows with the number of channels
         weight *= (old.in_chans / len(channels)) ** old.power
-    stem = build_stem(
-        model.spec.stem,
-        weight,
-        old.bias,
-        old.geometry,
-        **options | (own_moments(old, known) if channels.correlation is None else moments(channels, used)),
-    )
+    if isinstance(old, CompletionStem) and channels.correlation is None:  # what it was given as options
+        offset = None if old.offset is None else pick([0.0] * len(known), old.offset.tolist(), known)
+        options |= {"correlation": widen(old.covariance.tolist(), known), "offset": offset}
+    stem = stem_for(channels, model.spec.stem, FirstConv("", weight, old.bias, old.geometry), used, options)
     if isinstance(stem, CompletionStem) and isinstance(old, CompletionStem) and old.presence is not None:
         assert stem.presence is not None
         for i, j in enumerate(known):
@@ -175,21 +165,10 @@ def copied_stem(
     return stem
 
 
-def own_moments(old: Stem, known: Sequence[int | None]) -> dict[str, Any]:
-    """What a completion stem knows of its channels, and nothing of the new ones; for channels without correlations."""
-    if not isinstance(old, CompletionStem):
-        return {}
-    offset = None if old.offset is None else old.offset.tolist()
-    return {
-        "correlation": widen(old.covariance.tolist(), known),
-        "offset": None if offset is None else [0.0 if j is None else offset[j] for j in known],
-    }
-
-
 def nearest(channels: ChannelSet, position: int, own: ChannelSet) -> int:
-    """Position in ``own`` of the channel nearest in wavelength; the shorter one of two as near."""
-    here = wavelength(channels, position)
-    waves = {j: wave for j in range(len(own)) if (wave := wavelength(own, j)) is not None}
+    """Position in ``own`` of the channel nearest in wavelength, of two equally near the shorter one."""
+    here = wavelengths(channels)[position]
+    waves = {j: wave for j, wave in enumerate(wavelengths(own)) if wave is not None}
     if here is None or not waves:
         raise ChannelError(
             f"channel {channels.names[position]!r} or the model's have no wavelength, so none is nearest; give them "

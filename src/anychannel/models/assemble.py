@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
 from anychannel.models.first_conv import FirstConv, read_first_conv
-from anychannel.models.kernel_transfer import wavelength
+from anychannel.models.kernel_transfer import wavelengths
 from anychannel.models.registry import create_backbone
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.classifier import Classifier, ModelSpec
 from anychannel.nn.module_utils import replace_module
-from anychannel.nn.normalisation import moments
-from anychannel.nn.stems import STEMS, CompletionStem, build_stem
+from anychannel.nn.normalisation import Normalisation, moments
+from anychannel.nn.stems import STEMS, CompletionStem, Stem, build_stem
 from anychannel.nn.subset_batchnorm import MOST_CHANNELS, choose_norm, install_norms
 
 
@@ -29,17 +30,12 @@ def assemble(
 ) -> Classifier:
     """A classifier from a network, in place.
 
-    Args:
-        network: one whose first convolution takes ``spec.in_chans`` channels, or as many as ``channels`` has.
-        channels: the full set.
-        spec: which stem, norms and normalisation; kept with the model. With norm ``auto`` and more channels than get
-            statistics for each subset, ``completion`` learns a bias for each missing channel (``presence``).
-        transfer: makes the kernel (out, C, kh, kw) for ``channels`` from the network's own. None takes the network's,
-            or a fresh one if it is for another number of channels.
-        conv: the network's first convolution, if it is known.
+    The network's first convolution takes ``spec.in_chans`` channels, or as many as ``channels`` has. ``conv`` spares
+    the search for it. ``transfer`` makes the kernel (out, C, kh, kw) for ``channels`` from the network's own. Without
+    it the stem starts from the network's kernel, or from a fresh one if ``spec.in_chans`` is set.
 
-    Raises:
-        ValueError: the network has no convolution that a stem can replace, or the spec names something unknown.
+    If norm ``auto`` resolves to ``shared`` because there are too many channels for statistics of each subset,
+    ``completion`` learns a bias for each missing channel (``presence``).
     """
     before = conv or read_first_conv(network, spec.in_chans or len(channels), spec.first_conv)
     weight = before.weight if transfer is None else transfer(before.weight)
@@ -50,17 +46,19 @@ def assemble(
         norm = choose_norm(channels, spec.stem, network)
         many = norm == "shared" and len(channels) > MOST_CHANNELS and STEMS.get(spec.stem) is CompletionStem
         spec = replace(spec, norm=norm, stem_options=({"presence": True} if many else {}) | spec.stem_options)
-    stem = build_stem(
-        spec.stem,
-        weight,
-        before.bias,
-        before.geometry,
-        wavelengths_nm=[wavelength(channels, i) for i in range(len(channels))],
-        **moments(channels, spec.normalisation) | spec.stem_options,
-    )
+    start = replace(before, weight=weight)
+    stem = stem_for(channels, spec.stem, start, spec.normalisation, spec.stem_options)
     replace_module(network, network.get_submodule(before.path), AdaptiveConv2d(stem))
     install_norms(network, spec.norm, channels)
     return Classifier(network, channels, spec)
+
+
+def stem_for(
+    channels: ChannelSet, name: str, start: FirstConv, normalisation: Normalisation | None, options: dict[str, Any]
+) -> Stem:
+    """A stem for ``channels`` from the kernel of ``start``, with the channels' moments unless the options give them."""
+    values = moments(channels, normalisation) | options
+    return build_stem(name, start.weight, start.bias, start.geometry, wavelengths_nm=wavelengths(channels), **values)
 
 
 def build_model(channels: ChannelSet, spec: ModelSpec) -> Classifier:
@@ -69,5 +67,5 @@ def build_model(channels: ChannelSet, spec: ModelSpec) -> Classifier:
         raise ValueError(f"num_classes must be at least 1, got {spec.num_classes}")
     if spec.classes is not None and len(spec.classes) != spec.num_classes:
         raise ValueError(f"num_classes is {spec.num_classes}, but {len(spec.classes)} class names were given")
-    network = create_backbone(spec.model, spec.in_chans or len(channels), spec.num_classes, **spec.model_options)
+    network = create_backbone(spec.model, spec.in_chans or len(channels), spec.num_classes, spec.model_options)
     return assemble(network, channels, spec)

@@ -13,23 +13,18 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """gamma * softmax(Q K^T) V + x over all positions of a feature map; gamma starts at 0.
+    """gamma * softmax(Q K^T) V + x over all positions of a feature map, without 1/sqrt(d); gamma starts at 0.
 
-    Runs on PyTorch's fused attention, whose memory is linear in the number of positions. The fused CPU kernels want
-    queries, keys and values of one width, so queries and keys are padded with zeros, which changes no product. There
-    is no 1/sqrt(d) in this attention.
-
-    Args:
-        channels: width of the feature map.
-        key_channels: width of queries and keys.
-        literal: compute softmax(Q K^T) V step by step instead, with memory quadratic in positions; for counting
-            FLOPs, since counters do not see inside the fused kernel.
+    Runs on PyTorch's fused attention, whose memory is linear in the number of positions. The fused CPU kernels need
+    queries, keys and values of one width, so queries and keys are padded with zeros, which changes no product.
     """
 
-    def __init__(self, channels: int, key_channels: int, *, literal: bool = False) -> None:
+    literal = False
+    """Compute softmax(Q K^T) V step by step, with memory quadratic in positions. FLOP counters need this, because they
+    do not see inside the fused kernel."""
+
+    def __init__(self, channels: int, key_channels: int) -> None:
         super().__init__()
-        self.key_channels = key_channels
-        self.literal = literal
         self.query = nn.Conv2d(channels, key_channels, 1)
         self.key = nn.Conv2d(channels, key_channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)
@@ -47,7 +42,7 @@ class SelfAttention(nn.Module):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """softmax(Q K^T) V: (B, N, D), (B, N, D) and (B, N, C) -> (B, N, C)."""
-        missing = value.shape[-1] - self.key_channels
+        missing = value.shape[-1] - query.shape[-1]
         query, key = F.pad(query, (0, missing)), F.pad(key, (0, missing))
         # one head each; without contiguous rows the CPU falls back to the quadratic form
         query, key, value = (tensor.contiguous().unsqueeze(1) for tensor in (query, key, value))
@@ -77,14 +72,13 @@ class SqueezeExcitation(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Three 3x3 convolutions, attention and two squeeze-and-excitations, scaled and added to the input.
+    """Three 3x3 convolutions, attention and two squeeze-and-excitations, scaled by 0.2 and added to the input.
 
     The report calls it RRDB. Its parameter count shows that the convolutions are a plain chain, without dense links.
     """
 
-    def __init__(self, channels: int, key_channels: int, scale: float = 0.2) -> None:
+    def __init__(self, channels: int, key_channels: int) -> None:
         super().__init__()
-        self.scale = scale
         self.convs = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.ReLU(),
@@ -98,4 +92,4 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         refined: Tensor = self.excitations(self.attention(self.convs(x)))
-        return x + self.scale * refined
+        return x + 0.2 * refined

@@ -9,16 +9,10 @@ from anychannel.models.attention import ResidualBlock, SelfAttention, SqueezeExc
 
 
 class CompactNet(nn.Module):
-    """Convolution; attention and excitation; residual block; convolution to 128; pooling; classifier.
+    """Convolution; attention and excitation; residual block; convolution to ``2 * width``; pooling; classifier.
 
-    Args:
-        in_chans: channels of the images.
-        num_classes: number of classes.
-        kernel_size, stride, padding: of the first convolution; the report's v1 has 3, 1, 1 and its v2 has 7, 2, 3.
-        width: features of the first convolution, at least 16.
-
-    Raises:
-        ValueError: ``width`` is smaller, so that squeeze-and-excitation would have nothing between its layers.
+    ``kernel_size``, ``stride`` and ``padding`` are those of the first convolution: 3, 1, 1 in the report's v1 and
+    7, 2, 3 in its v2. ``width`` is its number of features.
     """
 
     def __init__(
@@ -32,7 +26,7 @@ class CompactNet(nn.Module):
         width: int = 64,
     ) -> None:
         super().__init__()
-        if width < 16:
+        if width < 16:  # squeeze-and-excitation divides by 16
             raise ValueError(f"width is the number of features of the first convolution, at least 16, got {width}")
         self.conv1 = nn.Conv2d(in_chans, width, kernel_size, stride, padding)
         self.bn1 = nn.BatchNorm2d(width)

@@ -1,15 +1,14 @@
 """Our compact network: the report's ingredients in four layers of at most 0.213 M parameters, arranged for accuracy.
 
 As in the report, a layer is a convolution or a residual block with what belongs to it: one convolution and three
-residual-in-residual blocks with squeeze-and-excitation, the last with self-attention. What differs from its networks:
+residual-in-residual blocks with squeeze-and-excitation, the last with self-attention. It differs in three points:
 
-- convolutions inside a block are inverted bottlenecks with a depthwise 3x3 (Sandler et al., "MobileNetV2", CVPR 2018,
-  https://arxiv.org/abs/1801.04381), each followed by a batch norm, where the report has three full 3x3 in a row
-  without any;
-- each block but the first halves height and width before its chain, so that attention looks at few positions;
-- a bottleneck may be applied several times with the same convolutions and batch norms of its own for each time
-  (kin: Shen et al., "Sliced Recursive Transformer", ECCV 2022, https://arxiv.org/abs/2111.05297), which adds depth
-  without parameters.
+- Convolutions inside a block are inverted bottlenecks with a depthwise 3x3 (Sandler et al., "MobileNetV2", CVPR 2018,
+  https://arxiv.org/abs/1801.04381), each followed by a batch norm. The report has three full 3x3 in a row without any.
+- Each block but the first halves height and width before its chain, so that attention sees few positions.
+- A bottleneck may be applied several times with the same convolutions and separate batch norms, which adds depth
+  without parameters (similar: Shen et al., "Sliced Recursive Transformer", ECCV 2022,
+  https://arxiv.org/abs/2111.05297).
 """
 
 from __future__ import annotations
@@ -23,13 +22,9 @@ from anychannel.models.attention import SelfAttention, SqueezeExcitation
 
 
 class Bottleneck(nn.Module):
-    """1x1 up, depthwise 3x3, squeeze-and-excitation, 1x1 down; the input is added where its shape allows.
+    """1x1 up by ``expansion``, depthwise 3x3, squeeze-and-excitation, 1x1 down; the input is added if shapes allow.
 
-    Args:
-        in_chans, out_chans: widths.
-        expansion: how much wider it is inside.
-        stride: of the depthwise convolution.
-        times: how often ``forward`` may be called on one input, each time with batch norms of its own.
+    ``forward`` may be called ``times`` times on one input, each time with its own batch norms.
     """
 
     def __init__(self, in_chans: int, out_chans: int, *, expansion: float, stride: int = 1, times: int = 1) -> None:
@@ -55,15 +50,9 @@ class Bottleneck(nn.Module):
 
 
 class ResidualInResidual(nn.Module):
-    """A bottleneck that may halve height and width, then a chain of them (and attention) to whose result x is added.
+    """A bottleneck with ``stride``, then a chain of ``depth`` bottlenecks (and attention) whose result is added.
 
-    Args:
-        in_chans, out_chans: widths.
-        stride: of the first bottleneck.
-        depth: bottlenecks in the chain.
-        expansion: of each of them.
-        repeats: how often each is applied in a row.
-        attention: end the chain with self-attention.
+    Each bottleneck of the chain is applied ``repeats`` times in a row.
     """
 
     def __init__(
@@ -97,18 +86,10 @@ class ResidualInResidual(nn.Module):
 
 
 class CompactRRDB(nn.Module):
-    """Convolution; three residual-in-residual blocks; pooling; classifier.
+    """Convolution; residual-in-residual blocks, the last with self-attention; dropout; classifier.
 
-    Args:
-        in_chans: channels of the images.
-        num_classes: number of classes.
-        kernel_size, stride: of the first convolution.
-        widths: of the first convolution and of each block.
-        depths: bottlenecks in each block's chain.
-        strides: of each block's first bottleneck.
-        expansion: see ``Bottleneck``.
-        repeats: see ``ResidualInResidual``.
-        drop: dropout before the classifier.
+    ``kernel_size``, ``stride`` and ``widths[0]`` describe the first convolution. Block i has the width
+    ``widths[i + 1]`` and ``depths[i]`` bottlenecks in its chain; its first bottleneck has the stride ``strides[i]``.
     """
 
     def __init__(
@@ -134,7 +115,6 @@ class CompactRRDB(nn.Module):
         self.conv1 = nn.Conv2d(in_chans, widths[0], kernel_size, stride, kernel_size // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.act = nn.SiLU()
-        last = len(depths) - 1
         self.blocks = nn.Sequential(
             *(
                 ResidualInResidual(
@@ -144,7 +124,7 @@ class CompactRRDB(nn.Module):
                     depth=depth,
                     expansion=expansion,
                     repeats=repeats,
-                    attention=i == last,
+                    attention=i == len(depths) - 1,
                 )
                 for i, depth in enumerate(depths)
             )

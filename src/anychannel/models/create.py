@@ -34,21 +34,19 @@ def create_model(
     """Build a channel-adaptive classifier.
 
     Args:
-        model: one of ``list_models()`` or any timm name; ``timm/resnet18`` is timm's own, with its 7x7 stem.
-        channels: the full set, as ``"R,G,B"``, names, a sensor (``"sentinel2"``; see ``as_channel_set``), or a
-            ``ChannelSet`` with statistics.
+        model: one of ``list_models()`` or any timm name. ``timm/resnet18`` is timm's own, with its 7x7 stem.
+        channels: the full set: ``"R,G,B"``, a list of names, a sensor (``"sentinel2"``), or a ``ChannelSet`` with
+            statistics. See ``as_channel_set``.
         num_classes: number of classes.
         stem: one of ``list_stems()``.
-        stem_options: the stem's keyword options.
-        model_options: the network's keyword options.
-        norm: which batch norms the subsets share, one of ``list_norms()`` in ``anychannel.nn.subset_batchnorm``;
+        stem_options, model_options: keyword options of the stem and of the network.
+        norm: which batch norms the subsets share, one of ``list_norms()`` in ``anychannel.nn.subset_batchnorm``.
             ``auto`` decides (see ``choose_norm``).
-        classes: names of the classes, kept with the model.
-        first_conv: path of the convolution that the stem replaces, such as ``"patch_embed.proj"``, for a network that
-            does not name it.
-        in_chans: build the network for this number of channels before the stem takes over; None builds it for the
-            full set.
-        normalisation: how images are normalised; None takes the channels' own statistics.
+        classes: names of the classes, saved with the model.
+        first_conv: path of the convolution that the stem replaces, such as ``"patch_embed.proj"``, if it is not found.
+        in_chans: number of channels that the network is built for before the stem replaces its first convolution. None
+            means the full set.
+        normalisation: how images are normalised. None means by the channels' statistics.
 
     Raises:
         ValueError: a name or option is unknown; the message lists the valid ones.
@@ -70,23 +68,23 @@ def create_model(
 
 
 def load_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | None = None) -> Classifier:
-    """Rebuild a saved classifier, in evaluation mode, on the CPU.
+    """Load a saved classifier, in evaluation mode, on the CPU.
 
     Args:
         folder: a run's folder, or any folder that ``save_model`` wrote.
         weights: file name of the weights inside the folder.
-        network: for a model that was adapted from a network of your own: a fresh one of that class.
+        network: a fresh network of your own class, if the model was adapted from one.
 
     Raises:
-        ModelFileError: a file is missing or damaged, the weights are of another network, the format is a newer
-            version's, or ``network`` is needed.
+        ModelFileError: a file is missing or damaged, the weights do not fit the network, a newer version wrote the
+            files, or ``network`` is needed.
     """
     return Classifier.of(read_model(folder, weights=weights, network=network))
 
 
 @dataclass(frozen=True)
 class ReferenceNetwork:
-    """How one of the report's networks is called here, and the batch size of its cost table."""
+    """The names that build one of the report's networks, and the batch size of the report's cost table."""
 
     model: str
     stem: str
@@ -110,15 +108,7 @@ REFERENCE_NETWORKS: dict[str, ReferenceNetwork] = {
 def create_reference(
     name: str, *, channels: ChannelSet | str = "R,G,B", num_classes: int = 50, **options: Any
 ) -> Classifier:
-    """One of the report's networks.
-
-    Args:
-        name: a key of ``REFERENCE_NETWORKS``.
-        channels, num_classes, options: as ``create_model``.
-
-    Raises:
-        ValueError: the name is unknown; the message lists the valid ones.
-    """
+    """One of the report's networks, by its key in ``REFERENCE_NETWORKS``; for the rest see ``create_model``."""
     if name not in REFERENCE_NETWORKS:
         raise ValueError(f"unknown reference network {name!r}; they are {', '.join(REFERENCE_NETWORKS)}")
     network = REFERENCE_NETWORKS[name]

@@ -1,13 +1,12 @@
-"""A network's first convolution: which one it is, and the kernel that it applies."""
+"""A network's first convolution: where it is, and the kernel that it applies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
 from anychannel.nn.stems import ConvGeometry, geometry_of
@@ -15,14 +14,7 @@ from anychannel.nn.stems import ConvGeometry, geometry_of
 
 @dataclass(frozen=True)
 class FirstConv:
-    """A network's first convolution.
-
-    Args:
-        path: where it sits in the network.
-        weight: kernel (out, C, kh, kw).
-        bias: (out,) or None.
-        geometry: how the kernel moves.
-    """
+    """A network's first convolution: its path, its kernel (out, C, kh, kw), its bias (out,), and how it moves."""
 
     path: str
     weight: Tensor
@@ -30,56 +22,48 @@ class FirstConv:
     geometry: ConvGeometry
 
 
-def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> FirstConv:
-    """The first convolution of an ordinary network; see ``find_first_conv``."""
-    path, conv = find_first_conv(network, in_chans, first_conv)
-    bias = None if conv.bias is None else conv.bias.detach()
-    return FirstConv(path, kernel_of(conv), bias, geometry_of(conv))
-
-
 @torch.no_grad()
-def kernel_of(conv: nn.Conv2d) -> Tensor:
-    """The kernel (out, C, kh, kw) that a convolution applies.
+def as_first_conv(path: str, conv: nn.Conv2d) -> FirstConv:
+    """A convolution with the kernel that it applies.
 
-    For a weight-standardised convolution (NFNet, BiT) that is not its weight. A stem that starts from this kernel is no
-    longer standardised when it is trained.
+    For one of timm's weight-standardised convolutions (NFNet, BiT) that is not its weight. A stem that starts from this
+    kernel is no longer standardised when it is trained.
     """
     weight = conv.weight.detach()
-    if isinstance(conv, StdConv2d | StdConv2dSame | ScaledStdConv2d | ScaledStdConv2dSame):
-        gain = (conv.gain * conv.scale).flatten() if hasattr(conv, "gain") else None
+    if any(kind.__module__ == "timm.layers.std_conv" for kind in type(conv).__mro__):
+        standardised: Any = conv  # by name, since timm takes seconds to import
+        gain = (standardised.gain * standardised.scale).flatten() if hasattr(conv, "gain") else None
         rows = weight.reshape(1, len(weight), -1)
-        standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=conv.eps)
-        return standard.reshape_as(weight)
-    return weight
+        standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=standardised.eps)
+        weight = standard.reshape_as(weight)
+    return FirstConv(path, weight, None if conv.bias is None else conv.bias.detach(), geometry_of(conv))
 
 
-def find_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> tuple[str, nn.Conv2d]:
-    """Path and module of the convolution that meets the images.
+def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> FirstConv:
+    """The convolution that takes the images, which have ``in_chans`` channels.
 
-    It is the one named, else timm's own note of it, else ``conv1``, else the only one of that width. A first block
-    that is several convolutions side by side (RepVGG, MobileOne, FastViT) is merged into one, in place, as timm's
-    ``reparameterize`` does it, which keeps what the network computes in evaluation.
-
-    Args:
-        network: any network.
-        in_chans: number of channels of its images.
-        first_conv: path of the convolution, as ``"patch_embed.proj"``; None looks for it.
+    This is the one at the path ``first_conv``. Without a path it is the one that timm notes in ``pretrained_cfg``, else
+    ``conv1``, else the only convolution of that width. If the first block consists of parallel convolutions (RepVGG,
+    MobileOne, FastViT), they are merged in place with timm's ``reparameterize``. The network's output in evaluation
+    mode stays the same.
 
     Raises:
-        ValueError: there is none, or several; the message says which to name.
+        ValueError: there is none, or there are several; the message says what to pass.
     """
     kind = type(network).__name__
     fitting = convolutions(network, in_chans)
     if first_conv is not None:
         if first_conv in fitting:
-            return first_conv, fitting[first_conv]
+            return as_first_conv(first_conv, fitting[first_conv])
         found = dict(network.named_modules()).get(first_conv)
-        what = "is not there" if found is None else f"is {describe(found)}"
+        width = f" of {found.in_channels} channels" if isinstance(found, nn.Conv2d) else ""
+        what = "is not there" if found is None else f"is a {type(found).__name__}{width}"
         raise ValueError(
             f"first_conv={first_conv!r} of {kind} {what}; it must be a convolution that takes {in_chans} channels"
             f"{advise(list(fitting))}"
         )
-    noted = [path for path in noted_paths(network) if path in fitting]
+    paths = as_tuple((getattr(network, "pretrained_cfg", None) or {}).get("first_conv")) or ("conv1",)
+    noted = [path for path in paths if path in fitting]
     block = merge_branches(network, noted[0], in_chans) if noted else None
     if block is not None:
         fitting = convolutions(network, in_chans)
@@ -91,7 +75,7 @@ def find_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = 
         )
     candidates = noted or list(fitting)
     if len(candidates) == 1:
-        return candidates[0], fitting[candidates[0]]
+        return as_first_conv(candidates[0], fitting[candidates[0]])
     if not candidates:
         raise ValueError(
             f"{kind} has no convolution with {in_chans} input channels for a stem to replace (its images are "
@@ -104,7 +88,7 @@ def find_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = 
 
 
 def convolutions(network: nn.Module, in_chans: int) -> dict[str, nn.Conv2d]:
-    """All convolutions of a width, by path, in the network's order."""
+    """All convolutions with ``in_chans`` input channels, by path, in the network's order."""
     return {
         path: module
         for path, module in network.named_modules()
@@ -112,14 +96,13 @@ def convolutions(network: nn.Module, in_chans: int) -> dict[str, nn.Conv2d]:
     }
 
 
-def noted_paths(network: nn.Module) -> Sequence[str]:
-    """What the network says is its first convolution, timm's ``pretrained_cfg['first_conv']``; else ``conv1``."""
-    noted = (getattr(network, "pretrained_cfg", None) or {}).get("first_conv") or "conv1"
-    return (noted,) if isinstance(noted, str) else tuple(noted)
+def as_tuple(names: Any) -> tuple[str, ...]:
+    """The paths in one entry of timm's ``pretrained_cfg``, which holds one path, several, or None."""
+    return (names,) if isinstance(names, str) else tuple(names or ())
 
 
 def merge_branches(network: nn.Module, path: str, in_chans: int) -> str | None:
-    """Merge the parallel convolutions of the block around ``path``; returns the block's path, None if it has none."""
+    """Merge the parallel convolutions of the block around ``path``. Returns the block's path, or None without one."""
     names = path.split(".")
     for depth in range(len(names) - 1, 0, -1):
         block = ".".join(names[:depth])
@@ -131,13 +114,7 @@ def merge_branches(network: nn.Module, path: str, in_chans: int) -> str | None:
     return None
 
 
-def advise(paths: Sequence[str]) -> str:
-    """Which value of ``first_conv`` to pass."""
+def advise(paths: list[str]) -> str:
+    """The end of a message: which values of ``first_conv`` are possible."""
     listed = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
     return f": first_conv={paths[0]!r}, or another of {listed}" if paths else "; there is none"
-
-
-def describe(module: nn.Module) -> str:
-    """A module's type, and a convolution's width."""
-    width = f" of {module.in_channels} channels" if isinstance(module, nn.Conv2d) else ""
-    return f"a {type(module).__name__}{width}"

@@ -12,15 +12,10 @@ TRIAL_SIZES = (224, 64, 32)
 
 
 def count_classes(network: nn.Module, in_chans: int) -> int | None:
-    """Number of a network's classes: its ``num_classes``, else the width of its output for a black image.
+    """The number of a network's classes: its ``num_classes``, else the width of its output for a black image.
 
-    Args:
-        network: left as it is.
-        in_chans: channels of its images.
-
-    Returns:
-        The number; where the network answers nothing of shape (B, K), that of its one linear layer; None where there is
-        none, or several.
+    If its output for no trial size has the shape (B, K), this is the width of its only linear layer, or None if it has
+    none or several.
     """
     noted = getattr(network, "num_classes", None)
     if isinstance(noted, int) and noted:
@@ -40,15 +35,9 @@ def count_classes(network: nn.Module, in_chans: int) -> int | None:
 
 
 def replace_head(network: nn.Module, num_classes: int, now: int) -> None:
-    """Give a network a fresh last layer, in place.
+    """Replace the last layer, in place, by a fresh one for ``num_classes``; the message gives the number it has now.
 
-    Args:
-        network: one with timm's ``reset_classifier``, or whose last layer is a linear one called ``fc``.
-        num_classes: classes that are wanted.
-        now: classes that it has, for the message.
-
-    Raises:
-        ValueError: it has neither.
+    The network needs timm's ``reset_classifier``, or a linear layer called ``fc``.
     """
     reset, last = getattr(network, "reset_classifier", None), getattr(network, "fc", None)
     if callable(reset):

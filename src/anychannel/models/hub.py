@@ -1,7 +1,7 @@
 """The classifier that users get: saved to and loaded from a folder or the Hugging Face Hub.
 
 The folder holds ``model.json`` (how to rebuild the network), ``model.safetensors`` (its weights), ``README.md`` (the
-model card) and ``config.json`` (which only says that the other files are anychannel's).
+model card) and ``config.json`` (a note that anychannel wrote the other files).
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from anychannel.nn.classifier import Classifier as TorchClassifier
 from anychannel.utils.sizes import height_width
 
 WEIGHTS = "model.safetensors"
-LIBRARY = "anychannel"
 
 
 class Classifier(TorchClassifier, ModelHubMixin):
     """``nn.classifier.Classifier`` with ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``.
 
-    The model card describes the model. With ``model_card_kwargs`` (``anychannel.card_facts`` reads them from a run) it
-    also says how the model was trained and how accurate it is on each subset.
+    The model card describes the model. With ``model_card_kwargs``, which ``anychannel.card_facts`` reads from a run, it
+    also describes the training and the accuracy on each subset.
     """
 
-    _hub_mixin_config = {"library_name": LIBRARY, "description": "model.json"}  # noqa: RUF012 - the mixin's own
+    _hub_mixin_config = {"library_name": "anychannel", "description": "model.json"}  # noqa: RUF012 - the mixin's own
 
     @classmethod
     def of(cls, model: TorchClassifier) -> Self:
@@ -36,7 +35,7 @@ class Classifier(TorchClassifier, ModelHubMixin):
         return cls(model.backbone, model.channels, model.spec).train(model.training)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write description and weights; the mixin calls it from ``save_pretrained``."""
+        """Write description and weights. The mixin's ``save_pretrained`` calls this."""
         save_model(self, save_directory, weights=WEIGHTS)
 
     @classmethod
@@ -58,14 +57,14 @@ class Classifier(TorchClassifier, ModelHubMixin):
             pretrained_model_name_or_path: a folder that ``save_pretrained`` wrote, a run's folder, or the id of a
                 repository on the hub, such as ``"user/name"``.
             force_download, token, cache_dir, local_files_only, revision: see ``huggingface_hub.snapshot_download``.
-            network: for a model that was adapted from a network of your own: a fresh one of that class.
-            model_kwargs: none; a model's options are part of its description.
+            network: a fresh network of your own class, if the model was adapted from one.
+            model_kwargs: none are accepted; a model's options are part of its description.
 
         Raises:
             ModelFileError: a file is missing or damaged.
             ValueError: an option is unknown.
-            huggingface_hub.errors.HfHubHTTPError: the hub refuses; ``LocalEntryNotFoundError``: it cannot be reached
-                and the model is not in the cache.
+            huggingface_hub.errors.HfHubHTTPError: the hub refuses access.
+            huggingface_hub.errors.LocalEntryNotFoundError: the hub cannot be reached and the model is not cached.
         """
         if model_kwargs:
             raise ValueError(
@@ -91,38 +90,38 @@ class Classifier(TorchClassifier, ModelHubMixin):
         """Upload the model and its card as one commit.
 
         Args:
-            repo_id: ``"user/name"``; made if it is not there.
-            model_card_kwargs: see ``generate_model_card``; ``anychannel.card_facts(run)`` gives them.
+            repo_id: ``"user/name"``. The repository is created if it does not exist.
+            model_card_kwargs: see ``generate_model_card``. ``anychannel.card_facts(run)`` returns them.
             options: see ``huggingface_hub.ModelHubMixin.push_to_hub``: ``private``, ``token``, ``commit_message``, ...
 
         Returns:
-            Address of the commit.
+            The URL of the commit.
 
         Raises:
-            huggingface_hub.errors.HfHubHTTPError: the hub refuses, for want of a token or rights.
+            huggingface_hub.errors.HfHubHTTPError: the hub refuses access, without a token or rights.
         """
         facts = {"repo_id": repo_id} | (model_card_kwargs or {})
         address: str = super().push_to_hub(repo_id, model_card_kwargs=facts, **options)
         return address
 
     def generate_model_card(self, **facts: Any) -> ModelCard:
-        """The model card.
+        """Write the model card.
 
         Args:
-            facts: what the model does not know itself, all optional: ``name``, ``dataset``, ``image_size`` (one
-                number or ``(height, width)``),
-                ``evaluation`` (as ``evaluation/test.json``), ``training`` (a flat dictionary of settings),
-                ``num_train``, ``epochs_run``, ``repo_id``, ``license`` (of the weights, a hub identifier).
+            facts: facts that the model does not hold, all optional: ``name``, ``dataset``, ``image_size`` (one number
+                or ``(height, width)``), ``evaluation`` (as in ``evaluation/test.json``), ``training`` (a flat
+                dictionary of settings), ``num_train``, ``repo_id``, ``license`` (of the weights, a hub identifier).
         """
         evaluation = facts.get("evaluation")
+        dataset = facts.get("dataset")
         name = facts.get("name") or f"{self.spec.model} with a {self.spec.stem} stem"
         results = None
-        if evaluation and facts.get("dataset"):
+        if evaluation and dataset:
             results = [
                 EvalResult(
                     task_type="image-classification",
-                    dataset_type=facts["dataset"],
-                    dataset_name=facts["dataset"],
+                    dataset_type=dataset,
+                    dataset_name=dataset,
                     dataset_config=key,
                     dataset_split=evaluation["split"],
                     metric_type="accuracy",
@@ -132,7 +131,7 @@ class Classifier(TorchClassifier, ModelHubMixin):
                 if "refused" not in row
             ]
         card_data = ModelCardData(
-            library_name=LIBRARY,
+            library_name="anychannel",
             pipeline_tag="image-classification",
             tags=["channel-adaptive", "missing-channels", "pytorch"],
             license=facts.get("license"),
@@ -141,18 +140,12 @@ class Classifier(TorchClassifier, ModelHubMixin):
         )
         template = files("anychannel.models").joinpath("card.md.j2").read_text(encoding="utf-8")
         size = facts.get("image_size")
-        known = {"dataset": None, "training": None, "num_train": None, "repo_id": None} | facts
-        card: ModelCard = ModelCard.from_template(
-            card_data,
-            template_str=template,
-            **known
-            | {
-                "name": name,
-                "image_size": None if size is None else height_width(size),
-                "evaluation": evaluation,
-                "channels": self.channels,
-                "spec": self.spec,
-                "params": sum(parameter.numel() for parameter in self.parameters()),
-            },
-        )
+        known = {
+            "name": name,
+            "image_size": None if size is None else height_width(size),
+            "channels": self.channels,
+            "spec": self.spec,
+            "params": sum(parameter.numel() for parameter in self.parameters()),
+        }
+        card: ModelCard = ModelCard.from_template(card_data, template_str=template, **facts | known)
         return card

@@ -21,16 +21,16 @@ from anychannel.nn.normalisation import Normalisation
 from anychannel.utils.files import write_atomically, write_json
 
 FORMAT = 2
-"""1: the weights' file holds weights alone; statistics stand in ``model.json`` only (versions before 0.2)."""
+"""In format 1 (versions before 0.2) the weights' file lacks the statistics, which are only in ``model.json``."""
 
 BEST = "weights/best.safetensors"
 """The weights of the best validation epoch, in a run's folder."""
 
 OWN_MODULE = "module:"
-"""Stands before the class of a network that no name rebuilds."""
+"""Prefix of the class of a user's own network in ``ModelSpec.model``."""
 
 SOURCES_OF_WEIGHTS = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
-"""A timm network's options that make it read files or the hub; a saved model has its weights beside it."""
+"""timm options that load weights from files or the hub; a saved model brings its own weights."""
 
 
 class ModelFileError(ValueError):
@@ -38,11 +38,7 @@ class ModelFileError(ValueError):
 
 
 def describe_model(model: Classifier) -> dict[str, Any]:
-    """What ``model.json`` holds.
-
-    Raises:
-        ModelFileError: an option cannot be written as JSON.
-    """
+    """The content of ``model.json``. Refuses options that JSON cannot hold."""
     options = {**model.spec.stem_options, **model.stem.options}
     plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in options.items()}
     spec = replace(model.spec, stem_options=plain)
@@ -60,7 +56,7 @@ def describe_model(model: Classifier) -> dict[str, Any]:
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+    """Write tensors as safetensors, atomically."""
     tensors: dict[str, Tensor] = {}
     stored: set[int] = set()
     for name, value in state.items():
@@ -76,8 +72,11 @@ def save_model(model: Classifier, folder: str | Path, *, weights: str = BEST) ->
 
     Args:
         model: the classifier.
-        folder: made if missing.
+        folder: the folder, created if it does not exist.
         weights: file name of the weights inside the folder.
+
+    Raises:
+        ModelFileError: an option of the model cannot be written as JSON.
     """
     folder = Path(folder)
     write_json(folder / "model.json", describe_model(model))
@@ -85,15 +84,10 @@ def save_model(model: Classifier, folder: str | Path, *, weights: str = BEST) ->
 
 
 def rebuild_model(description: dict[str, Any], network: nn.Module | None = None) -> Classifier:
-    """The network that ``describe_model`` described, with fresh weights.
+    """The classifier that ``describe_model`` described, with fresh weights.
 
-    Args:
-        description: what ``describe_model`` gave. It may come from a stranger: no file that it names is opened, and
-            nothing is downloaded.
-        network: a fresh network of the user's own class, if one was adapted; it is copied.
-
-    Raises:
-        ModelFileError: the format is a newer version's, or the network is the user's own and was not given.
+    The description may be untrusted: no file that it names is opened, and nothing is downloaded. ``network`` is a fresh
+    one of the user's own class, if one was adapted; it is copied.
     """
     if description["format"] > FORMAT:
         raise ModelFileError(
@@ -103,16 +97,9 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
     channels = ChannelSet.from_dict(description["channels"])
     values = {part.name: description[part.name] for part in fields(ModelSpec) if part.name in description}
     options = {name: value for name, value in values["model_options"].items() if name not in SOURCES_OF_WEIGHTS}
-    used = values.get("normalisation")
-    spec = ModelSpec(
-        **values
-        | {
-            "model_options": options,
-            "classes": values["classes"] and tuple(values["classes"]),
-            "calibrated": (),
-            "normalisation": used and Normalisation(**used),
-        }
-    )
+    classes, used = values["classes"], values.get("normalisation")
+    values |= {"model_options": options, "classes": classes and tuple(classes), "calibrated": ()}
+    spec = ModelSpec(**values | {"normalisation": used and Normalisation(**used)})
     if not spec.model.startswith(OWN_MODULE):
         model = build_model(channels, spec)
     elif network is None:

@@ -1,4 +1,4 @@
-"""The module that replaces a backbone's first convolution, so that the backbone's ``forward`` stays as it is."""
+"""The module that replaces a backbone's first convolution; the backbone's ``forward`` stays as it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anychannel.nn.subset_context import current_parts
 
 
 class AdaptiveConv2d(nn.Module):
-    """Runs the stem on each part of the batch and joins the parts again."""
+    """Runs the stem on each part of the batch and joins the features."""
 
     def __init__(self, stem: Stem) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class AdaptiveConv2d(nn.Module):
             whole: Tensor = self.stem(images, parts[0].subset)
             return whole
         features = []
-        for part in filter(len, parts):  # of several processes, some may have no image of a part
+        for part in filter(len, parts):  # one of several processes may have no image of a part
             rows = images[part.start : part.stop]
             kept = rows if len(part.subset) == rows.shape[1] else rows[:, list(part.subset)]
             features.append(self.stem(kept, part.subset))

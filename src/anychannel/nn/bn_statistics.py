@@ -1,15 +1,15 @@
 """Batch norm statistics for one subset, recomputed from unlabelled images.
 
-A network that never saw a subset in training normalises it with the statistics of other images. Recomputing them on a
+A network normalises a subset that it never had in training with the statistics of other images. Recomputing them on a
 few hundred images of that subset, without labels and without changing a weight, repairs much of the harm (for
 corruptions: Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation",
 NeurIPS 2020, https://arxiv.org/abs/2006.16971).
 
 Images that hold all channels also show how well each feature of the subset correlates with the same feature of the full
-set. A feature that does not is noise to the layers after it, and its best linear estimate is its mean. So a feature's
-deviation from the mean is scaled by the square root of its correlation r with the full set's. That is half way, on a
-logarithmic scale, to the least squares estimate r, and was better on photographs (docs/LOG.md). The scale is part of
-the statistics (the variance is divided by r) and costs nothing afterwards.
+set. A feature with no correlation is noise to the layers after it, and its best linear estimate is its mean. So a
+feature's deviation from the mean is scaled by the square root of its correlation r with the full set's. That is half
+way, on a logarithmic scale, to the least squares estimate r, and was better on photographs (docs/LOG.md). The scale is
+part of the statistics (the variance is divided by r) and costs nothing at inference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import Subset
 from anychannel.nn.channel_sampling import Part
@@ -29,7 +28,7 @@ from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm, by_subset, keeps_statistics, replace_norms
 
 LEAST_CORRELATION = 0.05
-"""A feature's correlation with the full set's counts as at least this."""
+"""Lower bound of a feature's correlation with the full set's."""
 
 Model = TypeVar("Model", bound=Classifier)
 
@@ -38,18 +37,18 @@ Model = TypeVar("Model", bound=Classifier)
 def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch_size: int = 256) -> Model:
     """Recompute the batch norm statistics of one subset from unlabelled images, in place; other subsets keep theirs.
 
-    It helps on subsets that training did not show. A network that was trained on the subset under one batch norm for
-    all (``shared``) has learned with the statistics of the mixture, and loses with others: 14 points on single ones of
-    eight bands (docs/LOG.md). If calibration fails, the model stays as it was.
+    Use it for subsets that training left out. A network that was trained on the subset with one batch norm for all
+    subsets (``shared``) has learned with the statistics of the mixture and loses accuracy with others: 14 points on
+    single channels of eight bands (docs/LOG.md). If calibration fails, the model stays as it was.
 
     Args:
         model: a trained classifier; its norm is ``shared``, or one with statistics for each subset.
-        images: unlabelled images: one tensor or array (N, k, H, W), or batches of them, that hold just ``channels``, in
-            that order; or all of the model's channels in the model's order, (N, C, H, W), which works better on
-            channels that predict each other. A few hundred are enough. One tensor is shuffled. Batches should be random
-            mixtures, since each is normalised by its own statistics; their averages are kept, weighted by images.
+        images: unlabelled images, as one tensor or array (N, k, H, W) or as batches. They hold just ``channels``, in
+            that order, or all of the model's channels in its order, (N, C, H, W), which works better if channels
+            predict each other. A few hundred are enough. One tensor is shuffled. Batches should be random mixtures,
+            since each is normalised by its own statistics; the averages of these, weighted by images, are kept.
         channels: names of the subset's channels.
-        batch_size: images a forward pass, if one tensor is given.
+        batch_size: images in a forward pass, if one tensor is given.
 
     Returns:
         The same model.
@@ -57,8 +56,8 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     Raises:
         ChannelError: a name is unknown, or the images hold another number of channels.
         TypeError: the images are neither a tensor nor batches.
-        ValueError: there are no images, a batch is too small to have a variance or holds values that are not finite,
-            or the network has no batch norm, or whole batch norms for subsets.
+        ValueError: there are no images, a batch has one image or values that are not finite, or the network has no
+            batch norm or whole batch norms for subsets.
     """
     kind = NORMS[model.spec.norm]
     if model.spec.norm != "shared" and not kind.own_statistics:
@@ -78,10 +77,10 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     device = next(trial.parameters()).device
     for number, batch in enumerate(as_batches(images, batch_size), start=1):
         if batch.shape[1] == len(full) > len(subset):
-            trial(batch.to(device), parts=[Part(shown, 0, len(batch)) for shown in (full, subset)])
+            trial(batch.to(device), parts=[Part(kept, 0, len(batch)) for kept in (full, subset)])
         else:
             trial(batch.to(device), channels=channels)
-        if not all(bool(figure.isfinite().all()) for seen in observers for figure in (seen.mean, seen.variance)):
+        if not all(bool(found.isfinite().all()) for each in observers for found in (each.mean, each.variance)):
             raise ValueError(
                 f"batch {number} of the images leads to values that are not finite; look for NaN or infinity in them"
             )
@@ -95,12 +94,9 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
 class Observer:
     """Averages a batch norm's statistics over batches, and makes it normalise each batch by the batch's own.
 
-    If the same images pass with all channels in the same forward pass, each feature's variance is divided by its
-    correlation with the full set's feature.
-
-    Args:
-        norm: the subset's batch norm, in evaluation mode.
-        whole: the full set's, which may be the same.
+    ``norm`` is the subset's batch norm in evaluation mode, ``whole`` the full set's, which may be the same. If the same
+    images pass with all channels in the same forward pass, each feature's variance is divided by its correlation with
+    the full set's feature.
     """
 
     def __init__(self, norm: nn.Module, whole: nn.Module) -> None:
@@ -118,11 +114,7 @@ class Observer:
         self.whole = inputs[0]
 
     def observe(self, norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        """Take the statistics of the subset's features (B, F, ...).
-
-        Raises:
-            ValueError: there is one value a feature.
-        """
+        """Take the statistics of the subset's features (B, F, ...)."""
         own = at_least_float32(inputs[0])
         count = own.numel() // own.shape[1]
         if count < 2:
@@ -133,8 +125,11 @@ class Observer:
         places = (0, *range(2, own.ndim))
         variance, mean = torch.var_mean(own, places, correction=0)
         if self.whole is not None:
-            together = correlation(own, mean, variance, at_least_float32(self.whole), places)
-            variance = variance / together.clamp(LEAST_CORRELATION, 1)
+            other = at_least_float32(self.whole)
+            other_variance, other_mean = torch.var_mean(other, places, correction=0)
+            covariance = (own * other).mean(places) - mean * other_mean
+            product = (variance * other_variance).clamp(min=torch.finfo(torch.float32).tiny)
+            variance = variance / (covariance / product.sqrt()).clamp(LEAST_CORRELATION, 1)
             self.whole = None
         self.batches += 1
         self.values += count
@@ -144,48 +139,32 @@ class Observer:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision as float32, others as they are."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def correlation(own: Tensor, mean: Tensor, variance: Tensor, other: Tensor, places: tuple[int, ...]) -> Tensor:
-    """Correlation (F,) of each feature, whose moments over ``places`` are given, with that of ``other``."""
-    other_variance, other_mean = torch.var_mean(other, places, correction=0)
-    shared = (own * other).mean(places) - mean * other_mean
-    return shared / (variance * other_variance).clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+    """Convert half precision to float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def set_statistics(norm: nn.Module, mean: Tensor, variance: Tensor, batches: int) -> None:
-    """Set what a batch norm normalises by in evaluation."""
-    assert isinstance(norm, _BatchNorm)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    norm.running_mean.copy_(mean)
-    norm.running_var.copy_(variance)
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.fill_(batches)
+    """Set a batch norm's running statistics."""
+    norm.get_buffer("running_mean").copy_(mean)
+    norm.get_buffer("running_var").copy_(variance)
+    norm.get_buffer("num_batches_tracked").fill_(batches)
 
 
 def subset_norms(model: Classifier) -> dict[str, SubsetBatchNorm]:
-    """A model's subset batch norms by path, in an order that copies of it share."""
+    """A model's subset batch norms by path, in the same order for copies of the model."""
     found = model.backbone.named_modules()
     return {path: module for path, module in found if isinstance(module, SubsetBatchNorm)}
 
 
 def as_batches(images: Any, batch_size: int) -> list[Tensor]:
-    """Batches from one tensor's images, shuffled alike at every call, or the batches that are given.
-
-    Raises:
-        TypeError: the images are neither.
-        ValueError: there are none, or ``batch_size`` is not positive.
-    """
+    """Batches of one tensor's images, shuffled alike at every call, or the given batches."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if hasattr(images, "__array__"):
         given = torch.as_tensor(images)
         order = torch.randperm(len(given), generator=torch.Generator().manual_seed(0))
-        batches = [given[chosen] for chosen in torch.tensor_split(order, -(-len(given) // batch_size) or 1)]
-        batches = batches if len(given) else []
+        count = -(-len(given) // batch_size)
+        batches = [given[chosen] for chosen in torch.tensor_split(order, count)] if count else []
     else:
         found = list(images) if isinstance(images, Iterable) else [images]
         foreign = [type(batch).__name__ for batch in found if not hasattr(batch, "__array__")]
@@ -201,7 +180,7 @@ def as_batches(images: Any, batch_size: int) -> list[Tensor]:
 
 
 def add_entries(model: Classifier, names: Iterable[str]) -> None:
-    """Make sure that every batch norm has statistics under each name, starting as a copy of the shared ones."""
+    """Give every batch norm statistics under each name, at first a copy of the shared ones."""
     names = list(names)
     if not names:
         return
@@ -216,15 +195,12 @@ def add_entries(model: Classifier, names: Iterable[str]) -> None:
 
 @torch.no_grad()
 def copy_subset_statistics(old: Classifier, new: Classifier, known: Sequence[int | None]) -> None:
-    """Copy the statistics that subsets have in ``old`` to the same channels' subsets of ``new``, in place.
+    """Copy the statistics of subsets of ``old`` to the same channels' subsets of ``new``, in place.
 
-    A subset with channels that ``old`` does not know gets those of its known channels, if every subset of ``new`` has
-    statistics. Otherwise it shares, as a subset of unknown channels alone does.
-
-    Args:
-        old: a model whose subsets have statistics, and nothing else, for themselves; of any other nothing is copied.
-        new: a model with the same batch norms, and norm ``shared`` or ``statistics``.
-        known: for each channel of ``new`` its position in ``old``, or None.
+    ``known`` has for each channel of ``new`` its position in ``old``, or None. If every subset of ``new`` has
+    statistics, a subset with new channels gets those of its known channels. Other subsets use the shared ones. Nothing
+    is copied if subsets of ``old`` have whole batch norms, or no statistics; the norm of ``new`` is ``shared`` or
+    ``statistics``.
     """
     norms = subset_norms(old)
     if not norms or not all(norm.tied for norm in norms.values()):

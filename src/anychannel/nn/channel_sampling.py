@@ -16,7 +16,7 @@ import torch
 
 from anychannel.channels import Subset
 from anychannel.utils.names import unknown_name
-from anychannel.utils.options import coerce_options
+from anychannel.utils.options import registry_options
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,15 @@ class Part:
 
 
 class Sampler(Protocol):
-    """Called once a step."""
+    """Cuts a batch into parts, once a step; an image may be in none, one or several of them."""
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
-        """Parts of one batch; an image may be in none, one or several of them.
-
-        Args:
-            batch_size: images in the batch.
-            generator: the only source of randomness, so that a step can be repeated.
-        """
+        """Parts of one batch. The generator is the only source of randomness, so that a step can be repeated."""
         ...
 
 
 def split_evenly(batch_size: int, parts: int) -> list[tuple[int, int]]:
-    """Cut 0 .. batch_size into ``parts`` ranges whose lengths differ by one at most; empty ones are left out."""
+    """Cut 0 .. batch_size into ``parts`` ranges whose lengths differ by one at most; without empty ones."""
     edges = [round(batch_size * i / parts) for i in range(parts + 1)]
     return [(a, b) for a, b in itertools.pairwise(edges) if b > a]
 
@@ -57,18 +52,16 @@ class FullSampler:
     num_channels: int
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:  # noqa: ARG002
-        """One part."""
         return [Part(tuple(range(self.num_channels)), 0, batch_size)]
 
 
 @dataclass(frozen=True)
 class DropoutSampler:
-    """Drops each channel independently, and draws again if that drops all of them (report, Task I, v4).
+    """Drops each of ``num_channels`` independently, and draws again if that drops all (report, Task I, v4).
 
     Args:
-        num_channels: number of channels of the full set.
         drop: probability that a channel is dropped, in [0, 1).
-        parts: number of draws a batch; 1 gives the whole batch one subset.
+        parts: number of draws a batch.
     """
 
     num_channels: int
@@ -81,7 +74,6 @@ class DropoutSampler:
         check_number("parts", self.parts)
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
-        """One subset a part."""
         return [Part(self.draw(generator), start, stop) for start, stop in split_evenly(batch_size, self.parts)]
 
     def draw(self, generator: torch.Generator) -> Subset:
@@ -94,14 +86,10 @@ class DropoutSampler:
 
 @dataclass(frozen=True)
 class UniformSizeSampler:
-    """Draws a size evenly from 1 to C, then a subset of that size evenly.
+    """Draws a size evenly from 1 to C, then a subset of that size evenly, ``parts`` times a batch.
 
     Bao, Sivanandan and Karaletsos, "Channel Vision Transformers: An Image Is Worth C x 16 x 16 Words", ICLR 2024,
     https://arxiv.org/abs/2309.16108, call it hierarchical channel sampling.
-
-    Args:
-        num_channels: number of channels C of the full set.
-        parts: number of draws a batch.
     """
 
     num_channels: int
@@ -111,7 +99,6 @@ class UniformSizeSampler:
         check_number("parts", self.parts)
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
-        """One subset a part."""
         return [
             Part(draw_subset(self.num_channels, draw_integer(1, self.num_channels, generator), generator), start, stop)
             for start, stop in split_evenly(batch_size, self.parts)
@@ -120,16 +107,15 @@ class UniformSizeSampler:
 
 @dataclass(frozen=True)
 class SandwichSampler:
-    """Passes every image three times: with all channels, with one, and with a random subset between.
+    """Passes every image three times: with all channels, with one, and with a random subset of a size between.
 
     The rule of Yu and Huang, "Universally Slimmable Networks", ICCV 2019, https://arxiv.org/abs/1903.05134, with
-    channels in place of widths. A step costs three passes an image (two for two channels, one for one).
+    channels in place of widths. A step costs three passes of an image (two for two channels, one for one).
     """
 
     num_channels: int
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
-        """All images in each part."""
         count = self.num_channels
         subsets = [tuple(range(count))]
         if count > 1:
@@ -143,19 +129,19 @@ class SandwichSampler:
 class SplitSampler:
     """Keeps all channels in a share of the batch, one channel in half of the rest, and sizes between in the other half.
 
-    One channel more or less changes little if most channels are there, but each single channel has to be learned. So
-    the sizes between come in ranges that about double (of eight channels 2-3 and 4-7). Each range gets two parts of the
-    batch: one with a single channel, and one with a random subset of a size from the range. With three channels that is
-    one pair and one single channel a step. If a batch has fewer images than parts, each step draws the parts it takes.
+    One channel more or less changes little if most channels are present, but each single channel has to be learned. So
+    the sizes between come in ranges that about double (for eight channels 2-3 and 4-7). Each range gets two parts of
+    the batch: one with a single channel, and one with a random subset of a size from the range. With three channels
+    that is one pair and one single channel a step. If a batch has fewer images than parts, a random choice of the parts
+    gets one image each.
 
     Args:
-        num_channels: number of channels C of the full set.
-        full: share of the batch's passes with all channels, in (0, 1]; None is half for up to four channels, a third up
-            to eight, a quarter up to sixteen ..., one over the number of doublings.
-        ranges: number of ranges; None takes one for each doubling, of which the first is single channels. With fewer,
+        full: share of the batch that keeps all channels, in (0, 1]. None means one over the number of doublings: half
+            for up to four channels, a third for up to eight, a quarter for up to sixteen.
+        ranges: number of ranges. None takes one for each doubling, of which the first is single channels; with fewer,
             the first holds more sizes and takes their place.
-        fractions: in place of both, the share of the batch for each size, from all channels down to one; C numbers that
-            sum to 1. A step has one subset of each size whose share comes to an image.
+        fractions: the share of the batch for each size, from all channels down to one: C numbers that sum to 1. It
+            replaces ``full`` and ``ranges``. A step has one subset of each size whose share comes to an image.
         paired: take the images of the reduced parts from the full part, so that the network can learn from its answer
             to all channels. A step then has fewer different images at the same number of passes.
     """
@@ -168,25 +154,20 @@ class SplitSampler:
 
     def __post_init__(self) -> None:
         if self.fractions is not None:
-            self.check_fractions(self.fractions)
+            if self.full is not None or self.ranges is not None:
+                raise ValueError("fractions say what each size gets; leave full and ranges out")
+            count, shares = self.num_channels, list(self.fractions)
+            if len(shares) != count or shares[0] == 0 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-3:
+                raise ValueError(
+                    f"fractions needs {count} numbers that sum to 1, for {count} channels down to one, of which the "
+                    f"first is positive; got {shares}"
+                )
         if self.full is not None and not 0 < self.full <= 1:
             raise ValueError(f"full is the share of the batch that keeps all channels, in (0, 1], got {self.full}")
         if self.ranges is not None:
             check_number("ranges", self.ranges)
 
-    def check_fractions(self, fractions: Sequence[float]) -> None:
-        """Refuse fractions that do not say what each size gets."""
-        if self.full is not None or self.ranges is not None:
-            raise ValueError("fractions say what each size gets; leave full and ranges out")
-        wrong = len(fractions) != self.num_channels or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-3
-        if wrong or fractions[0] == 0:
-            raise ValueError(
-                f"fractions needs {self.num_channels} numbers that sum to 1, for {self.num_channels} channels down to "
-                f"one, of which the first is positive; got {list(fractions)}"
-            )
-
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
-        """The full part first."""
         count = self.num_channels
         if count == 1:
             return [Part((0,), 0, batch_size)]
@@ -199,18 +180,18 @@ class SplitSampler:
         result = [Part(tuple(range(count)), 0, whole)]
         pieces = split_evenly(batch_size - whole, len(sizes))
         if len(pieces) < len(sizes):
-            shown = torch.randperm(len(sizes), generator=generator)[: len(pieces)].tolist()
-            sizes = [sizes[place] for place in sorted(shown)]
+            drawn = torch.randperm(len(sizes), generator=generator)[: len(pieces)].tolist()
+            sizes = [sizes[place] for place in sorted(drawn)]
         for (start, stop), (low, high) in zip(pieces, sizes, strict=True):
             subset = draw_subset(count, draw_integer(low, high, generator), generator)
             result.append(Part(subset, *self.place(start, stop, whole)))
         return result
 
     def place(self, start: int, stop: int, whole: int) -> tuple[int, int]:
-        """First and last (exclusive) image of a reduced part, the ``start``-th to ``stop``-th of the reduced images.
+        """Where a reduced part lies in the batch: first image and last (exclusive), from its place among the reduced.
 
-        They follow the ``whole`` images of the full part. If the parts are paired they are among these; parts that do
-        not fit one after the other start again at the first.
+        The reduced parts follow the ``whole`` images of the full part or, if paired, lie among them, again from the
+        first image if they do not fit one after the other.
         """
         if not self.paired:
             return whole + start, whole + stop
@@ -226,14 +207,13 @@ class SplitSampler:
         result = [Part(tuple(range(self.num_channels)), 0, whole)]
         for size, (start, stop) in zip(range(self.num_channels - 1, 0, -1), itertools.pairwise(edges), strict=True):
             if stop > start:
-                shown = self.place(start - whole, stop - whole, whole)
-                result.append(Part(draw_subset(self.num_channels, size, generator), *shown))
+                place = self.place(start - whole, stop - whole, whole)
+                result.append(Part(draw_subset(self.num_channels, size, generator), *place))
         return result
 
 
 def size_ranges(num_channels: int, number: int) -> list[tuple[int, int]]:
-    """The sizes 1 .. C-1 in at most ``number`` ranges, each about as many times wider than the one before; both ends
-    are included."""
+    """The sizes 1 .. C-1 in at most ``number`` ranges that widen by about the same factor; both ends are included."""
     number = min(number, num_channels - 1)
     edges = [1]
     for i in range(1, number + 1):
@@ -273,15 +253,8 @@ def list_samplers() -> list[str]:
 
 
 def create_sampler(name: str, num_channels: int, **options: Any) -> Sampler:
-    """A sampler by name.
-
-    Raises:
-        ValueError: the name or an option is unknown, of another type or out of range; the message lists the valid
-            names.
-    """
+    """A sampler by name; ValueError if the name or an option is unknown, of another type or out of range."""
     if name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS))
-    try:
-        return SAMPLERS[name](num_channels, **coerce_options(SAMPLERS[name], options))
-    except TypeError as error:
-        raise ValueError(f"sampler {name!r} does not take these options: {error}") from error
+    kind = SAMPLERS[name]
+    return kind(num_channels, **registry_options("sampler", name, kind, options, reserved=("num_channels",)))

@@ -22,13 +22,12 @@ from anychannel.nn.subset_context import subset_context
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What rebuilds a network: flat values that JSON can hold.
+    """What rebuilds a network: flat values that JSON can hold, most of them as ``create_model`` takes them.
 
     Args:
-        model, num_classes, stem, stem_options, model_options, classes, norm: see ``create_model``.
         calibrated: subsets with batch norm statistics of their own.
-        first_conv: path of the convolution that the stem replaces; None looks for it.
-        in_chans: channels that the network is built for before the stem takes over; None means as many as it has.
+        first_conv: path of the convolution that the stem replaces; None searches for it.
+        in_chans: number of channels that the network is built for before it gets the stem; None means the model's.
         normalisation: how images are normalised; None means by the channels' own statistics.
     """
 
@@ -46,14 +45,14 @@ class ModelSpec:
 
 
 class Classifier(Float32Buffers):
-    """An image classifier that takes any subset of its channels, by name.
+    """An image classifier that takes any subset of its channels, by name; ``create_model`` makes one.
 
-    Made by ``create_model``; holds the channels' names, order, mean and standard deviation and normalises images
-    itself, so that images are always given in the files' own units. All of these are buffers: a state dict carries
-    whatever changes a logit, and ``load_state_dict`` refuses one of other channel names.
+    It has the channels' names, order, mean and standard deviation, and normalises images itself, so images are always
+    in the files' own units. All of these are buffers: a state dict has everything that changes a logit, and
+    ``load_state_dict`` refuses one with other channel names.
 
     Args:
-        backbone: a network whose first convolution is a ``AdaptiveConv2d``.
+        backbone: a network whose first convolution is an ``AdaptiveConv2d``.
         channels: the full set.
         spec: what rebuilds the network.
 
@@ -83,9 +82,8 @@ class Classifier(Float32Buffers):
     def statistics(self) -> dict[str, Tensor]:
         """The buffers, from the channels' names and statistics.
 
-        ``mean`` and ``std``, (1, C, 1, 1), are what images are normalised by; ``channel_mean``, ``channel_std``, (C,),
-        and ``channel_correlation``, (C, C), are those of the training pixels, the last all zeros where it was never
-        measured. ``channel_names`` holds the names, joined by commas, as UTF-8.
+        ``mean`` and ``std`` normalise images; ``channel_mean``, ``channel_std`` and ``channel_correlation`` are those
+        of the training pixels, the last all zeros if it was never measured. ``channel_names`` are joined by commas.
         """
         channels = self._channels
         used = self.spec.normalisation or Normalisation.of(channels)
@@ -100,10 +98,7 @@ class Classifier(Float32Buffers):
         }
 
     def measured_names(self) -> list[str]:
-        """Names in a state dict of what was measured or noted beside the weights: this module's and the stem's buffers.
-
-        A state dict that another program made of the weights alone lacks them.
-        """
+        """Names of this module's and the stem's buffers in a state dict; another program's may have weights alone."""
         stems = [
             path for path, module in self.named_modules(remove_duplicate=False) if isinstance(module, AdaptiveConv2d)
         ]
@@ -111,14 +106,7 @@ class Classifier(Float32Buffers):
         return [*self._buffers, *(f"{path}.stem.{name}" for path in stems for name in stem)]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Check whose the state dict is, load it, and report its statistics as the channels'.
-
-        Raises:
-            ChannelError: it is of other channels.
-
-        Warns:
-            UserWarning: it lacks what was measured; the model keeps its own.
-        """
+        """Load a state dict of the same channels, and adopt its statistics; without them the model keeps its own."""
         names = state_dict.get(f"{prefix}channel_names")
         if names is not None and bytes(names.tolist()) != bytes(self.channel_names.tolist()):
             theirs = bytes(names.tolist()).decode(errors="replace")
@@ -140,7 +128,7 @@ class Classifier(Float32Buffers):
         self.adopt_statistics()
 
     def adopt_statistics(self) -> None:
-        """Report the buffers' statistics as the channels', where they are others."""
+        """Make the buffers' statistics those of ``channels`` and ``spec``."""
         if all(
             torch.equal(values.to(self.get_buffer(name)), self.get_buffer(name))
             for name, values in self.statistics().items()
@@ -163,17 +151,17 @@ class Classifier(Float32Buffers):
 
     @property
     def channels(self) -> ChannelSet:
-        """The full set of channels, with their statistics."""
+        """The full set of channels with their statistics."""
         return self._channels
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes, None where they were never given."""
+        """Names of the classes, or None."""
         return self.spec.classes
 
     @property
     def dtype(self) -> torch.dtype:
-        """The weights' number format, which images are brought to after normalisation."""
+        """The weights' number format; normalised images are converted to it."""
         return next(self.parameters()).dtype
 
     def forward(
@@ -186,19 +174,18 @@ class Classifier(Float32Buffers):
         """Logits of a batch.
 
         Args:
-            images: (B, k, H, W), integers or floats in the files' own units, holding just ``channels``, in that
-                order. A channel that is black is given as zeros; a missing channel is not given.
-            channels: names of the channels that the images hold; None means the full set in its order.
-            parts: for training: the images hold the full set, in its order, and each part of the batch shows a subset
-                of it.
+            images: (B, k, H, W), integers or floats in the files' own units, with just ``channels``, in that order.
+                Give zeros for a black channel, and no plane for a missing one.
+            channels: names of the images' channels; None means the full set in its order.
+            parts: for training: each part of the batch keeps a subset of the channels. The images have the full set.
 
         Returns:
-            (B, num_classes); with ``parts``, one row an image of each part, in the parts' order.
+            (B, num_classes); with ``parts``, one row for each image of each part, in the parts' order.
 
         Raises:
-            ChannelError: a name is unknown or repeats, the images hold another number of channels, or ``parts`` come
+            ChannelError: a name is unknown or repeats, the images have another number of channels, or ``parts`` come
                 with other channels than the full set in its order.
-            TypeError: the images are no tensor.
+            TypeError: the images are not a tensor.
         """
         if not isinstance(images, Tensor):
             raise TypeError(
@@ -234,22 +221,22 @@ class Classifier(Float32Buffers):
         """A plain PyTorch module that computes what ``model(images, channels=channels)`` does.
 
         Args:
-            channels: names of the subset's channels; the module takes images that hold just these, in this order.
+            channels: names of the subset's channels; the module takes images of just these, in this order.
 
         Returns:
-            A module in evaluation mode, on the model's device: images (B, k, H, W), integers or floats of the weights'
-            type, in the files' own units -> logits. Its output equals the model's to rounding. If the network can be
-            traced, it is an ``fx.GraphModule`` of PyTorch's own operations with batch norms folded into convolutions;
-            if not, only the stem and the subset batch norms are replaced, and a warning says so.
+            A module in evaluation mode, on the model's device. It maps images (B, k, H, W), integers or floats of the
+            weights' type, in the files' own units, to logits that equal the model's to rounding. If the network can be
+            traced, it is an ``fx.GraphModule`` of PyTorch's own operations with batch norms folded into convolutions.
+            If not, only the stem and the subset batch norms are replaced, with a warning.
 
         Raises:
             ChannelError: a name is unknown or repeats.
-            SpecializeError: each image has a kernel of its own that is no linear combination of basis kernels.
+            SpecializeError: each image's kernel is its own, and no linear combination of basis kernels.
         """
         return specialize_backbone(self.backbone, self._channels.positions(channels), self.mean, self.std)
 
     def normalise(self, images: Tensor, subset: Sequence[int]) -> Tensor:
-        """(x - mean) / std for each channel of ``subset``; keeps the memory format, gives the weights' float type."""
+        """(x - mean) / std for each channel of ``subset``, in the images' memory format and the weights' type."""
         if len(subset) == self.mean.shape[1] and list(subset) == list(range(len(subset))):
             mean, std = self.mean, self.std
         else:

@@ -1,8 +1,9 @@
-"""Helpers for networks: replace a module, move to a device, keep buffers in float32."""
+"""Helpers for networks: replace a module, move to a device, run for inference, keep buffers in float32."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -19,7 +20,7 @@ class Float32Buffers(nn.Module):
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move and convert as ``nn.Module`` does; see the class."""
+        """Move and convert as ``nn.Module`` does."""
         exact = dict(self._buffers)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in self._buffers.items():
@@ -32,8 +33,7 @@ class Float32Buffers(nn.Module):
 def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put ``new`` at every name under which ``network`` holds ``old``, in place.
 
-    A layer may be an attribute and part of a sequence too (``self.features = nn.Sequential(self.conv1, ...)``), and
-    ``forward`` may use either.
+    A layer may be both an attribute and part of a sequence (``self.features = nn.Sequential(self.conv1, ...)``).
     """
     for path, module in list(network.named_modules(remove_duplicate=False)):
         if module is old:
@@ -44,7 +44,7 @@ def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def place(model: nn.Module, device: torch.device) -> None:
     """Move a network to ``device``, in place, and its convolutions' kernels to channels_last.
 
-    ``Module.to(memory_format=...)`` fails on five-dimensional parameters, which a stem that mixes kernels has.
+    ``Module.to(memory_format=...)`` fails on the five-dimensional parameters of a stem that mixes kernels.
     """
     model.to(device)
     with torch.no_grad():
@@ -52,6 +52,26 @@ def place(model: nn.Module, device: torch.device) -> None:
             if tensor.ndim == 4:
                 # copied, since contiguous() leaves the strides of a 1 x 1 kernel, and gradients come with the others
                 tensor.data = torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)
+
+
+@contextmanager
+def inference_mode(model: nn.Module, device: torch.device | None = None) -> Iterator[torch.device]:
+    """Put the model into evaluation mode and channels_last on a device, without gradients; yield the device.
+
+    Afterwards every module is in its former mode and the model on its former device, which is the default.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    former = next(model.parameters()).device
+    chosen = former if device is None else device
+    try:
+        place(model, chosen)
+        model.eval()
+        with torch.inference_mode():
+            yield chosen
+    finally:
+        model.to(former)
+        for module, mode in modes:
+            module.training = mode
 
 
 def process_count() -> int:

@@ -1,8 +1,8 @@
 """How images are normalised, and the moments of the normalised channels.
 
 A network that is trained from scratch gets z-scores: each channel minus its mean, over its standard deviation, both
-measured on the training images. A pretrained network needs the statistics that it was trained with. timm gives them for
-pixels between 0 and 1; they are converted to the files' units once.
+measured on the training images. A pretrained network needs the statistics that it was trained with. timm has them for
+pixels between 0 and 1; they are converted to the files' units.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from anychannel.channels import ChannelSet
 
 @dataclass(frozen=True)
 class Normalisation:
-    """(x - mean) / std for each channel, x in the files' own units.
-
-    Args:
-        mean, std: one value a channel.
-    """
+    """(x - mean) / std for each channel, x in the files' own units."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -46,17 +42,13 @@ def input_covariance(channels: ChannelSet, normalisation: Normalisation | None) 
     )
 
 
-def input_offset(channels: ChannelSet, normalisation: Normalisation | None) -> tuple[float, ...] | None:
-    """Means (C,) of the normalised channels, or None if they are zero or were never measured."""
-    if normalisation is None or channels.correlation is None:
-        return None
-    rows = zip(channels.mean, normalisation.mean, normalisation.std, strict=True)
-    return tuple((own - used) / std for own, used, std in rows)
-
-
 def moments(channels: ChannelSet, normalisation: Normalisation | None) -> dict[str, Any]:
-    """Moments of the normalised channels, as a stem's options ``correlation`` and ``offset``."""
-    return {
-        "correlation": input_covariance(channels, normalisation),
-        "offset": input_offset(channels, normalisation),
-    }
+    """Moments of the normalised channels as a stem's options: ``correlation`` (C, C) and ``offset`` (C,), the means.
+
+    They are None if they were never measured; so is ``offset`` if the means are zero.
+    """
+    offset = None
+    if normalisation is not None and channels.correlation is not None:
+        rows = zip(channels.mean, normalisation.mean, normalisation.std, strict=True)
+        offset = tuple((own - used) / std for own, used, std in rows)
+    return {"correlation": input_covariance(channels, normalisation), "offset": offset}

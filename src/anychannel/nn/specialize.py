@@ -1,9 +1,9 @@
-"""A plain PyTorch module for one subset, with nothing of anychannel left in it.
+"""A plain PyTorch module for one subset, without anychannel's modules.
 
 The stem becomes an ordinary convolution with the subset's kernel. A stem whose kernel depends on the image becomes one
 convolution with all of its basis kernels, followed by a mixing of their features. Each subset batch norm becomes the
-batch norm that the subset uses, normalisation becomes a subtraction and a division, and batch norms that follow a
-convolution are folded into it.
+subset's batch norm, normalisation becomes a subtraction and a division, and batch norms after a convolution are folded
+into it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class SpecializeError(ValueError):
 
 
 class _Leaf(fx.Tracer):
-    """Traces into everything that is not PyTorch's own."""
+    """Traces into all modules but PyTorch's own and convolutions that pad by the image's size."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
-        """PyTorch's layers stay whole, and so do convolutions that pad by the image's size."""
+        """Whether a module becomes one node of the graph."""
         return isinstance(m, nn.Conv2d) or (m.__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
 
 
@@ -44,16 +44,8 @@ def traced(module: nn.Module) -> fx.GraphModule:
 def specialize_backbone(backbone: nn.Module, order: Sequence[int], mean: Tensor, std: Tensor) -> nn.Module:
     """A plain module that computes what a classifier with this backbone does for one subset.
 
-    Args:
-        backbone: the classifier's; it is copied.
-        order: the subset's positions, in the order in which the module's images hold them.
-        mean, std: (1, C, 1, 1), what the classifier normalises images by.
-
-    Returns:
-        See ``Classifier.specialize``.
-
-    Raises:
-        SpecializeError: each image has a kernel of its own that is no linear combination of basis kernels.
+    ``order`` has the subset's positions in the order of the module's images. ``mean`` and ``std``, (1, C, 1, 1), are
+    the classifier's normalisation.
     """
     subset: Subset = tuple(sorted(order))
     plain = copy.deepcopy(backbone).eval()
@@ -63,9 +55,8 @@ def specialize_backbone(backbone: nn.Module, order: Sequence[int], mean: Tensor,
         elif isinstance(module, SubsetBatchNorm):
             replace_module(plain, module, module.choose(subset))
     dtype = next(backbone.parameters()).dtype
-    normalisation = FixedNormalisation(
-        mean[:, list(order)], std[:, list(order)], None if mean.dtype == dtype else dtype
-    )
+    places = list(order)
+    normalisation = FixedNormalisation(mean[:, places], std[:, places], None if mean.dtype == dtype else dtype)
     whole = nn.Sequential(fx.symbolic_trace(normalisation), plain).eval()
     try:
         folded: nn.Module = fuse(untie(traced(whole)))
@@ -78,10 +69,10 @@ def specialize_backbone(backbone: nn.Module, order: Sequence[int], mean: Tensor,
 
 
 def untie(graph: fx.GraphModule) -> fx.GraphModule:
-    """Give each further call of a layer that is called more than once a copy of the layer.
+    """Copy a layer that is called more than once for each further call.
 
-    Folding a batch norm into a convolution changes the convolution's weights. A layer that a network applies several
-    times may have another batch norm behind each call.
+    Folding a batch norm into a convolution changes the convolution's weights, and each call of the same layer may have
+    another batch norm after it.
     """
     called: dict[str, int] = {}
     for node in graph.graph.nodes:
@@ -112,14 +103,9 @@ def plain_stem(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.Module:
 class MixedConvolution(nn.Module):
     """A stem with a kernel for every image, as one static convolution.
 
-    A convolution is linear in its kernel: x * (sum_k w_k W_k) = sum_k w_k (x * W_k). So the K basis kernels are
-    convolved as one that is K times as wide, and each image's coefficients mix the features.
-
-    Args:
-        stem: the stem, whose ``mixing_weights`` are computed for each image.
-        basis: its basis kernels for the subset, (K, out, k, kh, kw).
-        subset: the k channels.
-        order: the same, in the order in which the images hold them.
+    A convolution is linear in its kernel: x * (sum_k w_k W_k) = sum_k w_k (x * W_k). So one convolution, K times as
+    wide, applies the K basis kernels (K, out, k, kh, kw), and each image's coefficients mix the features. ``order`` has
+    the channels of ``subset`` in the images' order.
     """
 
     def __init__(self, stem: Stem, basis: Tensor, subset: Subset, order: Sequence[int]) -> None:
@@ -165,12 +151,7 @@ class SamePadding(nn.Module):
 
 
 class FixedNormalisation(nn.Module):
-    """(x - mean) / std, which makes floats of integers.
-
-    Args:
-        mean, std: (1, k, 1, 1).
-        dtype: the result's; None leaves it as it is.
-    """
+    """(x - mean) / std, with mean and std (1, k, 1, 1), converted to ``dtype`` if there is one."""
 
     mean: Tensor
     std: Tensor

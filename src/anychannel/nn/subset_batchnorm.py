@@ -1,9 +1,8 @@
 """Batch norms that differ between subsets of the channels.
 
-One batch norm for all subsets is right as long as training shows it the mixture that evaluation draws from: the parts
-of a batch are joined right after the stem, so it sees them together. A ``SubsetBatchNorm`` instead holds a batch norm
-for each subset or each subset size, or only statistics for each subset. ``calibrate`` adds the statistics of one subset
-to a trained network.
+The parts of a batch are joined right after the stem, so one batch norm for all subsets gets their mixture. That is
+right if evaluation has the same mixture. A ``SubsetBatchNorm`` has a batch norm, or only statistics, for each subset or
+subset size. ``calibrate`` adds the statistics of one subset to a trained network.
 """
 
 from __future__ import annotations
@@ -25,23 +24,20 @@ MOST_CHANNELS = 6
 
 
 def by_subset(subset: Subset) -> str:
-    """Key of a batch norm for each subset."""
+    """Key of a subset's batch norm."""
     return "_".join(str(position) for position in subset)
 
 
 def by_size(subset: Subset) -> str:
-    """Key of a batch norm for each number of channels."""
+    """Key of the batch norm for a number of channels."""
     return f"size_{len(subset)}"
 
 
 class SubsetBatchNorm(nn.Module):
-    """A batch norm with further ones for the subsets that have their own; the others share it.
+    """A batch norm, ``shared``, and further ones, ``entries``, for some subsets.
 
-    Args:
-        shared: the batch norm that stood here.
-        key: names the entry that a subset uses.
-        entries: keys to start with; each batch norm starts as a copy of ``shared``.
-        tied: the further ones differ in their statistics only; scale and shift are those of ``shared``.
+    ``key`` names the entry of a subset, which uses ``shared`` if it has none. An entry starts as a copy of ``shared``.
+    ``tied`` entries differ from it in their statistics only, and share its scale and shift.
     """
 
     def __init__(
@@ -59,21 +55,20 @@ class SubsetBatchNorm(nn.Module):
         self.register_load_state_dict_post_hook(tie_again)  # type: ignore[no-untyped-call]
 
     def add(self, name: str) -> None:
-        """Add a batch norm under a key that has none."""
-        if name in self.entries:
-            return
-        self.entries[name] = copy.deepcopy(self.shared)
-        self.tie()
+        """Add an entry unless there is one."""
+        if name not in self.entries:
+            self.entries[name] = copy.deepcopy(self.shared)
+            self.tie()
 
     def tie(self) -> None:
-        """If tied, let all batch norms hold the shared one's parameters."""
+        """Give tied entries the shared parameters."""
         if self.tied:
             for entry in self.entries.values():
                 for name, parameter in self.shared.named_parameters():
                     setattr(entry, name, parameter)
 
     def tied_names(self, prefix: str) -> dict[str, str]:
-        """For each parameter of an entry that is the shared one's, both names in a state dict."""
+        """Names of tied parameters in a state dict, and those of the shared ones."""
         names = [name for name, _ in self.shared.named_parameters()] if self.tied else []
         return {f"{prefix}entries.{entry}.{n}": f"{prefix}shared.{n}" for entry in self.entries for n in names}
 
@@ -83,7 +78,7 @@ class SubsetBatchNorm(nn.Module):
         return self.entries[name] if name in self.entries else self.shared  # noqa: SIM401 - ModuleDict has no get
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each part of the batch with its own batch norm; parts that use the same one are joined."""
+        """Normalise each part of the batch with its own batch norm; parts with the same one are joined."""
         parts = current_parts()
         norms = [self.choose(part.subset) for part in parts]
         if all(norm is norms[0] for norm in norms):
@@ -107,7 +102,7 @@ class SubsetBatchNorm(nn.Module):
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
-    """One part's batch norm; one image of one value a feature has no variance and takes the running statistics."""
+    """Apply one part's batch norm; with one value a feature, which has no variance, by the running statistics."""
     alone = norm.training and x.numel() == x.shape[1] and process_count() == 1
     try:
         joined: Tensor = norm.train(norm.training and not alone)(x)
@@ -117,13 +112,13 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def leave_out_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, metadata: object) -> None:  # noqa: ARG001
-    """A state dict holds a tied parameter once."""
+    """Keep a tied parameter once in a state dict."""
     for name in norm.tied_names(prefix):
         del state[name]
 
 
 def fill_in_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, *rest: object) -> None:  # noqa: ARG001
-    """Undo ``leave_out_tied`` in a state dict that is loaded."""
+    """Undo ``leave_out_tied`` before loading."""
     state.update({name: state[source] for name, source in norm.tied_names(prefix).items() if source in state})
 
 
@@ -134,12 +129,9 @@ def tie_again(norm: SubsetBatchNorm, _: object) -> None:
 
 @dataclass(frozen=True)
 class NormKind:
-    """Which batch norms a network has.
+    """Which batch norms a network has; ``key`` and ``tied`` are those of ``SubsetBatchNorm``, None for a shared one.
 
-    Args:
-        key: names the batch norm that a subset uses; None if all subsets share one.
-        first_only: only the first batch norm, right after the stem, differs between subsets.
-        tied: see ``SubsetBatchNorm``.
+    With ``first_only``, only the first batch norm, right after the stem, differs between subsets.
     """
 
     key: Callable[[Subset], str] | None = None
@@ -152,11 +144,7 @@ class NormKind:
         return self.key is by_subset and not self.first_only
 
     def entries(self, channels: ChannelSet) -> list[str]:
-        """Names of the further batch norms for a channel set; the full set uses the shared one.
-
-        Raises:
-            ValueError: each subset has one, and there are more than ``MOST_CHANNELS`` channels.
-        """
+        """Keys of the entries for a channel set; the full set uses the shared batch norm."""
         if self.key is None:
             return []
         if self.key is by_size:
@@ -178,36 +166,32 @@ NORMS: dict[str, NormKind] = {
 }
 
 REPORTED = ("static", "masked", "per_size", "kernel_attention")
-"""Stems whose networks are the report's, and plain ones."""
+"""Stems of the report's networks."""
 
 
 def list_norms() -> list[str]:
-    """Names that ``create_model(..., norm=name)`` takes, besides ``auto``."""
+    """Names that ``create_model(..., norm=name)`` takes besides ``auto``."""
     return list(NORMS)
 
 
 def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
-    """What ``auto`` stands for: ``statistics`` for two to ``MOST_CHANNELS`` channels, else ``shared``.
+    """The meaning of ``auto``: ``statistics`` for two to ``MOST_CHANNELS`` channels, else ``shared``.
 
-    Subsets of channels that hardly predict each other have too different means and variances for one batch norm. If
-    channels do predict each other, statistics for each subset still bring a point or two (docs/method.md). It is
-    ``shared``, too, for a network without batch norms that keep statistics, and for the report's stems.
+    If channels hardly predict each other, means and variances of their subsets differ too much for one batch norm. If
+    they do, statistics for each subset still add a point or two of accuracy (docs/method.md). The report's stems and
+    networks without batch norms that keep statistics get ``shared``.
     """
     without = stem in REPORTED or not any(keeps_statistics(module) for module in network.modules())
     return "shared" if without or not 1 < len(channels) <= MOST_CHANNELS else "statistics"
 
 
 def keeps_statistics(module: nn.Module) -> bool:
-    """Whether this is a batch norm with running averages, which evaluation normalises by."""
+    """Whether a module is a batch norm with running statistics."""
     return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
 def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
-    """Replace a network's batch norms, in place, by a kind of ``NORMS``; ``shared`` leaves them as they are.
-
-    Raises:
-        ValueError: the kind is unknown, or the network has no batch norm.
-    """
+    """Replace a network's batch norms, in place, by a kind of ``NORMS``; ``shared`` leaves them as they are."""
     if kind not in NORMS:
         raise ValueError(unknown_name("norm", kind, ["auto", *NORMS]))
     chosen, names = NORMS[kind], NORMS[kind].entries(channels)
@@ -217,15 +201,8 @@ def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
         )
 
 
-def replace_norms(network: nn.Module, wrap: Callable[[nn.Module], nn.Module], *, first_only: bool = False) -> int:
-    """Put ``wrap(norm)`` in the place of each batch norm that keeps statistics and is in no ``SubsetBatchNorm``.
-
-    Returns:
-        How many were replaced.
-
-    Raises:
-        ValueError: the network has none.
-    """
+def replace_norms(network: nn.Module, wrap: Callable[[nn.Module], nn.Module], *, first_only: bool = False) -> None:
+    """Put ``wrap(norm)`` in the place of each batch norm that keeps statistics and is in no ``SubsetBatchNorm``."""
     inside = {path for path, module in network.named_modules() if isinstance(module, SubsetBatchNorm)}
     found = [
         path
@@ -237,4 +214,3 @@ def replace_norms(network: nn.Module, wrap: Callable[[nn.Module], nn.Module], *,
     for path in found[:1] if first_only else found:
         norm = network.get_submodule(path)
         replace_module(network, norm, wrap(norm))
-    return len(found)

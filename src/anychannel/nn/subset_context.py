@@ -1,7 +1,6 @@
 """The channel subsets of the current forward pass: set by the classifier, read by the stem and the batch norms.
 
-A convolution's signature has no argument for them, so they are in a context variable, which is set for one forward pass
-and safe across threads.
+A convolution's signature has no argument for them, so they are in a context variable, which is safe across threads.
 """
 
 from __future__ import annotations
@@ -26,11 +25,7 @@ def subset_context(parts: Sequence[Part]) -> Iterator[None]:
 
 
 def current_parts() -> tuple[Part, ...]:
-    """The parts of the current forward pass.
-
-    Raises:
-        RuntimeError: there is no forward pass of a classifier.
-    """
+    """The parts of the current forward pass; RuntimeError outside a classifier's call."""
     try:
         return _parts.get()
     except LookupError:

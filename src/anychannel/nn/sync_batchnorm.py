@@ -4,14 +4,14 @@
         with norms:  # each step
             logits = model(images)
 
-Inside the block a batch norm that is in training takes mean and variance over the images of all processes, as if one
-process had them all, and so do its running statistics and its gradients. A network's modules stay as they are: the mode
-sees each call of ``F.batch_norm``, which torch's and timm's batch norms and every entry of a ``SubsetBatchNorm`` make.
+Inside the block, a batch norm in training takes mean and variance over the images of all processes, as if one process
+had them all; so do its running statistics and its gradients. A network's modules stay as they are: the mode intercepts
+``F.batch_norm``, which torch's and timm's batch norms and every entry of a ``SubsetBatchNorm`` call.
 
-Each process calls the same batch norms in the same order, those for which it has no image too (``SubsetBatchNorm`` sees
-to that, since every process knows the parts of the whole batch); an entry that no process uses is not called, and keeps
-its statistics. Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
-1979, for the variances; Ioffe and Szegedy, "Batch Normalization", ICML 2015, for the gradient.
+Each process calls the same batch norms in the same order, even without an image for one (``SubsetBatchNorm`` ensures
+it, since every process knows the parts of the whole batch). An entry that no process uses is not called and keeps its
+statistics. Variances follow Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+Variances", 1979; the gradient follows Ioffe and Szegedy, "Batch Normalization", ICML 2015.
 """
 
 from __future__ import annotations
@@ -33,11 +33,7 @@ from anychannel.nn.module_utils import process_count
 
 @contextmanager
 def sync_batchnorm(*, synchronise: bool = True) -> Iterator[AbstractContextManager[object]]:
-    """What to wrap each training step's forward pass in; it does nothing in a program of one process.
-
-    Args:
-        synchronise: see ``SyncBatchNorm``.
-    """
+    """A context manager for each training step's forward pass; it does nothing in a single process."""
     if process_count() == 1:
         yield nullcontext()
         return
@@ -49,26 +45,26 @@ def sync_batchnorm(*, synchronise: bool = True) -> Iterator[AbstractContextManag
 
 @dataclass
 class Followed:
-    """A batch norm's running statistics, and copies of them that follow this process's images alone.
+    """A batch norm's running statistics, and copies of them that follow this process's ``images`` images alone.
 
-    They are copies because the batch norm's gradient forbids to change in place what the forward pass was given.
+    They are copies because autograd forbids changes in place of the forward pass's arguments.
     """
 
     running_mean: Tensor
     running_var: Tensor
     mean: Tensor
     var: Tensor
-    shown: int = 0
+    images: int = 0
 
 
 class SyncBatchNorm(TorchFunctionMode):
-    """Makes the batch norms called inside its block work over all processes of a group.
+    """Makes the batch norms that are called inside its block work over all processes of a group.
 
     Args:
-        group: the processes; not the default group, which is busy with gradients in an order of its own.
+        group: the processes; not the default group, which exchanges gradients in another order.
         synchronise: take each batch's statistics over all processes. False normalises each process's images with their
-            own statistics, which saves two exchanges a batch norm and step, and still combines the running
-            statistics: after the block they are the processes' averages, weighted by the images that each showed.
+            own statistics, which saves two exchanges for each batch norm and step. The running statistics become the
+            processes' averages, weighted by their numbers of images, after the block.
     """
 
     def __init__(self, group: dist.ProcessGroup, *, synchronise: bool = True) -> None:
@@ -80,7 +76,7 @@ class SyncBatchNorm(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Pass on everything but batch norms in training."""
+        """Intercept ``F.batch_norm``."""
         if func is F.batch_norm:
             return self.batch_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -96,7 +92,7 @@ class SyncBatchNorm(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """As ``F.batch_norm``."""
+        """``F.batch_norm``."""
         if training and self.synchronise:
             return self.normalise(images, running_mean, running_var, weight, bias, momentum, eps)
         if training and running_mean is not None and running_var is not None:
@@ -104,7 +100,7 @@ class SyncBatchNorm(TorchFunctionMode):
             own = self.followed.setdefault(id(running_mean), fresh)
             running_mean, running_var = own.mean, own.var
             training = images.numel() != images.shape[1]  # one value a feature has no variance
-            own.shown += len(images) if training else 0
+            own.images += len(images) if training else 0
         if training and len(images) == 0:
             return images
         return F.batch_norm(images, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -119,7 +115,7 @@ class SyncBatchNorm(TorchFunctionMode):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        """Normalise with the statistics of all processes' images, and let the running ones follow."""
+        """Normalise with the statistics of all processes' images, and update the running ones."""
         mean, squares, count = joint_moments(images, self.group)
         variance = squares / count
         if running_mean is not None and running_var is not None:
@@ -139,7 +135,7 @@ class SyncBatchNorm(TorchFunctionMode):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Combine the running statistics where the batches' were not."""
+        """Combine the running statistics that each process updated by itself."""
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         if kind is None and self.followed:
             combine_running(list(self.followed.values()), self.group)
@@ -150,7 +146,7 @@ class SyncBatchNorm(TorchFunctionMode):
 def joint_moments(images: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), sum of squared differences from it (C,) and count () over all processes' images (n, C, ...).
 
-    Computed in at least float32 from each process's own moments, so that nothing cancels; n may be 0.
+    Computed in at least float32 from each process's own moments, which avoids cancellation; n may be 0.
     """
     values = images.to(torch.promote_types(images.dtype, torch.float32))
     width = values.shape[1]
@@ -215,27 +211,24 @@ class Normalise(torch.autograd.Function):
 
 @torch.no_grad()
 def combine_running(norms: list[Followed], group: dist.ProcessGroup) -> None:
-    """Set running statistics to the processes' averages, weighted by the images that each showed, in one exchange.
+    """Set running statistics to the processes' averages, weighted by their numbers of images, in one exchange.
 
-    Args:
-        norms: the same batch norms in the same order on all processes. Where no process showed one, it stays as it is.
-        group: the processes.
+    All processes have the same batch norms in the same order. A batch norm without any image stays as it is.
     """
-    own = [torch.cat([n.mean * n.shown, n.var * n.shown, n.mean.new_tensor([n.shown])]) for n in norms]
+    own = [torch.cat([n.mean * n.images, n.var * n.images, n.mean.new_tensor([n.images])]) for n in norms]
     flat = torch.cat(own)
     dist.all_reduce(flat, group=group)
     for norm, sums in zip(norms, torch.split(flat, [len(piece) for piece in own]), strict=True):
-        means, variances, shown = torch.split(sums, [len(norm.mean), len(norm.var), 1])
-        seen = shown > 0
-        norm.running_mean.copy_(torch.where(seen, means / shown, norm.running_mean))
-        norm.running_var.copy_(torch.where(seen, variances / shown, norm.running_var))
+        means, variances, images = torch.split(sums, [len(norm.mean), len(norm.var), 1])
+        norm.running_mean.copy_(torch.where(images > 0, means / images, norm.running_mean))
+        norm.running_var.copy_(torch.where(images > 0, variances / images, norm.running_var))
 
 
 def axes(images: Tensor) -> list[int]:
-    """All axes but the channels'."""
+    """All axes but the features'."""
     return [0, *range(2, images.ndim)]
 
 
 def spread_over(values: Tensor, images: Tensor) -> Tensor:
-    """(C,) values shaped to meet images (n, C, ...)."""
+    """Reshape (C,) values to broadcast over images (n, C, ...)."""
     return values.view(-1, *(1,) * (images.ndim - 2))

@@ -42,30 +42,25 @@ def matrix_png(confusion: Sequence[Sequence[int]]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def layout(result: SubsetResult) -> tuple[float, float, float]:
-    """Font size of the labels, edge of a cell and margin for the labels, in pixels."""
-    count = len(result.per_class)
+def layout(result: SubsetResult) -> tuple[list[str], float, float, float]:
+    """The labels, their font size, the edge of a cell and the margin for the labels, in pixels."""
+    labels = [svg.clipped(score["class"], 22) for score in result.per_class]
+    count = len(labels)
     few = count <= NUMBERS_UP_TO
     size = 12.0 if few else max(8.5, min(11.0, 480 / count))
     cell = 46.0 if count <= 6 else 38.0 if few else max(size + 2.5, 420 / count)
-    return size, cell, 30 + max((svg.text_width(label, size) for label in class_labels(result)), default=0.0)
+    return labels, size, cell, 30 + max((svg.text_width(label, size) for label in labels), default=0.0)
 
 
 def width(result: SubsetResult) -> float:
     """Width and height of ``matrix_drawing`` in pixels."""
-    _, cell, margin = layout(result)
-    return margin + cell * len(result.per_class) + 12
-
-
-def class_labels(result: SubsetResult) -> list[str]:
-    """The names of the classes, shortened."""
-    return [svg.clipped(score["class"], 22) for score in result.per_class]
+    labels, _, cell, margin = layout(result)
+    return margin + cell * len(labels) + 12
 
 
 def matrix_drawing(run: Run, result: SubsetResult, key: str) -> Markup:
     """A confusion matrix with its axes: true classes down, predicted classes across."""
-    size, cell, margin = layout(result)
-    labels = class_labels(result)
+    labels, size, cell, margin = layout(result)
     edge = cell * len(labels)
     few = len(labels) <= NUMBERS_UP_TO
     faint = ' opacity="0.6"' if few else ""
@@ -102,7 +97,7 @@ def matrix_drawing(run: Run, result: SubsetResult, key: str) -> Markup:
 
 def matrix_data(result: SubsetResult) -> str:
     """JSON for the page's script, which reads out the cell under the pointer."""
-    _, cell, margin = layout(result)
+    _, _, cell, margin = layout(result)
     rows = ";".join(",".join(str(count) if count else "" for count in row) for row in result.confusion)
     return json.dumps({"width": width(result), "margin": margin, "cell": cell, "rows": rows}, separators=(",", ":"))
 

@@ -65,12 +65,7 @@ def percent_tick(value: float) -> str:
 def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run] = (), width: float = 480.0) -> str:
     """Training and validation accuracy or loss against epochs, with the best epoch marked.
 
-    Args:
-        run, kind: the run, and ``accuracy`` or ``loss``.
-        limits: axes, see ``shared_limits``.
-        key: makes the drawing's ids unique.
-        others: runs whose validation curves are drawn faintly behind.
-        width: of the drawing, in pixels.
+    The validation curves of ``others`` are drawn faintly behind; ``limits`` are those of ``shared_limits``.
     """
     left, top, right, bottom = plot_area(width)
     low, high = limits[kind]

@@ -157,11 +157,9 @@ def facts(runs: Sequence[Run]) -> list[str]:
 
 
 def curves(runs: Sequence[Run]) -> list[list[tuple[Run, str, Markup, str]]]:
-    """Training curves on shared axes, each in front of the other runs' faint ones.
+    """Training curves on shared axes, each in front of the other runs' faint ones, with the data to read them out.
 
-    Returns:
-        Groups of a run, the kind of curve, its chart and the data to read it out: a run's accuracy and loss side by
-        side, or for many runs all accuracies, then all losses.
+    A group is one run's accuracy and loss side by side, or for many runs all accuracies, then all losses.
     """
     trained = [run for run in runs if run.epochs]
     limits = figures.shared_limits(runs)

@@ -150,15 +150,9 @@ def clipped(words: str, most: int) -> str:
 def place_labels(
     points: Sequence[tuple[float, float]], words: Sequence[str], right: float
 ) -> list[tuple[float, float, str]]:
-    """Find places for points' labels so that they do not overlap: beside the point, or further down.
+    """Places (x, baseline y, text anchor) for points' labels so that they do not overlap: beside the point, or below.
 
-    Args:
-        points: (x, y) pixels.
-        words: labels of 12 pixels.
-        right: edge of the drawing; a label that would cross it stands left of its point.
-
-    Returns:
-        For each point x, baseline y and text anchor.
+    Labels are 12 pixels high; one that would cross ``right``, the edge of the drawing, stands left of its point.
     """
     places: dict[int, tuple[float, float, str]] = {}
     taken: list[tuple[float, float, float]] = []  # baseline, begin and end of each label, from top to bottom

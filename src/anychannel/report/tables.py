@@ -27,14 +27,9 @@ MANY_SUBSETS = 16
 
 @dataclass(frozen=True)
 class Cell:
-    """One value.
+    """One value, with the original report's figure beside it, a note as a second line, and a title under the pointer.
 
-    Args:
-        text: a dash without a value.
-        reference: the original report's figure, shown muted beside it.
-        note: a short second line, muted.
-        title: shown under the pointer.
-        shade: strength of the cell's colour, 0 to 1; None leaves it plain.
+    ``shade`` is the strength of the cell's colour, 0 to 1; None leaves it plain.
     """
 
     text: str

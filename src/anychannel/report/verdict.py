@@ -34,32 +34,16 @@ Measured = Mean | SubsetResult
 
 @dataclass(frozen=True)
 class Standing:
-    """A run's accuracies on the subsets with channels missing for which all ranked runs have results."""
+    """A run's accuracies: on the full set, and mean and worst over the subsets for which all ranked runs have results.
+
+    None stands for no result.
+    """
 
     run: Run
     test: Scores
-    shared: tuple[str, ...]
-
-    @property
-    def full(self) -> SubsetResult | None:
-        """On the full set; None without a result."""
-        return self.test.whole
-
-    @property
-    def kept(self) -> list[SubsetResult]:
-        """The results on the shared subsets."""
-        return [self.test.others[key] for key in self.shared if key in self.test.others]
-
-    @property
-    def mean(self) -> Mean | None:
-        """Over the shared subsets; None without a result."""
-        errors = [result.standard_error for result in self.kept]
-        return Mean(fmean(result.accuracy for result in self.kept), fmean(errors)) if errors else None
-
-    @property
-    def worst(self) -> SubsetResult | None:
-        """The weakest of the shared subsets; None without a result."""
-        return min(self.kept, key=lambda result: result.accuracy, default=None)
+    full: SubsetResult | None
+    mean: Mean | None
+    worst: SubsetResult | None
 
     @property
     def refused(self) -> int:
@@ -74,14 +58,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Sentences about runs that were evaluated on the same test images.
+    """A headline about runs that were evaluated on the same test images, and sentences with the figures behind it.
 
-    Args:
-        headline: one sentence.
-        sentences: the figures behind it.
-        standings: all finished runs with test results, by their mean accuracy with channels missing.
-        subsets: keys of the other subsets on which the runs are compared.
-        heading: what the runs have in common, for pages with several groups.
+    ``standings`` are the runs by their mean accuracy with channels missing, on the subsets with these keys;
+    ``heading`` says what the runs have in common, for pages with several groups.
     """
 
     headline: str
@@ -158,6 +138,14 @@ def describe_unranked(run: Run) -> str:
     return f"{run.name} {states.get(run.status, f'has the unknown status {run.status!r} after {done}{because}.')}"
 
 
+def stand(run: Run, test: Scores, shared: Sequence[str]) -> Standing:
+    """A run's standing, with mean and worst over the subsets with these keys."""
+    kept = [test.others[key] for key in shared if key in test.others]
+    accuracies, errors = [each.accuracy for each in kept], [each.standard_error for each in kept]
+    mean = Mean(fmean(accuracies), fmean(errors)) if kept else None
+    return Standing(run, test, test.whole, mean, min(kept, key=lambda each: each.accuracy, default=None))
+
+
 def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
     """The verdict on runs with the same test images."""
     first, test = group[0]
@@ -165,7 +153,7 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
     takers = [each.others for _, each in group if each.others]
     shared = tuple(key for key in asked if takers and all(key in others for others in takers))
     standings = sorted(
-        (Standing(run, each, shared) for run, each in group),
+        (stand(run, each, shared) for run, each in group),
         key=lambda entry: (entry.mean.accuracy if entry.mean else -1.0, entry.full.accuracy if entry.full else 0.0),
         reverse=True,
     )

@@ -29,15 +29,10 @@ class SubsetCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a network for each channel subset.
+    """Cost of a network for each channel subset, by its key.
 
-    Args:
-        batch_size: images of the batch that GFLOPs and memory refer to.
-        subsets: by the subset's key.
-        image_size: height and width in pixels: one number, or two.
-        peak_memory_mb: of a training step; None if it was not measured.
-        device: where memory and latency were measured.
-        note: sentences about the figures.
+    GFLOPs and the peak memory of a training step (None if it was not measured) are those of ``batch_size`` images of
+    ``image_size`` pixels (one number, or height and width); ``device`` is where memory and latency were measured.
     """
 
     batch_size: int

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,8 +19,7 @@ from anychannel.utils.files import write_atomically, write_json
 PRESENT, DIGESTS = ",present", ",digests"
 """No subset's key begins with a comma."""
 RESERVED_ARRAYS = ("paths", "labels", "classes", PRESENT, DIGESTS)
-DAMAGED = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error)
-"""Errors that reading a damaged record or archive raises."""
+ARGUMENTS = ("file", "allow_pickle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +92,7 @@ class Evaluation:
     def correct(self, subset: str) -> np.ndarray:
         """Which images are classified correctly from the channels of ``subset``: (n,) booleans, in order of ``rows``.
 
-        Raises:
-            ValueError: there are no predictions for it; the message lists the subsets that have some.
+        Raises ValueError if there are no predictions for it.
         """
         if subset not in self.probabilities:
             raise ValueError(
@@ -120,33 +118,20 @@ class Evaluation:
         """Write ``evaluation/SPLIT.json`` and ``evaluation/SPLIT_predictions.npz``, each atomically.
 
         The archive holds ``paths``, ``labels``, ``classes``, the probabilities under each subset's key and, if known,
-        ``,present`` and ``,digests``. The key of a channel that is called like one of these arrays ends in a comma.
+        ``,present`` and ``,digests``. The key of a channel that is called like one of these arrays, or like an
+        argument of ``np.savez``, ends in a comma.
         """
         record, archive = files_of(run_folder, self.split)
-        arrays: dict[str, np.ndarray | tuple[str, ...] | None] = {
-            "paths": self.paths,
-            "labels": self.labels,
-            "classes": self.classes,
-            PRESENT: self.present,
-            DIGESTS: self.digests,
-        }
+        arrays = {"paths": np.array(self.paths, np.str_), "labels": self.labels}
+        arrays["classes"] = np.array(self.classes, np.str_)
+        if self.present is not None:
+            arrays[PRESENT] = self.present
+        if self.digests is not None:
+            arrays[DIGESTS] = np.array(self.digests, np.str_)
         for key, table in self.probabilities.items():
-            arrays[key + "," * (key in RESERVED_ARRAYS)] = table.astype(np.float32)
-        write_atomically(archive, lambda temporary: write_npz(temporary, arrays))
+            arrays[key + "," * (key in (*RESERVED_ARRAYS, *ARGUMENTS))] = table.astype(np.float32)
+        write_atomically(archive, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
         write_json(record, self.to_dict())
-
-
-def write_npz(path: Path, arrays: dict[str, np.ndarray | tuple[str, ...] | None]) -> None:
-    """``np.savez_compressed`` with any names (it accepts no array called ``file``) and without the time of writing."""
-    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            if array is None:
-                continue
-            values = np.array(array, dtype=np.str_) if isinstance(array, tuple) else np.ascontiguousarray(array)
-            entry = ZipInfo(f"{name}.npy")
-            entry.compress_type = ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 def files_of(run_folder: str | Path, split: str) -> tuple[Path, Path]:
@@ -156,12 +141,7 @@ def files_of(run_folder: str | Path, split: str) -> tuple[Path, Path]:
 
 
 def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
-    """Read an evaluation that ``Evaluation.save`` wrote.
-
-    Raises:
-        FileNotFoundError: the run has no evaluation of this split.
-        ValueError: a file is damaged; the message names it.
-    """
+    """Read what ``Evaluation.save`` wrote; FileNotFoundError without it, ValueError if a file is damaged."""
     record, archive = files_of(run_folder, split)
     for file in (record, archive):
         if not file.is_file():
@@ -182,7 +162,7 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
                 present=arrays[PRESENT] if PRESENT in arrays.files else None,
                 digests=tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None,
             )
-    except DAMAGED as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{reading} is damaged; write it anew: anychannel evaluate {run_folder} --split {split} --save"
         ) from error
@@ -194,16 +174,9 @@ ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall"
 
 @dataclass(frozen=True)
 class SubsetResult:
-    """The figures of one channel subset, as ``compute_metrics`` lists them.
+    """The figures of one channel subset (``key`` as ``"R,G"``), see ``compute_metrics``.
 
-    Args:
-        key: of the subset, as ``"R,G"``.
-        n: number of images.
-        accuracy: as a fraction; NaN if the subset was refused.
-        macro: means of precision, recall and F1 over the classes.
-        per_class: in the classes' order.
-        confusion: (K, K) counts, row = truth, column = prediction.
-        refused: why the network does not accept the subset; None if it does.
+    ``refused`` says why the network does not accept the subset; the accuracy is then NaN.
     """
 
     key: str
@@ -252,11 +225,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Scores:
-        """Read ``evaluation/SPLIT.json``.
-
-        Raises:
-            ValueError: it holds something else.
-        """
+        """Read ``evaluation/SPLIT.json``; ValueError if it holds something else."""
         subsets = {
             key: {"key": key} | (REFUSED if "refused" in figures else {}) | figures
             for key, figures in parse(dict[str, dict[str, Any]], value.get("subsets")).items()

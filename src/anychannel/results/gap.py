@@ -10,16 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SubsetGap:
-    """One subset's row; accuracies and differences are fractions.
+    """One subset's row: accuracies, one a seed, of the network for all subsets and of the one for this subset alone.
 
-    Args:
-        subset: key, as ``"R,G"``.
-        adaptive: accuracy of the network for all subsets, one value a seed.
-        dedicated: accuracy of the network for this subset alone, one value a seed.
-        difference: mean over seeds of adaptive minus dedicated.
-        low, high: bootstrap interval of the difference over images, for these networks.
-        p_values: McNemar's exact test on each seed's pair.
-        n: images that both networks classified.
+    ``difference`` is adaptive minus dedicated, the mean over seeds, as a fraction; ``low`` and ``high`` are its
+    bootstrap interval over images, for these networks. ``p_values`` are McNemar's exact test on each seed's pair.
     """
 
     subset: str
@@ -34,13 +28,7 @@ class SubsetGap:
 
 @dataclass(frozen=True)
 class GapTable:
-    """All rows, and their summary.
-
-    Args:
-        n: number of test images; the largest of the rows if images lack channels.
-        confidence: level of the intervals.
-        rows: at least one, in the order of the subsets given.
-    """
+    """At least one row, and their summary; ``n`` is the number of test images, the rows' largest if they differ."""
 
     n: int
     confidence: float
@@ -69,13 +57,7 @@ class GapTable:
 
 @dataclass(frozen=True)
 class BudgetGap(GapTable):
-    """The gap table under one training budget.
-
-    Args:
-        networks: number of dedicated networks.
-        adaptive_epochs, dedicated_epochs: epochs planned for each network.
-        adaptive_epochs_run, dedicated_epochs_run: fewest and most epochs run; empty if unknown.
-    """
+    """The gap table under one training budget: epochs planned for each network, and fewest and most epochs run."""
 
     networks: int
     adaptive_epochs: int

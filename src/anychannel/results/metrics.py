@@ -17,22 +17,14 @@ class MetricError(ValueError):
 def compute_metrics(
     labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """All figures of one channel subset in ``evaluation/test.json``.
+    """All figures of one channel subset in ``evaluation/test.json``, as plain values.
 
-    Args:
-        labels: (N,) true classes in 0 .. K-1.
-        probabilities: (N, K), each row a distribution over the classes.
-        classes: names of the K classes; None uses their numbers.
-
-    Returns:
-        Plain values for JSON. ``n``; ``accuracy``; ``top5`` (top K with fewer than 5 classes); ``loss``; ``ece``;
-        ``per_class``: precision, recall, F1 and support of each class, in the classes' order; ``macro``: their
-        unweighted means over all K classes; ``confusion``: (K, K) counts, row = truth, column = prediction. Rates
-        that are not defined, for a class without images or without predictions, are 0 and count in the means.
-
-    Raises:
-        MetricError: the shapes do not fit, there is no image, a label is out of range, or a probability is not a
-            finite number between 0 and 1.
+    From true classes (N,) in 0 .. K-1 and probabilities (N, K), each row a distribution over the K classes: ``n``;
+    ``accuracy``; ``top5`` (top K with fewer than 5 classes); ``loss``, the mean of -ln p(true class), of which one
+    that underflows float32 counts 87.3; ``ece``; ``per_class``: precision, recall, F1 and support of each class;
+    ``macro``: their unweighted means over all K classes; ``confusion``: (K, K) counts, row = truth, column =
+    prediction. Rates that are not defined, for a class without images or without predictions, are 0 and count in the
+    means. Raises MetricError if the arguments are not as described.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # here: it takes over a second
 
@@ -41,14 +33,14 @@ def compute_metrics(
     names = [str(number) for number in every] if classes is None else list(classes)
     if len(names) != len(every):
         raise MetricError(f"{len(names)} class names were given for probabilities over {len(every)} classes")
-    predicted = probabilities.argmax(axis=1)
+    predicted, own = probabilities.argmax(axis=1), probabilities[np.arange(len(labels)), labels]
     *rates, support = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     kinds = ("precision", "recall", "f1")
     return {
         "n": len(labels),
         "accuracy": top_k_accuracy(labels, probabilities, 1),
         "top5": top_k_accuracy(labels, probabilities, 5),
-        "loss": cross_entropy(labels, probabilities),
+        "loss": float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
         "ece": expected_calibration_error(labels, probabilities),
         "macro": {kind: float(np.mean(values)) for kind, values in zip(kinds, rates, strict=True)},
         "per_class": [
@@ -93,15 +85,6 @@ def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> flo
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     ahead = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
     return float((ahead < k).mean())
-
-
-def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean over the images of -ln p(true class), without label smoothing.
-
-    A probability below float32's smallest normal number counts as that number, a loss of 87.3.
-    """
-    own = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:

@@ -10,17 +10,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 
 def parse(kind: Any, value: Any) -> Any:
-    """Convert a JSON value to a type.
+    """Convert what ``json.loads`` gives to a type; ValueError, which names the field, if it does not fit.
 
-    Keys that the type does not name are ignored, and so is ``null`` where a field has a default. A number for
-    ``float | None`` that is not finite, or not a number, becomes None.
-
-    Args:
-        kind: a dataclass, a TypedDict, ``tuple[X, ...]``, ``dict[str, X]``, ``X | None``, a plain type or Any.
-        value: what ``json.loads`` gives.
-
-    Raises:
-        ValueError: the value does not fit the type; the message names the field.
+    The type is a dataclass, a TypedDict, ``tuple[X, ...]``, ``dict[str, X]``, ``X | None``, a plain type or Any. Keys
+    that it does not name are ignored, and so is ``null`` where a field has a default. A number for ``float | None``
+    that is not finite, or not a number, becomes None.
     """
     if kind is Any:
         return value

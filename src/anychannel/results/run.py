@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from filelock import FileLock, Timeout
-
 from anychannel.results.cost import Cost
 from anychannel.results.evaluation import Scores
 from anychannel.results.gap import DedicatedGaps
 from anychannel.results.parse import parse
-from anychannel.utils.files import LOCK
+from anychannel.utils.files import LOCK, is_free
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import describe_size
 
@@ -62,19 +60,11 @@ class Examples(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run's folder.
+    """One run's folder; its name differs from those of the other runs loaded with it.
 
-    Args:
-        folder: path of the run.
-        name: differs from the other loaded runs' names.
-        status: ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``; ``not finished`` if ``run.json``
-            says running, but no process on this machine holds the folder.
-        record: ``run.json`` as it is.
-        epochs: one row an epoch.
-        test, cost, examples, gaps: None if the run has none.
-        command, config: text of the files, empty without one.
-        environment: ``environment.json`` as it is.
-        problems: sentences about files that cannot be read.
+    ``status`` is ``finished``, ``running``, ``stopped``, ``interrupted`` or ``failed``, or ``not finished`` if
+    ``run.json`` says running, but no process on this machine holds the folder. ``record`` is ``run.json`` and
+    ``environment`` is ``environment.json`` as they are. ``problems`` are sentences about files that cannot be read.
     """
 
     folder: Path
@@ -130,11 +120,7 @@ class Run:
 
 
 def load_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read runs, in the order given; a folder named twice is read once.
-
-    Raises:
-        RunError: no folder was given, or one is not a run.
-    """
+    """Read runs, in the order given; a folder named twice is read once."""
     unique = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
     if not unique:
         raise RunError("no run was given; name at least one folder that `anychannel train` wrote")
@@ -145,11 +131,7 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """Read ``run.json``.
-
-    Raises:
-        RunError: the folder has none, it is not a JSON object, or a newer version wrote it.
-    """
+    """Read ``run.json``; RunError if the folder has none, it is damaged, or a newer version wrote it."""
     path = Path(folder) / "run.json"
     if not path.is_file():
         what = "it has no run.json" if Path(folder).is_dir() else "there is no such folder"
@@ -194,7 +176,7 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
             return None
 
     status = str(record.get("status", "unknown"))
-    if status == "running" and is_free(folder / LOCK):
+    if status == "running" and (folder / LOCK).is_file() and is_free(folder / LOCK):
         status = "not finished"
     return Run(
         folder=folder,
@@ -211,17 +193,6 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
         environment=read("environment.json", dict[str, Any]) or {},
         problems=tuple(problems),
     )
-
-
-def is_free(lock: Path) -> bool:
-    """Whether a run's lock exists and no process on this machine holds it."""
-    if not lock.is_file():
-        return False
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return True
-    except (Timeout, OSError):
-        return False
 
 
 def read_text(path: Path) -> str:

@@ -128,14 +128,11 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
 
     A path that does not exist stays as it is. The name of a model or of embedded data stays as well, even if a folder
     has the same name; ``./bands`` is the folder.
-
-    Raises:
-        ValueError: the value of a path has another type.
     """
     found = (("data", is_folder), ("model", is_saved), ("teacher", os.path.isdir), ("checkpoint", os.path.isfile))
     located = [key for key in (*dict(found), "data_options") if key in values]
     values = dict(values) | coerce_options(RunConfig, {key: values[key] for key in located})
-    given = {key: (expand(values[key]), there) for key, there in found if values.get(key) is not None}
+    given = {key: (os.path.expanduser(values[key]), there) for key, there in found if values.get(key) is not None}
     result = dict(values) | {key: str(Path(path).resolve()) for key, (path, there) in given.items() if there(path)}
     scheme, spec = split_address(result.get("data", ""))
     if spec is None or SOURCES[scheme].embedded:
@@ -145,11 +142,6 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     files = [split for split in ("val", "test") if set("./") & set(str(options.get(split, "")))]
     options |= {split: make_absolute(options[split]) for split in files}
     return result | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
-
-
-def expand(path: str) -> str:
-    """Replace ``~`` by the home folder. A leading ``./`` stays, because it marks a folder."""
-    return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 def is_folder(data: str) -> bool:
@@ -196,11 +188,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_recipe(path: str | Path) -> dict[str, Any]:
-    """Read a TOML recipe as plain values.
-
-    Raises:
-        ConfigError: the file is missing or is not TOML in UTF-8.
-    """
+    """Read a TOML recipe as plain values."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

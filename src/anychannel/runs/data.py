@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from anychannel.data import SPLITS, ImageDataset, load_dataset
-from anychannel.data.sources.list_files import read_names
 from anychannel.data.sources.registry import SOURCES, split_address
 from anychannel.evaluation.evaluate import describe
 from anychannel.runs.config import RunConfig
@@ -18,16 +17,10 @@ RESERVED = ("source", "channels", "size", "classes", "cache_dir", "progress")
 
 
 def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
-    """Load the data set that a configuration names.
-
-    Raises:
-        ValueError: an entry of ``data_options`` is unknown, or the data cannot be loaded; see ``load_dataset``.
-    """
-    names = set(config.data_options)
+    """Load the data set that a configuration names."""
     kind = SOURCES.get(split_address(config.data)[0])
-    if kind is not None:
-        names -= set(kind.options)
-    check_options(load_dataset, sorted(names), "data_options.", reserved=RESERVED)
+    names = sorted(set(config.data_options) - set(kind.options if kind else ()))
+    check_options(load_dataset, names, "data_options.", reserved=RESERVED)
     dataset = load_dataset(
         config.data,
         channels=config.channels,
@@ -38,22 +31,6 @@ def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progres
         **config.data_options,
     )
     return dataset if config.only_channels is None else dataset.select(config.only_channels)
-
-
-def with_data(config: RunConfig, data: str, channels: str | Sequence[str] | None) -> RunConfig:
-    """Replace the data set in a configuration.
-
-    Args:
-        config: a run's configuration.
-        data: the other data set.
-        channels: its channel names in file order. None reads the folder's ``channels.txt``, else keeps the names of
-            ``config``.
-
-    Raises:
-        DataError: ``channels.txt`` cannot be used.
-    """
-    named = read_names(Path(data).expanduser() / "channels.txt") if channels is None else channels
-    return RunConfig.from_dict(config.to_dict() | {"data": data} | ({} if named is None else {"channels": named}))
 
 
 def describe_data(dataset: ImageDataset) -> dict[str, Any]:
@@ -67,14 +44,10 @@ def describe_data(dataset: ImageDataset) -> dict[str, Any]:
 
 
 def find_changes(record: Mapping[str, Any], dataset: ImageDataset) -> list[str]:
-    """List the differences between a run's data and a data set; empty if they are the same data.
+    """List the differences between the data of a ``run.json`` and a data set; empty if they are the same data.
 
     Streamed shards are compared by classes, channels and numbers of images only, because a copy of the same shards has
     another fingerprint. Entries that the record lacks are not compared.
-
-    Args:
-        record: the run's ``run.json``.
-        dataset: the data as they are now.
     """
     now = describe_data(dataset)
     other = {key for key in now if key in record and record[key] != now[key]}

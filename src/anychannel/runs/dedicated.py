@@ -15,8 +15,10 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +50,7 @@ class Adaptive:
 
 
 def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
-    """Load runs of one configuration with different seeds.
-
-    Raises:
-        RunError: there is no run, one is not finished, two have the same seed, or they differ in another setting.
-    """
+    """Load runs of one configuration with different seeds."""
     runs = []
     for folder in map(Path, folders):
         try:
@@ -85,17 +83,7 @@ def passes_an_image(config: RunConfig, num_channels: int) -> float:
 
 
 def epochs_of(config: RunConfig, num_channels: int, budget: str, networks: int) -> int:
-    """Number of epochs of each dedicated network.
-
-    Args:
-        config: configuration of the adaptive network.
-        num_channels: number of all channels.
-        budget: ``passes`` or ``total``.
-        networks: number of dedicated networks that share the ``total`` budget.
-
-    Raises:
-        RunError: the budget is unknown.
-    """
+    """Number of epochs of each of several dedicated networks, from the configuration of the adaptive network."""
     if budget not in BUDGETS:
         raise RunError(unknown_name("budget", budget, BUDGETS))
     epochs = config.training.epochs * passes_an_image(config, num_channels)
@@ -141,41 +129,10 @@ def folder_name(subset: str, epochs: int, seed: int) -> str:
     return f"{name}-{epochs}-epochs-s{seed}"
 
 
-def train_dedicated(
-    run: Adaptive, subsets: Sequence[str], out: Path, *, budget: str, cache_dir: Path | None, progress: bool
-) -> dict[str, Path]:
-    """Train the dedicated networks of one seed, or resume them. Finished runs are left as they are.
-
-    Returns:
-        The run folder of each subset.
-    """
-    full = parse_names(run.evaluation.full)
-    epochs = epochs_of(run.config, len(full), budget, len(subsets))
-    homes = {}
-    for subset in subsets:
-        home = out / folder_name(subset, epochs, run.config.training.seed)
-        train_run(
-            dedicated_config(run.config, subset, epochs),
-            home,
-            resume=True,
-            cache_dir=cache_dir,
-            progress=progress,
-            cost=False,
-        )
-        homes[subset] = home
-    return homes
-
-
 def choose_keys(runs: Sequence[Adaptive], subsets: Sequence[str] | None, sample: int | None) -> list[str]:
-    """Choose the subsets that get a dedicated network.
+    """Choose the subsets that get a dedicated network: the named ones, or all that every run was evaluated on.
 
-    Args:
-        runs: the adaptive runs.
-        subsets: keys of the subsets. None uses all that every run was evaluated on.
-        sample: use only so many of those, evenly over their sizes and with the full set. None uses all.
-
-    Raises:
-        RunError: a subset was not evaluated by all runs, or ``sample`` is below 1.
+    ``sample`` uses only so many of the latter, evenly over their sizes and with the full set.
     """
     answered = [key for key in runs[0].evaluation.probabilities if all(key in r.evaluation.probabilities for r in runs)]
     if subsets is not None:
@@ -190,14 +147,13 @@ def choose_keys(runs: Sequence[Adaptive], subsets: Sequence[str] | None, sample:
     if sample < 1:
         raise RunError(f"sample is a number of subsets, at least 1, got {sample}")
     generator = np.random.default_rng(0)
-    by_size: dict[int, list[str]] = {}
-    for key in generator.permutation(answered).tolist():
-        by_size.setdefault(key.count(","), []).append(key)
-    drawn: list[str] = []
-    while len(drawn) < sample:
-        for size in sorted(by_size, reverse=True):
-            if by_size[size] and len(drawn) < sample:
-                drawn.append(by_size[size].pop())
+    seen: Counter[int] = Counter()
+    turns = []
+    for key in reversed(generator.permutation(answered).tolist()):
+        size = key.count(",")
+        turns.append((seen[size], -size, key))
+        seen[size] += 1
+    drawn = {key for _, _, key in sorted(turns)[:sample]}
     return [key for key in answered if key in drawn]
 
 
@@ -213,50 +169,41 @@ def compare_dedicated(
 ) -> dict[str, Any]:
     """Train dedicated networks, compare adaptive runs with them, and write the gap table.
 
-    Args:
-        folders: finished runs of one configuration, one per seed.
-        out: parent folder of the dedicated runs. Finished runs there are used again.
-        budgets: ``passes``, ``total`` or both; see above.
-        subsets, sample: see ``choose_keys``.
-        cache_dir, progress: see ``train_run``.
+    ``folders`` are finished runs of one configuration, one per seed. ``out`` is the parent folder of the dedicated
+    runs; finished ones there are used again. Nothing is trained if a run, a subset or a budget is refused.
 
-    Returns:
-        The content of ``gap.json``, which is written into ``out`` and into each adaptive run: ``runs``, ``seeds``,
-        ``full`` and, for each budget, the planned and actual epochs (fewest and most) and the ``GapTable``.
-
-    Raises:
-        RunError: see ``load_adaptive``, ``choose_keys`` and ``epochs_of``. Nothing has been trained.
-
-    Warns:
-        UserWarning: the folder of an adaptive run is not writable, so its report lacks the table.
+    Returns the content of ``gap.json``, which is written into ``out`` and each writable adaptive run: ``runs``,
+    ``seeds``, ``full`` and, for each budget, the planned and actual epochs (fewest and most) and the ``GapTable``.
     """
     runs = load_adaptive(folders)
     keys = choose_keys(runs, subsets, sample)
     full = runs[0].evaluation.full
     channels = len(parse_names(full))
     epochs = {budget: epochs_of(runs[0].config, channels, budget, len(keys)) for budget in budgets}
-    cache = None if cache_dir is None else Path(cache_dir)
+    settings = flatten(runs[0].config.to_dict())
     result: dict[str, Any] = {
         "runs": [run.folder.resolve().name for run in runs],
         "seeds": [run.config.training.seed for run in runs],
-        "network": describe(runs[0].config),
+        "network": ", ".join(str(settings[key]) for key in ("model", "stem", "training.sampler", "norm")),
         "full": full,
         "subsets_evaluated": len(runs[0].evaluation.probabilities),
         "budgets": {},
     }
-    for budget in budgets:
-        homes = [
-            train_dedicated(run, keys, Path(out), budget=budget, cache_dir=cache, progress=progress) for run in runs
-        ]
+    for budget, count in epochs.items():
+        homes: dict[str, list[Path]] = {key: [] for key in keys}
+        for run, key in product(runs, keys):
+            home = Path(out) / folder_name(key, count, run.config.training.seed)
+            config = dedicated_config(run.config, key, count)
+            homes[key].append(train_run(config, home, resume=True, cache_dir=cache_dir, progress=progress, cost=False))
         table = compare_with_dedicated(
-            [run.evaluation for run in runs], {key: [load_evaluation(home[key]) for home in homes] for key in keys}
+            [run.evaluation for run in runs], {key: [load_evaluation(home) for home in homes[key]] for key in keys}
         )
         result["budgets"][budget] = {
             "adaptive_epochs": runs[0].config.training.epochs,
             "passes_an_image": passes_an_image(runs[0].config, channels),
-            "dedicated_epochs": epochs[budget],
+            "dedicated_epochs": count,
             "adaptive_epochs_run": epochs_run([run.folder for run in runs]),
-            "dedicated_epochs_run": epochs_run([home for found in homes for home in found.values()]),
+            "dedicated_epochs_run": epochs_run([home for found in homes.values() for home in found]),
             "networks": len(keys),
             **table.to_dict(),
         }
@@ -278,9 +225,3 @@ def epochs_run(folders: Sequence[Path]) -> list[int]:
     """The fewest and most epochs of several runs; [] if a run does not record them."""
     counts = [int(count) for folder in folders if (count := read_record(folder).get("epochs_run"))]
     return [min(counts), max(counts)] if len(counts) == len(folders) else []
-
-
-def describe(config: RunConfig) -> str:
-    """Model, stem, sampler and norm as one text."""
-    values = flatten(config.to_dict())
-    return ", ".join(str(values[key]) for key in ("model", "stem", "training.sampler", "norm"))

@@ -33,17 +33,9 @@ def run_demo(
     classes: int | None = None,
     progress: bool = False,
 ) -> list[Path]:
-    """Train and evaluate both networks. Finished runs are left as they are.
+    """Train and evaluate both networks in subfolders of ``folder``; returns these. Finished runs stay as they are.
 
-    Args:
-        folder: parent folder of the two runs.
-        seed: random seed.
-        epochs: number of epochs of each run. None uses the demo's default.
-        classes: train on the first so many classes only. None uses all ten.
-        progress: show progress on standard error.
-
-    Returns:
-        The runs' folders.
+    ``epochs`` counts those of each run. ``classes`` uses only the first so many of the ten.
     """
     chosen = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     shared = SHARED | ({} if classes is None else {"classes": classes})

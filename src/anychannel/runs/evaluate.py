@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anychannel.data import SPLITS
+from anychannel.data.sources.folders import read_names
 from anychannel.evaluation import Evaluation, evaluate
 from anychannel.models import load_model
 from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import RunError, read_record
-from anychannel.runs.data import find_changes, load_data, with_data
+from anychannel.runs.config import RunConfig
+from anychannel.runs.data import find_changes, load_data
 from anychannel.runs.folder import read_config
 
 
@@ -36,25 +38,21 @@ def evaluate_run(
         data_channels: channel names of that folder in file order. None reads its ``channels.txt``, else uses the run's
             names.
         allow_untrained: let the masked stem try subsets that it was not trained on.
-        save: replace the evaluation in the run's folder.
+        save: replace the evaluation in the run's folder. The data must be the run's own.
         cache_dir, progress: see ``train_run``.
-
-    Raises:
-        RunError: the folder is not a run, the split is unknown, ``data_channels`` is given without ``data``, or
-            ``save`` is set for data that are not the run's own.
-        ChannelError: a subset has an unknown channel, or the stem refuses it.
-        ValueError: the data have other classes than the run, or another order of them.
     """
     if split not in SPLITS:
         raise RunError(f"unknown split {split!r}; use train, val or test")
     config = read_config(folder)
     model = load_model(folder)
-    stem = model.stem
-    if allow_untrained and isinstance(stem, MaskedStem):
+    if allow_untrained and isinstance(stem := model.stem, MaskedStem):
         stem.allow_untrained = True
     if data_channels is not None and data is None:
         raise RunError("data_channels names the channels of other data; give data too, or leave it out")
-    read = config if data is None else with_data(config, data, data_channels)
+    read = config
+    if data is not None:
+        names = read_names(Path(data).expanduser() / "channels.txt") if data_channels is None else data_channels
+        read = RunConfig.from_dict(config.to_dict() | {"data": data} | ({} if names is None else {"channels": names}))
     dataset = load_data(read, cache_dir=cache_dir, progress=progress)
     changes = find_changes(read_record(folder), dataset) if save else []
     if changes:

@@ -15,7 +15,6 @@ from anychannel.data import Split
 from anychannel.evaluation import Evaluation
 
 COUNT = 8
-"""Number of example images."""
 
 
 def choose_examples(labels: np.ndarray, count: int) -> list[int]:
@@ -39,12 +38,9 @@ def channel_png(plane: np.ndarray, low: float, high: float) -> str:
 def collect_examples(
     split: Split, channels: Sequence[str], classes: Sequence[str], evaluation: Evaluation
 ) -> dict[str, Any]:
-    """Collect the content of ``examples.json``. An image that lacks channels has fewer pictures and predictions.
+    """Collect the content of ``examples.json`` from an evaluated split.
 
-    Args:
-        split: the evaluated images.
-        channels, classes: names.
-        evaluation: evaluation of these images.
+    An image that lacks channels has fewer pictures and predictions.
     """
     chosen = choose_examples(split.labels, COUNT)
     if not chosen:

@@ -19,17 +19,17 @@ from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import FORMAT, RunError, read_record
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.data import describe_data, find_changes, load_data
-from anychannel.runs.environment import describe_environment
+from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import collect_examples
-from anychannel.runs.folder import acquire, append_command, prepare_folder
+from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.loss import check_distillation
-from anychannel.training.randomness import seeded
 from anychannel.training.step_parts import check_missing_channels
 from anychannel.utils.files import LOCK, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
+from anychannel.utils.seeds import seeded
 from anychannel.utils.sizes import plain_size
 
 NETWORK = ("model", "model_options", "stem", "stem_options", "norm", "channels", "num_classes", "classes", "checkpoint")
@@ -41,12 +41,7 @@ class RunStopped(Exception):  # noqa: N818  # not an error: the caller needs no 
 
 
 def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
-    """Build the configured network for a data set's channels and classes. The weights depend on the run's seed.
-
-    Raises:
-        ConfigError: options of trained weights are given, but no trained weights.
-        ValueError: a name or option is unknown; see ``create_model`` and ``adapt``.
-    """
+    """Build the configured network for a data set's channels and classes. The weights depend on the run's seed."""
     all_at_once = config.norm == "auto" and config.training.sampler == "full"  # no subset needs separate statistics
     common: dict[str, Any] = {
         "channels": dataset.channels,
@@ -136,7 +131,16 @@ def train_run(
             )
             run |= summarise(result)
             best = load_model(home) if share().is_main else model  # fit left it with the same weights
-            evaluation = read_split(config, best, dataset, split, device=str(device), progress=progress)
+            evaluation = evaluate(
+                best,
+                getattr(dataset, split),
+                subsets=config.subsets,
+                device=str(device),
+                precision=config.training.precision,
+                progress=progress,
+                split=split,
+                distributed=True,
+            )
             on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
             track.log_evaluation(evaluation, result.best_epoch)
     finally:
@@ -162,26 +166,23 @@ def status_written(home: Path, run: dict[str, Any]) -> Iterator[None]:
 @contextmanager
 def tracked(config: RunConfig, home: Path, run: dict[str, Any]) -> Iterator[Track]:
     """Open the run's trackers in the main process. The other processes get none."""
-    opened = [Track()]
+    track = Track()
 
     def open_here() -> None:
-        opened[0] = open_track(config.track or (), home, name=run["name"], settings=flatten(config.to_dict()))
+        nonlocal track
+        track = open_track(config.track or (), home, name=run["name"], settings=flatten(config.to_dict()))
 
     on_main(open_here)
-    finished = False
     try:
-        yield opened[0]
-        finished = True
-    finally:
-        opened[0].close(finished=finished)
+        yield track
+    except BaseException:
+        track.close(finished=False)
+        raise
+    track.close(finished=True)
 
 
 def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
-    """Refuse to resume a run on other data.
-
-    Raises:
-        RunError: the data have changed since the run began; the message lists the changes.
-    """
+    """Refuse to resume a run on other data."""
     changes = find_changes(read_record(home), dataset) if (home / "run.json").is_file() else []
     if changes:
         raise RunError(
@@ -204,12 +205,7 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
 
 
 def check_subsets(model: Classifier, subsets: Sequence[str]) -> None:
-    """Refuse subsets on which the trained network could not be evaluated.
-
-    Raises:
-        ChannelError: no subset is given, or a channel of a subset is unknown or repeats.
-        ConfigError: the stem will accept only the full set of channels.
-    """
+    """Refuse subsets on which the trained network could not be evaluated."""
     chosen, _, _ = choose_subsets(model.channels, subsets)
     if isinstance(model.stem, MaskedStem) and chosen != [model.channels.full]:
         raise ConfigError(
@@ -249,7 +245,9 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
     acquire(lock, home)
     prepare_folder(config, home, resume, locked=True)
     write_text(home / "config.toml", config.to_toml())
-    append_command(home)
+    commands = home / "command.txt"  # one line for each start of the run
+    earlier = commands.read_text(encoding="utf-8") if commands.is_file() else ""
+    write_text(commands, earlier + command_line() + "\n")
     write_json(home / "environment.json", describe_environment(config.training.device, config.training.precision))
     write_json(home / "run.json", run)
 
@@ -257,17 +255,11 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
 def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluation: Evaluation, *, cost: bool) -> None:
     """Write the evaluation, the example images and the cost."""
     evaluation.save(home)
-    write_json(
-        home / "examples.json",
-        collect_examples(getattr(dataset, evaluation.split), dataset.channels.names, dataset.classes, evaluation),
-    )
+    split = getattr(dataset, evaluation.split)
+    write_json(home / "examples.json", collect_examples(split, dataset.channels.names, dataset.classes, evaluation))
     if cost:
-        measured = profile(
-            load_model(home),
-            batch_size=config.training.batch_size,
-            image_size=dataset.image_size,
-            device=config.training.device,
-        )
+        batch_size, device = config.training.batch_size, config.training.device
+        measured = profile(load_model(home), batch_size=batch_size, image_size=dataset.image_size, device=device)
         write_json(home / "cost.json", measured)
 
 
@@ -283,19 +275,3 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "best": None if best is None else {key: best[key] for key in keys},
     }
-
-
-def read_split(
-    config: RunConfig, model: Classifier, dataset: ImageDataset, split: str, *, device: str, progress: bool
-) -> Evaluation:
-    """Evaluate a network on one split; each of several processes evaluates its share."""
-    return evaluate(
-        model,
-        getattr(dataset, split),
-        subsets=config.subsets,
-        device=device,
-        precision=config.training.precision,
-        progress=progress,
-        split=split,
-        distributed=True,
-    )

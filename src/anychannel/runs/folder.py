@@ -9,19 +9,14 @@ from filelock import FileLock, Timeout
 
 from anychannel.results.run import RunError, read_record
 from anychannel.runs.config import ConfigError, RunConfig
-from anychannel.runs.environment import command_line
-from anychannel.utils.files import LOCK, write_text
+from anychannel.utils.files import LOCK
 
 FIRST = ("config.toml", "command.txt", "environment.json")
 """Files written before ``run.json``. A folder with only these and a lock belongs to a run killed at its start."""
 
 
 def acquire(lock: FileLock, home: Path) -> None:
-    """Take the lock of a run's folder without waiting.
-
-    Raises:
-        RunError: another process holds it.
-    """
+    """Take the lock of a run's folder without waiting."""
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -31,19 +26,9 @@ def acquire(lock: FileLock, home: Path) -> None:
 
 
 def prepare_folder(config: RunConfig, home: Path, resume: bool, *, locked: bool = False) -> bool:
-    """Check that a run can start or resume in a folder.
+    """Check that a run can start or resume in a folder; returns False if it is finished and nothing is left to do.
 
-    Args:
-        config: configuration of the run.
-        home: the folder.
-        resume: whether an existing run may be resumed.
-        locked: whether this process already holds the folder's lock.
-
-    Returns:
-        Whether anything is left to do: False for a finished run.
-
-    Raises:
-        RunError: the folder holds something else, is in use, or its run may not be resumed with this configuration.
+    ``locked`` says that this process already holds the folder's lock.
     """
     if home.exists() and not home.is_dir():
         raise RunError(f"{home} is a file; give --out a folder")
@@ -75,19 +60,8 @@ def is_unbegun(home: Path) -> bool:
     return all(name in (LOCK, *FIRST) or name.startswith(temporary) for name in left)
 
 
-def append_command(home: Path) -> None:
-    """Add this process's command to ``command.txt``, one line for each start of the run."""
-    path = home / "command.txt"
-    earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
-    write_text(path, earlier + command_line() + "\n")
-
-
 def read_config(folder: str | Path) -> RunConfig:
-    """Read the configuration of a run.
-
-    Raises:
-        RunError: the folder is not a run, is damaged, or was written by a newer version.
-    """
+    """Read the configuration of a run."""
     path = Path(folder) / "config.toml"
     if not path.is_file():
         raise RunError(f"{folder} is not a run: it has no config.toml; give the folder that `anychannel train` wrote")

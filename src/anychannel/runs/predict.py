@@ -44,15 +44,11 @@ FAR = 3.0
 
 @dataclass(frozen=True, eq=False)
 class InputImage:
-    """An image that is ready for the network.
+    """An image that is ready for the network: the k channels that it has and the network knows, in the planes' order.
 
-    Args:
-        name: name of the file.
-        channels: names of the k channels that the image has and the network knows, in the order of the planes.
-        original: (k, H, W) pixels of the file.
-        pixels: (k, height, width) pixels, resized and cropped as in training.
-        far: for each channel whose mean is far from the training mean, a sentence with both.
-        notes: sentences about differences from the training images.
+    ``original`` holds the (k, H, W) pixels of the file, ``pixels`` those resized and cropped as in training. ``far`` is
+    a sentence for each channel whose mean is far from the training mean. ``notes`` lists all differences from the
+    training images in sentences.
     """
 
     name: str
@@ -65,13 +61,7 @@ class InputImage:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Class probabilities of one image.
-
-    Args:
-        channels: names of the channels used, in the network's order.
-        classes: names of the K classes.
-        probabilities: (K,) float32.
-    """
+    """Class probabilities of one image, (K,) float32, from ``channels`` in the network's order."""
 
     channels: tuple[str, ...]
     classes: tuple[str, ...]
@@ -128,7 +118,6 @@ class Predictor:
         Raises:
             ChannelError: a name is unknown or repeats, or all are ``-``.
             DataError: the image cannot be read, or has another number of channels or other channel names.
-            MissingExtraError: a package that reads this format is not installed.
         """
         if isinstance(image, str | Path):
             name = name or str(image)
@@ -185,11 +174,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, image: InputImage, channels: str | Sequence[str] | None = None) -> Prediction:
-        """Classify an image from some of its channels.
-
-        Args:
-            image: an image that ``open`` returned.
-            channels: names of the channels to use. None uses all that the image has.
+        """Classify an image that ``open`` returned from some of its channels; None uses all that it has.
 
         Raises:
             ChannelError: a name is unknown, repeats or is not in the image, or the network refuses the subset.
@@ -221,19 +206,10 @@ def predict_files(
     layout: str | None = None,
     nodata: float | str | None = None,
 ) -> list[dict[str, Any]]:
-    """Classify image files.
-
-    Args:
-        folder: see ``Predictor``.
-        images: paths.
-        channels, layout, nodata: see ``Predictor.open``.
-        top: number of classes to return for each image.
+    """Classify image files with a folder's ``Predictor``; for ``channels``, ``layout`` and ``nodata`` see its ``open``.
 
     Returns:
         For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first.
-
-    Raises:
-        ChannelError, DataError: see ``Predictor.open`` and ``Predictor.predict``.
     """
     predictor = Predictor(folder)
     results = []

@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException
 from anychannel.channels import ChannelError
 from anychannel.data import DataError
 from anychannel.serve.guard import Guard
-from anychannel.serve.page import ASSETS, render
+from anychannel.serve.images import OpenedImage
+from anychannel.serve.page import render, render_assets
 from anychannel.serve.schemas import Examples, Health, Image, Model, Prediction, Problem
-from anychannel.serve.service import GoneError, Service
+from anychannel.serve.service import Service
 from anychannel.utils.extras import MissingExtraError
 from anychannel.utils.version import __version__
 
@@ -69,7 +70,7 @@ def create_app(
         redoc_url=None,
     )
     app.add_middleware(Guard, max_bytes=max_bytes, hosts=hosts)
-    for kind in (HTTPException, RequestValidationError, GoneError, ChannelError, DataError, MissingExtraError):
+    for kind in (HTTPException, RequestValidationError, ChannelError, DataError, MissingExtraError):
         app.add_exception_handler(kind, answer_error)
     app.include_router(make_pages(service))
     app.include_router(make_api(service, max_bytes), prefix="/api")
@@ -79,7 +80,7 @@ def create_app(
 def make_pages(service: Service) -> APIRouter:
     """The page and its assets."""
     router = APIRouter(include_in_schema=False)
-    page = render(service)
+    page, assets = render(service), render_assets()
 
     @router.get("/")
     def index() -> Response:
@@ -87,10 +88,10 @@ def make_pages(service: Service) -> APIRouter:
 
     @router.get("/{name}")
     def asset(name: str) -> Response:
-        if name not in ASSETS:
+        if name not in assets:
             raise HTTPException(404, f"there is no {name!r} here; the page is at /, the endpoints are under /api")
-        make, kind = ASSETS[name]
-        return Response(make(), media_type=kind)
+        text, kind = assets[name]
+        return Response(text, media_type=kind)
 
     return router
 
@@ -138,10 +139,11 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
         """Classify an image from some of its channels."""
         if (file is None) == (image is None):
             raise HTTPException(422, "give either file, an image, or image, the id of an opened one")
+        opened: OpenedImage | None
         if file is not None:
             opened = service.open(file.file.read(), file.filename or "the file", file_channels, layout)
-        else:
-            opened = service.image(image or "")
+        elif (opened := service.images.get(image or "")) is None:
+            raise HTTPException(404, f"image {image!r} is not kept here (any more); send the file again")
         return service.predict(opened, channels, top)
 
     return router
@@ -155,6 +157,4 @@ def answer_error(_: Request, error: Exception) -> Response:
     elif isinstance(error, RequestValidationError):
         fields = (".".join(map(str, entry["loc"][1:])) or "body" for entry in error.errors())
         text = "; ".join(f"{field}: {entry['msg']}" for field, entry in zip(fields, error.errors(), strict=True))
-    elif isinstance(error, GoneError):
-        status, text = 404, str(error.args[0])
     return JSONResponse(Problem(error=text).model_dump(), status, headers)

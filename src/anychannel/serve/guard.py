@@ -28,10 +28,8 @@ HEADERS = {
 class Guard:
     """ASGI middleware.
 
-    Args:
-        app: the application.
-        max_bytes: the largest request body, with or without a declared length.
-        hosts: host names that requests may use. None accepts all.
+    ``max_bytes`` limits the body of a request, with or without a declared length. ``hosts`` are the host names that
+    requests may use; None accepts all.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, hosts: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -22,12 +22,7 @@ PICTURE_SIDE, SMALL_SIDE, MANY_CHANNELS = 256, 96, 16
 
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
-    """An image that requests can refer to.
-
-    Args:
-        input: the image as the network receives it.
-        view: the JSON that describes it.
-    """
+    """An image that requests can refer to: as the network receives it, and the JSON that describes it."""
 
     input: InputImage
     view: Image
@@ -43,13 +38,8 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
     """Draw each channel of an image.
 
     All images use the same grey scale for a channel, so that pictures can be compared. A channel whose mean is far from
-    the training mean is drawn from its own minimum to its own maximum.
-
-    Args:
-        image: the image.
-        known: the network's channels, with their statistics.
-        key: id of the image.
-        label: name of the true class; None if it is unknown.
+    the training mean is drawn from its own minimum to its own maximum. ``known`` are the network's channels, ``key`` is
+    the image's id, ``label`` its true class.
     """
     height, width = image.original.shape[1:]
     shape: tuple[int, int] = image.pixels.shape[1:]
@@ -77,16 +67,15 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
         )
     notes = list(image.notes)
     if image.far:  # the last note is about them
-        notes[-1] += (
-            " Its picture is stretched to its own values."
-            if len(image.far) == 1
-            else " Their pictures are stretched to their own values."
-        )
+        its = ("Its picture is", "its") if len(image.far) == 1 else ("Their pictures are", "their")
+        notes[-1] += f" {its[0]} stretched to {its[1]} own values."
+    colour = set("RGB") <= scaled.keys()
+    whole = np.stack([scaled[name] for name in "RGB"], axis=-1) if colour else np.mean(list(scaled.values()), axis=0)
     view = Image(
         id=key,
         name=readable(image.name),
         channels=pictures,
-        overview=draw_overview(scaled),
+        overview=channel_png(whole, 0, 1),
         width=width,
         height=height,
         dtype=image.original.dtype.name,
@@ -97,13 +86,6 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
     return OpenedImage(image, view)
 
 
-def draw_overview(scaled: Mapping[str, np.ndarray]) -> str:
-    """One picture of channels that are scaled to [0, 1]: in colour if R, G and B are there, else their mean."""
-    if all(name in scaled for name in "RGB"):
-        return channel_png(np.stack([scaled[name] for name in "RGB"], axis=-1), 0, 1)
-    return channel_png(np.mean(list(scaled.values()), axis=0), 0, 1)
-
-
 def grey_range(dtype: np.dtype[Any], mean: float, std: float) -> tuple[float, float]:
     """Values drawn as black and white: the training mean minus 2 and plus 3 standard deviations, within the type."""
     limits = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else np.finfo(dtype)
@@ -112,18 +94,13 @@ def grey_range(dtype: np.dtype[Any], mean: float, std: float) -> tuple[float, fl
 
 
 class ImageStore:
-    """Keeps opened images by id: the latest ones, up to ``most_bytes``, and all pinned ones. It is thread-safe."""
+    """Keeps opened images by id: ``always`` and the latest ones, up to ``most_bytes``. It is thread-safe."""
 
-    def __init__(self, most_bytes: int = 256 * 2**20) -> None:
+    def __init__(self, always: Sequence[OpenedImage] = (), most_bytes: int = 256 * 2**20) -> None:
         self.most_bytes = most_bytes
         self._lock = Lock()
-        self._pinned: dict[str, OpenedImage] = {}
+        self._always = {image.view.id: image for image in always}
         self._recent: OrderedDict[str, OpenedImage] = OrderedDict()
-
-    def pin(self, image: OpenedImage) -> None:
-        """Keep an image for good."""
-        with self._lock:
-            self._pinned[image.view.id] = image
 
     def add(self, image: OpenedImage) -> None:
         """Keep an image until newer ones need its memory. The newest image always stays."""
@@ -138,4 +115,4 @@ class ImageStore:
         with self._lock:
             if key in self._recent:
                 self._recent.move_to_end(key)
-            return self._recent.get(key) or self._pinned.get(key)
+            return self._recent.get(key) or self._always.get(key)

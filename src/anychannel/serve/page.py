@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -53,19 +52,10 @@ def render(service: Service) -> str:
     )
 
 
-def style() -> str:
-    """The page's CSS."""
+def render_assets() -> dict[str, tuple[str, str]]:
+    """The page's CSS and JavaScript with their media types."""
     colours = {"light": theme.css_variables(theme.LIGHT), "dark": theme.css_variables(theme.DARK)}
-    return environment().get_template("page.css.j2").render(colours)
-
-
-def script() -> str:
-    """The page's JavaScript."""
-    return environment().get_template("page.js").render()
-
-
-ASSETS: dict[str, tuple[Callable[[], str], str]] = {
-    "page.css": (style, "text/css"),
-    "page.js": (script, "text/javascript"),
-}
-"""What makes each asset, and its media type."""
+    return {
+        "page.css": (environment().get_template("page.css.j2").render(colours), "text/css"),
+        "page.js": (environment().get_template("page.js").render(), "text/javascript"),
+    }

@@ -20,12 +20,7 @@ class ServeError(ValueError):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket. This happens before the run is loaded, so a port in use is reported at once.
-
-    Raises:
-        ServeError: the port is in use, needs other rights or is out of range, or the host is not an address of this
-            machine.
-    """
+    """Open a listening socket. This happens before the run is loaded, so a port in use is reported at once."""
     if not 0 <= port <= 65535:
         raise ServeError(f"port is a number from 0 (any free one) to 65535, got {port}")
     try:
@@ -58,19 +53,10 @@ def serve(
     cache_dir: str | Path | None = None,
     ready: Callable[[str], object] = print,
 ) -> None:
-    """Serve a run until interrupted.
+    """Serve a run until interrupted; see ``create_app``.
 
-    Args:
-        run: a run's folder.
-        host: address to listen on. 127.0.0.1 can be reached from this machine only.
-        port: port to listen on; 0 uses any free one.
-        max_upload_mb: largest request in MB (2^20 bytes).
-        cache_dir: folder of the cache of decoded images, for the run's examples.
-        ready: called with the page's address as soon as it can be opened.
-
-    Raises:
-        ServeError: the service cannot listen on the address.
-        RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
+    Only this machine can reach the ``host`` 127.0.0.1. The ``port`` 0 is any free one. ``ready`` is called with the
+    page's address as soon as it can be opened.
     """
     with listen(host, port) as taken:
         hosts = LOOPBACK if host in LOOPBACK else None

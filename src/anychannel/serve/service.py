@@ -21,27 +21,14 @@ from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
 
 
-class GoneError(KeyError):
-    """An image is not kept (any more); the client has to send it again."""
-
-
 class Service:
-    """A trained run that answers.
-
-    Args:
-        folder: the run's folder. Relative paths in its configuration start at the working directory.
-        cache_dir: folder of the cache of decoded images, for the run's examples.
-
-    Raises:
-        RunError, ModelFileError: the folder is not a run, or its model cannot be loaded.
-    """
+    """A trained run that answers. Relative paths in its configuration start at the working directory."""
 
     def __init__(self, folder: str | Path, cache_dir: str | Path | None = None) -> None:
         self.config = read_config(folder)
         self.run = load_runs([Path(folder)])[0]
         self.predictor = Predictor(folder)
         self.channels = self.predictor.channels
-        self.images = ImageStore()
         data, reason = self._load_data(cache_dir)
         self.file_channels = self._find_file_channels(data)
         found: list[OpenedImage] = []
@@ -50,8 +37,7 @@ class Service:
                 found = self._read_examples(data)
             except DataError as error:
                 reason = str(error)
-        for example in found:
-            self.images.pin(example)
+        self.images = ImageStore(found)
         self.examples = Examples(images=[example.view for example in found], reason=reason)
 
     def _load_data(self, cache_dir: str | Path | None) -> tuple[ImageDataset | None, str]:
@@ -105,17 +91,6 @@ class Service:
         opened = draw_image(image, self.channels, key=key)
         self.images.add(opened)
         return opened
-
-    def image(self, key: str) -> OpenedImage:
-        """An image that was opened before.
-
-        Raises:
-            GoneError: it is not kept.
-        """
-        found = self.images.get(key)
-        if found is None:
-            raise GoneError(f"image {key!r} is not kept here (any more); send the file again")
-        return found
 
     def predict(self, image: OpenedImage, channels: str | None, top: int) -> Prediction:
         """Classify an image from some of its channels; see ``Predictor.predict``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,16 +12,11 @@ from anychannel.evaluation import load_evaluation
 from anychannel.results.run import read_record
 from anychannel.sweeps.space import SweepError
 from anychannel.training.early_stopping import MONITORS
+from anychannel.training.metrics import read_metrics
 
 SUBSETS = "mean_subset_accuracy"
 OBJECTIVES = {**MONITORS, SUBSETS: 1.0}
 """Metrics of an epoch, and the mean accuracy over a run's channel subsets; -1.0 for those that are minimised."""
-
-
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of each epoch that a run has recorded; empty if it has not begun."""
-    path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def curve_of(metric: str, row: Mapping[str, Any]) -> float | None:
@@ -36,11 +30,7 @@ def curve_of(metric: str, row: Mapping[str, Any]) -> float | None:
 
 
 def value_of(metric: str, folder: Path) -> float:
-    """The objective of a finished run. A mean over subsets leaves out subsets that no image has.
-
-    Raises:
-        SweepError: the run does not measure it.
-    """
+    """The objective of a finished run. A mean over subsets leaves out subsets that no image has."""
     if metric == SUBSETS:
         subsets = load_evaluation(folder, "val").subsets
         refused = [key for key, figures in subsets.items() if "refused" in figures and figures.get("n") != 0]
@@ -48,7 +38,7 @@ def value_of(metric: str, folder: Path) -> float:
             raise SweepError(f"the network refuses {' / '.join(refused)}, so its {metric} is not known")
         return float(mean(figures["accuracy"] for figures in subsets.values() if "accuracy" in figures))
     best = read_record(folder)["best_epoch"]
-    value = curve_of(metric, next(row for row in read_rows(folder) if row["epoch"] == best))
+    value = curve_of(metric, next(row for row in read_metrics(folder) if row["epoch"] == best))
     if value is None or not math.isfinite(value):
         raise SweepError(f"the run has no {metric} ({value}); only a sampler that drops channels measures it")
     return value

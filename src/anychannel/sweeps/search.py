@@ -16,14 +16,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.pruners import MedianPruner, NopPruner
@@ -36,10 +35,11 @@ from anychannel.runs.config import RunConfig, flatten, list_changes, merge, nest
 from anychannel.runs.data import find_changes, load_data
 from anychannel.runs.execute import RunStopped, train_run
 from anychannel.runs.folder import read_config
-from anychannel.sweeps.objective import OBJECTIVES, curve_of, read_rows, value_of
+from anychannel.sweeps.objective import OBJECTIVES, curve_of, value_of
 from anychannel.sweeps.space import SweepError, check_space, parse_space
 from anychannel.training import TrainingError
-from anychannel.utils.files import write_json, write_text
+from anychannel.training.metrics import read_metrics
+from anychannel.utils.files import is_free, write_json, write_text
 
 RECORD, DATABASE, LOCK, BEST, TABLE = "sweep.json", "optuna.db", ".lock", "best.toml", "trials.csv"
 PRUNE_AFTER = 4
@@ -49,14 +49,10 @@ STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialSta
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one trial.
+    """The result of one trial, by the name of its folder.
 
-    Args:
-        name: name of its folder.
-        state: ``finished``, ``pruned`` (stopped early, behind the others) or ``failed``.
-        value: the objective; None unless finished.
-        settings: the varied settings, by dotted key.
-        error: why it failed, or empty.
+    ``state`` is ``finished``, ``pruned`` (stopped early, behind the others) or ``failed``. ``value`` is None unless
+    finished. ``settings`` are the varied ones, by dotted key. ``error`` says why a trial failed.
     """
 
     name: str
@@ -144,11 +140,7 @@ def sweep(
 
 
 def prepare(home: Path, record: dict[str, Any], resume: bool) -> None:
-    """Start a sweep in a new folder, or check that the folder's sweep is the same.
-
-    Raises:
-        SweepError: the folder holds something else, another sweep, or a sweep although ``resume`` is not set.
-    """
+    """Start a sweep in a new folder, or check that the folder's sweep is the same."""
     if home.exists() and not home.is_dir():
         raise SweepError(f"{home} is a file; give --out a folder")
     home.mkdir(parents=True, exist_ok=True)
@@ -188,11 +180,7 @@ def open_study(home: Path, plan: Plan) -> Study:
 
 
 def check_data(home: Path, study: Study, cache_dir: str | Path | None) -> None:
-    """Check that the data have not changed since an earlier trial, so that the trials can be compared.
-
-    Raises:
-        SweepError: lists the changes.
-    """
+    """Check that the data have not changed since an earlier trial, so that the trials can be compared."""
     for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))[:1]:
         folder = home / each.user_attrs["folder"]
         config = read_config(folder)
@@ -205,14 +193,11 @@ def check_data(home: Path, study: Study, cache_dir: str | Path | None) -> None:
 
 
 def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, FileLock] | None:
-    """Choose the next trial: an unfinished one if its process has died, else a new one.
+    """Choose and lock the next trial: an unfinished one if its process has died, else a new one; None if all are taken.
 
     A process holds the lock of the trial it works on, so a free lock shows at once that the process has died. (Optuna's
     heartbeat shows it only after a grace period.) The trial is then recorded as failed and added again with the same
     settings and folder. Trials that failed by themselves have an ``error``.
-
-    Returns:
-        The trial and its lock; None if all trials are taken.
     """
     with FileLock(home / LOCK):
         known = study.get_trials(deepcopy=False)
@@ -220,7 +205,7 @@ def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, File
         waiting = [each.user_attrs["folder"] for each in known if each.state is TrialState.WAITING]
         for left in known:
             name = left.user_attrs.get("folder")
-            if left.state is not TrialState.RUNNING or (name and not is_free(home, name)):
+            if left.state is not TrialState.RUNNING or (name and not is_free(lock_file(home, name))):
                 continue
             if name and name not in waiting:
                 again = {"params": left.params, "distributions": left.distributions, "user_attrs": left.user_attrs}
@@ -234,21 +219,14 @@ def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, File
         trial = study.ask(dict(plan.space))
         name = trial.user_attrs.get("folder", f"trial-{index:04d}")
         trial.set_user_attr("folder", name)
-        lock = trial_lock(home, name)
+        lock = FileLock(lock_file(home, name))
         lock.acquire(timeout=0)
         return trial, lock
 
 
-def trial_lock(home: Path, name: str) -> FileLock:
-    """The lock that a process holds while it works on a trial."""
-    return FileLock(home / f".{name}.lock")
-
-
-def is_free(home: Path, name: str) -> bool:
-    """Whether no process works on a trial."""
-    with suppress(Timeout), trial_lock(home, name).acquire(timeout=0):
-        return True
-    return False
+def lock_file(home: Path, name: str) -> Path:
+    """The file that a process locks while it works on a trial."""
+    return home / f".{name}.lock"
 
 
 def run_trial(
@@ -269,7 +247,7 @@ def run_trial(
         if trial.should_prune():
             raise RunStopped(f"pruned at epoch {row['epoch']}: behind the median of the sweep's finished trials")
 
-    for row in read_rows(folder):
+    for row in read_metrics(folder):
         report(row)
     try:
         config = RunConfig.from_dict(merge(plan.recipe, nest(trial.params)))

@@ -26,11 +26,7 @@ class SweepError(ValueError):
 
 
 def parse_space(values: Mapping[str, Any], prefix: str = "") -> dict[str, BaseDistribution]:
-    """Read a space. Keys may be dotted or in nested tables.
-
-    Raises:
-        SweepError: an entry is neither a range nor a choice, or is impossible; the message names it.
-    """
+    """Read a space. Keys may be dotted or in nested tables."""
     space: dict[str, BaseDistribution] = {}
     for key, value in values.items():
         name = prefix + key
@@ -49,11 +45,7 @@ def parse_space(values: Mapping[str, Any], prefix: str = "") -> dict[str, BaseDi
 
 
 def parse_choices(value: Mapping[str, Any]) -> CategoricalDistribution:
-    """Read ``{ choices = [...] }``.
-
-    Raises:
-        ValueError: the choices are not different scalars.
-    """
+    """Read ``{ choices = [...] }``."""
     choices = value["choices"]
     scalars = isinstance(choices, list) and all(isinstance(each, str | bool | int | float) for each in choices)
     if set(value) != {"choices"} or not scalars or len({*map(repr, choices)}) < max(len(choices), 1):
@@ -62,11 +54,7 @@ def parse_choices(value: Mapping[str, Any]) -> CategoricalDistribution:
 
 
 def parse_range(value: Mapping[str, Any]) -> IntDistribution | FloatDistribution:
-    """Read ``{ low = ..., high = ... }``.
-
-    Raises:
-        ValueError: an entry is missing, unknown or of another type, or the range is impossible.
-    """
+    """Read ``{ low = ..., high = ... }``."""
     if "low" not in value or "high" not in value:
         raise ValueError(FORM)
     whole = isinstance(value["low"], int) and isinstance(value["high"], int)
@@ -84,11 +72,7 @@ def typical_values(domain: BaseDistribution) -> tuple[Any, ...]:
 
 
 def check_space(recipe: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> None:
-    """Refuse a space with settings or values that a recipe cannot have.
-
-    Raises:
-        SweepError: names the setting and the valid ones or values.
-    """
+    """Refuse a space with settings or values that a recipe cannot have."""
     tried = {name: typical_values(domain) for name, domain in space.items()}
     for turn in range(max(map(len, tried.values()))):
         values = {name: options[min(turn, len(options) - 1)] for name, options in tried.items()}

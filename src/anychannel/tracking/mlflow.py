@@ -6,11 +6,9 @@ Open the file with ``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`` (f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-from anychannel.tracking.base import Settings, TrackingError
+from anychannel.tracking.base import Tracker, TrackingError
 from anychannel.utils.extras import need
 from anychannel.utils.files import write_json
 
@@ -19,15 +17,10 @@ RECORD = "mlflow.json"
 DATABASE = "mlflow.db"
 
 
-class MLflow:
+class MLflow(Tracker):
     """A run of the experiment ``anychannel``, or of the one in ``MLFLOW_EXPERIMENT_NAME``.
 
-    Args:
-        home: the run's folder. Its ``mlflow.json`` holds the run's id.
-        name: the run's name in MLflow.
-
-    Raises:
-        TrackingError: the store cannot be reached, or does not have the run any more.
+    ``mlflow.json`` in the run's folder holds the id of MLflow's run.
     """
 
     def __init__(self, home: Path, name: str) -> None:
@@ -39,17 +32,9 @@ class MLflow:
             self.mlflow.set_tracking_uri(f"sqlite:///{home.resolve().parent / DATABASE}")
         record = home / RECORD
         known = json.loads(record.read_text(encoding="utf-8"))["run_id"] if record.is_file() else None
-        with self.explained(home):
+        try:
             self.tracker = MLflowTracker(EXPERIMENT, run_id=known, run_name=name)
             self.tracker.start()
-        self.run_id: str = self.tracker.tracker.info.run_id
-        write_json(record, {"tracking_uri": self.mlflow.get_tracking_uri(), "run_id": self.run_id})
-
-    @contextmanager
-    def explained(self, home: Path) -> Iterator[None]:
-        """Turn an error of the store into one that says what to do."""
-        try:
-            yield
         except Exception as error:  # of MLflow, SQLAlchemy or requests
             where = self.mlflow.get_tracking_uri()
             self.forget()
@@ -57,6 +42,8 @@ class MLflow:
                 f"MLflow at {where} cannot take the run {home}: {error}; correct MLFLOW_TRACKING_URI, delete "
                 f"{home / RECORD} to begin a new MLflow run, or leave mlflow out of --track"
             ) from error
+        self.run_id: str = self.tracker.tracker.info.run_id
+        write_json(record, {"tracking_uri": self.mlflow.get_tracking_uri(), "run_id": self.run_id})
 
     def logged(self) -> dict[str, set[int]]:
         """The steps that the store has for each metric."""
@@ -64,14 +51,9 @@ class MLflow:
         tags = client.get_run(self.run_id).data.metrics
         return {tag: {value.step for value in client.get_metric_history(self.run_id, tag)} for tag in tags}
 
-    def configure(self, settings: Settings) -> None:
-        """Store the settings as parameters."""
-        if not self.mlflow.MlflowClient().get_run(self.run_id).data.params:
-            self.tracker.store_init_configuration(dict(settings))
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Send one batch of metrics."""
-        self.tracker.log(dict(values), step=step)
+    def is_configured(self) -> bool:
+        """Whether the settings are there as parameters."""
+        return bool(self.mlflow.MlflowClient().get_run(self.run_id).data.params)
 
     def close(self, *, finished: bool) -> None:
         """End the run as FINISHED or FAILED."""

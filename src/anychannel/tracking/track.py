@@ -6,7 +6,6 @@ read again from ``metrics.jsonl``. An outage of a store does not stop training.
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,22 +16,17 @@ from anychannel.evaluation import Evaluation
 from anychannel.tracking.base import Settings, Tracker, TrackingError
 from anychannel.tracking.mlflow import MLflow
 from anychannel.tracking.tensorboard import TensorBoard
+from anychannel.training.metrics import read_metrics
 from anychannel.utils.extras import need
 from anychannel.utils.names import unknown_name
 
 TRACKERS: dict[str, Callable[[Path, str], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
-METRICS = "metrics.jsonl"
 UNUSUAL = re.compile(r"[^-./\w]", re.ASCII)
 """Characters that TensorBoard or MLflow refuses in the name of a metric."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that are unknown or not installed.
-
-    Raises:
-        TrackingError: a tracker is unknown; the message lists the valid ones.
-        MissingExtraError: the package of a tracker is not installed.
-    """
+    """Refuse trackers that are unknown or not installed."""
     for name in names:
         if name not in TRACKERS:
             raise TrackingError(unknown_name("tracker", name, TRACKERS))
@@ -40,11 +34,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Track:
-    """The trackers of one run. Without trackers it does nothing.
-
-    Args:
-        trackers: opened trackers by name.
-    """
+    """The opened trackers of one run, by name. Without trackers it does nothing."""
 
     def __init__(self, trackers: Mapping[str, Tracker] | None = None) -> None:
         self.trackers = dict(trackers or {})
@@ -111,14 +101,7 @@ def warn(message: str) -> None:
 def open_track(names: Sequence[str], home: Path, *, name: str, settings: Mapping[str, Any]) -> Track:
     """Open the trackers of a run, store its settings, and log the epochs of ``metrics.jsonl`` that they lack.
 
-    Args:
-        names: keys of ``TRACKERS``.
-        home: the run's folder.
-        name: the run's name.
-        settings: the run's configuration as one flat table.
-
-    Raises:
-        TrackingError, MissingExtraError: a tracker cannot be used.
+    ``names`` are keys of ``TRACKERS``. ``settings`` is the run's configuration as one flat table.
     """
     known: Settings = {key: v if isinstance(v, str | bool | int | float) else str(v) for key, v in settings.items()}
     opened: dict[str, Tracker] = {}
@@ -131,7 +114,6 @@ def open_track(names: Sequence[str], home: Path, *, name: str, settings: Mapping
         for tracker in opened.values():
             tracker.close(finished=False)
         raise
-    if (home / METRICS).is_file():
-        for line in (home / METRICS).read_text(encoding="utf-8").splitlines():
-            track.log_epoch(json.loads(line))
+    for row in read_metrics(home):
+        track.log_epoch(row)
     return track

@@ -1,8 +1,8 @@
 """Batch norm statistics that belong to the weights, recomputed before each validation.
 
-The running averages that training keeps lag behind the weights, and a subset with statistics of its own sees only part
-of each batch. So the network that is validated, and kept if it is the best, gets statistics from a few hundred training
-images that are not augmented: Wu and Johnson's precise batch norm ("Rethinking 'Batch' in BatchNorm", 2021,
+Training's running averages lag behind the weights, and a subset with its own statistics gets only part of each batch.
+So the validated network, which is kept if it is the best, gets statistics from a few hundred training images without
+augmentation: Wu and Johnson's precise batch norm ("Rethinking 'Batch' in BatchNorm", 2021,
 https://arxiv.org/abs/2105.07576).
 """
 
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from anychannel.channels import Subset
 from anychannel.data import Split, Stream
 from anychannel.nn.channel_sampling import Part, Sampler, split_evenly
 from anychannel.nn.classifier import Classifier
@@ -29,23 +28,22 @@ from anychannel.utils.processes import Share
 from anychannel.utils.seeds import mix
 
 MOST_IMAGES = 512
-"""Images of a subset, at most."""
+"""Largest number of images of a subset."""
 LEAST_IMAGES, LEAST_PASSES = 32, 256
-"""Images of a subset, and of all subsets together, at least, if there are as many training images."""
+"""Smallest number of images of a subset, and of all subsets together, if there are as many training images."""
 COST = 0.04
-"""Share of an epoch's time that the passes may take, if they are more than the least. A training step takes about three
-times as long as a forward pass."""
+"""Share of an epoch's time for passes beyond the smallest number; a training step takes about three forward passes."""
 DRAWN_TOGETHER = 8
-"""Images for which a sampler draws subsets once, if subsets share a batch norm."""
+"""Number of images for which a sampler draws subsets once, if subsets share a batch norm."""
 
 Pass = tuple[Tensor, StepParts]
-"""Images, and which channels each of them shows."""
+"""Images, and the channels that are kept of each."""
 
 
 def choose_passes(
     model: Classifier, train: Split | Stream, sampler: Sampler, *, seed: int, batch_size: int, share: Share
 ) -> list[Pass]:
-    """Choose training images for the statistics, and the channels that they show; none if the network has none to set.
+    """Choose training images and their channels for the statistics; none if the network has no batch norms to set.
 
     If every subset has its own statistics, each batch passes once for each subset, with the images that have all of its
     channels. Otherwise the sampler draws subsets as in training. Each process takes its share of the images.
@@ -62,21 +60,17 @@ def choose_passes(
     batches = train.batches(seed=seed, epoch=0, batch_size=size, share=share)
     for batch in islice(batches, images // size):
         if own:
-            groups = [(subset, images_with(subset, size, batch.present)) for subset in subsets]
-            shown = [take_share([group], batch.present, share) for group in groups if len(group[1]) > 1]
+            has = np.ones((size, len(model.channels)), bool) if batch.present is None else batch.present
+            groups = [(subset, np.flatnonzero(has[:, list(subset)].all(axis=1))) for subset in subsets]
+            found = [take_share([group], batch.present, share) for group in groups if len(group[1]) > 1]
         else:
-            shown = [assign_channels(draw_parts(sampler, size, generator), batch.present, share)]
-        passes += [(batch.images, rows) for rows in shown]
+            found = [assign_channels(draw_parts(sampler, size, generator), batch.present, share)]
+        passes += [(batch.images, rows) for rows in found]
     return passes
 
 
-def images_with(subset: Subset, size: int, present: np.ndarray | None) -> np.ndarray:
-    """Which of a batch's images have all channels of a subset."""
-    return np.arange(size) if present is None else np.flatnonzero(present[:, list(subset)].all(axis=1))
-
-
 def draw_parts(sampler: Sampler, size: int, generator: torch.Generator) -> list[Part]:
-    """Parts of a batch from several draws, so that it shows many subsets."""
+    """Parts of a batch from several draws, for many subsets."""
     return [
         Part(part.subset, start + part.start, start + part.stop)
         for start, stop in split_evenly(size, max(size // DRAWN_TOGETHER, 1))
@@ -93,12 +87,9 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 def recomputed_statistics(
     model: Classifier, passes: Sequence[Pass], synchronised: AbstractContextManager[object]
 ) -> Iterator[None]:
-    """Give the model recomputed statistics inside the block, in evaluation mode; afterwards training's come back.
+    """Give the model recomputed statistics inside the block, in evaluation mode; restore training's after it.
 
-    Args:
-        model: to be validated.
-        passes: what ``choose_passes`` returned.
-        synchronised: what ``sync_batchnorm`` returned, for batch norms over several processes.
+    ``synchronised`` comes from ``sync_batchnorm``, for batch norms over several processes.
     """
     buffers = [buffer for norm in batch_norms(model) for buffer in norm.buffers(recurse=False)]
     running = [buffer.clone() for buffer in buffers]
@@ -107,14 +98,15 @@ def recomputed_statistics(
     try:
         yield
     finally:
-        torch._foreach_copy_(buffers, running)
+        if buffers:
+            torch._foreach_copy_(buffers, running)
 
 
 @torch.no_grad()
 def recompute_bn_statistics(model: Classifier, passes: Sequence[Pass]) -> None:
     """Set each batch norm's running statistics to the average of its batches', in place.
 
-    A batch norm that no image reaches keeps its statistics. A pass whose statistics are not finite does not count.
+    A batch norm without images keeps its statistics. A pass with statistics that are not finite does not count.
     """
     norms = batch_norms(model)
     buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
@@ -133,8 +125,8 @@ def recompute_bn_statistics(model: Classifier, passes: Sequence[Pass]) -> None:
     try:
         for images, rows in passes:
             before, count = [buffer.clone() for buffer in buffers], counted.copy()
-            shown = to_device(images[rows.images], device).float().contiguous(memory_format=torch.channels_last)
-            model(shown, parts=rows.parts)
+            chosen = to_device(images[rows.images], device).float().contiguous(memory_format=torch.channels_last)
+            model(chosen, parts=rows.parts)
             if not torch.stack([buffer.isfinite().all() for buffer in buffers]).all():
                 torch._foreach_copy_(buffers, before)
                 counted = count

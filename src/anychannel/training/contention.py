@@ -1,8 +1,8 @@
-"""Whether training on the CPU is held up by other programs.
+"""Whether other programs slow down training on the CPU.
 
-Convolutions and batch norms split their work among threads that meet again after each of them, and wait for each other
-busily. If another program has one of the cores, all threads wait for the one that has none: beside two other busy
-programs, on two cores, an epoch with two threads took forty times as long as on an idle machine (docs/LOG.md).
+Convolutions and batch norms split their work among threads, which wait for each other busily after each of them. If
+another program has one of the cores, all threads wait for the one without a core: beside two other busy programs, on
+two cores, an epoch with two threads took forty times as long as on an idle machine (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -14,25 +14,20 @@ import warnings
 import torch
 
 SECONDS = 20
-"""Time that is looked at together."""
+"""Interval between checks."""
 STARVED = 0.7
-"""Share of its threads' time below which a training counts as held up; undisturbed it gets 0.93 to 0.97."""
+"""Share of its threads' time below which a training counts as slowed down; undisturbed it gets 0.93 to 0.97."""
 
 
 class Contention:
-    """Watches how much processor time this process gets; ``check`` it at each step."""
+    """Watches how much processor time this process gets; call ``check`` at each step."""
 
     def __init__(self) -> None:
         self.wall, self.used = time.monotonic(), time.process_time()
         self.warned = False
 
     def check(self) -> None:
-        """Say once that other programs hold the training up.
-
-        Warns:
-            UserWarning: for some time the threads got less than they could use, while more programs wanted to run than
-                there are cores.
-        """
+        """Warn once if the threads got less time than they could use while the load was above the number of cores."""
         now = time.monotonic()
         if self.warned or now - self.wall < SECONDS:
             return

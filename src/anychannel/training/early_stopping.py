@@ -7,23 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MONITORS = {"val_accuracy": 1.0, "val_loss": -1.0, "val_reduced_accuracy": 1.0, "val_mean_accuracy": 1.0}
-"""Figures that can be watched, and the sign that makes larger better."""
+"""Validation figures, and the sign that makes larger better."""
 REDUCED_MONITORS = ("val_reduced_accuracy", "val_mean_accuracy")
-"""Those that need images with channels missing."""
+"""Figures that need images with channels missing."""
 
 
 @dataclass
 class EarlyStopping:
-    """Remember the best epoch and say when to stop.
+    """Tracks the best epoch by ``monitor``, a key of ``MONITORS``, and when to stop.
 
-    Args:
-        monitor: a key of ``MONITORS``.
-        patience: stop after this many epochs in a row without improvement; None never stops.
-        min_delta: smallest change that counts as an improvement for ``patience``. The best epoch is the best figure
-            itself, however small its lead.
-
-    Raises:
-        ValueError: the monitor is unknown, or a number is out of range.
+    It stops after ``patience`` epochs in a row without an improvement above ``min_delta``; None never stops. The best
+    epoch has the best figure, even by less than ``min_delta``.
     """
 
     monitor: str = "val_accuracy"
@@ -43,7 +37,7 @@ class EarlyStopping:
             )
 
     def update(self, epoch: int, figures: dict[str, Any]) -> bool:
-        """Take an epoch's figures; True if it is the best so far. NaN is worse than any number."""
+        """Add an epoch's figures; return whether it is the best so far. NaN is worse than any number."""
         score = MONITORS[self.monitor] * float(figures[self.monitor])
         if math.isnan(score):
             score = -math.inf
@@ -58,7 +52,7 @@ class EarlyStopping:
 
     @property
     def should_stop(self) -> bool:
-        """Whether patience has run out."""
+        """Whether patience is used up."""
         return self.patience is not None and self.waited >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,5 +60,5 @@ class EarlyStopping:
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         vars(self).update(state)

@@ -1,8 +1,8 @@
-"""Steps whose loss, gradients or batch norm statistics are not finite change nothing.
+"""Skip steps whose loss, gradients or batch norm statistics are not finite.
 
-A flag on the device decides whether a step's update happens, so that the host does not wait for it: it reads the flag
-one step late. After several skipped steps in a row, training goes on in float32; if that does not help, it ends with an
-error. Several processes come to the same flag, since loss, gradients and statistics are summed over all of them first.
+A flag on the device decides whether a step's update happens. The host reads it one step late, so it does not wait.
+After several skipped steps in a row, training continues in float32; if that does not help, it ends with an error. All
+processes get the same flag, since loss, gradients and statistics are summed over all of them first.
 """
 
 from __future__ import annotations
@@ -19,21 +19,18 @@ from anychannel.training.bn_statistics import batch_norms
 from anychannel.utils.plurals import plural
 
 IN_A_ROW = 3
-"""Steps that may be skipped one after the other, or an epoch's steps if these are fewer, before something is done."""
+"""Number of skipped steps in a row that changes the precision or ends the training; an epoch's steps if fewer."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where and what to try."""
+    """Training cannot continue; the message says where and what to try."""
 
 
 class FiniteUpdates:
-    """Apply an optimiser's updates if they are finite, and follow how many in a row are not.
+    """Applies an optimiser's updates if they are finite, and counts how many in a row are not.
 
-    Args:
-        model: in training; a skipped step puts back the running statistics of its batch norms.
-        optimizer: a ``fused`` one, which reads the flag on the device.
-        precision: ``bf16`` or ``fp32``, with which training begins.
-        steps: steps an epoch.
+    A skipped step restores the running statistics of the model's batch norms. The optimiser is ``fused``, so it reads
+    the flag on the device. Training begins in ``precision``, ``bf16`` or ``fp32``, with ``steps`` steps an epoch.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, *, precision: str, steps: int) -> None:
@@ -53,7 +50,7 @@ class FiniteUpdates:
 
     @torch.no_grad()
     def step(self, *figures: Tensor) -> Tensor:
-        """Update the weights if running statistics and ``figures`` are all finite; return the flag, a () boolean."""
+        """Update the weights if running statistics and ``figures`` are finite; return the flag, a () boolean."""
         found = flatten(self.statistics, like=self.streak)
         usable = torch.stack([figure.isfinite().all() for figure in (found, *figures)]).all()
         self.kept = torch.where(usable, found, self.kept)
@@ -66,16 +63,15 @@ class FiniteUpdates:
         return usable
 
     def follow(self, where: Callable[[], str]) -> None:
-        """Look at the step before this one.
+        """Check the step before this one; ``where`` describes this step, in case it was skipped.
 
-        ``where`` describes this step, in case it was skipped. After several skipped steps in a row, a warning says that
-        the next ones are computed in float32; if they already are, it raises TrainingError.
+        After several skipped steps in a row, switch to float32 with a warning; in float32, raise TrainingError.
         """
         self.look()
         self.unread = start_reading(self.streak), where
 
     def look(self) -> None:
-        """Look at the last step if that was not done yet."""
+        """Check the last step unless that was done."""
         if self.unread is None:
             return
         (read, where), self.unread = self.unread, None
@@ -114,17 +110,12 @@ class FiniteUpdates:
 
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` restores."""
-        where = None if self.unread is None else self.unread[1]()
-        return {
-            "tried": self.tried,
-            "streak": int(self.streak),
-            "skipped": int(self.skipped),
-            "first": self.first,
-            "unread": where,
-        }
+        unread = None if self.unread is None else self.unread[1]()
+        counts = {"streak": int(self.streak), "skipped": int(self.skipped)}
+        return {"tried": self.tried, **counts, "first": self.first, "unread": unread}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state; the model's is restored before."""
+        """Restore a saved state, after the model's."""
         self.tried, self.first = list(state["tried"]), state["first"]
         self.precision = self.tried[-1]
         self.streak.fill_(state["streak"])
@@ -140,7 +131,7 @@ def flatten(values: list[Tensor], *, like: Tensor) -> Tensor:
 
 
 def start_reading(value: Tensor) -> Callable[[], int]:
-    """Begin to copy a number from the device; what is returned waits for that alone and gives it."""
+    """Begin to copy a number from the device; the returned function waits for the copy and returns it."""
     if value.device.type != "cuda":
         return lambda: int(value.cpu().numpy())
     copy = value.to("cpu", non_blocking=True)  # into pinned memory

@@ -2,11 +2,11 @@
 
     result = fit(model, dataset.train, dataset.val, TrainingSettings(epochs=15), folder="run")
 
-It trains ``model`` in place and leaves it with the weights of the best validation epoch and the batch norm statistics
-that were recomputed for it (``anychannel.training.bn_statistics``). With a folder it writes metrics (one row an epoch),
-the best and the last weights and checkpoints, and can go on where it was killed: it ends with bitwise the same weights
-on the same machine and settings. Of several processes (``anychannel.utils.processes``), each takes its share of every
-batch, and all of them end with the weights that one process would end with.
+The model is trained in place and ends with the weights of the best validation epoch and batch norm statistics that were
+recomputed for them (``anychannel.training.bn_statistics``). With a folder, ``fit`` writes metrics, weights and
+checkpoints, and a killed training can resume: it ends with bitwise the same weights on the same machine and settings.
+Each of several processes (``anychannel.utils.processes``) takes its share of every batch, and all end with the weights
+of a single process.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
 from anychannel.nn.sync_batchnorm import sync_batchnorm
 from anychannel.training.bn_statistics import Pass, choose_passes, recomputed_statistics
-from anychannel.training.checkpoint import describe_settings, load_checkpoint, save_checkpoint
 from anychannel.training.contention import Contention
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
 from anychannel.training.metrics import count_answers, mean_figures, write_metrics
-from anychannel.training.randomness import seeded, step_generator
 from anychannel.training.settings import TrainingSettings
-from anychannel.training.state import TrainingState, copy_state
+from anychannel.training.state import TrainingState, copy_state, describe_settings, load_checkpoint, save_checkpoint
 from anychannel.training.step_parts import assign_channels, check_missing_channels
 from anychannel.training.validation import validate
 from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import add_up, average_gradients, join, on_main, share
 from anychannel.utils.progress import progress_bar
+from anychannel.utils.seeds import mix, seeded
 
 LAST = "weights/last.safetensors"
+Block = AbstractContextManager[object]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training run did.
+    """The result of a training.
 
     Args:
-        rows: one an epoch.
+        rows: one row of figures for each epoch.
         best_epoch: the epoch whose weights were kept, counted from 1.
         stopped_early: whether early stopping ended it.
-        recomputed_statistics: whether batch norm statistics were recomputed before each validation
-            (``anychannel.training.bn_statistics``), which is so if the network has any.
-        skipped_steps: number of steps in all rows whose loss or gradients were not finite.
-        seconds: time that it took.
+        recomputed_statistics: whether the network has batch norm statistics, which are recomputed before each
+            validation (``anychannel.training.bn_statistics``).
+        skipped_steps: number of steps whose loss or gradients were not finite.
+        seconds: duration.
     """
 
     rows: list[dict[str, Any]]
@@ -87,31 +87,31 @@ def fit(
     """Train a classifier and leave it with the weights of its best validation epoch.
 
     Args:
-        model: trained in place, in the channels that its ``ChannelSet`` names.
-        train, val: images in the model's channels and order; training images may be read from shards (``Stream``). An
-            image that lacks channels shows those that the sampler says and it has, or else all that it has. Validation
-            shows each image's own channels and, where the sampler shows subsets, every image once more with channels
-            missing.
+        model: trained in place.
+        train, val: images with the model's channels, in its order; training images may come from shards (``Stream``).
+            An image that lacks channels is used with those that it has and the sampler keeps, or else with all that it
+            has. Validation uses all channels of each image and, unless the sampler is ``full``, every image again with
+            channels missing.
         settings: see ``TrainingSettings``.
-        teacher: a trained network with the same classes, whose answers are learned with weight ``distill``. One that
-            has all of the model's channels answers to all of them, and teaches every image that has them; one with
-            fewer, a network dedicated to a subset, teaches the images that are shown in just that subset. None learns
-            from the network's own answers to images that a step shows in full. It comes back in evaluation mode.
-        folder: where metrics, weights and checkpoints go; None keeps everything in memory.
-        resume: go on from the folder's checkpoint if it has one, with the settings that it was made with.
-        progress: show a bar with the time left on standard error.
+        teacher: a trained network with the same classes, whose answers are learned with weight ``distill``. A teacher
+            with all of the model's channels teaches every image that has them. A teacher with fewer teaches the images
+            that are used with just its channels. None learns from the model's own answers to all channels. Ends in
+            evaluation mode.
+        folder: folder for metrics, weights and checkpoints; None keeps everything in memory.
+        resume: resume from the folder's checkpoint if there is one; it needs the same settings.
+        progress: show a progress bar on standard error.
         on_epoch: called with each epoch's row.
 
     Raises:
-        TrainingError: loss or gradients are not finite in several steps in a row, in float32 too, or there are fewer
-            training images than one step needs.
-        ValueError: a setting is out of range or a name unknown, images lack channels and the stem knows one set,
-            there is nothing that ``distill`` could learn from, the checkpoint to go on from is damaged, of another
-            version or of other settings, or there is a folder and the model has an option that no file can hold.
+        TrainingError: loss or gradients are not finite in several steps in a row, in float32 too, or there are too few
+            training images.
+        ValueError: a setting is out of range or a name unknown, images lack channels that the stem needs, ``distill``
+            has nothing to learn from, the checkpoint is damaged, of another version or of other settings, or the model
+            cannot be saved to the folder.
 
     Warns:
-        UserWarning: other programs hold the training up, on a CPU (``anychannel.training.contention``), or steps were
-            skipped because their loss or gradients were not finite.
+        UserWarning: other programs slow down training on the CPU (``anychannel.training.contention``), or steps were
+            skipped because loss or gradients were not finite.
     """
     began = time.monotonic()
     settings = settings or TrainingSettings()
@@ -178,19 +178,12 @@ def fit(
 
 
 def train_step(
-    state: TrainingState,
-    network: nn.Module,
-    batch: Batch,
-    teacher: Classifier | None,
-    synchronised: AbstractContextManager[object],
+    state: TrainingState, network: nn.Module, batch: Batch, teacher: Classifier | None, synchronised: Block
 ) -> None:
-    """One step, in which the host never waits for the device.
-
-    ``network`` is the model or what averages its gradients over processes, ``synchronised`` what ``sync_batchnorm``
-    gives.
-    """
+    """One step, in which the host never waits for the device; ``network`` may wrap the model for several processes."""
     settings, channels, own = state.settings, state.model.channels, share()
-    generator = step_generator(settings.seed, state.epoch, state.step)
+    # a function of seed, epoch and step, so that a resumed training needs no generator's state
+    generator = torch.Generator().manual_seed(mix(settings.seed, 2, state.epoch, state.step))
     rows = assign_channels(state.sampler(state.batch_size, generator), batch.present, own)
     images = augment(
         to_device(batch.images, state.device),
@@ -203,11 +196,11 @@ def train_step(
         batch_size=state.batch_size,
     )
     targets = to_device(batch.labels[rows.images], state.device)
-    shown = images[to_device(rows.images, state.device)].contiguous(memory_format=torch.channels_last)
+    inputs = images[to_device(rows.images, state.device)].contiguous(memory_format=torch.channels_last)
     state.model.stem.anneal(state.epoch + state.step / state.steps)
     network.train()
     with seeded(settings.seed, 3, state.epoch, state.step, own.index), state.autocast(), synchronised:
-        logits: Tensor = network(shown, parts=rows.parts).float()
+        logits: Tensor = network(inputs, parts=rows.parts).float()
         answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
     loss = training_loss(logits, targets, answers, taught, settings)
     counted = add_up(count_answers(loss, logits, targets))
@@ -218,13 +211,9 @@ def train_step(
 
 
 def close_epoch(
-    state: TrainingState,
-    val: Split,
-    passes: Sequence[Pass],
-    synchronised: AbstractContextManager[object],
-    home: Path | None,
+    state: TrainingState, val: Split, passes: Sequence[Pass], synchronised: Block, home: Path | None
 ) -> dict[str, Any]:
-    """Validate, keep the best weights, write weights and metrics, go to the next epoch, and return this one's row."""
+    """Validate, keep the best weights, write weights and metrics, start the next epoch, and return this one's row."""
     settings, network, own = state.settings, state.evaluated, share()
     state.updates.look()
     row: dict[str, Any] = {"epoch": state.epoch + 1, **mean_figures(state.counts, "train")}
@@ -249,14 +238,14 @@ def close_epoch(
 
 
 def describe_step(epoch: int, step: int, parts: list[Part], channels: ChannelSet, paths: Sequence[str]) -> str:
-    """Which batch a step had: its place, its subsets of channels and its images."""
+    """A step's epoch, batch, subsets and images, for messages."""
     subsets = sorted({channels.key(part.subset) for part in parts})
     listed = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
     return f"epoch {epoch + 1}, batch {step + 1} (channels {' / '.join(subsets)}; images {listed})"
 
 
 def summary(rows: list[dict[str, Any]], epochs: int) -> str:
-    """One line about the last epoch, with the time that the others will take at most."""
+    """One line about the last epoch, with an estimate of the time left."""
     row = rows[-1]
     left = statistics.median(entry["seconds"] for entry in rows) * (epochs - row["epoch"])
     reduced = row.get("val_reduced_accuracy")

@@ -1,8 +1,8 @@
-"""The training loss: cross-entropy, and distillation for images whose answer to more channels is known.
+"""The training loss: cross-entropy, and distillation from answers to more channels.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531. The
-teacher is the network's own answer to all channels in the same step (if the sampler shows an image both whole and
-reduced), or another network's answer.
+teacher is another network, or the network itself with all channels in the same step (if the sampler passes an image
+both with all and with fewer channels).
 """
 
 from __future__ import annotations
@@ -22,21 +22,13 @@ from anychannel.utils.processes import Share
 
 
 def training_loss(
-    logits: Tensor,
-    targets: Tensor,
-    teacher: Tensor | None,
-    taught: Tensor | None,
-    settings: TrainingSettings,
+    logits: Tensor, targets: Tensor, teacher: Tensor | None, taught: Tensor | None, settings: TrainingSettings
 ) -> Tensor:
-    """Mean over rows of cross-entropy or, for rows with a teacher, of its mixture with distillation.
+    """Mean over rows of cross-entropy or, for taught rows, of its mixture with distillation.
 
     A taught row counts (1 - w) CE + w T^2 KL(softmax(teacher / T) || softmax(logits / T)), where w is ``distill`` and T
-    ``distill_temperature``; T^2 keeps the gradient's size, as in the paper.
-
-    Args:
-        logits, targets: (N, K) and (N,).
-        teacher, taught: (N, K) logits, and (N,) which rows have a teacher; other rows are not read.
-        settings: those named above, and ``label_smoothing`` of the cross-entropy.
+    ``distill_temperature``; T^2 keeps the gradient's size, as in the paper. Logits and teacher are (N, K), targets and
+    ``taught`` (N,).
     """
     entropy = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
     if teacher is None or taught is None:
@@ -57,17 +49,11 @@ def find_teacher(
     channels: ChannelSet,
     settings: TrainingSettings,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Logits to learn from and which rows have them, both on the device; None where nothing is distilled.
+    """Logits (N, K) to learn from, and (N,) which rows have them, on the device; None without distillation.
 
-    A teacher answers to all of its channels. One with all of the student's teaches the images that have every channel;
-    one with fewer teaches the rows that show just its subset.
-
-    Args:
-        teacher: another network; None takes the student's own answers to all channels.
-        batch: (B, C, H, W), this process's images.
-        logits, channels: the student's; its logits are (N, K).
-        rows: which image and which channels each row of the logits shows.
-        settings: ``distill`` is read.
+    A teacher answers to all of its channels. With all of the student's, it teaches the images that have every channel;
+    with fewer, the rows with just its channels. Without a teacher, the student's own logits are used. ``batch``, (B, C,
+    H, W), has this process's images; ``rows`` describes the rows of ``logits``.
     """
     if settings.distill == 0:
         return None, None
@@ -87,10 +73,7 @@ def find_teacher(
 
 
 def own_teacher_rows(rows: StepParts, full: Subset) -> Tensor:
-    """For each row, the row that shows the same image with all channels: (rows,) positions.
-
-    It is -1 for rows that show all channels themselves and for images that are not shown in full.
-    """
+    """For each row, the position of the same image's row with all channels: (rows,); -1 for none and for itself."""
     whole = rows.shows(full)
     row_of = torch.full((int(rows.images.max()) + 1,), -1)
     row_of[rows.images[whole]] = torch.nonzero(whole)[:, 0]
@@ -98,15 +81,7 @@ def own_teacher_rows(rows: StepParts, full: Subset) -> Tensor:
 
 
 def check_distillation(settings: TrainingSettings, model: Classifier, teacher: Classifier | None) -> None:
-    """Refuse a teacher that answers another question, and distillation from which nothing could be learned.
-
-    Raises:
-        ValueError: the teacher's number of classes or classes' names differ from the student's, it has channels that
-            the student lacks, or there is none and the sampler never shows an image both whole and reduced.
-
-    Warns:
-        UserWarning: there is a teacher, but ``distill`` is 0.
-    """
+    """Refuse a teacher with other classes or more channels, and distillation with nothing to learn from."""
     if teacher is not None and settings.distill == 0:
         warnings.warn(
             "a teacher is given, but distill is 0, so that nothing is learned from it; set distill (0.5, say), or "

@@ -21,10 +21,7 @@ def new_counts(device: torch.device) -> Tensor:
 
 
 def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """(3,) on the logits' device: sum of the loss over the rows, correct answers, rows.
-
-    ``loss`` is the mean over the rows; logits are (N, K), targets (N,).
-    """
+    """Sum of the loss, correct answers and rows, as (3,), from the mean loss, logits (N, K) and targets (N,)."""
     counts = new_counts(logits.device)
     counts[0] = loss.detach().to(counts.dtype) * len(targets)
     counts[1] = (logits.argmax(1) == targets).sum()
@@ -47,3 +44,9 @@ def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder / "metrics.csv", table.getvalue())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read the rows of ``metrics.jsonl``; empty if no epoch has ended yet."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []

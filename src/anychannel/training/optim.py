@@ -29,9 +29,6 @@ def create_optimizer(
 
     They are fused, so that a flag on the device can skip an update. The momentum starts as zeros, which gives the same
     weights; a fused SGD that skips its first update would leave it uninitialised.
-
-    Raises:
-        ValueError: the name is not in ``OPTIMIZERS``.
     """
     groups = parameter_groups(model, weight_decay)
     if name == "sgd":
@@ -47,15 +44,12 @@ def create_optimizer(
 def create_schedule(
     optimizer: Optimizer, name: str = "one_cycle", *, total_steps: int, warmup_steps: int = 0
 ) -> LRScheduler:
-    """Learning rate for each step.
+    """Learning rate for each step; the optimiser's rates are the highest ones.
 
-    ``one_cycle`` rises from 1/25 of the highest rate over the first 30 % of the steps and falls to almost nothing
-    (Smith and Topin, 2017, https://arxiv.org/abs/1708.07120; torch's ``OneCycleLR``), while SGD's momentum goes the
-    other way, from 0.95 down to 0.85 and back. The others begin with ``warmup_steps`` of linear warm-up: then
-    ``cosine`` falls to zero, and ``constant`` stays. The optimiser's rates are the highest ones.
-
-    Raises:
-        ValueError: the name is not in ``SCHEDULES``.
+    ``one_cycle`` rises from 1/25 of the highest rate over the first 30 % of the steps and falls to almost zero (Smith
+    and Topin, 2017, https://arxiv.org/abs/1708.07120; torch's ``OneCycleLR``), while SGD's momentum falls from 0.95 to
+    0.85 and rises again. The others begin with ``warmup_steps`` of linear warm-up: then ``cosine`` falls to zero, and
+    ``constant`` stays.
     """
     if name == "one_cycle":
         peaks = [float(group["lr"]) for group in optimizer.param_groups]

@@ -1,4 +1,4 @@
-"""The numbers of a training run, checked before anything starts."""
+"""The settings of a training, checked before it starts."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ from anychannel.utils.options import coerce_options
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What ``fit`` takes, with its defaults; each value is held to its type and range.
+    """The settings of ``fit``; types and ranges are checked.
 
     Args:
-        epochs: most epochs to train.
-        batch_size: images a step, over all processes.
-        sampler, sampler_options: which channels each part of a batch shows; see ``anychannel.nn.channel_sampling``.
+        epochs: largest number of epochs.
+        batch_size: images in a step, over all processes.
+        sampler, sampler_options: the channels of each part of a batch; see ``anychannel.nn.channel_sampling``.
         optimizer, lr, momentum, weight_decay: see ``create_optimizer``.
         schedule, warmup_epochs: see ``create_schedule``.
-        distill: weight of distillation in the loss of images that have a teacher, in [0, 1]; 0 does without.
+        distill: weight of distillation in the loss of images with a teacher, in [0, 1].
         distill_temperature: softens both answers; see ``training_loss``.
-        label_smoothing: share of the target spread over all classes.
+        label_smoothing: share of the target that is spread over all classes.
         clip_norm: largest norm of all gradients together; 0 does not clip.
-        ema: decay of an exponential moving average of the weights, which is then what is validated and kept;
-            None keeps none.
-        sync_norm: of several processes, whether batch norms take their statistics over the images of all, as one
-            process would; False normalises each process's images by themselves, which is faster and, with few images
-            a process, another training.
+        ema: decay of a moving average of the weights, which is validated and kept; None keeps the weights themselves.
+        sync_norm: batch norms use the images of all processes, as a single process would. False uses each process's
+            images, which is faster but gives other results, above all with few images in a process.
         patience, min_delta: see ``EarlyStopping``.
-        monitor: the validation figure that says which epoch is best: ``val_accuracy`` or ``val_loss`` on all channels,
-            ``val_reduced_accuracy`` with channels missing, ``val_mean_accuracy`` (the mean of both accuracies);
-            ``auto`` is the last where the sampler shows subsets, else the first.
-        crop_padding: pixels by which a random crop may shift an image.
+        monitor: the validation figure that decides which epoch is best: ``val_accuracy`` or ``val_loss`` with all
+            channels, ``val_reduced_accuracy`` with channels missing, or ``val_mean_accuracy``, the mean of both
+            accuracies. ``auto`` is ``val_accuracy`` for the sampler ``full``, else ``val_mean_accuracy``.
+        crop_padding: largest shift of a random crop, in pixels.
         flip: mirror half of the images left to right.
-        jitter: strength of brightness and contrast changes in [0, 1), each channel its own; 0 changes nothing.
+        jitter: strength of brightness and contrast changes in [0, 1), drawn for each channel; 0 changes nothing.
         precision: ``auto``, ``bf16`` or ``fp32``.
         device: ``auto`` or a torch device.
-        seed: of order, augmentation, subsets and dropout.
-        checkpoint_seconds: time between checkpoints within an epoch; each epoch ends with one in any case.
+        seed: seed of order, augmentation, subsets and dropout.
+        checkpoint_seconds: time between checkpoints within an epoch; each epoch ends with one, too.
 
     Raises:
         ValueError: a value is of another type or out of range; the message names it.
@@ -107,8 +105,7 @@ class TrainingSettings:
         for name in ("momentum", "jitter"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("ema", "patience"):
-            value = getattr(self, name)
+        for name, value in (("ema", self.ema), ("patience", self.patience)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive or left out, got {value}")
         if self.ema is not None and self.ema >= 1:
@@ -118,12 +115,12 @@ class TrainingSettings:
 
     @property
     def shows_subsets(self) -> bool:
-        """Whether training shows images with channels missing; validation then does too."""
+        """Whether training and validation use images with channels missing."""
         return self.sampler != "full"
 
     @property
     def watched(self) -> str:
-        """The validation figure that says which epoch is best."""
+        """The validation figure that decides which epoch is best."""
         if self.monitor != "auto":
             return self.monitor
         return "val_mean_accuracy" if self.shows_subsets else "val_accuracy"

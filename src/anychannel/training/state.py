@@ -1,14 +1,16 @@
-"""Everything that a training changes, in one object whose ``state_dict`` is the checkpoint."""
+"""The state of a training, in one object whose ``state_dict`` is the checkpoint, from which a killed one resumes."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -19,18 +21,20 @@ from anychannel.training.finite_updates import FiniteUpdates
 from anychannel.training.metrics import new_counts
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.settings import TrainingSettings
+from anychannel.utils.files import write_atomically
 from anychannel.utils.hardware import choose_precision
+
+CHECKPOINT = Path("checkpoint/state.pt")
+FORMAT = 2
+"""Version of a checkpoint's contents; checkpoints without it are from before 0.2."""
+FREE = ("device", "checkpoint_seconds")
+"""Settings that may change when a training resumes, since they do not affect its result."""
 
 
 class TrainingState:
-    """Model, optimiser, averaged weights, schedule, early stopping, best weights, figures and position of a training,
-    and what else a step needs.
+    """Model, optimiser, averaged weights, schedule, early stopping, best weights, figures and position of a training.
 
-    Args:
-        model: on its device already.
-        settings: of the training.
-        batch_size: images a step, over all processes.
-        steps: steps an epoch.
+    The model is on its device; ``batch_size`` counts the images of all processes, and an epoch has ``steps`` steps.
     """
 
     def __init__(self, model: Classifier, settings: TrainingSettings, *, batch_size: int, steps: int) -> None:
@@ -40,16 +44,16 @@ class TrainingState:
         self.steps = steps
         self.model = model
         self.sampler = create_sampler(settings.sampler, len(model.channels), **settings.sampler_options)
-        self.average = ModelEmaV3(model, decay=settings.ema, use_warmup=True) if settings.ema else None
+        self.average = None
+        if settings.ema is not None:
+            from timm.utils import ModelEmaV3  # here, since timm takes seconds to import
+
+            self.average = ModelEmaV3(model, decay=settings.ema, use_warmup=True)
         self.optimizer = create_optimizer(
             model, settings.optimizer, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
-        self.schedule = create_schedule(
-            self.optimizer,
-            settings.schedule,
-            total_steps=settings.epochs * steps,
-            warmup_steps=round(settings.warmup_epochs * steps),
-        )
+        total, warmup = settings.epochs * steps, round(settings.warmup_epochs * steps)
+        self.schedule = create_schedule(self.optimizer, settings.schedule, total_steps=total, warmup_steps=warmup)
         precision = choose_precision(settings.precision, self.device)
         self.updates = FiniteUpdates(model, self.optimizer, precision=precision, steps=steps)
         self.stopping = EarlyStopping(settings.watched, patience=settings.patience, min_delta=settings.min_delta)
@@ -62,7 +66,7 @@ class TrainingState:
 
     @property
     def evaluated(self) -> Classifier:
-        """The network that is validated and kept: the averaged one if there is one."""
+        """The network to validate and keep: the averaged one if there is one."""
         if self.average is None:
             return self.model
         averaged: Classifier = self.average.module
@@ -75,17 +79,17 @@ class TrainingState:
 
     @property
     def seconds(self) -> float:
-        """Time spent on the epoch under way."""
+        """Time since the epoch began."""
         return time.monotonic() - self.started
 
     def autocast(self) -> torch.autocast:
-        """The number format that the network computes in."""
+        """The network's number format."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.updates.precision == "bf16")
 
     def update(self, counted: Tensor, where: Callable[[], str]) -> None:
         """Apply the gradients, unless they or the loss are not finite, and count the step's answers.
 
-        ``counted`` is what ``count_answers`` returned, summed over all processes; ``where`` describes the step.
+        ``counted`` is from ``count_answers``, summed over all processes; ``where`` describes the step.
         """
         norm = clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
         usable = self.updates.step(counted, norm)
@@ -100,19 +104,19 @@ class TrainingState:
 
     @torch.no_grad()
     def copy_buffers(self) -> None:
-        """Give the averaged network the model's own buffers: a temperature, say, is not to be averaged."""
+        """Copy the model's buffers, such as a temperature, to the averaged network."""
         if self.average is not None:
             for averaged, buffer in zip(self.average.module.buffers(), self.model.buffers(), strict=True):
                 averaged.copy_(buffer)
 
     def start_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch."""
+        """Begin an epoch."""
         self.epoch, self.step = epoch, 0
         self.counts.zero_()
         self.started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``load_state_dict`` restores; tensors are not copied."""
+        """The state to save; tensors are not copied."""
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -129,7 +133,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.epoch, self.step, self.rows, self.best = (state[name] for name in ("epoch", "step", "rows", "best"))
         self.started = time.monotonic() - state["seconds"]
         self.counts.copy_(state["counts"])
@@ -141,5 +145,53 @@ class TrainingState:
 
 
 def copy_state(model: nn.Module) -> dict[str, Tensor]:
-    """The model's tensors as they are now, on the CPU."""
+    """A copy of the model's tensors on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write a state, whole or not at all."""
+    write_atomically(folder / CHECKPOINT, lambda temporary: torch.save({"format": FORMAT, **state}, temporary))
+
+
+def load_checkpoint(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The last saved state, or None; ValueError if the file is damaged, of another format or of other settings.
+
+    ``settings`` are the current ones from ``describe_settings``.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise several kinds
+        raise ValueError(f"checkpoint {path} cannot be read; delete it to start the run again") from error
+    found = state.get("format") if isinstance(state, dict) else None
+    if found != FORMAT:
+        newer = isinstance(found, int) and found > FORMAT
+        raise ValueError(
+            f"checkpoint {path} was written by {'a newer' if newer else 'an earlier'} version of anychannel (format "
+            f"{found}, this version reads {FORMAT}); go on with that version, or delete the file and run the same "
+            "command again, which starts the training anew"
+        )
+    kept = state["settings"]
+    changed = [
+        f"{name}: {kept.get(name)} -> {settings.get(name)}"
+        for name in kept | settings
+        if kept.get(name) != settings.get(name)
+    ]
+    if changed:
+        raise ValueError(
+            f"checkpoint {path} is of a training with other settings ({'; '.join(changed)}); go on with its own, or "
+            "train in another folder"
+        )
+    return state
+
+
+def describe_settings(settings: TrainingSettings, images: int) -> dict[str, Any]:
+    """What must stay the same when a training resumes, as JSON: its settings and its number of training images."""
+    values = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    values["training images"] = images
+    known = json.dumps(values, default=lambda value: value.tolist() if hasattr(value, "tolist") else repr(value))
+    plain: dict[str, Any] = json.loads(known)
+    return plain

@@ -1,9 +1,9 @@
-"""Which images of a batch a step shows, with which channels, in parts of one subset each.
+"""The images and channels of a training step, in parts of one subset each.
 
-A sampler cuts the whole batch into parts and knows nothing of channels that images lack, nor of processes. Here its
-parts become the rows that one process puts through the network: an image shows the channels of its part that it has or,
-if it has none of them, all that it has. Rows with the same channels lie beside each other, so that the stem is one
-convolution for each subset. A channel that an image lacks is never read, whatever its plane holds.
+A sampler cuts the whole batch into parts, whatever channels images lack and however many processes there are. Here its
+parts become the rows that one process passes through the network: an image keeps the channels of its part that it has
+or, if it has none of them, all that it has. Rows with the same channels are adjacent, so that the stem is one
+convolution for each subset. The plane of a channel that an image lacks is never read.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from anychannel.utils.processes import Share
 
 @dataclass(frozen=True)
 class StepParts:
-    """The rows that one process shows in a step.
+    """One process's rows of a step.
 
     Args:
-        parts: subsets of channels for consecutive rows; every process has the same subsets in the same order, and some
-            of its parts may be empty.
-        images: (rows,) which image of the process's batch each row shows; an image may occur several times.
-        complete: (rows,) booleans, which rows show an image that has every channel.
+        parts: subsets for consecutive rows. Every process has the same subsets in the same order; parts may be empty.
+        images: (rows,) each row's image in the process's batch; an image may occur several times.
+        complete: (rows,) booleans, whether the row's image has every channel.
     """
 
     parts: list[Part]
@@ -40,20 +39,15 @@ class StepParts:
     complete: Tensor
 
     def shows(self, subset: Subset) -> Tensor:
-        """(rows,) booleans, which rows show just this subset."""
+        """(rows,) booleans, which rows have just this subset."""
         return torch.cat([torch.full((len(part),), part.subset == subset) for part in self.parts])
 
 
 def assign_channels(parts: Sequence[Part], present: np.ndarray | None, share: Share) -> StepParts:
-    """Turn a sampler's parts into the rows that this process shows.
+    """Turn a sampler's parts of the whole batch into the rows of this process.
 
-    Args:
-        parts: of the whole batch.
-        present: (batch, C) booleans, which channels each image of the whole batch has; None where all have all.
-        share: which of the batch's images this process has.
-
-    Raises:
-        ValueError: a process is left without any image; the same in all processes.
+    ``present``, (batch, C) booleans, marks the channels that each image of the whole batch has; None means all. If a
+    process gets no image, all processes raise ValueError.
     """
     if present is None:
         groups = [(part.subset, np.arange(part.start, part.stop)) for part in parts]
@@ -69,24 +63,24 @@ def assign_channels(parts: Sequence[Part], present: np.ndarray | None, share: Sh
 
 
 def group_by_channels(parts: Sequence[Part], present: np.ndarray) -> dict[Subset, np.ndarray]:
-    """Images of a batch by the channels that they show; an image in several parts occurs as often.
+    """Images of a batch by their channels, in the order in which the subsets first occur.
 
-    The subsets stand in the order in which they first occur.
+    An image in several parts occurs several times.
     """
     groups: dict[Subset, list[np.ndarray]] = {}
     for part in parts:
         have = present[part.start : part.stop]
-        shown = np.zeros_like(have)
-        shown[:, list(part.subset)] = have[:, list(part.subset)]
-        nothing = ~shown.any(axis=1)
-        shown[nothing] = have[nothing]
-        for subset, rows in group_rows(shown).items():
+        kept = np.zeros_like(have)
+        kept[:, list(part.subset)] = have[:, list(part.subset)]
+        nothing = ~kept.any(axis=1)
+        kept[nothing] = have[nothing]
+        for subset, rows in group_rows(kept).items():
             groups.setdefault(subset, []).append(part.start + rows)
     return {subset: np.concatenate(pieces) for subset, pieces in groups.items()}
 
 
 def take_share(groups: Sequence[tuple[Subset, np.ndarray]], present: np.ndarray | None, share: Share) -> StepParts:
-    """The rows of one process, from subsets and the images of the whole batch that show them."""
+    """The rows of one process, from subsets and their images in the whole batch."""
     taken = [images[images % share.count == share.index] for _, images in groups]
     edges = np.cumsum([0, *map(len, taken)]).tolist()
     parts = [Part(subset, edges[i], edges[i + 1]) for i, (subset, _) in enumerate(groups)]
@@ -96,11 +90,7 @@ def take_share(groups: Sequence[tuple[Subset, np.ndarray]], present: np.ndarray 
 
 
 def check_missing_channels(model: Classifier, *splits: Split | Stream) -> None:
-    """Refuse images that lack channels for a stem that knows one channel set.
-
-    Raises:
-        ValueError: the message says how many images lack channels, and what to do.
-    """
+    """Refuse images that lack channels for a stem that knows one channel set."""
     if not isinstance(model.stem, MaskedStem):
         return
     for split in splits:

@@ -17,16 +17,14 @@ from anychannel.training.metrics import count_answers, mean_figures, new_counts
 from anychannel.utils.processes import add_up, share
 
 MOST_SUBSETS = 30
-"""Subsets that validation shows; all of five channels'."""
+"""Number of subsets in validation; all of five channels'."""
 
 
 def assign_subsets(channels: ChannelSet, images: int) -> tuple[list[Subset], np.ndarray]:
-    """One subset with channels missing for each validation image, the same at every epoch.
+    """Subsets with channels missing, and which of them each validation image gets: (images,), the same at every epoch.
 
-    Returns:
-        The subsets, all of them or, where there are more than ``MOST_SUBSETS``, as many drawn evenly over sizes (of a
-        single channel, which cannot be missing, itself); and (images,) which of them each image shows, each about as
-        often as any other.
+    Of more than ``MOST_SUBSETS``, as many are drawn evenly over sizes. A single channel cannot be missing. Each subset
+    occurs about as often as any other.
     """
     count = len(channels)
     if channels.count_subsets() - 1 <= MOST_SUBSETS:
@@ -39,7 +37,7 @@ def assign_subsets(channels: ChannelSet, images: int) -> tuple[list[Subset], np.
 
 
 def assign_reduced(channels: ChannelSet, split: Split) -> tuple[list[Subset], np.ndarray]:
-    """As ``assign_subsets``, for images that each have some of the channels and show some of these."""
+    """``assign_subsets`` for images that lack channels; each gets a subset of its own channels."""
     subsets: list[Subset] = []
     chosen = np.zeros(len(split), dtype=int)
     for pattern, rows in split.patterns().items():
@@ -51,10 +49,10 @@ def assign_reduced(channels: ChannelSet, split: Split) -> tuple[list[Subset], np
 
 @torch.no_grad()
 def validate(model: Classifier, split: Split, *, batch_size: int, reduced: bool = False) -> dict[str, float]:
-    """Loss and accuracy on all channels that each image has, counted once over all processes.
+    """Loss and accuracy on all channels that each image has, over all processes.
 
-    ``reduced`` shows every image once more, with some of its channels missing (see ``assign_subsets``), and adds
-    ``val_reduced_loss``, ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``.
+    ``reduced`` uses every image again with some of its channels missing, and adds ``val_reduced_loss``,
+    ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -65,9 +63,9 @@ def validate(model: Classifier, split: Split, *, batch_size: int, reduced: bool 
         ordered = rows[np.argsort(chosen[rows], kind="stable")]
         batches = iterate_batches(split, batch_size, order=ordered)
         for first, (images, labels) in zip(range(0, len(rows), batch_size), batches, strict=True):
-            shown = images.to(device).float().contiguous(memory_format=torch.channels_last)
-            parts = runs_of(subsets, chosen[ordered[first : first + len(shown)]])
-            logits = model(shown, parts=parts).float()
+            inputs = images.to(device).float().contiguous(memory_format=torch.channels_last)
+            parts = runs_of(subsets, chosen[ordered[first : first + len(inputs)]])
+            logits = model(inputs, parts=parts).float()
             targets = labels.to(device)
             counts += count_answers(F.cross_entropy(logits, targets), logits, targets)
         return add_up(counts)
@@ -84,6 +82,6 @@ def validate(model: Classifier, split: Split, *, batch_size: int, reduced: bool 
 
 
 def runs_of(subsets: list[Subset], chosen: np.ndarray) -> list[Part]:
-    """A batch's parts, from which subset each image shows."""
+    """A batch's parts from each image's subset."""
     edges = [0, *(np.flatnonzero(np.diff(chosen)) + 1).tolist(), len(chosen)]
     return [Part(subsets[chosen[start]], start, stop) for start, stop in pairwise(edges)]

@@ -11,16 +11,7 @@ class MissingExtraError(ImportError, ValueError):
 
 
 def need(module: str, extra: str, what: str) -> Any:
-    """Import a module of an extra.
-
-    Args:
-        module: the module to import.
-        extra: the extra of ``anychannel`` that installs it.
-        what: what it is needed for, as the subject of the message.
-
-    Raises:
-        MissingExtraError: the module is not installed.
-    """
+    """Import a module that an extra of anychannel installs; ``what`` needs it, for the message."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

@@ -8,8 +8,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 LOCK = ".lock"
 """Lock file in a run's folder. The process that trains there holds it; the system frees it however the process ends."""
@@ -18,20 +21,22 @@ FULL = 2**20
 """A failed write is attributed to a full disk if the disk has fewer free bytes than this."""
 
 
+def is_free(lock: Path) -> bool:
+    """Whether no process on this machine holds a lock file."""
+    with suppress(Timeout, OSError), FileLock(lock).acquire(timeout=0):
+        return True
+    return False
+
+
 def readable(text: str) -> str:
     """Replace the bytes of a file's name that are not UTF-8, so that the text can be encoded as UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
+    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``, whose folder may be missing.
 
-    Args:
-        path: the file to create or replace. Its folder is created if it is missing.
-        write: called with the temporary path.
-
-    Raises:
-        OSError: the file cannot be written; the error names ``path``, even if a library reports a full disk otherwise.
+    An OSError names ``path``, even if a library reports a full disk as another error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: Path | None = None
@@ -54,18 +59,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Check that a file can be written at a path, before its content is computed. Creates nothing.
-
-    Raises:
-        OSError: the path is a folder, or its parent is not a folder or not writable.
-    """
+    """Check that a file can be written at a path, before its content is computed. Creates nothing."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    refused = {
-        errno.EISDIR: path.is_dir(),
-        errno.ENOTDIR: not folder.is_dir(),
-        errno.EACCES: not os.access(folder, os.W_OK),
-    }
-    for reason, holds in refused.items():
+    refused = {errno.EISDIR: path.is_dir(), errno.ENOTDIR: not folder.is_dir()}
+    for reason, holds in {**refused, errno.EACCES: not os.access(folder, os.W_OK)}.items():
         if holds:
             raise OSError(reason, os.strerror(reason), str(path))
 

@@ -9,11 +9,7 @@ PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Choose a device. ``auto`` prefers CUDA, then Apple's MPS, then the CPU; other names are torch's.
-
-    Raises:
-        ValueError: torch does not know the name, or the device is not available.
-    """
+    """Choose a device. ``auto`` prefers CUDA, then Apple's MPS, then the CPU; other names are torch's."""
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(kind)
@@ -21,10 +17,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:0 or mps") from error
-    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, True):
         raise ValueError(f"device {name!r} is not available on this machine; use auto or cpu")
     return device
 
@@ -45,11 +39,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Choose ``bf16`` or ``fp32``. ``auto`` chooses bf16 if the hardware supports it.
-
-    Raises:
-        ValueError: the name is not in ``PRECISIONS``.
-    """
+    """Choose ``bf16`` or ``fp32``. ``auto`` chooses bf16 if the hardware supports it."""
     if name not in PRECISIONS:
         raise ValueError(f"unknown precision {name!r}; use one of {', '.join(PRECISIONS)}")
     if name == "auto":

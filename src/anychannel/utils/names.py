@@ -11,4 +11,5 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
     names = list(valid)
     near = get_close_matches(name, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {kind} {name!r}{hint}; the {kind}s are {', '.join(names)}"
+    listed = f"the {kind}s are {', '.join(names)}" if names else f"there are no {kind}s"
+    return f"unknown {kind} {name!r}{hint}; {listed}"

@@ -14,15 +14,9 @@ from anychannel.utils.names import unknown_name
 
 
 class Kind(NamedTuple):
-    """The values that an annotation accepts.
+    """The values that an annotation accepts: a description for messages, a check, and a conversion to the type."""
 
-    Args:
-        words: description for error messages.
-        fits: returns whether a value is accepted.
-        plain: converts an accepted value to the annotated type.
-    """
-
-    words: str
+    description: str
     fits: Callable[[Any], bool]
     plain: Callable[[Any], Any]
 
@@ -65,16 +59,9 @@ KINDS: dict[Any, Kind] = {
 def check_options(
     owner: Callable[..., Any], names: Iterable[str], prefix: str = "", *, reserved: Collection[str] = ()
 ) -> None:
-    """Refuse options that a function does not take.
+    """Refuse names that are no keyword parameters of a function or class, or that are ``reserved``.
 
-    Args:
-        owner: function or class that takes the options by keyword.
-        names: the options given.
-        prefix: stands before each name in messages, as ``"training."``.
-        reserved: parameters of ``owner`` that are set in another way.
-
-    Raises:
-        ValueError: an option is unknown or reserved; the message lists the valid ones.
+    ``prefix`` stands before each name in messages, as ``"training."``.
     """
     taken = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     valid = [key for key, each in signature(owner).parameters.items() if each.kind in taken and key not in reserved]
@@ -86,13 +73,7 @@ def check_options(
 def coerce_options(owner: Callable[..., Any], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Convert keyword values to the types that a function or class is annotated with: 2.0 becomes 2 for ``int``.
 
-    Args:
-        owner: function or class with annotated parameters. Names that it does not have pass through.
-        values: by parameter name.
-        prefix: stands before the name in messages.
-
-    Raises:
-        ValueError: a value has another type; the message names it.
+    Names that it does not have pass through. ``prefix`` stands before the name in messages.
     """
     try:
         parameters = signature(owner, eval_str=True).parameters
@@ -104,12 +85,23 @@ def coerce_options(owner: Callable[..., Any], values: Mapping[str, Any], prefix:
     }
 
 
-def coerce_option(name: str, value: Any, annotation: Any) -> Any:
-    """Convert one value to an annotation of ``KINDS`` or to a union of them (``int | None``).
+def registry_options(
+    kind: str, name: str, owner: Callable[..., Any], options: Mapping[str, Any], *, reserved: Collection[str] = ()
+) -> dict[str, Any]:
+    """Check and convert the options of one entry of a registry, as of the stem ``dofa``, before it is called.
 
     Raises:
-        ValueError: the value has another type.
+        ValueError: an option is unknown or reserved, or has another type; the message names the entry.
     """
+    try:
+        check_options(owner, options, reserved=reserved)
+    except ValueError as error:
+        raise ValueError(f"{kind} {name!r} does not take these options: {error}") from None
+    return coerce_options(owner, options)
+
+
+def coerce_option(name: str, value: Any, annotation: Any) -> Any:
+    """Convert one value to an annotation of ``KINDS`` or to a union of them (``int | None``)."""
     members = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     if not all(member in KINDS for member in members):
         return value
@@ -117,4 +109,4 @@ def coerce_option(name: str, value: Any, annotation: Any) -> Any:
     for kind in kinds:
         if kind.fits(value):
             return kind.plain(value)
-    raise ValueError(f"{name} must be {' or '.join(kind.words for kind in kinds)}, got {value!r}")
+    raise ValueError(f"{name} must be {' or '.join(kind.description for kind in kinds)}, got {value!r}")

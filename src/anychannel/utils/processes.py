@@ -1,8 +1,7 @@
-"""Several processes that do one piece of work: who I am, what I take of it, what we tell each other.
+"""Several processes that share one piece of work: their rank, their share of it, and what they exchange.
 
-A program is started as several by ``torchrun`` or ``accelerate launch``, one process a GPU (nccl) or, without GPUs,
-some on the processor (gloo). Started alone, a program is its own main process, takes everything, and nothing here
-communicates.
+``torchrun`` or ``accelerate launch`` start several processes, one for each GPU (nccl) or several on the CPU (gloo). A
+program that is started alone is the main process, takes everything, and communicates with nobody.
 """
 
 from __future__ import annotations
@@ -34,11 +33,9 @@ class ProcessError(ValueError):
 
 @dataclass(frozen=True)
 class Share:
-    """What one process takes of anything countable: items ``index``, ``index + count``, ``index + 2 count`` ...
+    """One process's share of anything countable: items ``index``, ``index + count``, ``index + 2 count`` ...
 
-    Args:
-        index: the process, from 0; process 0 is the main one.
-        count: how many there are.
+    ``index`` is the process, from 0; process 0 is the main one. ``count`` is the number of processes.
     """
 
     index: int = 0
@@ -50,11 +47,11 @@ class Share:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks to the person."""
+        """Whether this process writes files and prints."""
         return self.index == 0
 
     def before(self, position: int) -> int:
-        """How many of this process's items lie below ``position``: its own number for the next one."""
+        """The number of this process's items below ``position``."""
         return -((self.index - position) // self.count)
 
     def rows(self, total: int) -> np.ndarray:
@@ -63,15 +60,10 @@ class Share:
 
 
 def join(device: str = "auto") -> torch.device:
-    """Meet the other processes that this program was started as, if any, and say which device is this one's.
+    """Connect to the other processes that this program was started as, if any. Returns this process's device.
 
-    Args:
-        device: ``auto`` or a torch device, as ``choose_device`` takes; of several processes each gets the GPU of its
-            number on its machine, whichever is named.
-
-    Raises:
-        ProcessError: the processes met before on another kind of device, or without telling how many they are.
-        ValueError: the device is unknown or not there.
+    ``device`` is one for ``choose_device``. Each of several processes gets the GPU of its number on its machine,
+    whichever GPU is named.
     """
     from accelerate import PartialState
     from accelerate.state import AcceleratorState
@@ -97,11 +89,7 @@ def join(device: str = "auto") -> torch.device:
 
 
 def leave() -> Share:
-    """Part from the other processes, once all have come this far; for the end of a program.
-
-    Returns:
-        The share that this process had.
-    """
+    """Disconnect from the other processes at the end of a program, once all are here. Returns this process's share."""
     own = share()
     if own.count > 1:
         dist.barrier()
@@ -110,18 +98,18 @@ def leave() -> Share:
 
 
 def share() -> Share:
-    """This process among those that joined."""
+    """This process's share."""
     if dist.is_available() and dist.is_initialized():
         return Share(dist.get_rank(), dist.get_world_size())
     return Share()
 
 
 def average_gradients(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return the module to call in training: its gradients are averaged over all processes.
+    """The module to call in training, whose gradients are averaged over all processes.
 
-    All processes start with the main one's weights and buffers. Which parameters a step uses depends on the subsets of
-    its images and may differ between processes, so DistributedDataParallel looks for the unused ones at each step. A
-    parameter that no process used keeps ``grad=None``, and momentum and weight decay leave it alone, as in one process.
+    All processes start with the main one's weights and buffers. The subsets of a step's images decide which parameters
+    it uses. These may differ between processes, so DistributedDataParallel looks for unused ones at each step. A
+    parameter that no process used keeps ``grad=None``, so that momentum and weight decay skip it, as in one process.
     Buffers are not synchronised again: ``anychannel.nn.sync_batchnorm`` combines batch norm statistics.
     """
     if share().count == 1:
@@ -147,18 +135,10 @@ def add_up(values: Tensor) -> Tensor:
 
 
 def gather_rows(mine: np.ndarray, total: int, own: Share) -> np.ndarray:
-    """Put together what every process made of its rows.
+    """Collect all processes' results (total, ...) on every process, in the rows' order.
 
-    Args:
-        mine: (n, ...) results for ``own.rows(total)``, in that order; n may be 0.
-        total: number of rows of all processes together.
-        own: this process's share: ``share()``, or ``Share()`` where this process has everything.
-
-    Returns:
-        (total, ...) in the rows' order, on every process; each row once, and nothing else.
-
-    Raises:
-        ValueError: there are not as many results as rows.
+    ``mine`` holds the results (n, ...) for ``own.rows(total)``, in that order; n may be 0. ``own`` is ``share()``, or
+    ``Share()`` if this process has all rows.
     """
     expected = len(own.rows(total))
     if len(mine) != expected:
@@ -179,21 +159,17 @@ def gather_rows(mine: np.ndarray, total: int, own: Share) -> np.ndarray:
 
 
 def tell_all(value: T) -> list[T]:
-    """What every process has to tell, in the processes' order; all of them get the same."""
+    """Every process's value, in the processes' order, on every process."""
     own = share()
     if own.count == 1:
         return [value]
-    told: list[T | None] = [None] * own.count
-    dist.all_gather_object(told, value)
-    return told  # type: ignore[return-value]  # each filled by the process that tells it
+    values: list[T | None] = [None] * own.count
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]  # each is filled by its process
 
 
 def on_main(make: Callable[[], T]) -> T:
-    """Let the main process do something; all get its result, or fail with its message.
-
-    Raises:
-        ProcessError: in the other processes, when it failed in the main one.
-    """
+    """Call ``make`` in the main process. All processes get its result, or a ProcessError with its message."""
     own = share()
     if own.count == 1:
         return make()
@@ -206,13 +182,9 @@ def on_main(make: Callable[[], T]) -> T:
 
 
 def main_first(make: Callable[[], T]) -> T:
-    """Let each process do the same thing, the main one before the others; none goes on unless all have done it.
+    """Call ``make`` in each process, first in the main one. If one fails, all fail, and the others name it.
 
-    So several nodes can share a disk without trusting its file locks: what the main process leaves there, the others
-    find.
-
-    Raises:
-        ProcessError: in the processes that did not fail themselves, naming the one that did.
+    Several nodes can so share a disk without file locks: the others find what the main process wrote there.
     """
     own = share()
     if own.count == 1:
@@ -228,10 +200,9 @@ def main_first(make: Callable[[], T]) -> T:
 
 @contextmanager
 def lost_processes_named() -> Iterator[None]:
-    """Say in plain words that an exchange failed because another process ended.
+    """Raise a ProcessError if an exchange fails because another process ended.
 
-    Raises:
-        ProcessError: in place of what the transport raises (gloo a RuntimeError, nccl a DistError).
+    The transports raise different errors then: gloo a RuntimeError, nccl a DistError.
     """
     try:
         yield
@@ -251,12 +222,12 @@ def attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 
 def describe(error: Exception | None) -> str | None:
-    """An error in words that the others can be told."""
+    """The message of an error, for the other processes."""
     return None if error is None else str(error) or type(error).__name__
 
 
 def raise_together(error: Exception | None, messages: dict[int, str | None]) -> None:
-    """Raise this process's own error, or tell another's."""
+    """Raise this process's own error, else a ProcessError with the first message of another."""
     if error is not None:
         raise error
     for index, message in messages.items():

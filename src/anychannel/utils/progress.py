@@ -25,17 +25,10 @@ def progress_bar(title: str, total: int, *, done: int = 0, show: bool = True) ->
     Without a terminal (in a log file), each note is printed as a line instead.
     """
     console = Console(stderr=True)
-    if not show:
-
-        def ignore(steps: int = 1, note: str | None = None) -> None:  # noqa: ARG001
-            return
-
-        yield ignore
-        return
-    if not console.is_terminal:
+    if not show or not console.is_terminal:
 
         def log(steps: int = 1, note: str | None = None) -> None:  # noqa: ARG001
-            if note:
+            if show and note:
                 console.print(f"{title}  {note}", highlight=False, markup=False, soft_wrap=True)
 
         yield log

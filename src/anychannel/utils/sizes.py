@@ -8,11 +8,7 @@ ImageSize = int | Sequence[int]
 
 
 def height_width(size: ImageSize) -> tuple[int, int]:
-    """Height and width in pixels.
-
-    Raises:
-        ValueError: the size is neither one whole number nor two, or one is below 1.
-    """
+    """Height and width in pixels."""
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) for side in sides):
         raise ValueError(f"image_size is one whole number or (height, width), got {size!r}")
@@ -33,11 +29,7 @@ def plain_size(size: ImageSize) -> int | list[int]:
 
 
 def parse_size(text: str) -> ImageSize:
-    """Parse ``84``, or ``48x64`` for a height of 48 and a width of 64.
-
-    Raises:
-        ValueError: the text is not a size.
-    """
+    """Parse ``84``, or ``48x64`` for a height of 48 and a width of 64."""
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) for side in sides):
         raise ValueError(f"a size is written 84, or 48x64 for a height of 48 and a width of 64, got {text!r}")

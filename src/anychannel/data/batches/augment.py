@@ -19,31 +19,17 @@ def augment(
     share: Share | None = None,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Change a batch at random, each image in its own way.
+    """Change a batch (B, C, H, W) of any number type at random, each image in its own way; return float32.
 
-    Each image is padded by ``crop_padding`` pixels of its channels' fill value and cut back to its size at a random
-    place, mirrored left to right with probability 1/2, and each of its channels x with mean m over the image becomes
-    b (c (x - m) + m) with contrast c and brightness b drawn uniformly from [1 - jitter, 1 + jitter].
+    Each image is padded by ``crop_padding`` pixels of its channels' ``fill`` value (C,) and cut back to its size at a
+    random place, mirrored left to right with probability 1/2, and each of its channels x with mean m over the image
+    becomes b (c (x - m) + m) with contrast c and brightness b drawn uniformly from [1 - jitter, 1 + jitter]. Values
+    stay in the images' units and are not clipped.
 
     All numbers are drawn for the whole batch at once, in the same order and count whatever is switched on, so that the
-    result is a function of the generator's state, and switching one change off leaves the others as they were.
-
-    Args:
-        images: (B, C, H, W), any number type.
-        crop_padding: pixels on each side; 0 does not crop.
-        flip: whether to mirror.
-        jitter: largest relative change of brightness and of contrast, in [0, 1); 0 leaves values alone.
-        fill: (C,) value outside the image, in the images' units.
-        generator: the only source of randomness.
-        share, batch_size: the images are this process's share of a batch of ``batch_size``; they are changed as they
-            would be if one process had the whole batch. None: they are the whole batch.
-
-    Returns:
-        (B, C, H, W) float32, in the images' units and on their device; values are not clipped.
-
-    Raises:
-        ValueError: a setting is out of range, ``fill`` has another number of channels, or there are more or fewer
-            images than the share holds.
+    result is a function of the generator's state, and switching one change off leaves the others as they were. With
+    ``share``, the images are this process's share of a batch of ``batch_size``; they are changed as they would be if
+    one process had the whole batch.
     """
     channels = images.shape[1]
     batch = len(images) if batch_size is None else batch_size

@@ -13,6 +13,7 @@ l + L, ... of that order until the epoch is over, and begins again, in another o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -31,16 +32,9 @@ class Stretch(NamedTuple):
 
 
 def count_lanes(lanes: int | None, shards: int, processes: int) -> int:
-    """How many lanes there are.
+    """How many lanes there are: those asked for, else about ``LANES`` and not more than there are shards.
 
-    Args:
-        lanes: what was asked for; None takes about ``LANES``, not more than there are shards, and a multiple of
-            ``processes``.
-        shards: number of shards.
-        processes: number of processes that train together.
-
-    Raises:
-        ValueError: the processes cannot share as many lanes evenly.
+    The number is a multiple of the processes that train together. Raises ValueError if ``lanes`` is not.
     """
     if lanes is None:
         wanted = min(-(-LANES // processes) * processes, shards)
@@ -66,15 +60,9 @@ def shard_order(seed: int, epoch: int, shards: int, round_: int = 0) -> list[int
 
 
 def cut_row(counts: Sequence[int], order: Sequence[int], lengths: Sequence[int]) -> list[list[Stretch]]:
-    """Cut the row of all images into consecutive pieces.
+    """Cut the row of all images into consecutive pieces of the given lengths; say where each piece's images lie.
 
-    Args:
-        counts: images of each shard.
-        order: the shards in the row's order.
-        lengths: images of each piece, together not more than there are.
-
-    Returns:
-        For each piece where its images lie, none of them twice.
+    ``counts`` holds the images of each shard, ``order`` the shards in the row's order.
     """
     ends = np.cumsum([counts[shard] for shard in order])
     bounds = np.concatenate([[0], np.cumsum(lengths)])
@@ -95,11 +83,9 @@ def cut_row(counts: Sequence[int], order: Sequence[int], lengths: Sequence[int])
 
 def endless(seed: int, epoch: int, shards: int, lane: int, lanes: int) -> Iterator[Stretch]:
     """A lane's whole shards, round after round; see ``check_lanes``."""
-    round_ = 0
-    while True:
+    for round_ in count():
         for shard in shard_order(seed, epoch, shards, round_)[lane::lanes]:
             yield Stretch(shard)
-        round_ += 1
 
 
 def shuffled(items: Iterator[T], size: int, rng: np.random.Generator) -> Iterator[T]:

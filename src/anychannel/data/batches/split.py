@@ -13,21 +13,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anychannel.channels import Subset
-from anychannel.data.batches.planes import Images, Planes
+from anychannel.data.batches.images import Images, Planes
 from anychannel.data.workers import one_ahead
 from anychannel.utils.processes import Share
 from anychannel.utils.seeds import mix
 
 
 class Batch(NamedTuple):
-    """What one process takes of a training step's images.
+    """What one process takes of a training step's images: images (n, C, H, W) and labels (n,) int64.
 
-    Args:
-        images: (n, C, H, W), see ``to_tensor``.
-        labels: (n,) int64.
-        present: (batch, C) booleans, which channels each image of the whole batch has, whichever process takes it;
-            None if every image has all.
-        places: where images come from, for messages.
+    ``present`` (batch, C) says which channels each image of the whole batch has, whichever process takes it; None means
+    that every image has all. ``places`` says where images come from, for messages.
     """
 
     images: Tensor
@@ -133,14 +129,9 @@ class Split:
     def batches(self, *, seed: int, epoch: int, batch_size: int, share: Share, first_step: int = 0) -> Iterator[Batch]:
         """One process's share of an epoch's batches; images that do not fill a batch are left for other epochs.
 
-        Args:
-            seed, epoch: decide the order.
-            batch_size: images a step, over all processes.
-            share: which of a step's images this process takes.
-            first_step: steps before it are passed over.
-
-        Yields:
-            This process's images and labels, and ``present`` and ``places`` of all processes' images.
+        Seed and epoch decide the order. ``batch_size`` counts images over all processes. Steps before ``first_step``
+        are passed over. Yields this process's images and labels, and ``present`` and ``places`` of all processes'
+        images.
         """
         steps = len(self) // batch_size
         order = epoch_order(seed, epoch, len(self))[: steps * batch_size].reshape(steps, batch_size)[first_step:]
@@ -167,11 +158,7 @@ def group_rows(present: np.ndarray) -> dict[Subset, np.ndarray]:
 
 
 class Rows(Dataset[tuple[Tensor, Tensor]]):
-    """A split whose rows are fetched a batch at a time.
-
-    Args:
-        split: what to read from.
-    """
+    """A split whose rows are fetched a batch at a time."""
 
     def __init__(self, split: Split) -> None:
         self.images = split.images
@@ -219,27 +206,18 @@ def unpack(packed: Any) -> Any:
 def iterate_batches(
     split: Split, batch_size: int, *, order: np.ndarray | None = None, num_workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of images and labels.
+    """Yield batches of images (B, C, H, W), uint8 or float32 in the files' own units, and (B,) int64 labels.
 
-    Args:
-        split: what to read from.
-        batch_size: images a batch; the last batch may hold fewer.
-        order: rows to read, in this order, repeats allowed; None reads all rows as they come.
-        num_workers: processes that read ahead; 0 reads in this one. The batches are the same.
-
-    Yields:
-        (B, C, H, W) images, uint8 or float32 in the files' own units (see ``to_tensor``), and (B,) int64 labels.
-
-    Raises:
-        ValueError: ``batch_size`` is below 1.
+    The last batch may hold fewer. ``order`` lists the rows to read, repeats allowed; None reads all rows as they come.
+    ``num_workers`` processes read ahead; 0 reads in this one. The batches are the same.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is a number of images, at least 1, got {batch_size}")
     rows = np.arange(len(split)) if order is None else np.asarray(order)
-    pieces = [rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size)]
     loader = DataLoader(
         Rows(split),
-        batch_sampler=pieces,
+        batch_size,
+        sampler=rows.tolist(),
         collate_fn=pass_through,
         num_workers=num_workers,
         generator=torch.Generator(),

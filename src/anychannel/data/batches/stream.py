@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple
@@ -21,10 +22,8 @@ from anychannel.channels import Subset
 from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
 from anychannel.data.batches.split import Batch, pass_through, to_tensor
 from anychannel.data.errors import DataError
-from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.samples import AnySample, Label
-from anychannel.data.sources.source import Shards, StreamSettings
-from anychannel.data.sources.template import Template
+from anychannel.data.sources.reader import Reader, Template, placed
+from anychannel.data.sources.source import AnySample, Label, Shards, StreamSettings
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
 from anychannel.utils.processes import Share, gather_rows
@@ -44,11 +43,9 @@ class EpochOrder(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What a pass over the shards found.
+    """What a pass over the shards found: images of the chosen classes in each shard, by their channels.
 
-    Args:
-        images: of the chosen classes, in each shard, by the channels that they have.
-        lacking: an image that lacks channels, "" where none does.
+    ``lacking`` is the place of an image that lacks channels, "" if none does.
     """
 
     images: tuple[Mapping[Subset, int], ...]
@@ -129,17 +126,11 @@ class Stream:
         return replace(self, chosen=positions)
 
     def batches(self, *, seed: int, epoch: int, batch_size: int, share: Share, first_step: int = 0) -> Iterator[Batch]:
-        """One process's share of an epoch's batches, from step ``first_step`` on.
+        """One process's share of an epoch's batches, from step ``first_step`` on; see ``Split.batches``.
 
-        Which images a batch holds is a function of seed, epoch, batch size and the number of lanes. The images of
-        steps before the first are passed over without being decoded.
-
-        Yields:
-            This process's images, labels and places, and ``present`` of all processes' images.
-
-        Raises:
-            DataError: a shard or a sample cannot be used, or is not what it was when the shards were counted.
-            ValueError: see ``count_lanes`` and ``check_lanes``.
+        Which images a batch holds is a function of seed, epoch, batch size and the number of lanes. The images of steps
+        before the first are passed over without being decoded. Raises DataError if a shard or a sample cannot be used,
+        or is not what it was when the shards were counted.
         """
         lanes = count_lanes(self.settings.lanes, len(self.shards.names), share.count)
         if self.settings.epoch_images is not None:
@@ -156,14 +147,7 @@ class Stream:
         return (batch._replace(present=gather_rows(np.asarray(batch.present), batch_size, share)) for batch in batches)
 
     def read(self, order: EpochOrder, rows: np.ndarray, mine: Sequence[int], *, threads: int) -> Iterator[Batch]:
-        """Some images of each of an epoch's batches.
-
-        Args:
-            order: of the epoch.
-            rows: which images of each batch to yield.
-            mine: the lanes that these come from.
-            threads: that share the lanes.
-        """
+        """The images at ``rows`` of each of an epoch's batches. They are in the lanes ``mine``, shared by threads."""
         lanes, steps = order.lanes, len(self) // order.batch_size
         amounts = {lane: int((rows % lanes == lane).sum()) for lane in mine}
         samples = {}
@@ -187,7 +171,11 @@ class Stream:
                 while len(waiting) <= min(AHEAD, steps - 1 - step):
                     waiting.append(submit())
                 pieces = {lane: iter(future.result()) for lane, future in waiting.popleft().items()}
-                yield join([next(pieces[row % lanes]) for row in rows.tolist()], lacking=self.may_lack)
+                images = [next(pieces[row % lanes]) for row in rows.tolist()]
+                pixels, present = (np.stack([getattr(one, name) for one in images]) for name in ("planes", "present"))
+                labels = torch.tensor([one.label for one in images], dtype=torch.int64)
+                places = [one.place for one in images]
+                yield Batch(to_tensor(pixels), labels, present if self.may_lack else None, places)
         finally:
             for executor in executors:
                 executor.shutdown(cancel_futures=True)
@@ -204,19 +192,15 @@ class Stream:
     def visit(self, stretches: Iterator[Stretch]) -> Iterator[AnySample]:
         """The wanted samples of some stretches.
 
-        Raises:
-            DataError: a shard holds fewer of them than were counted, or no shard holds any.
+        Raises DataError if a shard holds fewer of them than were counted, or if no shard holds any.
         """
         shards_without = 0
         for shard, start, stop in stretches:
             count = 0
-            samples = self.shards.read(shard)
-            try:
+            with closing(self.shards.read(shard)) as samples:
                 for sample in islice(filter(self.is_wanted, samples), start, stop):
                     count += 1
                     yield sample
-            finally:
-                samples.close()  # type: ignore[attr-defined]  # a generator, which holds a file
             if stop is not None and count < stop - start:
                 raise DataError(
                     f"{self.shards.names[shard]}: it holds fewer images than when it was counted; load the data again "
@@ -232,19 +216,17 @@ class Stream:
     def is_wanted(self, sample: AnySample) -> bool:
         """Whether a sample has a class and channels that are asked for."""
         with placed(sample):
-            if sample.find_label() not in self.label_of:
+            if sample.label not in self.label_of:
                 return False
             return self.chosen is None or set(self.chosen) <= set(self.reader.positions(sample))
 
     def decode(self, sample: AnySample) -> DecodedSample:
         """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""
         with placed(sample):
-            label = self.label_of[sample.find_label()]
-            image = self.reader.read(sample)
-            self.template.check(image.found, image.positions, sample.place, scaled=self.reader.settings.scaled)
+            label = self.label_of[sample.label]
+        image = self.reader.read_like(self.template, sample)
         planes = image.spread(len(self.reader.channels))
-        present = np.zeros(len(planes), dtype=bool)
-        present[list(image.positions)] = True
+        present = np.isin(np.arange(len(planes)), image.positions)
         if self.chosen is not None:
             planes, present = planes[list(self.chosen)], present[list(self.chosen)]
         return DecodedSample(planes, label, present, sample.place)
@@ -257,14 +239,6 @@ class DecodedSample(NamedTuple):
     label: int
     present: np.ndarray
     place: str
-
-
-def join(images: list[DecodedSample], *, lacking: bool) -> Batch:
-    """Images to one batch."""
-    pixels = np.stack([image.planes for image in images])
-    labels = torch.tensor([image.label for image in images], dtype=torch.int64)
-    present = np.stack([image.present for image in images]) if lacking else None
-    return Batch(to_tensor(pixels), labels, present, [image.place for image in images])
 
 
 class LaneReader(IterableDataset[Batch | ValueError]):

@@ -5,40 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import islice, tee
+from os.path import normpath
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset, as_channel_set
-from anychannel.data.batches.on_demand import OnDemandImages, Rows
-from anychannel.data.batches.planes import Images
+from anychannel.data.batches.images import Images, OnDemandImages, Rows
 from anychannel.data.batches.split import Split
 from anychannel.data.batches.stream import Counted, Stream
 from anychannel.data.dataset import ImageDataset
-from anychannel.data.errors import DataError, ImageError
-from anychannel.data.files.names import RGB, channels_from_file
+from anychannel.data.errors import DataError, ImageError, Problems
+from anychannel.data.files.names import RGB, channels_from_file, check_names
 from anychannel.data.files.read import read
-from anychannel.data.prepare.cache import Cached, open_or_build, resolve_cache_dir
-from anychannel.data.prepare.digests import FileDigests
-from anychannel.data.prepare.labels import Labels
-from anychannel.data.prepare.listed import (
-    Listing,
-    all_samples,
-    check_cached_names,
-    check_repeats,
-    find_planes,
-    warn_of_absent_classes,
-)
+from anychannel.data.prepare.cache import Cached, FileDigests, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.statistics import Statistics, with_statistics
-from anychannel.data.prepare.survey import Item, Survey, Walk
-from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.samples import AnySample, Sample
-from anychannel.data.sources.source import SPLITS, Listed, Request, Shards, Source
-from anychannel.data.sources.template import Template
+from anychannel.data.prepare.survey import Item, Labels, Survey, walk
+from anychannel.data.sources.reader import Reader, Template, placed
+from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
 from anychannel.utils.files import write_text
 from anychannel.utils.processes import share
 
@@ -55,26 +44,12 @@ Build = Callable[[Path | None], tuple[dict[str, Any], dict[str, np.ndarray]]]
 
 
 def prepare(source: Source, request: Request) -> ImageDataset:
-    """Read a source: see ``load_dataset``.
-
-    Raises:
-        DataError: lists the samples that cannot be used.
-        ChannelError: the channels' names cannot be used.
-        ValueError: a setting is out of range.
-
-    Warns:
-        UserWarning: see ``load_dataset``.
-    """
+    """Read a source: see ``load_dataset``."""
     return Preparation(source, request).run()
 
 
 class Preparation:
-    """What the steps from a source to a data set share.
-
-    Args:
-        source: what to read.
-        request: what was asked for.
-    """
+    """The steps from a source to a data set, and what they share."""
 
     def __init__(self, source: Source, request: Request) -> None:
         self.source = source
@@ -89,8 +64,13 @@ class Preparation:
         self.planes: dict[str, list[Subset]] = {}
         listed = [found for found in source.splits.values() if isinstance(found, Sequence)]
         self.in_memory = bool(listed) and not any(isinstance(one.image, Path) for found in listed for one in found)
+
+        def wants(sample: Sample) -> bool:
+            with placed(sample):
+                return self.labels.wants(sample.label)
+
         if listed:
-            self.keep({split: list(filter(self.wants, source.splits[split])) for split in SPLITS})  # type: ignore[arg-type]
+            self.keep({split: list(filter(wants, source.splits[split])) for split in SPLITS})  # type: ignore[arg-type]
         else:
             self.shards = {split: cast("Shards", source.splits[split]) for split in SPLITS}
         self.counted, self.sampled = True, None
@@ -104,11 +84,6 @@ class Preparation:
                     "give class_names, in the labels' order"
                 )
 
-    def wants(self, sample: Sample) -> bool:
-        """Whether the class of a listed sample is asked for."""
-        with placed(sample):
-            return self.labels.wants(sample.label)
-
     def keep(self, listing: Listing) -> None:
         """Go on with these of the listed samples."""
         self.listing = listing
@@ -120,8 +95,11 @@ class Preparation:
         """See ``prepare``."""
         if self.listing is not None:
             check_repeats(self.listing, self.labels.names or (), self.problems)
-            if not self.in_memory:
-                self.open_files(self.listing)
+            if not self.in_memory:  # files that are missing or empty are noted and left out
+                files, forget = all_samples(self.listing), self.request.verify
+                self.files = FileDigests(self.cache_dir, self.place, files, self.problems, forget=forget)
+                there = self.files.stamps.keys()
+                self.keep({split: [one for one in found if one.path in there] for split, found in self.listing.items()})
         walks = {split: self.walk(split) for split in SPLITS}
         opened: dict[str, Any] = {}
         named = self.name_channels(walks, opened)
@@ -159,32 +137,18 @@ class Preparation:
 
     def walk(self, split: str) -> Iterator[Item]:
         """The samples of a split."""
-        walk = Walk(self.shards[split], self.labels, self.problems)
-        if split == "train":
-            walk = Walk(walk.shards, self.labels, self.problems, self.sampled, self.counted, self.request.seed)
-        return walk.items()
-
-    def open_files(self, listing: Listing) -> None:
-        """Find out size and time of change of all files; those that are missing or empty are noted and left out."""
-        files = all_samples(listing)
-        self.files = FileDigests(self.cache_dir, self.place, files, self.problems, forget=self.request.verify)
-        stamps = self.files.stamps
-        self.keep({split: [one for one in samples if one.path in stamps] for split, samples in listing.items()})
+        limits = (self.sampled, self.counted, self.request.seed) if split == "train" else ()
+        return walk(self.shards[split], self.labels, self.problems, *limits)
 
     def name_channels(self, walks: dict[str, Iterator[Item]], opened: dict[str, Any]) -> ChannelSet:
         """The channels' names: those given, else the source's, else the first image's own, else R, G, B if it is RGB.
 
-        Args:
-            walks: the samples of each split; what is taken from them is put back.
-            opened: gets what was read, by the sample's place.
-
-        Raises:
-            DataError: nothing names the channels; it says how many there are, or that the images each name their own.
+        ``walks`` stay whole; ``opened`` gets what was read, by the sample's place. Raises DataError if nothing names
+        the channels.
         """
         given = self.source.channels if self.request.channels is None else self.request.channels
         if given is not None:
             return as_channel_set(given)
-        taken: list[Item] = []
         samples = all_samples(self.listing or {})
         whole: Sequence[AnySample] = [sample for sample in samples if sample.channels is None]
         if samples and not whole:
@@ -195,9 +159,9 @@ class Preparation:
         memory = self.find_names_file(whole)
         if memory is not None and memory.is_file() and not self.request.verify:
             return ChannelSet(tuple(json.loads(memory.read_text(encoding="utf-8"))))
-        candidates = islice(peek(walks["train"], taken), PEEKED) if self.listing is None else iter(whole)
-        named = RGB
-        for sample in candidates:
+        named, sample = RGB, None
+        walks["train"], ahead = tee(walks["train"])
+        for sample in whole if self.listing is not None else (item.sample for item in islice(ahead, PEEKED)):
             try:
                 loaded = sample.load()
                 found = read(loaded, self.request.settings)  # type: ignore[arg-type]  # planes' fields name the channels
@@ -208,8 +172,7 @@ class Preparation:
             if memory is not None:
                 write_text(memory, json.dumps(named.names))
             break
-        walks["train"] = chain(taken, walks["train"])
-        if self.listing is None and not taken:
+        if self.listing is None and sample is None:
             self.problems.raise_if_any(self.place)
             raise DataError(f"the training shards of {self.place} hold no sample")
         return named
@@ -270,7 +233,7 @@ class Preparation:
         def build_and_remember(folder: Path) -> tuple[str, dict[str, Any]]:
             index, _ = build(folder)
             for split in SPLITS:
-                files.note(paths[split], index["digests"][split])
+                files.known.update(zip(paths[split], index["digests"][split], strict=True))
             files.remember()
             return key_of(index["digests"]), index
 
@@ -285,20 +248,15 @@ class Preparation:
         classes, label_of = self.labels.resolve()
         template = Template.from_dict(index["template"])
         key = cached.key if self.listing is not None else index["digest"]
-        splits: dict[str, Split] = {}
-        labels: list[list[int]] = []
-        for split in SPLITS:
-            if stream is not None and split == "train":
-                key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
-                labels.append([])
-                continue
-            splits[split] = self.make_split(split, reader, cached, label_of, template)
-            labels.append(splits[split].labels.tolist())
+        kept = SPLITS if stream is None else SPLITS[1:]
+        splits = {split: self.make_split(split, reader, cached, label_of, template) for split in kept}
+        labels = [splits[split].labels.tolist() if split in splits else [] for split in SPLITS]
         train: Split | Stream
         if stream is None:
             train = splits["train"]
             warn_of_absent_classes(self.place, classes, train.labels)
         else:
+            key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
             counted = None if index["counts"] is None else Counted.from_dict(index["counts"])
             train = Stream(self.shards["train"], reader, label_of, template, stream, counted)
         return ImageDataset(
@@ -328,13 +286,6 @@ class Preparation:
                 images = OnDemandImages(cast("Rows", self.shards[split]), np.array(known["numbers"]), reader, template)
         numbers = np.array([label_of[label] for label in labels], dtype=np.int64)
         return Split(images, numbers, tuple(paths), spread(held, len(reader.channels)), digests)
-
-
-def peek(walk: Iterator[Item], taken: list[Item]) -> Iterator[AnySample]:
-    """The samples of a walk, which are noted in ``taken``."""
-    for item in walk:
-        taken.append(item)
-        yield item.sample
 
 
 def spread(held: Sequence[Sequence[int]], channels: int) -> np.ndarray:
@@ -367,4 +318,68 @@ def check_seen(
             f"none of the images that the statistics rest on has the channel "
             f"{', '.join(channels.names[i] for i in unmet)}; raise statistics_images, which is {sampled}, or leave the "
             "channel out"
+        )
+
+
+def all_samples(splits: Mapping[str, Sequence[Sample]]) -> list[Sample]:
+    """The samples of all splits, in their order."""
+    return [sample for samples in splits.values() for sample in samples]
+
+
+def check_repeats(splits: Listing, classes: Sequence[str], problems: Problems) -> None:
+    """Note empty splits, and paths that are in two splits or have two labels."""
+    seen: dict[str, tuple[str, Sample]] = {}
+    for split, samples in splits.items():
+        if not samples:
+            problems.add(split, "this split has no image", "train, val and test all need some")
+        for sample in samples:
+            other, first = seen.setdefault(normpath(sample.path), (split, sample))
+            if other != split:
+                what = f"the same file is in two splits (leakage): {split}, and {other} as {first.place}"
+                problems.add(sample.place, what, "keep it in one of them")
+            elif first.label != sample.label:
+                both = (sample.label, first.label)
+                mine, theirs = (classes[label] if isinstance(label, int) else label for label in both)
+                what = f"the same file has two labels: {mine}, and {theirs} in {first.where}"
+                problems.add(sample.place, what, "keep one of them")
+
+
+def find_planes(splits: Listing, reader: Reader, problems: Problems) -> tuple[Listing, dict[str, list[Subset]]]:
+    """The samples whose channels are known, and the positions of their planes, by split; others are noted."""
+    known: Listing = {split: [] for split in splits}
+    planes: dict[str, list[Subset]] = {split: [] for split in splits}
+    for split, samples in splits.items():
+        for sample in samples:
+            with problems.noting(sample.channels_from or sample.where):
+                planes[split].append(reader.positions(sample))
+                known[split].append(sample)
+    return known, planes
+
+
+def check_cached_names(
+    names: Sequence[tuple[Subset, Sequence[str | None], Sequence[int]]],
+    samples: Sequence[Sample],
+    named: ChannelSet,
+    problems: Problems,
+) -> None:
+    """Note files whose own names contradict those given, by what the cache keeps of files decoded under other names.
+
+    ``names`` holds what files call their planes: positions, names, and which of the samples (of all splits).
+    """
+    for held, own, rows in names:
+        given = named.select([named.names[position] for position in held])
+        try:
+            check_names(own, given.names, given.kinds)
+        except ImageError as error:
+            for row in rows:
+                problems.add(samples[row].place, error.what, error.fix)
+
+
+def warn_of_absent_classes(place: str, classes: Sequence[str], numbers: np.ndarray[Any, Any]) -> None:
+    """Warn of classes without a training image, which is legitimate but rarely meant."""
+    absent = [classes[i] for i in sorted(set(range(len(classes))) - set(numbers.tolist()))]
+    if absent:
+        few = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+        warnings.warn(
+            f"{place} has no training image of class {few}; a model cannot learn it (labels count from 0)", stacklevel=6
         )

@@ -17,13 +17,11 @@ BLOCK_VALUES = 2**22
 
 @dataclass(frozen=True)
 class Statistics:
-    """Over all pixels of all images, in the images' own units; population (not sample) moments.
+    """Mean, standard deviation and correlation (C, C) over all pixels of all images, in the images' own units.
 
-    Args:
-        mean: one value a channel.
-        std: one value a channel, 0 where it is constant.
-        correlation: (C, C), positive semi-definite; 0 between a constant channel and any other.
-        apart: pairs of channels that no image has together, whose correlation is taken as 0.
+    Moments are those of a population, not of a sample. ``std`` is 0 where a channel is constant; the correlation with
+    such a channel is 0. ``apart`` lists pairs of channels that no image has together, whose correlation is taken as 0.
+    The correlation is positive semi-definite.
     """
 
     mean: tuple[float, ...]
@@ -40,13 +38,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of k channels over the pixels of some images.
-
-    Args:
-        count: number of pixels.
-        mean: (k,).
-        scatter: (k, k) sums of products of the differences from the mean.
-    """
+    """Of k channels over some images: number of pixels, mean (k,), scatter (k, k): sums of products of differences."""
 
     count: int
     mean: np.ndarray
@@ -76,24 +68,13 @@ def combine(found: Mapping[Subset, Moments], channels: int) -> Statistics:
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), rows, tuple(apart))
 
 
-def moments_of(planes: np.ndarray) -> Moments:
-    """Moments of images (n, k, H, W) that are in memory."""
-    values = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).astype(np.float64)
-    mean = values.mean(axis=1)
-    values -= mean[:, None]
-    return Moments(values.shape[1], mean, values @ values.T)
-
-
 class RunningMoments:
-    """Statistics of images that arrive one by one, in blocks that are summed in float64.
+    """Statistics of images of shape (C, H, W) that arrive one by one, in blocks that are summed in float64.
 
     A channel's mean and standard deviation are those over the images that have it. The correlation of two channels is
     that over the images that have both, with these images' own means and deviations. As pairs then rest on different
     images, a matrix that is not positive semi-definite is replaced by the nearest that is. Blocks are centred before
     they are summed and merged, so that 16-bit values far from zero lose no precision.
-
-    Args:
-        shape: (C, H, W) of each image.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
@@ -111,9 +92,12 @@ class RunningMoments:
 
     def close_block(self, pattern: Subset) -> None:
         """Turn the images that wait into moments."""
-        block = self.waiting.pop(pattern)
+        block = np.stack(self.waiting.pop(pattern), axis=1)  # (k, n, H, W)
+        values = block.reshape(len(pattern), -1).astype(np.float64)
+        mean = values.mean(axis=1)
+        values -= mean[:, None]
         before = [self.found[pattern]] if pattern in self.found else []
-        self.found[pattern] = merge([*before, moments_of(np.stack(block))])
+        self.found[pattern] = merge([*before, Moments(values.shape[1], mean, values @ values.T)])
 
     def statistics(self) -> Statistics:
         """Of all images so far, of which there has to be one."""
@@ -145,13 +129,8 @@ def nearest_correlation(matrix: np.ndarray, *, tolerance: float = 1e-10, most_st
     """The positive semi-definite matrix with unit diagonal that is nearest in the Frobenius norm.
 
     Alternating projections with Dykstra's correction: Higham, "Computing the nearest correlation matrix - a problem
-    from finance", IMA Journal of Numerical Analysis 22, 2002, algorithm 3.3. One that is such a matrix comes back as
-    it is.
-
-    Args:
-        matrix: (C, C) symmetric, with unit diagonal.
-        tolerance: largest change of an entry at which it stops; eigenvalues may be negative by about as much.
-        most_steps: after which it stops in any case.
+    from finance", IMA Journal of Numerical Analysis 22, 2002, algorithm 3.3. It stops when no entry changes by more
+    than the tolerance; eigenvalues may be negative by about as much. A matrix that fits already comes back as it is.
     """
     if np.linalg.eigvalsh(matrix)[0] >= -tolerance:
         return matrix
@@ -171,16 +150,14 @@ def nearest_correlation(matrix: np.ndarray, *, tolerance: float = 1e-10, most_st
 def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
     """Give a channel set its statistics; a constant channel gets standard deviation 1.
 
-    Warns:
-        UserWarning: names the channels that are constant over the training split, and up to three pairs of channels
-            that no measured training image has together.
+    Warns of channels that are constant over the training split, and of pairs that no measured training image has
+    together.
     """
     dead = [name for name, value in zip(channels.names, statistics.std, strict=True) if value == 0]
     if dead:
         warnings.warn(
             f"channel {', '.join(map(repr, dead))} has the same value in every training pixel and can tell a model "
             "nothing; its standard deviation is taken as 1",
-            UserWarning,
             stacklevel=6,
         )
     if statistics.apart:
@@ -189,7 +166,6 @@ def with_statistics(channels: ChannelSet, statistics: Statistics) -> ChannelSet:
         warnings.warn(
             f"no measured training image has {', '.join(pairs[:3])} together{more}; their correlation is not known and "
             "taken as 0, so that nothing is estimated of the one from the other; add images that have both if you can",
-            UserWarning,
             stacklevel=6,
         )
     std = [value or 1.0 for value in statistics.std]

@@ -17,9 +17,9 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from math import inf
@@ -31,16 +31,12 @@ import numpy as np
 
 from anychannel.channels import Subset
 from anychannel.data.content import Stamp
-from anychannel.data.errors import ImageError, Problems
+from anychannel.data.errors import DataError, ImageError, Problems, ShardError
 from anychannel.data.files.tiff import quiet
-from anychannel.data.prepare.cache import GrowingArray, check_space
-from anychannel.data.prepare.digests import unreadable
-from anychannel.data.prepare.labels import Labels
+from anychannel.data.prepare.cache import GrowingArray, check_space, unreadable
 from anychannel.data.prepare.statistics import RunningMoments
-from anychannel.data.sources.reader import Image, Reader
-from anychannel.data.sources.samples import AnySample, Label, Loaded, PlaneFields, Sample, ShardError
-from anychannel.data.sources.source import SPLITS, Listed, Shards
-from anychannel.data.sources.template import Template
+from anychannel.data.sources.reader import Image, Reader, Template
+from anychannel.data.sources.source import SPLITS, AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.progress import progress_bar
 
@@ -48,6 +44,96 @@ IN_FLIGHT = 32
 """Samples that are decoded at a time."""
 MOST_SHARDS = 16
 """Shards that a sample of images is taken from."""
+
+
+@dataclass
+class Labels:
+    """Which labels there are, and which of them are asked for.
+
+    ``names`` are those of all classes, in the labels' order; None learns them from the samples. ``classes`` is what was
+    asked for, see ``choose_classes``.
+    """
+
+    names: tuple[str, ...] | None
+    classes: int | Sequence[str] | None
+    place: str
+    seen: set[Label] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.names is None:
+            if self.classes is not None:
+                raise DataError("classes chooses among class names, but this data set has none; give class_names")
+            return
+        if len(self.names) < 2:
+            raise DataError(f"{self.place} has {len(self.names)} class; classification needs two or more")
+        if len(set(self.names)) != len(self.names):
+            raise DataError(f"class_names needs two or more names, each once, got {', '.join(self.names)}")
+        self.numbers = number(self.names, choose_classes(self.names, self.classes))
+
+    def wants(self, label: Label) -> bool:
+        """Whether a sample with this label is asked for. Raises ImageError if it is none of the classes."""
+        if self.names is None and isinstance(label, int) and label < 0:
+            raise ImageError(f"its label {label} is no class", "correct it; a number counts classes from 0")
+        self.seen.add(label)
+        if self.names is None or label in self.numbers:
+            return True
+        if label in self.names or (isinstance(label, int) and 0 <= label < len(self.names)):
+            return False
+        few = ", ".join(self.names[:5]) + (", ..." if len(self.names) > 5 else "")
+        raise ImageError(
+            f"its label {label!r} is none of the {len(self.names)} classes ({few})",
+            "correct it; a number counts classes from 0",
+        )
+
+    def resolve(self) -> tuple[tuple[str, ...], Mapping[Label, int]]:
+        """The classes asked for, and each label's position among them.
+
+        Raises DataError if the samples' labels are mixed, or fewer than two.
+        """
+        if self.names is not None:
+            return choose_classes(self.names, self.classes), self.numbers
+        words = sorted(label for label in self.seen if isinstance(label, str))
+        numbers = [label for label in self.seen if isinstance(label, int)]
+        if words and numbers:
+            raise DataError(
+                f"some labels are numbers ({min(numbers)}, say), others names ({words[0]!r}); use one kind, or give "
+                "class_names"
+            )
+        names = tuple(words) or tuple(map(str, range(max(numbers, default=-1) + 1)))
+        if len(names) < 2:
+            raise DataError(f"the samples have {len(names)} class; classification needs two or more")
+        return names, number(names, names)
+
+
+def number(names: Sequence[str], chosen: Sequence[str]) -> dict[Label, int]:
+    """Position among the chosen classes by a label, which is a class's position or its name."""
+    found: dict[Label, int] = {}
+    for place, name in enumerate(names):
+        if name in chosen:
+            found[place] = found[name] = chosen.index(name)
+    return found
+
+
+def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) -> tuple[str, ...]:
+    """The classes to keep, in the order of their new labels: the first so many, or those named; None keeps all.
+
+    Raises ValueError if the number is out of range, or a name is unknown or repeats.
+    """
+    if classes is None:
+        return tuple(known)
+    if isinstance(classes, int):
+        if not 2 <= classes <= len(known):
+            raise ValueError(
+                f"classes={classes} is out of range; the data has {len(known)} classes, take 2 or more of them"
+            )
+        return tuple(known[:classes])
+    chosen = tuple(classes.split(",") if isinstance(classes, str) else classes)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ValueError(f"unknown class {unknown[0]!r}; the classes are {', '.join(known)}")
+    if len(set(chosen)) != len(chosen) or len(chosen) < 2:
+        raise ValueError(f"classes needs two or more names, each once, got {', '.join(chosen)}")
+    return chosen
 
 
 class Item(NamedTuple):
@@ -59,55 +145,35 @@ class Item(NamedTuple):
     decoded: bool = True
 
 
-@dataclass(frozen=True)
-class Walk:
-    """Goes through the samples of a split, those of the classes asked for.
+def walk(
+    shards: Shards, labels: Labels, problems: Problems, measured: int | None = None, counted: bool = True, seed: int = 0
+) -> Iterator[Item]:
+    """Yield the samples of a split that have the classes asked for, in the shards' order, one in memory at a time.
 
-    Args:
-        shards: the split's.
-        labels: says which classes are asked for.
-        problems: gets samples without a usable label, and shards that end early.
-        measured: images to decode, the first of up to ``MOST_SHARDS`` shards drawn by the seed; None: all.
-        counted: whether to go through the other images, to count them.
-        seed: draws the shards.
+    Samples without a usable label, and shards that end early, are noted as problems. ``measured`` is the number of
+    images to decode, the first of up to ``MOST_SHARDS`` shards drawn by the seed; None decodes all. ``counted`` says
+    whether to go through the other images, to count them.
     """
-
-    shards: Shards
-    labels: Labels
-    problems: Problems
-    measured: int | None = None
-    counted: bool = True
-    seed: int = 0
-
-    def items(self) -> Iterator[Item]:
-        """Yield the samples in the shards' order, one in memory at a time."""
-        total, numbers = len(self.shards.names), count()
-        left, each, chosen = inf, inf, list(range(total))
-        if self.measured is not None:
-            chosen = sorted(np.random.default_rng([self.seed, 3]).permutation(total)[:MOST_SHARDS].tolist())
-            left, each = self.measured, -(-self.measured // len(chosen))
-        for shard in range(total) if self.counted else chosen:
-            here = min(each, left) if self.measured is None or shard in chosen else 0
-            samples = self.shards.read(shard)
-            try:
+    total, numbers = len(shards.names), count()
+    left, each, chosen = inf, inf, list(range(total))
+    if measured is not None:
+        chosen = sorted(np.random.default_rng([seed, 3]).permutation(total)[:MOST_SHARDS].tolist())
+        left, each = measured, -(-measured // len(chosen))
+    for shard in range(total) if counted else chosen:
+        here = min(each, left) if measured is None or shard in chosen else 0
+        try:
+            with closing(shards.read(shard)) as samples:
                 for sample, number in zip(samples, numbers, strict=False):  # samples first: they end
-                    if not here and not self.counted:
+                    if not here and not counted:
                         break
-                    if self.is_wanted(sample):
+                    wanted = False
+                    with problems.noting(sample.place):
+                        wanted = labels.wants(sample.label)
+                    if wanted:
                         yield Item(number, shard, sample, here > 0)
                         left, here = left - (here > 0), here - (here > 0)
-            except ShardError as error:
-                self.problems.add(error.place, error.what, error.fix)
-            finally:
-                samples.close()  # type: ignore[attr-defined]  # a generator, which holds a file
-
-    def is_wanted(self, sample: AnySample) -> bool:
-        """Whether a sample's class is asked for."""
-        try:
-            return self.labels.wants(sample.find_label())
-        except ImageError as error:
-            self.problems.add(sample.place, error.what, error.fix)
-            return False
+        except ShardError as error:
+            problems.lines[str(error)] = None
 
 
 @dataclass(frozen=True)
@@ -134,14 +200,10 @@ class Kept(NamedTuple):
 
 @dataclass
 class Survey:
-    """The pass.
+    """The pass, which notes samples that cannot be used.
 
-    Args:
-        reader: turns samples into images.
-        problems: gets samples that cannot be used.
-        progress: show a bar on standard error.
-        stamps: sizes and times of change of listed files by path, to notice one that changes meanwhile.
-        opened: content of samples that were read already, by their place.
+    ``stamps`` holds sizes and times of change of listed files by path, to notice one that changes meanwhile; ``opened``
+    the content of samples that were read already, by their place.
     """
 
     reader: Reader
@@ -160,17 +222,11 @@ class Survey:
         stream: bool,
         sampled: bool,
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Go through all splits.
+        """Go through all splits; return the index (empty if no training image is usable), and images kept in memory.
 
-        Args:
-            walks: the samples of each split; see ``Walk``.
-            splits: what they come from.
-            folder: gets the arrays of splits that are kept on disk; None keeps none.
-            stream: training images are not kept, they are read again in training.
-            sampled: only some of them are decoded; these count for nothing in the digest of all.
-
-        Returns:
-            The index (empty if no training image can be used), and the images that are kept in memory.
+        ``folder`` gets the arrays of splits that are kept on disk; None keeps none. With ``stream``, training images
+        are not kept, as they are read again in training. With ``sampled``, only some of them are decoded; these count
+        for nothing in the digest of all.
         """
         kept: dict[str, list[Kept]] = {split: [] for split in SPLITS}
         counts: list[Counter[Subset]] = [Counter() for _ in splits["train"].names] if stream else []
@@ -199,14 +255,13 @@ class Survey:
                         lacking = lacking or (seen.item.sample.place if len(seen.positions) < channels else "")
                     if seen.image is None:
                         continue
+                    planes, held = seen.image.spread(channels), tuple(sorted(seen.positions))
                     if split == "train":
-                        planes, held = seen.image.ascending()
-                        moments = moments or RunningMoments((channels, *planes.shape[1:]))
-                        moments.add(planes, held)
+                        moments = moments or RunningMoments(planes.shape)
+                        moments.add(planes if len(held) == channels else planes[list(held)], held)
                     if any(seen.image.found.names):
                         names.setdefault((seen.positions, seen.image.found.names), []).append(row)
                     if split in sinks:
-                        planes = seen.image.spread(channels)
                         if listed and folder is not None and not row:
                             check_space(folder, total * planes.nbytes)
                         sinks[split].append(planes)
@@ -214,7 +269,7 @@ class Survey:
                         measured.append(short(seen.digest))
                     else:
                         sample = seen.item.sample
-                        known = seen.label, tuple(sorted(seen.positions)), seen.item.number, seen.digest
+                        known = seen.label, held, seen.item.number, seen.digest
                         kept[split].append(Kept(sample.place, sample.path, *known))
         self.find_leaks(kept, measured)
         if self.template is None or moments is None:
@@ -224,7 +279,7 @@ class Survey:
             whole.update(b"".join(one.digest for one in kept[split]))
         index = {
             "statistics": asdict(moments.statistics()),
-            "template": self.template.to_dict(),
+            "template": asdict(self.template),
             "arrays": {split: len(kept[split]) for split in sinks},
             "digests": {split: [one.digest.hex() for one in kept[split]] for split in SPLITS} if listed else {},
             "names": [[held, own, places] for (held, own), places in names.items()],
@@ -238,19 +293,18 @@ class Survey:
         """Decode samples, several at a time, in their order; those that cannot be used are noted and left out."""
         with ThreadPoolExecutor(count_workers()) as pool, quiet():
             for sample, found in map_ahead(pool, self.look, items, IN_FLIGHT):
-                try:
+                with self.problems.noting(sample.place):
                     if isinstance(found, ImageError):
                         raise found
-                    self.compare(found)
+                    if found.image is not None:
+                        self.compare(found.item.sample.path, found.image)
                     yield found
-                except ImageError as error:
-                    self.problems.add(sample.place, error.what, error.fix)
 
     def look(self, item: Item) -> tuple[AnySample, Seen | ImageError]:
         """Read and decode a sample, or say what is wrong with it."""
         sample = item.sample
         try:
-            label, positions = sample.find_label(), self.reader.positions(sample)
+            label, positions = sample.label, self.reader.positions(sample)
             if not item.decoded:
                 return sample, Seen(item, label, positions)
             loaded = self.opened.pop(sample.place, None)
@@ -266,13 +320,11 @@ class Survey:
         except OSError as error:
             return sample, ImageError(*unreadable(error))
 
-    def compare(self, seen: Seen) -> None:
+    def compare(self, path: str, image: Image) -> None:
         """Raise ImageError if an image is not like the first one."""
-        if seen.image is not None:
-            image, positions = seen.image
-            path = seen.item.sample.path
-            self.template = self.template or Template(image.pixels.shape[1:], image.pixels.dtype, path, {})
-            self.template.check(image, positions, path, scaled=self.reader.settings.scaled)
+        pixels = image.found.pixels
+        self.template = self.template or Template(pixels.shape[1:], pixels.dtype.name, path, {})
+        self.template.check(image, path, scaled=self.reader.settings.scaled)
 
     def find_leaks(self, kept: Mapping[str, list[Kept]], measured: array[int]) -> None:
         """Note images whose content is in a split before theirs; ``measured`` holds digests of a stream's images."""

@@ -8,9 +8,7 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.errors import DataError
-from anychannel.data.sources.samples import Sample
-from anychannel.data.sources.source import SPLITS, Source
-from anychannel.data.sources.splitting import split_rows
+from anychannel.data.sources.source import SPLITS, Sample, Source, split_rows
 
 
 def open_arrays(
@@ -26,8 +24,23 @@ def open_arrays(
 ) -> Source:
     """List the images; see ``dataset_from_arrays``."""
     known = as_channel_set(channels)
-    images = check_shape(np.asanyarray(images), known)
-    have = check_present(present, images, known)
+    images = np.asanyarray(images)
+    if images.ndim != 4 or images.shape[1] != len(known):
+        last = images.ndim == 4 and images.shape[3] == len(known)
+        fix = "; the channels seem to be last: give np.moveaxis(images, -1, 1)" if last else ""
+        raise DataError(
+            f"images have shape {images.shape}, but (N, {len(known)}, height, width) is expected for the channels "
+            f"{', '.join(known.names)}{fix}"
+        )
+    have = np.ones(images.shape[:2], dtype=bool) if present is None else np.asarray(present)
+    if have.shape != images.shape[:2] or have.dtype != bool:
+        raise DataError(
+            f"present has shape {have.shape} of {have.dtype.name}, but booleans of shape {images.shape[:2]} are "
+            f"expected, for each image whether it has {', '.join(known.names)}"
+        )
+    empty = np.flatnonzero(~have.any(axis=1))
+    if len(empty):
+        raise DataError(f"image {empty[0]} ({len(empty)} in all) has no channel; leave it out")
     numbers, names = number_labels(np.asarray(labels), classes, len(images))
     if len(set(names)) < max(len(names), 2):
         raise DataError(f"classes needs two or more names, each once, got {', '.join(names)}")
@@ -43,34 +56,6 @@ def open_arrays(
 
     rows = {split: np.flatnonzero(where == split).tolist() for split in SPLITS}
     return Source(name, {split: [sample(row) for row in rows[split]] for split in SPLITS}, names, known)
-
-
-def check_shape(images: np.ndarray, known: ChannelSet) -> np.ndarray:
-    """Return the images. Raises DataError if they are not (N, C, H, W)."""
-    if images.ndim != 4 or images.shape[1] != len(known):
-        last = images.ndim == 4 and images.shape[3] == len(known)
-        fix = "; the channels seem to be last: give np.moveaxis(images, -1, 1)" if last else ""
-        raise DataError(
-            f"images have shape {images.shape}, but (N, {len(known)}, height, width) is expected for the channels "
-            f"{', '.join(known.names)}{fix}"
-        )
-    return images
-
-
-def check_present(present: np.ndarray | None, images: np.ndarray, known: ChannelSet) -> np.ndarray:
-    """(N, C) booleans, which channels each image has. Raises DataError if an image has none, or by shape and type."""
-    if present is None:
-        return np.ones(images.shape[:2], dtype=bool)
-    present = np.asarray(present)
-    if present.shape != images.shape[:2] or present.dtype != bool:
-        raise DataError(
-            f"present has shape {present.shape} of {present.dtype.name}, but booleans of shape {images.shape[:2]} are "
-            f"expected, for each image whether it has {', '.join(known.names)}"
-        )
-    empty = np.flatnonzero(~present.any(axis=1))
-    if len(empty):
-        raise DataError(f"image {empty[0]} ({len(empty)} in all) has no channel; leave it out")
-    return present
 
 
 def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int) -> tuple[np.ndarray, tuple[str, ...]]:

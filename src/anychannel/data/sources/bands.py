@@ -17,7 +17,6 @@ a seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import compress
@@ -28,8 +27,7 @@ import torch.nn.functional as F
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data.content import digest_content
-from anychannel.data.sources.samples import Sample
-from anychannel.data.sources.source import SPLITS, Request, Source
+from anychannel.data.sources.source import SPLITS, Request, Sample, Source
 
 DEFAULT_BANDS = 4
 MOST_BANDS = 64
@@ -54,16 +52,12 @@ def open_bands(argument: str | None, request: Request, *, partial: float = 0.0) 
     """Render the data set in memory.
 
     Args:
-        argument: the number of bands; None: as many as channels are named, else ``DEFAULT_BANDS``.
+        argument: the number of bands. None: as many as channels are named, else ``DEFAULT_BANDS``.
         request: its channels rename the bands, its seed decides everything.
         partial: share of the images that lack channels, in [0, 1]; see ``hide_channels``.
-
-    Raises:
-        ChannelError: there are not as many names as bands.
-        ValueError: a number is out of range.
     """
     named = None if request.channels is None else as_channel_set(request.channels)
-    count = parse_count(argument) if argument is not None else DEFAULT_BANDS if named is None else len(named)
+    count = parse_count(str(DEFAULT_BANDS if named is None else len(named)) if argument is None else argument)
     names = tuple(f"band_{band + 1}" for band in range(count))
     wavelengths = np.linspace(*WAVELENGTHS_NM, count).round(1).tolist()
     channels = named or ChannelSet(names, wavelengths_nm=tuple(wavelengths))
@@ -72,38 +66,24 @@ def open_bands(argument: str | None, request: Request, *, partial: float = 0.0) 
         raise ChannelError(
             f"bands:{count} has {count} channels, but {len(channels)} names are given: {', '.join(channels.names)}"
         )
-    if partial:
-        for split, samples in splits.items():
-            present = hide_channels(len(samples), count, partial, seed=request.seed, split=split)
-            splits[split] = [hide(sample, has, channels.names) for sample, has in zip(samples, present, strict=True)]
+    for split, samples in splits.items() if partial else ():
+        present = hide_channels(len(samples), count, partial, seed=request.seed, split=split)
+        splits[split] = [
+            replace(sample, image=np.asarray(sample.image)[has], channels=tuple(compress(channels.names, has)))
+            for sample, has in zip(samples, present, strict=True)
+        ]
     return Source(f"bands:{count}", splits, tuple(map(str, range(10))), channels)
 
 
-def hide(sample: Sample, has: np.ndarray, names: Sequence[str]) -> Sample:
-    """The sample with some of its channels."""
-    assert isinstance(sample.image, np.ndarray)
-    return replace(sample, image=sample.image[has], channels=tuple(compress(names, has)))
-
-
 def parse_count(argument: str) -> int:
-    """The number of bands in ``"bands:8"``, given ``"8"``.
-
-    Raises:
-        ValueError: it is not a whole number from 1 to ``MOST_BANDS``.
-    """
+    """``"8"`` of ``"bands:8"`` -> 8. Raises ValueError if it is not a whole number from 1 to ``MOST_BANDS``."""
     if not (argument.isascii() and argument.isdigit()) or not 1 <= int(argument) <= MOST_BANDS:
         raise ValueError(f"bands:{argument} is not a data set; the number of bands is 1 to {MOST_BANDS}, as in bands:8")
     return int(argument)
 
 
 def make_bands(count: int, *, seed: int = 0) -> dict[str, list[Sample]]:
-    """Render images (count, 24, 24) uint8 of each split.
-
-    Args:
-        count: number of bands, 1 to ``MOST_BANDS``.
-        seed: decides splits, places, distractors and noise.
-    """
-    parse_count(str(count))
+    """Render images (count, 24, 24) uint8 of each split. The seed decides splits, places, distractors and noise."""
     glyphs, digits = scans()
     order = np.random.default_rng(seed).permutation(len(digits))
     cuts = np.cumsum([round(PARTS[split] * len(digits)) for split in SPLITS[:-1]])
@@ -125,18 +105,10 @@ def make_bands(count: int, *, seed: int = 0) -> dict[str, list[Sample]]:
 
 
 def hide_channels(total: int, count: int, share: float, *, seed: int, split: str) -> np.ndarray:
-    """Which channels each image keeps where some images lack some: (total, count) booleans, at least one an image.
+    """Which channels each image keeps: (total, count) booleans, at least one an image.
 
-    Args:
-        total: number of images.
-        count: number of channels.
-        share: of the images that lack channels. Each of them keeps a number of channels drawn evenly from 1 to
-            count - 1, and a subset of that size drawn evenly.
-        seed: decides, with the split's name, which images and channels.
-        split: of the images.
-
-    Raises:
-        ValueError: the share is outside [0, 1], or there is one channel alone, which no image can lack.
+    A share of the images lacks channels. Each of them keeps a number of channels drawn evenly from 1 to count - 1, and
+    a subset of that size drawn evenly. The seed and the split's name decide.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"partial is a share of the images, in [0, 1], got {share}")

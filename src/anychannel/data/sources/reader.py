@@ -1,30 +1,25 @@
-"""A sample to an image: its planes, and which channels they are."""
+"""A sample to an image: its planes, which channels they are, and whether it is like the data set's first image."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.errors import DataError, ImageError
-from anychannel.data.files.decoded import Decoded
+from anychannel.data.files.decoded import Decoded, Scaling
 from anychannel.data.files.read import ReadSettings, read
-from anychannel.data.sources.samples import AnySample, Loaded, PlaneFields
+from anychannel.data.sources.source import AnySample, Loaded, PlaneFields
 from anychannel.utils.names import unknown_name
 
 
 class Image(NamedTuple):
-    """A decoded sample.
-
-    Args:
-        found: pixels (k, H, W).
-        positions: the k channels' positions in the data set's channels.
-    """
+    """A decoded sample: pixels (k, H, W), and the positions of the k channels in the data set's channels."""
 
     found: Decoded
     positions: Subset
@@ -37,11 +32,6 @@ class Image(NamedTuple):
         planes = np.zeros((channels, *pixels.shape[1:]), dtype=pixels.dtype)
         planes[list(self.positions)] = pixels
         return planes
-
-    def ascending(self) -> tuple[np.ndarray, Subset]:
-        """The planes in their channels' order, and these channels' positions."""
-        pixels, held = self.found.pixels, tuple(sorted(self.positions))
-        return pixels if held == self.positions else pixels[np.argsort(self.positions)], held
 
     def digest(self, channels: int) -> bytes:
         """64 bits that stand for the pixels and for their channels."""
@@ -60,52 +50,48 @@ def placed(sample: AnySample) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns samples into images of one channel set.
-
-    Args:
-        channels: the data set's channels.
-        settings: how images of all channels are read.
-    """
+    """Turns samples into images of one channel set. ``settings`` are those of images with all channels."""
 
     channels: ChannelSet
     settings: ReadSettings
     known: dict[tuple[str, ...], tuple[Subset, ReadSettings]] = field(default_factory=dict, compare=False)
 
     def positions(self, sample: AnySample) -> Subset:
-        """Which channels a sample has, in its planes' order; nothing is decoded.
+        """The positions of a sample's channels, in its planes' order; nothing is decoded.
 
-        Raises:
-            ImageError: it has none, or names an unknown or repeated one.
+        Raises ImageError if it has none, or names an unknown or repeated one.
         """
-        return self.resolve(sample.find_channels())[0]
+        return self.resolve(sample.channels)[0]
 
     def resolve(self, held: tuple[str, ...] | tuple[int, ...] | None) -> tuple[Subset, ReadSettings]:
         """Positions of named channels, and how an image of them is read."""
         if held is None:
             return self.channels.full, self.settings
         names = tuple(self.channels.names[name] if isinstance(name, int) else name for name in held)
-        if names not in self.known:
-            for name in names:
-                if name not in self.channels.names:
-                    what, _, valid = unknown_name("channel", name, self.channels.names).partition("; ")
-                    raise ImageError(what, valid)
-                if names.count(name) > 1:
-                    raise ImageError(f"channel {name!r} is named twice", "name each of the file's planes once")
-            self.known[names] = self.channels.positions(names), self.settings.naming(self.channels.select(names))
+        if names in self.known:
+            return self.known[names]
+        for name in names:
+            if name not in self.channels.names:
+                what, _, valid = unknown_name("channel", name, self.channels.names).partition("; ")
+                raise ImageError(what, valid)
+            if names.count(name) > 1:
+                raise ImageError(f"channel {name!r} is named twice", "name each of the file's planes once")
+        self.known[names] = self.channels.positions(names), self.settings.naming(self.channels.select(names))
         return self.known[names]
 
-    def read(self, sample: AnySample) -> Image:
-        """Decode a sample's image and bring it to size; see ``decode``.
-
-        Raises:
-            ImageError: the image cannot be used, or planes of several fields differ in size or type.
-            OSError: its file cannot be read.
-        """
-        return self.decode(sample, sample.load())
+    def read_like(self, template: Template, sample: AnySample) -> Image:
+        """Read and decode a sample. Raises DataError if it cannot be used, or is not what the template demands."""
+        with placed(sample):
+            image = self.decode(sample, sample.load())
+            template.check(image, sample.place, scaled=self.settings.scaled)
+        return image
 
     def decode(self, sample: AnySample, loaded: Loaded | PlaneFields) -> Image:
-        """Decode what was loaded of a sample; see ``read``."""
-        positions, settings = self.resolve(sample.find_channels())
+        """Decode what was loaded of a sample and bring it to size.
+
+        Raises ImageError if the image cannot be used, or if planes of several fields differ in size or type.
+        """
+        positions, settings = self.resolve(sample.channels)
         if not isinstance(loaded, PlaneFields):
             return Image(read(loaded, settings), positions)
         planes = []
@@ -119,11 +105,7 @@ class Reader:
 
 
 def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
-    """Join images of one plane each.
-
-    Raises:
-        ImageError: they differ in size or type, or only some of them declare a scale.
-    """
+    """Join images of one plane each. Raises ImageError if they differ in size or type, or only some have a scale."""
     first = planes[0]
     for plane, name in zip(planes[1:], names[1:], strict=True):
         if describe_plane(plane) != describe_plane(first):
@@ -139,3 +121,67 @@ def describe_plane(plane: Decoded) -> str:
     """Size, type and scale for messages."""
     height, width = plane.pixels.shape[1:]
     return f"{height} x {width} of {plane.pixels.dtype.name}{' with a scale' if plane.scaling else ''}"
+
+
+Scalings = dict[int, tuple[str, Scaling | None, tuple[float, float] | None]]
+"""By a channel's position: an image that has it, this image's scaling, and the channel's own scale and offset."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """What all images have to be like: height and width, type and path of the first readable one.
+
+    ``scalings`` holds the first readable image of each channel, see ``Scalings``. It grows as images are checked.
+    """
+
+    size: tuple[int, ...]
+    dtype: str
+    path: str
+    scalings: Scalings
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Template:
+        """From plain values, also from JSON."""
+        scalings = {
+            int(position): (path, whole and tuple(map(tuple, whole)), own and tuple(own))
+            for position, (path, whole, own) in values["scalings"].items()
+        }
+        return cls(tuple(values["size"]), values["dtype"], values["path"], scalings)
+
+    def check(self, image: Image, place: str, *, scaled: bool) -> None:
+        """Raise ImageError for an image of another number type or size, or, unless it was applied, of another scale.
+
+        The scales of channels that no image before it had are noted.
+        """
+        pixels, declared = image.found.pixels, image.found.scaling
+        own: Sequence[tuple[float, float] | None] = declared or (None,) * len(image.positions)
+        for position, pair in zip(image.positions, own, strict=True):
+            self.scalings.setdefault(position, (place, declared, pair))
+        if pixels.dtype.name != self.dtype:
+            raise ImageError(
+                f"it holds {pixels.dtype.name} values, but {self.path} holds {self.dtype}",
+                "bring all files to one number type",
+            )
+        if pixels.shape[1:] != self.size:
+            (height, width), (other_height, other_width) = pixels.shape[1:], self.size
+            raise ImageError(
+                f"it is {height} x {width} pixels, but {self.path} is {other_height} x {other_width}",
+                "give a size, to which all are brought",
+            )
+        for position, pair in zip(image.positions, own, strict=True):
+            path, scaling, expected = self.scalings[position]
+            if not scaled and pair != expected:
+                raise ImageError(
+                    f"it declares {describe_scaling(declared)}, but {path} {describe_scaling(scaling)}, so that "
+                    "equal values mean different things",
+                    "give scaled=True to use physical values",
+                )
+
+
+def describe_scaling(scaling: Scaling | None) -> str:
+    """``scale 0.0001 and offset -0.1`` of the first channel, and how many differ from it."""
+    if scaling is None:
+        return "no scale and offset"
+    (scale, offset), *others = scaling
+    more = ", ..." * any(pair != (scale, offset) for pair in others)
+    return f"scale {scale:g} and offset {offset:g}{more}"

@@ -11,12 +11,9 @@ from typing import Any
 
 from anychannel.data.errors import DataError
 from anychannel.data.sources.bands import open_bands
-from anychannel.data.sources.class_folders import describe_content, open_class_folders
-from anychannel.data.sources.class_folders import looks_like as has_class_folders
+from anychannel.data.sources.folders import describe_content, has_folders, has_lists, open_folders, open_lists
 from anychannel.data.sources.huggingface import make_absolute as absolute_table
 from anychannel.data.sources.huggingface import open_huggingface
-from anychannel.data.sources.list_files import looks_like as has_lists
-from anychannel.data.sources.list_files import open_lists
 from anychannel.data.sources.source import Request, Source
 from anychannel.data.sources.tar_shards import make_absolute as absolute_shards
 from anychannel.data.sources.tar_shards import open_tar_shards
@@ -27,14 +24,11 @@ from anychannel.utils.options import coerce_options
 class Kind:
     """A kind of source.
 
-    Args:
-        open: takes what follows the colon, a ``Request``, and options by keyword; returns the source. Of a form of
-            folder it takes the folder.
-        looks_like: for a form of folder: whether a folder has it. None: the source is named by a word and a colon.
-        looks_for: for a form of folder: what it consists of, for messages.
-        embedded: whether it makes its images itself, so that its name alone is enough and no settings about files
-            apply.
-        make_absolute: turns what follows the colon into what means the same from another folder.
+    ``open`` takes what follows the colon, a ``Request``, and options by keyword, and returns the source. Of a form of
+    folder it takes the folder; there ``looks_like`` says whether a folder has this form, and ``looks_for`` what the
+    form consists of, for messages. An ``embedded`` source makes its images itself, so that its name alone is enough and
+    no settings about files apply. ``make_absolute`` turns what follows the colon into what means the same from another
+    folder.
     """
 
     open: Callable[..., Source]
@@ -51,11 +45,7 @@ class Kind:
 
 SOURCES: dict[str, Kind] = {
     "lists": Kind(open_lists, has_lists, "list files train.txt, val.txt and test.txt with 'path label' on each line"),
-    "folders": Kind(
-        open_class_folders,
-        has_class_folders,
-        "class folders with images, directly or inside train/, val/ and test/",
-    ),
+    "folders": Kind(open_folders, has_folders, "class folders with images, directly or inside train/, val/ and test/"),
     "hf": Kind(open_huggingface, make_absolute=absolute_table),
     "wds": Kind(open_tar_shards, make_absolute=absolute_shards),
     "bands": Kind(open_bands, embedded=True),
@@ -79,15 +69,9 @@ def split_address(source: str | Path) -> tuple[str, str | None]:
 
 
 def find_form(root: Path, form: str | None) -> str:
-    """Name in ``SOURCES`` of a folder's form.
+    """The name in ``SOURCES`` of a folder's form: ``form``, or the one that the folder looks like.
 
-    Args:
-        root: an existing folder.
-        form: the form's name; None takes the one that the folder looks like.
-
-    Raises:
-        DataError: the folder looks like no form or like two; it says what was looked for.
-        ValueError: ``form`` is unknown.
+    Raises DataError if the folder looks like no form or like two, and ValueError if ``form`` is unknown.
     """
     forms = {name: kind for name, kind in SOURCES.items() if kind.looks_like is not None}
     if form is not None:
@@ -126,16 +110,8 @@ def describe_forms() -> str:
 def open_source(source: str | Path, request: Request, *, form: str | None = None, **options: Any) -> Source:
     """Find out which source is meant, and list its samples.
 
-    Args:
-        source: see ``load_dataset``.
-        request: what all sources are asked for.
-        form: see ``load_dataset``.
-        options: of the source.
-
-    Raises:
-        DataError: there is no such source, or its files cannot be listed.
-        TypeError: the source has no such option; it lists those that it has.
-        ValueError: an option is of another type or out of range.
+    Raises DataError if there is none or its files cannot be listed, TypeError if the source has no such option, and
+    ValueError if an option is of another type or out of range.
     """
     name, argument = split_address(source)
     if not name:

@@ -1,22 +1,218 @@
 """What a source of images provides: three splits of samples, and the names of classes and channels if it knows them.
 
 A source lists its samples (``Sample``), or yields them from shards that are read in order (``Shards``). Everything else
-is done once for all sources: ``anychannel.data.prepare``.
+is done once for all sources: ``anychannel.data.prepare``. Errors about a sample are raised when they are found, so that
+all can be reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
+
 from anychannel.channels import ChannelSet
-from anychannel.data.errors import Problems
+from anychannel.data.content import Content, Stamp, digest_content, read_content, stamp_content
+from anychannel.data.errors import DataError, ImageError, Problems
+from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.read import ReadSettings
-from anychannel.data.sources.samples import AnySample, Fields, Sample
+from anychannel.data.files.registry import image_suffixes
 
 SPLITS = ("train", "val", "test")
+Label = int | str
+"""A position in the source's classes, or the name of a class."""
+Loaded = Content | np.ndarray | Decoded
+"""The content of an image file, an array whose channel axis is to be found, or pixels (C, H, W)."""
+
+
+class PlaneFields(dict[str, Loaded]):
+    """Images of one plane each, by the names of the fields that hold them."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image that a source lists.
+
+    ``image`` is a file to read (or an OME-Zarr folder), or pixels (C, H, W). Files are decoded into a cache on disk.
+    ``label`` is a position in the source's classes, or the name of a class. ``channels`` names the image's planes in
+    their order; None means all channels of the data set. Messages use ``place`` (where the image lies), ``where``
+    (where it is listed) and ``channels_from`` (where its channels are given), by default the path. ``digest`` is the
+    hexadecimal digest of the content; None computes it.
+    """
+
+    path: str
+    label: Label
+    image: Path | np.ndarray
+    channels: tuple[str, ...] | None = None
+    place: str = ""
+    where: str = ""
+    channels_from: str = ""
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", self.place or self.path)
+        object.__setattr__(self, "where", self.where or self.path)
+
+    def load(self) -> Loaded:
+        """Read the image. Raises OSError if its file cannot be read."""
+        return Decoded(self.image) if isinstance(self.image, np.ndarray) else read_content(self.image)
+
+    def stamp(self) -> Stamp | None:
+        """Size and time of change of the image's file; None if it has none. Raises OSError, ValueError."""
+        return stamp_content(self.image) if isinstance(self.image, Path) else None
+
+    def find_digest(self, loaded: Loaded | PlaneFields) -> str | None:
+        """Return the digest given, else that of a file's content."""
+        return digest_content(loaded) if isinstance(self.image, Path) else self.digest  # type: ignore[arg-type]
+
+
+Listing = dict[str, list[Sample]]
+"""Samples by split: train, val, test, each in its order."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields hold what.
+
+    Args:
+        image: the field with the image, a file's bytes or an array; or several, each with one plane, in the channels'
+            order: a sample that lacks one of them lacks this channel. None: the one field that is named like an image
+            file (``png``, ``tif``, ``npy`` ...).
+        label: the field with the label, a number from 0 or a class's name.
+        held: the field that names the channels of the image (``R,G`` or a list of names), in its planes' order; a
+            sample without it has all. None: all images have all.
+        class_names: the classes' names if they are given. Text is a number only if it is none of them.
+    """
+
+    image: str | tuple[str, ...] | None = None
+    label: str = "label"
+    held: str | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.held is not None and isinstance(self.image, tuple):
+            raise ValueError(
+                "held names the channels of images in one field; with a field for each channel, leave out those that a "
+                "sample lacks"
+            )
+
+    @property
+    def planes(self) -> tuple[str, ...] | None:
+        """Names of the fields with one plane each, which name the channels too."""
+        return self.image if isinstance(self.image, tuple) else None
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether samples can lack channels."""
+        return self.held is not None or self.planes is not None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A sample as named values; ``fields`` says what they hold. Its place, for messages: ``train-003.tar: 000017``."""
+
+    place: str
+    values: Mapping[str, Any]
+    fields: Fields
+
+    @property
+    def path(self) -> str:
+        """Name of the image in its split's ``paths``."""
+        return self.place
+
+    def open_value(self, name: str) -> Any:
+        """The value of a field; None if there is none."""
+        return self.values.get(name)
+
+    def has(self, name: str) -> bool:
+        """Whether a field holds something."""
+        return self.values.get(name) is not None
+
+    def list_fields(self) -> str:
+        """Names of the fields that hold something."""
+        return ", ".join(filter(self.has, self.values)) or "none"
+
+    @property
+    def label(self) -> Label:
+        """The label as it is written. Raises ImageError if there is none, or it is no number and no text."""
+        value = self.values.get(self.fields.label)
+        if value is None:
+            what = f"it has no field {self.fields.label!r}, only {self.list_fields()}"
+            raise ImageError(what, "give label='NAME'")
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", errors="replace").strip()
+        if isinstance(value, str):
+            return int(value) if value.isdecimal() and value not in (self.fields.class_names or ()) else value
+        if isinstance(value, int | np.integer) and not isinstance(value, bool):
+            return int(value)
+        raise ImageError(
+            f"its label is {value!r} of type {type(value).__name__}", "labels are whole numbers or classes' names"
+        )
+
+    @property
+    def channels(self) -> tuple[str, ...] | tuple[int, ...] | None:
+        """Names of the image's channels, or the positions of the fields that hold one plane each."""
+        if isinstance(self.fields.image, tuple):
+            found = tuple(i for i, name in enumerate(self.fields.image) if self.has(name))
+            if not found:
+                raise ImageError(f"it has none of the fields {', '.join(self.fields.image)}", "leave it out")
+            return found
+        value = None if self.fields.held is None else self.values.get(self.fields.held)
+        if value is None:
+            return None
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", errors="replace")
+        names = split_channels(value.strip()) if isinstance(value, str) else tuple(str(one).strip() for one in value)
+        if not names:
+            raise ImageError(f"its field {self.fields.held!r} names no channel", "name those that it holds")
+        return names
+
+    def load(self) -> Loaded | PlaneFields:
+        """Return the image, or its planes by their fields' names. Raises ImageError if there is none, or several."""
+        if isinstance(self.fields.image, tuple):
+            return PlaneFields({name: self.open_content(name) for name in self.fields.image if self.has(name)})
+        if self.fields.image is not None:
+            if not self.has(self.fields.image):
+                what = f"it has no field {self.fields.image!r}, only {self.list_fields()}"
+                raise ImageError(what, "name the image's field")
+            return self.open_content(self.fields.image)
+        found = [name for name in self.values if f".{name}" in image_suffixes()]
+        if len(found) == 1:
+            return self.open_content(found[0])
+        what = f"several fields that may be its image ({', '.join(found)})" if found else "no field that is an image"
+        raise ImageError(
+            f"it has {what}; its fields are {self.list_fields()}", "give image='NAME', or a name for each channel"
+        )
+
+    def find_digest(self, loaded: Loaded | PlaneFields) -> None:
+        """Return None: the same pixels may be stored in several ways, so these are digested."""
+
+    def open_content(self, name: str) -> bytes | np.ndarray:
+        """A field's file as bytes, or its array. Raises ImageError if it holds something else."""
+        value = self.open_value(name)
+        if isinstance(value, bytes):
+            return value
+        if isinstance(value, np.ndarray | list):
+            try:
+                pixels = np.asarray(value)
+            except ValueError as error:
+                raise ImageError("its image is a list of rows that differ in length", "store a whole array") from error
+            if pixels.dtype != object:
+                return pixels
+        raise ImageError(
+            f"its image is of type {type(value).__name__}", "store an image file's bytes, or an array of numbers"
+        )
+
+
+AnySample = Sample | Record
+
+
+def split_channels(text: str) -> tuple[str, ...]:
+    """Names from ``"R,G"`` or ``"R;G"``; a separator at the end is allowed, so that ``"4;"`` is the channel 4."""
+    return tuple(name.strip() for name in text.split("," if "," in text else ";") if name.strip())
 
 
 class Shards(Protocol):
@@ -37,7 +233,7 @@ class Shards(Protocol):
     def stamps(self) -> list[Any]:
         """Return plain values that change with the shards' content, as far as this is known without reading them."""
 
-    def read(self, shard: int) -> Iterator[AnySample]:
+    def read(self, shard: int) -> Generator[AnySample]:
         """Yield a shard's samples in its order. Raises ShardError if it cannot be read to its end."""
 
 
@@ -58,7 +254,7 @@ class Listed:
         """Nothing: files are known by their content."""
         return []
 
-    def read(self, shard: int) -> Iterator[Sample]:
+    def read(self, shard: int) -> Generator[Sample]:
         """Yield the sample."""
         yield self.samples[shard]
 
@@ -100,14 +296,11 @@ class StreamSettings:
 class Source:
     """A data set before it is read.
 
-    Args:
-        name: of the data set.
-        splits: a list of samples for ``train``, ``val`` and ``test``, or their shards.
-        classes: names in the labels' order. None: taken from the labels.
-        channels: names in the images' channel order. None: taken from the first image that has names.
-        place: what messages call the data; by default the name.
-        problems: what is wrong with single samples, found while listing them.
-        stream: how to read training images during training, from shards. None: all images are read beforehand.
+    ``splits`` holds a list of samples for ``train``, ``val`` and ``test``, or their shards. ``classes`` are names in
+    the labels' order; None takes them from the labels. ``channels`` are names in the images' channel order; None takes
+    them from the first image that has names. Messages call the data ``place``, by default its name. ``problems`` holds
+    what is wrong with single samples, found while listing them. With ``stream``, training images are read from shards
+    during training; None reads all images beforehand.
     """
 
     name: str
@@ -121,12 +314,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Request:
-    """What ``load_dataset`` was asked for, whatever the source.
-
-    Args:
-        channels, classes, cache_dir, seed, progress, verify: see ``load_dataset``.
-        settings: how images are read.
-    """
+    """What ``load_dataset`` was asked for, whatever the source."""
 
     channels: ChannelSet | str | Sequence[str] | None = None
     classes: int | Sequence[str] | None = None
@@ -135,3 +323,27 @@ class Request:
     progress: bool = False
     verify: bool = False
     settings: ReadSettings = field(default_factory=ReadSettings)
+
+
+HELD_OUT = 0.1
+"""Part of each class that goes to validation, and again to test."""
+
+
+def cut(name: str, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Split the ``count`` images of class ``name`` 80 / 10 / 10 by the seed and the name: numbers by split."""
+    held_out = max(1, round(HELD_OUT * count))
+    order = np.random.default_rng([seed, *name.encode()]).permutation(count)
+    cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out], "train": order[2 * held_out :]}
+    return {split: np.sort(rows) for split, rows in cuts.items()}
+
+
+def split_rows(numbers: np.ndarray, names: tuple[str, ...], seed: int) -> np.ndarray:
+    """(N,) names of splits, each class cut as class folders are. Raises DataError if a class has one or two images."""
+    where = np.empty(len(numbers), dtype="U5")
+    for number, name in enumerate(names):
+        mine = np.flatnonzero(numbers == number)
+        if 0 < len(mine) < 3:
+            raise DataError(f"class {name!r} has {len(mine)} images, too few to split; give splits, or 3 or more")
+        for split, chosen in cut(name, len(mine), seed).items():
+            where[mine[chosen]] = split
+    return where

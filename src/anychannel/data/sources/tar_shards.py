@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from anychannel.data.errors import DataError
-from anychannel.data.sources.list_files import read_names
-from anychannel.data.sources.samples import Fields, Record, ShardError
-from anychannel.data.sources.source import SPLITS, Request, Source, StreamSettings
+from anychannel.data.errors import DataError, ShardError
+from anychannel.data.sources.folders import read_names
+from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings
 from anychannel.utils.extras import need
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
@@ -34,12 +33,7 @@ END = bytes(1024)
 
 @dataclass(frozen=True)
 class TarShards:
-    """Tar files, local or wherever webdataset reads from.
-
-    Args:
-        names: addresses of the shards.
-        fields: which files of a sample hold what.
-    """
+    """Tar files, local or wherever webdataset reads from. ``names`` are their addresses."""
 
     names: Sequence[str]
     fields: Fields
@@ -59,7 +53,7 @@ class TarShards:
             found.append([str(Path(url).resolve()), status.st_size, status.st_mtime_ns])
         return found
 
-    def read(self, shard: int) -> Iterator[Record]:
+    def read(self, shard: int) -> Generator[Record]:
         """Yield the samples of a shard, one in memory at a time."""
         need("webdataset", "wds", "a shard")
         iterators = import_module("webdataset.tariterators")
@@ -77,8 +71,8 @@ class TarShards:
             reason = str(error.args[0] if error.args else error).split(" @ ")[0]
             if isinstance(error, FileNotFoundError):
                 reason = "there is no such file"
-            what = f"it cannot be read {last} ({reason})"
-            raise ShardError(url, what, "replace the shard, or leave it out") from error
+            what = f"it cannot be read {last} ({reason}); replace the shard, or leave it out"
+            raise ShardError(f"{url}: {what}") from error
 
 
 def open_shard(url: str) -> IO[bytes]:
@@ -93,7 +87,7 @@ def open_shard(url: str) -> IO[bytes]:
         file.seek(0)
         if not whole:
             file.close()
-            raise ShardError(url, "its end is missing, so it was not written or copied whole", "replace the shard")
+            raise ShardError(f"{url}: its end is missing, so it was not written or copied whole; replace the shard")
     return file
 
 
@@ -122,9 +116,6 @@ def open_tar_shards(
         image, label, held: see ``Fields``.
         class_names: in the labels' order; None takes a folder's ``classes.txt``, else what the labels say.
         epoch_images, statistics_images, buffer, lanes, workers: see ``StreamSettings``.
-
-    Raises:
-        DataError: there are no shards, a split is missing, or a shard is in two splits.
     """
     urls = find_shards(spec, val, test)
     folder = Path(spec).expanduser()
@@ -175,8 +166,7 @@ def make_absolute(spec: str) -> str:
 def expand(spec: str) -> list[str]:
     """Addresses of shards, with braces (``{000..009}``) expanded as webdataset does, and ``*`` for local files.
 
-    Raises:
-        DataError: no local file matches.
+    Raises DataError if no local file matches.
     """
     need("webdataset", "wds", "a list of shards")
     urls: list[str] = []

@@ -1,7 +1,7 @@
-"""The base of all stems: a first convolution that takes the channels it is given.
+"""The base of all stems. A stem replaces a first convolution and takes any subset of its channels.
 
-A stem maps images of a subset of the channels, (B, k, H, W), to features of a fixed width, (B, out, H', W'). It is
-built in the image of the convolution it replaces: same kernel size, stride, padding and width.
+It maps images (B, k, H, W) to features of a fixed width (B, out, H', W'), with the kernel size, stride, padding and
+width of the convolution that it replaces.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ConvGeometry:
     same: bool = False
 
     def pad(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Images, and the padding that is left for the convolution to do."""
+        """Pad for ``same``; return the images and the padding that the convolution still has to do."""
         if not self.same:
             return images, self.padding
         amounts: list[Any] = []
@@ -42,21 +42,14 @@ class ConvGeometry:
         return F.pad(images, amounts), (0, 0)
 
     def convolve(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """One static convolution: images (B, k, H, W) with a kernel (out, k, kh, kw) and a bias (out,)."""
+        """Convolve images (B, k, H, W) with a kernel (out, k, kh, kw) and a bias (out,)."""
         images, padding = self.pad(images)
         return F.conv2d(images, weight, bias, self.stride, padding, self.dilation)
 
 
 @dataclass(frozen=True)
 class StemShape:
-    """The convolution that a stem replaces.
-
-    Args:
-        in_chans: number of channels C of the full set.
-        out_chans: width of the features.
-        geometry: kernel size, stride, padding and dilation.
-        bias: whether it has a bias.
-    """
+    """The convolution that a stem replaces; ``in_chans`` is the number of channels C of the full set."""
 
     in_chans: int
     out_chans: int
@@ -65,21 +58,18 @@ class StemShape:
 
 
 class Stem(Float32Buffers):
-    """Base of all stems: checks what arrives and convolves with the subset's kernel.
+    """Base of all stems: checks its input and convolves with the subset's kernel.
 
-    Args:
-        shape: of the convolution that it replaces.
-
-    Subclasses implement ``initialise_from(weight, bias)`` and ``kernel(subset)`` or, where the kernel depends on the
-    image (``per_image``), ``features(images, subset)``. Whatever else changes their
-    output (a measured covariance, a temperature) is a buffer, so that a state dict carries it.
+    Subclasses implement ``initialise(weight)`` and ``kernel(subset)``, or ``features(images, subset)`` if the kernel
+    depends on the image (``per_image``). Other values that change their output (a measured covariance, a temperature)
+    are buffers, so that a state dict has them.
     """
 
     per_image: ClassVar[bool] = False
     """Whether the kernel depends on the image, so that no static convolution equals it."""
 
     zero_is_missing: ClassVar[bool] = False
-    """For a ``per_image`` stem: whether a missing channel and a plane of zeros give the same features."""
+    """Whether a missing channel and a plane of zeros give the same features (``per_image`` stems)."""
 
     uses_correlation: ClassVar[bool] = False
     """Whether the constructor takes the channels' ``correlation`` and ``offset``."""
@@ -88,7 +78,7 @@ class Stem(Float32Buffers):
     """Whether the constructor takes the channels' ``wavelengths_nm``."""
 
     options: Mapping[str, Any] = MappingProxyType({})
-    """The keyword options that rebuild this stem, beside its sizes and what is measured; ``build_stem`` notes them."""
+    """The keyword options that rebuild this stem, set by ``build_stem``; shape and measured statistics excepted."""
 
     def __init__(self, shape: StemShape) -> None:
         super().__init__()
@@ -96,17 +86,9 @@ class Stem(Float32Buffers):
         self.bias = nn.Parameter(torch.zeros(shape.out_chans)) if shape.bias else None
 
     def forward(self, images: Tensor, subset: Subset) -> Tensor:
-        """Features of images that hold just the channels of ``subset``, in ascending order.
+        """Features (B, out, H', W') of normalised images (B, k, H, W) of the k channels of ``subset``, in its order.
 
-        Args:
-            images: (B, k, H, W), normalised.
-            subset: k ascending positions in 0 .. C-1.
-
-        Returns:
-            (B, out, H', W').
-
-        Raises:
-            ChannelError: the subset is empty, out of order or out of range, or does not fit the images.
+        Raises ChannelError if the subset is empty, out of order or out of range, or does not fit the images.
         """
         if not subset or list(subset) != sorted(set(subset)) or subset[0] < 0 or subset[-1] >= self.in_chans:
             raise ChannelError(f"a subset is ascending positions in 0..{self.in_chans - 1}, got {subset}")
@@ -118,7 +100,7 @@ class Stem(Float32Buffers):
         return self.features(images, subset)
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
-        """As ``forward``, without the checks: one static convolution with the subset's kernel."""
+        """``forward`` without the checks: one convolution with the subset's kernel."""
         return self.geometry.convolve(images, self.kernel(subset), self.bias_for(subset))
 
     def kernel(self, subset: Subset) -> Tensor:
@@ -132,11 +114,8 @@ class Stem(Float32Buffers):
     def kernel_where(self, present: Tensor) -> Tensor | None:  # noqa: ARG002
         """``kernel`` as a function of a tensor, so that one exported graph serves all subsets.
 
-        Args:
-            present: (C,) floats, 1 for each channel that is there and 0 for each missing one; at least one is there.
-
-        Returns:
-            (out, C, kh, kw), zero for the missing channels; None if the stem has no such form.
+        ``present`` is (C,) floats, 1 for present channels (at least one) and 0 for missing ones. The kernel is
+        (out, C, kh, kw), zero for the missing channels; None if the stem cannot compute it this way.
         """
         return None
 
@@ -145,28 +124,26 @@ class Stem(Float32Buffers):
         return self.bias
 
     def basis_kernels(self, subset: Subset) -> Tensor | None:  # noqa: ARG002
-        """The kernels (K, out, k, kh, kw) that each image's kernel is a linear combination of (``per_image`` stems).
-
-        None if its kernels are no such combination.
-        """
+        """The kernels (K, out, k, kh, kw) that each image's kernel is a linear combination of, if it is one."""
         return None
 
     def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
         """Each image's coefficients of the ``basis_kernels``: (B, k, H, W) -> (B, K)."""
         raise NotImplementedError
 
+    @torch.no_grad()
     def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Start from a plain convolution's kernel (out, C, kh, kw), trained or freshly initialised."""
+        """Start from a plain convolution, trained or freshly initialised."""
+        self.initialise(weight)
+        if self.bias is not None and bias is not None:
+            self.bias.copy_(bias)
+
+    def initialise(self, weight: Tensor) -> None:
+        """Start from a plain convolution's kernel (out, C, kh, kw), in place."""
         raise NotImplementedError
 
     def anneal(self, epoch: float) -> None:
-        """Set what depends on how far training has come, in epochs from 0; most stems have nothing that does."""
-
-    def copy_bias(self, bias: Tensor | None) -> None:
-        """Copy a convolution's bias if both have one."""
-        if self.bias is not None and bias is not None:
-            with torch.no_grad():
-                self.bias.copy_(bias)
+        """Set values that depend on the training epoch, a float from 0."""
 
     @property
     def slice_size(self) -> int:
@@ -179,5 +156,5 @@ class Stem(Float32Buffers):
         return nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu")
 
     def extra_repr(self) -> str:
-        """Sizes, for ``print(model)``."""
+        """Sizes for ``print(model)``."""
         return f"{self.in_chans}, {self.out_chans}, kernel_size={self.geometry.kernel_size}"

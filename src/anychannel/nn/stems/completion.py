@@ -3,7 +3,7 @@
 With the channels' covariance C over the training pixels, the best linear estimate of all channels from those of a
 subset S is x_hat = M_S x_S with M_S = C[:, S] C[S, S]^-1 (the conditional mean of a Gaussian). A convolution of the
 completed image is a convolution of the present channels with the kernel W_S = W M_S. So completion adds no parameters,
-and each image costs one static convolution of the channels that are there.
+and an image costs one static convolution of its present channels.
 
 If images are normalised with other statistics than the data's, as for a pretrained network, the channels' means mu are
 not zero. The estimate is then x_hat = mu + M_S (x_S - mu_S), and its constant part W (mu - M_S mu_S) joins the bias.
@@ -15,7 +15,6 @@ Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 201
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
@@ -25,25 +24,19 @@ from torch import Tensor, nn
 from anychannel.channels import Subset
 from anychannel.nn.module_utils import HALF
 from anychannel.nn.stems.base import StemShape
-from anychannel.nn.stems.static import StaticStem
-from anychannel.nn.stems.table import every_subset
+from anychannel.nn.stems.static import StaticStem, every_subset
 from anychannel.nn.subset_batchnorm import by_subset
 
 RESIDUALS = ("none", "missing", "subset")
 MOST_SOLVED = 4096
-"""Subsets whose completion matrices are kept."""
+"""Number of subsets whose completion matrices are kept."""
 
 
 def completion_matrix(covariance: Tensor, subset: Subset, ridge: float) -> Tensor:
     """M_S = C[:, S] (C[S, S] + ridge * mean variance * I)^-1, of shape (C, k); rows of present channels are exact.
 
-    Args:
-        covariance: (C, C), symmetric, positive semi-definite, in normalised units.
-        subset: the k present channels.
-        ridge: share of the mean variance added to the diagonal, so that channels that repeat each other stay solvable.
-
-    Raises:
-        ValueError: the present channels' covariance is singular, and the ridge is 0.
+    ``covariance`` (C, C) is symmetric and positive semi-definite, in normalised units. The ridge keeps channels that
+    repeat each other solvable.
     """
     present = list(subset)
     covariance = covariance.to(torch.promote_types(covariance.dtype, torch.float32))  # no solver takes half precision
@@ -69,15 +62,8 @@ def swept_matrix(covariance: Tensor, present: Tensor, ridge: float) -> Tensor:
     Sweeping a covariance matrix on the present channels leaves the regression of the missing ones on them (Beaton 1964;
     Goodnight, "A Tutorial on the SWEEP Operator", The American Statistician 33, 1979). Sweeping on channel k, with c
     its column and d its pivot, is A - (c - e_k)(c - e_k)^T / d - 2 e_k e_k^T, here switched off where k is missing. In
-    float64, since the pivots of channels that repeat each other are as small as the ridge.
-
-    Args:
-        covariance: (C, C), symmetric, positive semi-definite.
-        present: (C,) ones and zeros.
-        ridge: see ``completion_matrix``.
-
-    Returns:
-        (C, C) float64: M_S in the present channels' columns, zeros in the others.
+    float64, since the pivots of channels that repeat each other are as small as the ridge. The result (C, C) is M_S in
+    the present channels' columns and zero in the others.
     """
     present, covariance = present.double(), covariance.double()
     units = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
@@ -89,31 +75,24 @@ def swept_matrix(covariance: Tensor, present: Tensor, ridge: float) -> Tensor:
     return torch.where(present[:, None] > 0, units, swept) * present
 
 
-def total(bias: Tensor | None, added: Sequence[Tensor]) -> Tensor | None:
-    """A bias and what is added to it; None where there is nothing."""
-    terms = [*([] if bias is None else [bias]), *added]
-    return functools.reduce(torch.add, terms) if terms else None
+def add(bias: Tensor | None, value: Tensor) -> Tensor:
+    """The sum of a bias, if there is one, and a value."""
+    return value if bias is None else bias + value
 
 
 class CompletionStem(StaticStem):
     """A plain convolution whose kernel for a subset is W M_S; on the full set exactly ``nn.Conv2d``.
 
     Args:
-        shape: see ``Stem``.
         correlation: (C, C) covariance of the normalised channels over the training pixels: their correlation, if
             images are normalised to unit variance. None means independent channels, which makes it ``static``.
         offset: (C,) mean of the normalised channels; None means zero.
-        ridge: see ``completion_matrix``.
-        learn_covariance: learn the covariance with the network, as L L^T with L a full matrix that starts at its
-            square root.
-        residual: ``none``, or a learned correction of the kernel that starts at zero. ``missing``: one for each pair of
-            a missing and a present channel, summed over the missing ones; (C, C) pairs whatever the subsets.
-            ``subset``: one for each subset, of at most eight channels.
-        presence: learn a bias for each channel, zero at the start, that is added if the channel is missing, so that the
-            network knows which channels it is given. A batch norm with statistics for each subset cancels it.
-
-    Raises:
-        ValueError: the correlation is not a symmetric (C, C) matrix, or an option is out of range.
+        ridge: share of the mean variance that is added to the covariance's diagonal.
+        learn_covariance: learn the covariance with the network, as L L^T with a full matrix L.
+        residual: ``none``, or a learned correction of the kernel that starts at zero: ``missing`` has one for each pair
+            of a missing and a present channel, ``subset`` one for each subset of at most eight channels.
+        presence: learn a bias for each channel that is added if the channel is missing, so that the network knows
+            which channels it gets. A batch norm with statistics for each subset cancels it.
     """
 
     uses_correlation: ClassVar[bool] = True
@@ -135,7 +114,6 @@ class CompletionStem(StaticStem):
         if ridge < 0:
             raise ValueError(f"ridge must not be negative, got {ridge}")
         self.ridge = ridge
-        self.learn_covariance = learn_covariance
         measured = self.check_correlation(correlation)
         self.root: nn.Parameter | None = None
         self.covariance: Tensor
@@ -146,7 +124,11 @@ class CompletionStem(StaticStem):
             self.register_buffer("covariance", measured)
         self.solved: dict[Subset, tuple[Tensor, int, Tensor]] = {}
         self.residual = nn.Parameter(torch.zeros(self.in_chans, *self.weight.shape)) if residual == "missing" else None
-        self.residuals = self.zeros_by_subset() if residual == "subset" else None
+        self.residuals: nn.ParameterDict | None = None
+        if residual == "subset":
+            _full, *subsets = every_subset(self.in_chans, "residual 'subset'", "residual 'missing'")
+            shapes = {by_subset(each): (self.out_chans, len(each), *self.geometry.kernel_size) for each in subsets}
+            self.residuals = nn.ParameterDict({name: torch.zeros(size) for name, size in shapes.items()})
         self.presence = nn.Parameter(torch.zeros(self.in_chans, self.out_chans)) if presence else None
         if offset is not None and len(offset) != self.in_chans:
             raise ValueError(f"offset needs one value for each of the {self.in_chans} channels, got {len(offset)}")
@@ -156,11 +138,8 @@ class CompletionStem(StaticStem):
         self.has_offset = any(values)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move with the model, but keep a learned covariance in float32, as buffers are.
-
-        A missing channel's estimate is a difference of large numbers where channels repeat each other: of eight bands
-        with a correlation of 0.997, rounded to bfloat16, it takes three times one and minus three times another.
-        """
+        # a learned covariance stays in float32, as buffers do: rounded to bfloat16, eight bands with a correlation of
+        # 0.997 have estimates such as three times one band minus three times another
         exact = None if self.root is None else self.root.detach()
         super()._apply(fn, recurse)
         if self.root is not None and exact is not None and self.root.dtype in HALF:
@@ -171,30 +150,20 @@ class CompletionStem(StaticStem):
         super()._load_from_state_dict(*args)
         self.has_offset = bool(self.offset.any())
 
-    def zeros_by_subset(self) -> nn.ParameterDict:
-        """A kernel of zeros for each subset but the full set.
-
-        Raises:
-            ValueError: there are too many subsets.
-        """
-        _full, *subsets = every_subset(self.in_chans, "residual 'subset'", "residual 'missing'")
-        out, _, *edges = self.weight.shape
-        return nn.ParameterDict({by_subset(subset): torch.zeros(out, len(subset), *edges) for subset in subsets})
-
     def check_correlation(self, correlation: Sequence[Sequence[float]] | Tensor | None) -> Tensor:
         """The correlation as a float32 matrix."""
+        count = self.in_chans
         if correlation is None:
-            return torch.eye(self.in_chans)
+            return torch.eye(count)
         matrix = torch.as_tensor(correlation, dtype=torch.float32).detach().cpu().clone()
-        if matrix.shape != (self.in_chans, self.in_chans) or not torch.allclose(matrix, matrix.T, atol=1e-5):
+        if matrix.shape != (count, count) or not torch.allclose(matrix, matrix.T, atol=1e-5):
             raise ValueError(
-                f"correlation must be a symmetric {self.in_chans} x {self.in_chans} matrix, got shape "
-                f"{tuple(matrix.shape)}"
+                f"correlation must be a symmetric {count} x {count} matrix, got shape {tuple(matrix.shape)}"
             )
         return matrix
 
     def matrix(self, subset: Subset) -> Tensor:
-        """M_S of shape (C, k); with a measured covariance it is solved for once, and again when that changes."""
+        """M_S of shape (C, k); a measured covariance is solved once, and again when it changes."""
         if self.root is not None:
             return completion_matrix(self.root @ self.root.T, subset, self.ridge).to(self.weight.dtype)
         measured, dtype = self.covariance, self.weight.dtype
@@ -202,7 +171,7 @@ class CompletionStem(StaticStem):
             return completion_matrix(measured, subset, self.ridge).to(dtype)
         known, version, matrix = self.solved.get(subset, (None, 0, measured))
         if known is not measured or version != measured._version or matrix.dtype != dtype:
-            with torch.inference_mode(mode=False), torch.no_grad():  # a later training may use it
+            with torch.inference_mode(mode=False), torch.no_grad():  # training may use it later
                 matrix = completion_matrix(measured, subset, self.ridge).to(dtype)
             if len(self.solved) >= MOST_SOLVED:
                 self.solved.clear()
@@ -210,7 +179,7 @@ class CompletionStem(StaticStem):
         return matrix
 
     def kernel(self, subset: Subset) -> Tensor:
-        """W_S of shape (out, k, kh, kw), in float32 whatever autocast says."""
+        """W_S of shape (out, k, kh, kw), in float32 even under autocast."""
         if len(subset) == self.in_chans:
             return self.weight
         present = list(subset)
@@ -225,18 +194,18 @@ class CompletionStem(StaticStem):
 
     def bias_for(self, subset: Subset) -> Tensor | None:
         """The bias, the constant part of the missing channels' estimates, and ``presence``."""
+        bias: Tensor | None = self.bias
         if len(subset) == self.in_chans:
-            return self.bias
-        added = []
+            return bias
         with torch.autocast(self.weight.device.type, enabled=False):
             if self.has_offset:
                 offset = self.offset.to(self.weight.dtype)
                 constant = offset - self.matrix(subset) @ offset[list(subset)]
-                added.append(self.weight.sum((2, 3)) @ constant)
+                bias = add(bias, self.weight.sum((2, 3)) @ constant)
             if self.presence is not None:
                 missing = [position for position in range(self.in_chans) if position not in subset]
-                added.append(self.presence[missing].sum(0))
-        return total(self.bias, added)
+                bias = add(bias, self.presence[missing].sum(0))
+        return bias
 
     def matrix_where(self, present: Tensor) -> Tensor:
         """M_S with zero columns for the missing channels, (C, C)."""
@@ -244,17 +213,15 @@ class CompletionStem(StaticStem):
         return swept_matrix(covariance, present, self.ridge).to(self.weight.dtype)
 
     def bias_where(self, present: Tensor) -> Tensor | None:
-        """As ``bias_for``."""
-        added = []
+        bias: Tensor | None = self.bias
         if self.has_offset:
             offset = self.offset.to(self.weight.dtype)
-            added.append(self.weight.sum((2, 3)) @ (offset - self.matrix_where(present) @ offset))
+            bias = add(bias, self.weight.sum((2, 3)) @ (offset - self.matrix_where(present) @ offset))
         if self.presence is not None:
-            added.append((1 - present) @ self.presence)
-        return total(self.bias, added)
+            bias = add(bias, (1 - present) @ self.presence)
+        return bias
 
     def kernel_where(self, present: Tensor) -> Tensor:
-        """W_S with zeros for the missing channels."""
         kernel = torch.einsum("ocyx,ck->okyx", self.weight, self.matrix_where(present))
         if self.residual is not None:
             kernel = kernel + torch.einsum("mocyx,m->ocyx", self.residual, 1 - present) * present[:, None, None]

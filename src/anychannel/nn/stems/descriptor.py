@@ -1,10 +1,10 @@
-"""Kernels generated from what a channel is, its wavelength or a given vector, so that new channels have one too.
+"""Kernels generated from a channel's wavelength or from a given vector, so that new channels have one too.
 
-Every channel's slice comes from one small network g: slice_c = g(d_c), where the descriptor d_c holds Fourier features
-of the channel's wavelength (Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low
-Dimensional Domains", NeurIPS 2020) or a vector that the user gives. Nothing learned belongs to a single channel, as it
-does in ``hypernetwork``; a channel that training never showed gets a kernel from its descriptor alone. Kin: Xiong et
-al. 2024 (``dofa``), in which the slices also depend on each other.
+One small network g generates every slice: slice_c = g(d_c), where the descriptor d_c holds Fourier features of the
+channel's wavelength (Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional
+Domains", NeurIPS 2020) or a vector that the user gives. No parameter belongs to a single channel, unlike in
+``hypernetwork``, so a channel that training never had gets a kernel from its descriptor alone. In ``dofa`` (Xiong et
+al. 2024) the slices also depend on each other.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from torch import Tensor, nn
 
 from anychannel.channels import Subset
 from anychannel.nn.stems.base import StemShape
-from anychannel.nn.stems.generated import ChannelwiseStem
+from anychannel.nn.stems.generated import GeneratedStem
 
 SHORTEST_NM, LONGEST_NM = 400.0, 2500.0
-"""Where the position of a wavelength is 0 and 1; others lie outside."""
+"""The wavelengths at positions 0 and 1."""
+
+Wavelengths = Sequence[float | None] | None
+Vectors = Sequence[Sequence[float]] | None
 
 
-def positions_of(wavelengths_nm: Sequence[float | None] | None, count: int) -> Tensor:
-    """Logarithm of the wavelengths, 400 nm at 0 and 2500 nm at 1; evenly spaced where none is known: (count,).
-
-    Raises:
-        ValueError: only some are known.
-    """
+def positions_of(wavelengths_nm: Wavelengths, count: int) -> Tensor:
+    """Positions (count,) on a logarithmic scale from 400 nm (0) to 2500 nm (1); evenly spaced if none is known."""
     known = [value for value in wavelengths_nm or () if value is not None]
     if not known:
         return torch.linspace(0, 1, count + 2)[1:-1]
@@ -47,28 +46,20 @@ def fourier_features(positions: Tensor, frequencies: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-class DescribedStem(ChannelwiseStem):
-    """Base of stems that know their channels by descriptors alone, and so take new ones.
+class DescribedStem(GeneratedStem):
+    """Base of stems that know their channels by descriptors alone, and so take new channels.
 
     Args:
-        shape: see ``Stem``.
-        wavelengths_nm: centre wavelength of each channel; where none is known, channels count as evenly spaced and no
+        wavelengths_nm: centre wavelength of each channel. If none is known, channels count as evenly spaced, and no
             new one can be added.
         embedding: (C, D) a vector for each channel, used instead of wavelengths.
-        frequencies: of the Fourier features.
+        frequencies: number of frequencies of the Fourier features.
     """
 
     uses_wavelengths: ClassVar[bool] = True
     features_of_channels: Tensor
 
-    def __init__(
-        self,
-        shape: StemShape,
-        *,
-        wavelengths_nm: Sequence[float | None] | None = None,
-        embedding: Sequence[Sequence[float]] | None = None,
-        frequencies: int = 4,
-    ) -> None:
+    def __init__(self, shape: StemShape, wavelengths_nm: Wavelengths, embedding: Vectors, frequencies: int) -> None:
         super().__init__(shape)
         if frequencies < 1:
             raise ValueError(f"frequencies must be at least 1, got {frequencies}")
@@ -76,9 +67,7 @@ class DescribedStem(ChannelwiseStem):
         self.embedding = None if embedding is None else [list(map(float, row)) for row in embedding]
         self.register_buffer("features_of_channels", self.encode(wavelengths_nm, self.embedding))
 
-    def encode(
-        self, wavelengths_nm: Sequence[float | None] | None, embedding: Sequence[Sequence[float]] | None
-    ) -> Tensor:
+    def encode(self, wavelengths_nm: Wavelengths, embedding: Vectors) -> Tensor:
         """Descriptors (C, F) of ``in_chans`` channels."""
         if embedding is None:
             return fourier_features(positions_of(wavelengths_nm, self.in_chans), self.frequencies)
@@ -92,16 +81,10 @@ class DescribedStem(ChannelwiseStem):
         return self.features_of_channels[list(subset)].to(next(self.parameters()).dtype)
 
     @torch.no_grad()
-    def redescribe(
-        self,
-        count: int,
-        wavelengths_nm: Sequence[float | None] | None,
-        embedding: Sequence[Sequence[float]] | None = None,
-    ) -> None:
-        """Take other channels from now on, in place; everything learned stays.
+    def redescribe(self, count: int, wavelengths_nm: Wavelengths, embedding: Vectors = None) -> None:
+        """Take ``count`` other channels from now on, in place; the parameters stay.
 
-        Raises:
-            ValueError: it is not known what each of them is.
+        Raises ValueError unless each of them is described as the old ones were.
         """
         if (embedding is None) != (self.embedding is None):
             raise ValueError(
@@ -118,50 +101,30 @@ class DescribedStem(ChannelwiseStem):
         self.features_of_channels = rows
 
 
-def fit_output(layer: nn.Linear, hidden: Tensor, slices: Tensor) -> None:
-    """Solve a linear layer for what it shall give: hidden (C, D) -> slices (C, n); the smallest solution, in place.
-
-    Directions in which the channels hardly differ are left out, so that kernels between two channels stay moderate.
-    """
-    mean = slices.mean(0)
-    solution = torch.linalg.lstsq(hidden.cpu().double(), (slices - mean).cpu().double(), rcond=1e-4, driver="gelsd")
-    layer.bias.copy_(mean)
-    layer.weight.copy_(solution.solution.T)
-
-
 class DescriptorStem(DescribedStem):
     """slice_c = A gelu(B d_c) + a, the same A and B for all channels.
 
     Args:
         shape, wavelengths_nm, embedding, frequencies: see ``DescribedStem``.
-        width: of the hidden layer.
+        width: width of the hidden layer.
     """
 
     def __init__(
         self,
         shape: StemShape,
         *,
-        wavelengths_nm: Sequence[float | None] | None = None,
-        embedding: Sequence[Sequence[float]] | None = None,
+        wavelengths_nm: Wavelengths = None,
+        embedding: Vectors = None,
         frequencies: int = 4,
         width: int = 64,
     ) -> None:
-        super().__init__(shape, wavelengths_nm=wavelengths_nm, embedding=embedding, frequencies=frequencies)
+        super().__init__(shape, wavelengths_nm, embedding, frequencies)
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         self.hidden = nn.Linear(self.features_of_channels.shape[1], width)
         self.output = nn.Linear(width, self.slice_size)
         self.initialise_from(self.random_kernel(), None)
 
-    def slices(self, subset: Subset) -> Tensor:
-        """Generate the present channels' slices, each from its descriptor."""
-        hidden = nn.functional.gelu(self.hidden(self.described(subset)))
-        generated: Tensor = self.output(hidden)
-        return generated.view(-1, self.out_chans, *self.geometry.kernel_size)
-
-    @torch.no_grad()
-    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Solve the last layer for the convolution's slices; exact but for channels that hardly differ."""
-        hidden = nn.functional.gelu(self.hidden(self.features_of_channels))
-        fit_output(self.output, hidden, weight.transpose(0, 1).flatten(1))
-        self.copy_bias(bias)
+    def codes(self, subset: Subset) -> Tensor:
+        """The hidden layer's values, each channel's from its descriptor."""
+        return nn.functional.gelu(self.hidden(self.described(subset)))

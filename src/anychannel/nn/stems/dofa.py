@@ -1,16 +1,16 @@
 """Kernels from wavelengths through a small transformer, after DOFA.
 
 Xiong et al., "Neural Plasticity-Inspired Multimodal Foundation Model for Earth Observation", 2024,
-https://arxiv.org/abs/2403.15356: sine and cosine features of the wavelengths pass a residual layer; beside learned
-tokens they attend to each other in one post-norm transformer layer; a linear map of the result plus its input, times
-0.01, is the channels' slices. So a slice depends on which other channels are present. Ours differs in three points: the
-bias is an ordinary one instead of a generated one, keys and queries have no bias, and the last map starts at a given
+https://arxiv.org/abs/2403.15356: sine and cosine features of the wavelengths pass a residual layer and attend to each
+other and to learned tokens in one post-norm transformer layer. A linear map of the result plus its input, times 0.01,
+is the channels' slices, so a slice depends on which other channels are present. Ours differs in three points: the bias
+is an ordinary one instead of a generated one, keys and queries have no bias, and the last map starts at a given
 convolution's slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import Subset
 from anychannel.nn.stems.base import StemShape
-from anychannel.nn.stems.descriptor import DescribedStem, fit_output
-
-SCALE = 0.01
-"""Of the generated slices, as in the paper's code."""
+from anychannel.nn.stems.descriptor import DescribedStem, Vectors, Wavelengths
 
 
 class DofaStem(DescribedStem):
@@ -29,23 +26,26 @@ class DofaStem(DescribedStem):
 
     Args:
         shape, wavelengths_nm, embedding, frequencies: see ``DescribedStem``.
-        width: of the transformer; a multiple of ``heads``.
-        heads: attention heads.
-        tokens: learned tokens beside the channels.
+        width: width of the transformer, a multiple of ``heads``.
+        heads: number of attention heads.
+        tokens: number of learned tokens.
     """
+
+    scale: ClassVar[float] = 0.01
+    """As in the paper's code."""
 
     def __init__(
         self,
         shape: StemShape,
         *,
-        wavelengths_nm: Sequence[float | None] | None = None,
-        embedding: Sequence[Sequence[float]] | None = None,
+        wavelengths_nm: Wavelengths = None,
+        embedding: Vectors = None,
         frequencies: int = 4,
         width: int = 64,
         heads: int = 4,
         tokens: int = 32,
     ) -> None:
-        super().__init__(shape, wavelengths_nm=wavelengths_nm, embedding=embedding, frequencies=frequencies)
+        super().__init__(shape, wavelengths_nm, embedding, frequencies)
         if heads < 1 or width < 1 or width % heads or tokens < 1:
             raise ValueError(f"width must be a multiple of heads, and tokens positive; got {width}, {heads}, {tokens}")
         self.heads = heads
@@ -59,45 +59,25 @@ class DofaStem(DescribedStem):
         self.output = nn.Linear(width, self.slice_size)
         self.initialise_from(self.random_kernel(), None)
 
-    def hidden(self, subset: Subset, seen: Tensor | None = None) -> Tensor:
-        """What the last map sees of each channel of a subset: (k, width).
-
-        Args:
-            subset: the k channels.
-            seen: (tokens + k,) bool, which tokens and channels the others attend to; None means all.
-        """
+    def codes(self, subset: Subset, attended_to: Tensor | None = None) -> Tensor:
+        """(k, width); ``attended_to`` marks the tokens and channels that take part in attention: (tokens + k,) bool."""
         waves = self.project(self.described(subset))
         waves = waves + F.relu(self.second(F.relu(self.first(waves))))
         x = torch.cat([self.tokens, waves])
 
         def split(layer: nn.Module) -> Tensor:
             heads: Tensor = layer(x).unflatten(1, (self.heads, -1)).transpose(0, 1)
-            return heads[None]  # graph formats know attention in four dimensions only
+            return heads[None]  # graph formats have attention in four dimensions only
 
-        mask = None if seen is None else seen.expand(len(x), -1)
+        mask = None if attended_to is None else attended_to.expand(len(x), -1)
         attended = F.scaled_dot_product_attention(split(self.query), split(self.key), split(self.value), mask)
         x = self.norm1(x + self.merge(attended[0].transpose(0, 1).flatten(1)))
         x = self.norm2(x + self.narrow(F.gelu(self.widen(x))))
         result: Tensor = x[len(self.tokens) :] + waves
         return result
 
-    def slices(self, subset: Subset) -> Tensor:
-        """Generate the present channels' slices, which know of each other."""
-        return self.slices_of(self.hidden(subset))
-
-    def slices_of(self, hidden: Tensor) -> Tensor:
-        """The last map: (k, width) -> (k, out, kh, kw)."""
-        generated: Tensor = SCALE * self.output(hidden)
-        return generated.view(-1, self.out_chans, *self.geometry.kernel_size)
-
     def kernel_where(self, present: Tensor) -> Tensor:
         """The present channels' slices; none of them attends to a missing channel."""
-        seen = torch.cat([present.new_ones(len(self.tokens)), present]) > 0
-        slices = self.slices_of(self.hidden(tuple(range(self.in_chans)), seen))
+        attended_to = torch.cat([present.new_ones(len(self.tokens)), present]) > 0
+        slices = self.decode(self.codes(tuple(range(self.in_chans)), attended_to))
         return slices.transpose(0, 1) * present[:, None, None]
-
-    @torch.no_grad()
-    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Solve the last map so that the full set has the convolution's slices."""
-        fit_output(self.output, self.hidden(tuple(range(self.in_chans))), weight.transpose(0, 1).flatten(1) / SCALE)
-        self.copy_bias(bias)

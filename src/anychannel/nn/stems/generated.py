@@ -8,6 +8,8 @@ the same in every subset.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from anychannel.nn.stems.base import Stem, StemShape
 
 
 class ChannelwiseStem(Stem):
-    """Base: one slice (out, kh, kw) for each channel, put together for a subset."""
+    """Base of stems that compute one slice (out, kh, kw) for each channel."""
 
     def slices(self, subset: Subset) -> Tensor:
         """(k, out, kh, kw)."""
@@ -27,17 +29,50 @@ class ChannelwiseStem(Stem):
         return self.slices(subset).transpose(0, 1)
 
     def kernel_where(self, present: Tensor) -> Tensor:
-        """The present channels' slices."""
         return self.kernel(tuple(range(self.in_chans))) * present[:, None, None]
 
 
-class HypernetworkStem(ChannelwiseStem):
-    """A learned embedding a channel; two linear maps make its slice of the kernel.
+class GeneratedStem(ChannelwiseStem):
+    """Base of stems whose slices are a linear map, ``output``, of a code (D,) for each channel."""
 
-    Args:
-        shape: see ``Stem``.
-        embedding: width of the embedding and of the hidden map.
+    scale: ClassVar[float] = 1.0
+    """Factor of the slices."""
+
+    cutoff: ClassVar[float | None] = 1e-4
+    """``initialise`` ignores directions with relatively smaller singular values, in which the channels hardly differ.
+
+    So kernels between two channels stay moderate.
     """
+
+    output: nn.Linear
+
+    def codes(self, subset: Subset) -> Tensor:
+        """(k, D)."""
+        raise NotImplementedError
+
+    def slices(self, subset: Subset) -> Tensor:
+        return self.decode(self.codes(subset))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(k, D) -> (k, out, kh, kw)."""
+        generated: Tensor = self.output(codes)
+        generated = generated if self.scale == 1 else self.scale * generated
+        return generated.view(-1, self.out_chans, *self.geometry.kernel_size)
+
+    def initialise(self, weight: Tensor) -> None:
+        """Solve ``output`` for the convolution's slices; the smallest solution."""
+        codes = self.codes(tuple(range(self.in_chans))).cpu().double()
+        wanted = weight.transpose(0, 1).flatten(1) / self.scale
+        mean = wanted.mean(0)
+        found = torch.linalg.lstsq(codes, (wanted - mean).cpu().double(), rcond=self.cutoff, driver="gelsd")
+        self.output.bias.copy_(mean)
+        self.output.weight.copy_(found.solution.T)
+
+
+class HypernetworkStem(GeneratedStem):
+    """slice_c = A (B e_c + b) + a, with a learned embedding e_c, of width ``embedding``, for each channel."""
+
+    cutoff: ClassVar[float | None] = None
 
     def __init__(self, shape: StemShape, *, embedding: int = 64) -> None:
         super().__init__(shape)
@@ -48,29 +83,13 @@ class HypernetworkStem(ChannelwiseStem):
         self.output = nn.Linear(embedding, self.slice_size)
         self.initialise_from(self.random_kernel(), None)
 
-    def slices(self, subset: Subset) -> Tensor:
-        """Generate the present channels' slices."""
-        generated: Tensor = self.output(self.hidden(self.embedding[list(subset)]))
-        return generated.view(-1, self.out_chans, *self.geometry.kernel_size)
-
-    @torch.no_grad()
-    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Solve the last map for the convolution's slices (exact where the embedding is at least C wide)."""
-        hidden = self.hidden(self.embedding)
-        wanted = weight.transpose(0, 1).flatten(1)
-        self.output.bias.copy_(wanted.mean(0))
-        solution = torch.linalg.lstsq(hidden.double(), (wanted - wanted.mean(0)).double(), driver="gelsd").solution
-        self.output.weight.copy_(solution.T)
-        self.copy_bias(bias)
+    def codes(self, subset: Subset) -> Tensor:
+        hidden: Tensor = self.hidden(self.embedding[list(subset)])
+        return hidden
 
 
 class TemplateStem(ChannelwiseStem):
-    """A channel's slice is its own mixture of shared templates.
-
-    Args:
-        shape: see ``Stem``.
-        templates: number of templates.
-    """
+    """A channel's slice is its own mixture of ``templates`` shared templates."""
 
     def __init__(self, shape: StemShape, *, templates: int = 16) -> None:
         super().__init__(shape)
@@ -81,14 +100,10 @@ class TemplateStem(ChannelwiseStem):
         nn.init.kaiming_normal_(self.templates, mode="fan_out", nonlinearity="relu")
 
     def slices(self, subset: Subset) -> Tensor:
-        """Mix the templates for the present channels."""
         return torch.einsum("kt,toyx->koyx", self.coefficients[list(subset)], self.templates)
 
-    @torch.no_grad()
-    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Templates whose mixtures come closest to the convolution's slices (exact with at least C templates)."""
-        wanted = weight.transpose(0, 1).flatten(1)
-        change = wanted - self.coefficients @ self.templates.flatten(1)
+    def initialise(self, weight: Tensor) -> None:
+        """Change the templates as little as possible to fit the convolution's slices (exact with C templates)."""
+        change = weight.transpose(0, 1).flatten(1) - self.coefficients @ self.templates.flatten(1)
         solution = torch.linalg.lstsq(self.coefficients.double(), change.double(), driver="gelsd").solution
         self.templates.add_(solution.to(self.templates.dtype).view_as(self.templates))
-        self.copy_bias(bias)

@@ -20,13 +20,12 @@ from anychannel.nn.stems.per_image import describe, per_image_conv2d, scatter
 class KernelAttentionStem(Stem):
     """K learned kernels, mixed for every image by softmax(head(d(x)) / T).
 
-    The head is squeeze (spatial mean), a C -> hidden layer, ReLU, and a hidden -> K layer. Missing channels are zero
-    in the descriptor and left out of the kernels.
+    d(x) is the spatial mean of each channel, and the head is a C -> hidden layer, ReLU, and a hidden -> K layer.
+    Missing channels are zero in d(x) and left out of the kernels.
 
     Args:
-        shape: see ``Stem``.
         kernels: number of kernels K.
-        temperature: T at the start of training; ends at 1.
+        temperature: T at the start of training.
         anneal_epochs: epochs over which T falls linearly to 1.
     """
 
@@ -55,34 +54,28 @@ class KernelAttentionStem(Stem):
             nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu")
 
     def anneal(self, epoch: float) -> None:
-        """Set T for a moment of training, counted in epochs from 0 (fractions allowed)."""
         done = 1.0 if self.anneal_epochs == 0 else min(epoch / self.anneal_epochs, 1.0)
         self.temperature.fill_(self.initial_temperature + done * (1.0 - self.initial_temperature))
 
     def attention(self, images: Tensor, subset: Subset) -> Tensor:
-        """Each image's weights over the K kernels, (B, K), rows sum to 1."""
+        """Each image's weights (B, K) of the kernels; each row sums to 1."""
         described = scatter(describe(images), subset, self.in_chans)
         scores = self.attend(torch.relu(self.squeeze(described)))
         return torch.softmax(scores / self.temperature.view(1, 1), dim=1)  # a matrix brings bfloat16 to float32
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
-        """Mix the kernels for each image and convolve."""
         attention = self.attention(images, subset)
         kernels = self.basis_kernels(subset)
         mixed = (attention @ kernels.flatten(1).to(attention.dtype)).view(-1, *kernels.shape[1:])
         return per_image_conv2d(images, mixed.to(kernels.dtype), self.bias, self.geometry)
 
     def basis_kernels(self, subset: Subset) -> Tensor:
-        """The learned kernels."""
         return self.kernels[:, :, list(subset)]
 
     def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
-        """The attention."""
         return self.attention(images, subset).to(self.kernels.dtype)
 
-    @torch.no_grad()
-    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Every kernel starts at the convolution's, plus a tenth of its scale in noise to tell them apart."""
+    def initialise(self, weight: Tensor) -> None:
+        """Start every kernel at the convolution's, plus noise of a tenth of its scale, which makes them differ."""
         noise = torch.randn_like(self.kernels) * (0.1 * weight.std() if weight.numel() > 1 else 0.1)
         self.kernels.copy_(weight + noise)
-        self.copy_bias(bias)

@@ -15,15 +15,14 @@ from anychannel.nn.stems.per_image import describe, generated_basis, per_image_c
 
 
 class MaskedStem(Stem):
-    """A linear layer maps the masked descriptor to one kernel an image: Linear(C -> out * C * kh * kw).
+    """Linear(C -> out * C * kh * kw) maps an image's masked descriptor to its kernel.
 
-    It learns one channel set, the first that it meets in training, and refuses any other unless
-    ``allow_untrained`` is set; the report shows why: with another set the generator is out of its range.
+    It learns one channel set, the first that it gets in training. On other sets the generator is out of its range, as
+    the report shows, so the stem refuses them. It always has a bias, as in the report.
 
     Args:
-        shape: see ``Stem``; this stem always has an output bias, as in the report.
         trained: positions of the channel set that it was trained on, None before training.
-        allow_untrained: compute any subset all the same.
+        allow_untrained: evaluate other channel sets too.
     """
 
     per_image: ClassVar[bool] = True
@@ -42,7 +41,7 @@ class MaskedStem(Stem):
     @property
     def trained(self) -> Subset | None:
         """The channel set that it was trained on, None before training."""
-        if self._trained is None:  # an average of weights has the buffer alone
+        if self._trained is None:  # averaged weights have only the buffer
             self.read_trained()
         return self._trained
 
@@ -53,7 +52,7 @@ class MaskedStem(Stem):
         self.read_trained()
 
     def read_trained(self) -> None:
-        """Take the channel set from the buffer; ``features`` does not, since that would wait for the device."""
+        """Read the channel set from the buffer, which waits for the device; so ``features`` does not."""
         self._trained: Subset | None = tuple(self.trained_channels.nonzero().flatten().tolist()) or None
         self.options = {**self.options, "trained": self._trained and list(self._trained)}
 
@@ -62,11 +61,6 @@ class MaskedStem(Stem):
         self.read_trained()
 
     def features(self, images: Tensor, subset: Subset) -> Tensor:
-        """Generate each image's kernel and convolve.
-
-        Raises:
-            ChannelError: the subset is not the one that the stem was trained on.
-        """
         if self.training and self._trained is None:
             self.trained = subset
         self.refuse_untrained(subset)
@@ -75,7 +69,7 @@ class MaskedStem(Stem):
         return per_image_conv2d(images, kernels[:, :, list(subset)], self.bias, self.geometry)
 
     def refuse_untrained(self, subset: Subset) -> None:
-        """Raise the error that ``features`` documents."""
+        """Raise ChannelError if the subset is not the one that the stem was trained on."""
         trained = self._trained
         if trained is not None and subset != trained and (self.training or not self.allow_untrained):
             raise ChannelError(
@@ -85,21 +79,13 @@ class MaskedStem(Stem):
             )
 
     def basis_kernels(self, subset: Subset) -> Tensor:
-        """The generator's kernels, for the channel set that it was trained on.
-
-        Raises:
-            ChannelError: the subset is another one.
-        """
         self.refuse_untrained(subset)
         return generated_basis(self.generator, self.out_chans, self.geometry.kernel_size)[:, :, list(subset)]
 
     def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
-        """The masked descriptor."""
         return with_one(scatter(describe(images), subset, self.in_chans))
 
-    @torch.no_grad()
-    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
-        """The kernel becomes the generator's bias; its weights start at the kernel's scale over sqrt(C)."""
+    def initialise(self, weight: Tensor) -> None:
+        """Make the kernel the generator's bias; draw the generator's weights at the kernel's scale over sqrt(C)."""
         self.generator.bias.copy_(weight.flatten())
         nn.init.normal_(self.generator.weight, std=float(weight.std()) / self.in_chans**0.5)
-        self.copy_bias(bias)

@@ -1,4 +1,4 @@
-"""Convolution of each image with its own kernel, and the descriptor that such kernels are computed from."""
+"""Convolution of each image with its own kernel, and the descriptor from which the kernels are computed."""
 
 from __future__ import annotations
 
@@ -24,35 +24,22 @@ def scatter(values: Tensor, subset: Subset, in_chans: int) -> Tensor:
 
 
 def generated_basis(generator: nn.Linear, out_chans: int, kernel_size: tuple[int, int]) -> Tensor:
-    """What a linear generator of kernels mixes: its bias and one kernel for each number of the descriptor.
-
-    Returns:
-        (1 + inputs, out, channels, kh, kw), to be mixed with ``with_one(descriptor)``.
-    """
+    """The kernels that a linear generator mixes with ``with_one(descriptor)``: (1 + inputs, out, channels, kh, kw)."""
     return torch.cat([generator.bias[None], generator.weight.T]).view(
         1 + generator.in_features, out_chans, -1, *kernel_size
     )
 
 
 def with_one(values: Tensor) -> Tensor:
-    """A one before each row, for the generator's bias: (B, n) -> (B, 1 + n)."""
+    """Put a one before each row, for the generator's bias: (B, n) -> (B, 1 + n)."""
     return F.pad(values, (1, 0), value=1.0)
 
 
 def per_image_conv2d(images: Tensor, weights: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
-    """Convolve image i with kernel i.
+    """Convolve image i with kernel i: (B, k, H, W) and (B, out, k, kh, kw) -> (B, out, H', W').
 
     The batch becomes the groups of one convolution: (1, B*k, H, W) with (B*out, k, kh, kw). On a CPU it runs in
     float32 even under autocast, since grouped bfloat16 convolutions are several times slower there.
-
-    Args:
-        images: (B, k, H, W).
-        weights: (B, out, k, kh, kw).
-        bias: (out,), shared by the images, or None.
-        geometry: stride, padding, dilation.
-
-    Returns:
-        (B, out, H', W').
     """
     batch, out = weights.shape[:2]
     with torch.autocast(images.device.type, enabled=images.device.type != "cpu" and torch.is_autocast_enabled("cuda")):

@@ -1,4 +1,4 @@
-"""Stems by name, and a stem in the image of any convolution."""
+"""Stems by name, and a stem in place of any convolution."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from anychannel.nn.stems.generated import HypernetworkStem, TemplateStem
 from anychannel.nn.stems.kernel_attention import KernelAttentionStem
 from anychannel.nn.stems.masked import MaskedStem
 from anychannel.nn.stems.per_size import PerSizeStem
-from anychannel.nn.stems.static import GreyStem, SlicedStem, StaticStem
-from anychannel.nn.stems.table import TableStem
+from anychannel.nn.stems.static import GreyStem, SlicedStem, StaticStem, TableStem
 from anychannel.utils.names import unknown_name
-from anychannel.utils.options import coerce_options
+from anychannel.utils.options import registry_options
 
 STEMS: dict[str, type[Stem]] = {
     "static": StaticStem,
@@ -43,11 +42,7 @@ def list_stems() -> list[str]:
 
 
 def geometry_of(conv: nn.Conv2d) -> ConvGeometry:
-    """How a convolution moves over its input.
-
-    Raises:
-        ValueError: it is grouped or pads with something other than zeros, so that no stem would compute the same.
-    """
+    """The geometry of a convolution; ValueError if it is grouped or does not pad with zeros, which stems cannot do."""
     kind = type(conv).__name__
     if conv.groups != 1 or conv.padding_mode != "zeros":
         raise ValueError(
@@ -61,22 +56,10 @@ def geometry_of(conv: nn.Conv2d) -> ConvGeometry:
     return ConvGeometry(kernel_size, stride, padding, dilation, same)
 
 
-def create_stem(
-    name: str,
-    conv: nn.Conv2d,
-    *,
-    correlation: Sequence[Sequence[float]] | None = None,
-    offset: Sequence[float] | None = None,
-    **options: Any,
-) -> Stem:
-    """A stem in the image of ``conv``, starting from its weight; see ``build_stem``.
-
-    Raises:
-        ValueError: the name or an option is unknown (the message lists the valid names), or ``conv`` is not plain.
-    """
+def create_stem(name: str, conv: nn.Conv2d, **options: Any) -> Stem:
+    """A stem that replaces ``conv`` and starts from its weights; the options are keyword options of ``build_stem``."""
     bias = None if conv.bias is None else conv.bias.detach()
-    geometry = geometry_of(conv)
-    return build_stem(name, conv.weight.detach(), bias, geometry, correlation=correlation, offset=offset, **options)
+    return build_stem(name, conv.weight.detach(), bias, geometry_of(conv), **options)
 
 
 def build_stem(
@@ -90,20 +73,17 @@ def build_stem(
     wavelengths_nm: Sequence[float | None] | None = None,
     **options: Any,
 ) -> Stem:
-    """A stem that starts from a kernel, on its device and in its precision.
+    """A stem that starts from a kernel, on the kernel's device and in its precision.
 
     Args:
         name: one of ``list_stems()``.
-        weight: (out, C, kh, kw), C being the full set.
-        bias: (out,), None where the convolution has none.
-        geometry: how the kernel moves.
-        correlation: (C, C) covariance of the normalised channels, for the stems that use it.
-        offset: (C,) their means, None where they are zero.
-        wavelengths_nm: (C,) the channels' wavelengths, for the stems that use them.
-        options: the stem's own keyword options.
-
-    Raises:
-        ValueError: the name or an option is unknown, or an option of another type; the message lists the valid names.
+        weight: (out, C, kh, kw), where C is the number of channels of the full set.
+        bias: (out,) or None.
+        geometry: stride, padding and dilation.
+        correlation: (C, C) covariance of the normalised channels, for stems that use it.
+        offset: (C,) means of the normalised channels; None means zeros.
+        wavelengths_nm: (C,) wavelengths of the channels, for stems that use them.
+        options: the stem's own keyword options; ValueError if one is unknown or of another type.
     """
     if name not in STEMS:
         raise ValueError(unknown_name("stem", name, STEMS))
@@ -111,10 +91,8 @@ def build_stem(
     measured: dict[str, Any] = {"correlation": correlation, "offset": offset} if kind.uses_correlation else {}
     measured |= {"wavelengths_nm": wavelengths_nm} if kind.uses_wavelengths else {}
     shape = StemShape(weight.shape[1], len(weight), geometry, bias is not None)
-    try:
-        bound = signature(kind).bind(shape, **coerce_options(kind, options), **measured)
-    except TypeError as error:
-        raise ValueError(f"stem {name!r} does not take these options: {error}") from error
+    checked = registry_options("stem", name, kind, options, reserved=("shape", *measured))
+    bound = signature(kind).bind(shape, **checked, **measured)
     bound.apply_defaults()
     stem = kind(*bound.args, **bound.kwargs)
     stem.options = {option: value for option, value in bound.kwargs.items() if option not in measured}

@@ -1,19 +1,22 @@
-"""One learned kernel for all subsets: its slices as they are, scaled up, or with the missing ones shared out."""
+"""Static kernels: one for all subsets, used as it is, scaled, or with the missing slices shared out; or one each."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from anychannel.channels import Subset
+from anychannel.channels import ChannelSet, Subset
 from anychannel.nn.stems.base import Stem, StemShape
+from anychannel.nn.subset_batchnorm import by_subset
+
+MOST_CHANNELS = 8
+"""For a kernel for each subset."""
 
 
 class StaticStem(Stem):
-    """The plain convolution: a missing channel contributes nothing; on the full set exactly ``nn.Conv2d``.
+    """The plain convolution without the missing channels' slices; on the full set exactly ``nn.Conv2d``.
 
-    Leaving out the missing channels' slices gives what zeros in their place give, zero being a channel's mean after
-    normalisation, and costs less.
+    The result is that of filling missing channels with zeros, their mean after normalisation, at a lower cost.
     """
 
     def __init__(self, shape: StemShape) -> None:
@@ -21,18 +24,14 @@ class StaticStem(Stem):
         self.weight = nn.Parameter(self.random_kernel())
 
     def kernel(self, subset: Subset) -> Tensor:
-        """The slices of the channels that are there."""
         return self.weight if len(subset) == self.in_chans else self.weight[:, list(subset)]
 
     def kernel_where(self, present: Tensor) -> Tensor:
-        """The slices of the channels that are there."""
         return self.weight * present[:, None, None]
 
-    @torch.no_grad()
-    def initialise_from(self, weight: Tensor, bias: Tensor | None) -> None:
+    def initialise(self, weight: Tensor) -> None:
         """Copy the convolution."""
         self.weight.copy_(weight)
-        self.copy_bias(bias)
 
 
 class SlicedStem(StaticStem):
@@ -40,11 +39,7 @@ class SlicedStem(StaticStem):
 
     CHAMMI (Chen et al., NeurIPS 2023, https://arxiv.org/abs/2310.19224) calls the unscaled slices SliceParam. Scaling
     by C/k keeps the sum of the response, as inverted dropout does, and by sqrt(C/k) its variance if the channels are
-    independent.
-
-    Args:
-        shape: see ``Stem``.
-        power: 1 scales by C/k, 0.5 by sqrt(C/k); 0 is ``static``.
+    independent. ``power`` 0 is ``static``.
     """
 
     def __init__(self, shape: StemShape, *, power: float = 1.0) -> None:
@@ -54,24 +49,21 @@ class SlicedStem(StaticStem):
         self.power = power
 
     def kernel(self, subset: Subset) -> Tensor:
-        """Scaled slices."""
         scale: float = (self.in_chans / len(subset)) ** self.power
         return super().kernel(subset) * scale
 
     def kernel_where(self, present: Tensor) -> Tensor:
-        """Scaled slices."""
         return super().kernel_where(present) * (self.in_chans / present.sum()) ** self.power
 
 
 class GreyStem(StaticStem):
-    """A missing channel is taken to be the mean of the present ones; on the full set exactly ``nn.Conv2d``.
+    """Replaces a missing channel by the mean of the present ones; on the full set exactly ``nn.Conv2d``.
 
-    Its slice is shared out evenly among theirs. For one channel this is what timm does with a pretrained RGB stem
-    (``adapt_input_conv``: the kernel summed over its input channels).
+    The missing slices are added to the present ones in equal shares. For one channel timm does the same with a
+    pretrained RGB stem (``adapt_input_conv`` sums the kernel over its input channels).
     """
 
     def kernel(self, subset: Subset) -> Tensor:
-        """Present slices plus the mean share of the missing ones' sum."""
         if len(subset) == self.in_chans:
             return self.weight
         present = self.weight[:, list(subset)]
@@ -79,6 +71,38 @@ class GreyStem(StaticStem):
         return present + missing / len(subset)
 
     def kernel_where(self, present: Tensor) -> Tensor:
-        """Present slices plus the mean share of the missing ones' sum."""
         missing = super().kernel_where(1 - present).sum(1, keepdim=True)
         return super().kernel_where(present) + missing * (present / present.sum())[:, None, None]
+
+
+class TableStem(Stem):
+    """An independent kernel for each non-empty subset, the most that a static stem can do: 2^C - 1 kernels."""
+
+    def __init__(self, shape: StemShape) -> None:
+        super().__init__(shape)
+        self.subsets = every_subset(self.in_chans, "the table stem", "completion, which does not grow with the subsets")
+        size = self.geometry.kernel_size
+        self.kernels = nn.ParameterDict(
+            {by_subset(subset): torch.empty(self.out_chans, len(subset), *size) for subset in self.subsets}
+        )
+        for kernel in self.kernels.values():
+            nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu")
+
+    def kernel(self, subset: Subset) -> Tensor:
+        kernel: Tensor = self.kernels[by_subset(subset)]
+        return kernel
+
+    def initialise(self, weight: Tensor) -> None:
+        """Each kernel starts at the convolution's slices, scaled by C/k."""
+        for subset in self.subsets:
+            self.kernel(subset).copy_(weight[:, list(subset)] * (self.in_chans / len(subset)))
+
+
+def every_subset(in_chans: int, holder: str, instead: str) -> list[Subset]:
+    """All subsets of at most ``MOST_CHANNELS`` channels; with more, ``holder`` and ``instead`` fill the message."""
+    if in_chans > MOST_CHANNELS:
+        raise ValueError(
+            f"{holder} holds a kernel for each of 2^C subsets and takes at most {MOST_CHANNELS} channels, "
+            f"got {in_chans}; use {instead}"
+        )
+    return ChannelSet(tuple(str(i) for i in range(in_chans))).subsets()
