@@ -3,9 +3,9 @@
 Training's running averages lag behind the weights, and a subset with its own statistics gets only part of each batch.
 So the validated network, which is kept if it is the best, gets statistics from a few hundred training images without
 augmentation: Wu and Johnson's precise batch norm ("Rethinking 'Batch' in BatchNorm", 2021,
-https://arxiv.org/abs/2105.07576). Each batch holds the classes in the shares that they have in the training set, because
-deep features depend on the class: with 40 images of cells, validation accuracy varies by 2 points from draw to draw
-rather than by 10 (docs/LOG.md).
+https://arxiv.org/abs/2105.07576). Each batch holds the classes in the training set's shares, because deep features
+depend on the class: with 40 images of cells, validation accuracy varies by 2 points from draw to draw instead of 10
+(docs/LOG.md).
 """
 
 from __future__ import annotations
