@@ -131,15 +131,19 @@ def commands(folder: Path) -> dict[str, tuple[tuple[Any, ...], str, int]]:
     }
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
 def check_command(name: str, number: int, folder: Path) -> None:
     home = copy_of_run(folder)
-    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    before = contents(home)
     (folder / "out").mkdir()
     arguments, place, count = commands(folder)[name]
     stop = at_call(f"anychannel.{place}", count, partial(send, number))
     ended = run_program(*arguments, prepare=stop)
     check_ended(ended, number, resume=" with --resume" if name == "sweep" else "")
-    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file() and path.name != ".lock"} == before
+    assert contents(home) == before
     assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
     for record in folder.glob("*/*/run.json"):
         check_status(record.parent)
