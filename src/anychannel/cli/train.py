@@ -117,7 +117,7 @@ def train(
     values = absolute_paths(merge(values, nest(parse_options(option))))
     settings = RunConfig.from_dict(values)
     check_source(settings.data)
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("WORLD_SIZE", "1") == "1":  # several processes check it together
         prepare_folder(settings, out, resume)
     from anychannel.report import write_report  # not before, since torch takes long to import
     from anychannel.runs import train_run
