@@ -217,8 +217,8 @@ def test_shards_are_read_through_pipes_and_compressed(shards, tmp_path):
     for path in sorted(root.glob("train*.tar")):
         (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     options = {"val": f"pipe:cat {root}/val-000.tar", "test": f"{root}/test-{{000..001}}.tar"}
-    piped = ac.load_dataset(f"wds:pipe:cat {root}/train-{{000..003}}.tar", **options)
-    packed = ac.load_dataset(f"wds:{tmp_path}/train-*.tar.gz", **options)
+    piped = ac.load_dataset(f"wds:pipe:cat {root}/train-{{000..003}}.tar", allow_pipe=True, **options)
+    packed = ac.load_dataset(f"wds:{tmp_path}/train-*.tar.gz", allow_pipe=True, **options)
     plain = ac.load_dataset(f"wds:{root}")
     assert epoch_keys(piped.train) == epoch_keys(packed.train) == epoch_keys(plain.train)
     assert piped.channels == packed.channels == plain.channels
@@ -245,7 +245,7 @@ def test_a_pipe_that_is_left_early_is_no_error(tmp_path):
     write_shards(tmp_path, {"val": [3], "test": [3]}, "npy")
     local = {split: f"{tmp_path}/{split}-000.tar" for split in ("val", "test")}
     options = local | {"size": 12, "channels": "R,G,B", "lanes": 4}
-    data = ac.load_dataset(f"wds:pipe:cat {tmp_path}/train.tar", **options)
+    data = ac.load_dataset(f"wds:pipe:cat {tmp_path}/train.tar", allow_pipe=True, **options)
     assert sorted(key for step in epoch_keys(data.train) for key in step) == sorted(samples)
 
 

@@ -79,6 +79,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, or start it if there is none.")
     ] = False,
+    allow_pipe: Annotated[
+        bool,
+        typer.Option("--allow-pipe", help="Run the commands typed as --data wds:pipe:COMMAND. A recipe's are refused."),
+    ] = False,
     cache: Cache = None,
     cost: Annotated[bool, typer.Option(help="Also measure FLOPs, memory and latency.")] = True,
     quiet: Quiet = False,
@@ -111,12 +115,22 @@ def train(
     flags = dict(locals())
     from anychannel.report import write_report
     from anychannel.runs import RunConfig, load_recipe, train_run
-    from anychannel.runs.config import absolute_paths, merge, nest
+    from anychannel.runs.config import absolute_paths, check_typed, merge, nest
     from anychannel.utils.processes import leave
 
-    values = merge(load_recipe(config) if config else {}, settings_of(flags))
-    values = absolute_paths(merge(values, nest(parse_options(option))))
-    home = train_run(RunConfig.from_dict(values), out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost)
+    typed = merge(settings_of(flags), nest(parse_options(option)))
+    values = merge(load_recipe(config) if config else {}, typed)
+    if allow_pipe:
+        check_typed(values, typed)
+    home = train_run(
+        RunConfig.from_dict(absolute_paths(values)),
+        out,
+        resume=resume,
+        cache_dir=cache,
+        progress=not quiet,
+        cost=cost,
+        allow_pipe=allow_pipe,
+    )
     if not leave().is_main:
         return
     result = json.loads((home / "evaluation" / "test.json").read_text(encoding="utf-8"))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,10 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"
 """Lock file in a run's folder. The process that trains there holds it; the system frees it however the process ends."""
+
+CHECKED = 2**24
+"""Bytes of a block that has a checksum of its own."""
+SIGNED = re.compile(r'\{"digest": "([0-9a-f]{32})", ')
 
 FULL = 2**20
 """A failed write is attributed to a full disk if the disk has fewer free bytes than this."""
@@ -75,3 +83,35 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def dump_signed(values: Mapping[str, Any]) -> str:
+    """JSON of a table with a digest of itself, for ``load_signed``."""
+    text = json.dumps(values)[1:]
+    return f'{{"digest": "{digest_text(text)}", {text}'
+
+
+def load_signed(text: str) -> dict[str, Any]:
+    """The table that ``dump_signed`` wrote. Raises ValueError if the text is damaged."""
+    head = SIGNED.match(text)
+    if head is None or head[1] != digest_text(text[head.end() :]):
+        raise ValueError("it is damaged")
+    values: dict[str, Any] = json.loads(text)
+    return values
+
+
+def digest_text(text: str) -> str:
+    """BLAKE2b, 128 bits in hexadecimal."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def find_checksums(file: Path) -> list[int]:
+    """The CRC-32 of each block of a file; about 4 GB a second on each of up to four cores."""
+
+    def checksum(start: int) -> int:
+        with file.open("rb", buffering=0) as opened:
+            opened.seek(start)
+            return zlib.crc32(opened.read(CHECKED))
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(checksum, range(0, file.stat().st_size, CHECKED)))
