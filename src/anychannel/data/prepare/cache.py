@@ -76,27 +76,25 @@ def open_or_build(
     if cached is not None:
         return cached
     locks, images = cache_dir / "locks", cache_dir / "images"
-    with ExitStack() as stack:
-        with writing(cache_dir):
-            locks.mkdir(parents=True, exist_ok=True)
-            images.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(cache_dir)
-            stack.enter_context(FileLock(locks / f"{sketch}.lock"))
-            partial = Path(tempfile.mkdtemp(dir=images, prefix=f"{PARTIAL}{sketch}-"))
-        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+    with writing(cache_dir), ExitStack() as stack:
+        locks.mkdir(parents=True, exist_ok=True)
+        images.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(cache_dir)
+        stack.enter_context(FileLock(locks / f"{sketch}.lock"))
         cached = find_cached(cache_dir, sketch, find_key, told=True)
         if cached is not None:
             return cached
+        partial = Path(tempfile.mkdtemp(dir=images, prefix=f"{PARTIAL}{sketch}-"))
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
         key, index = build(partial)
         home = images / f"{sketch}-{key}"
-        with writing(cache_dir):
-            sums = {file.name: find_checksums(file) for file in partial.iterdir()}
-            (partial / INDEX).write_text(dump_signed({"format": FORMAT, "checksums": sums, **index}), encoding="utf-8")
-            for file in partial.iterdir():  # on the disk before the folder gets its final name
-                with file.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-            remove(home)
-            partial.rename(home)
+        sums = {file.name: find_checksums(file) for file in partial.iterdir()}
+        (partial / INDEX).write_text(dump_signed({"format": FORMAT, "checksums": sums, **index}), encoding="utf-8")
+        for file in partial.iterdir():  # on the disk before the folder gets its final name
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+        remove(home)
+        partial.rename(home)
         cached = open_cached(home, key)
     if cached is None:
         raise DataError(f"the cache at {home} vanished or changed while it was opened; load again")
@@ -185,12 +183,14 @@ class GrowingArray:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            with writing(self.file.parent.parent.parent), self.handle:
+        try:
+            if kind is None:
                 self.handle.seek(0)
                 self.write_header()
-        else:
-            self.handle.close()
+                self.handle.flush()
+        finally:
+            with suppress(OSError):  # what it would write is of no use after the first error
+                self.handle.close()
 
     def write_header(self) -> None:
         """Write how many images there are, of which shape and type."""
@@ -205,8 +205,7 @@ class GrowingArray:
             self.write_header()
         if self.count % 1024 == 0:
             check_space(self.file.parent, 1024 * image.nbytes)
-        with writing(self.file.parent.parent.parent):
-            self.handle.write(np.ascontiguousarray(image).data)
+        self.handle.write(np.ascontiguousarray(image).data)
         self.count += 1
 
 
