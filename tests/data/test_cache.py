@@ -22,7 +22,7 @@ from anychannel.data.prepare import cache, survey
 from anychannel.data.prepare.cache import PARTIAL, resolve_cache_dir
 from anychannel.data.sources.reader import Reader
 from anychannel.data.sources.source import Sample
-from anychannel.utils.files import dump_signed, load_signed
+from anychannel.utils.checksums import dump_signed, load_signed
 from tests.helpers.image_files import age, write_image
 
 OTHER = np.random.default_rng(9).integers(0, 256, (3, 6, 6), dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +17,16 @@ Runs = Annotated[list[Path], typer.Argument(help="Folders that `anychannel train
 Cache = Annotated[Path | None, typer.Option(help="Folder of the cache of decoded images.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+OTHER_FOLDER = "make room there, or choose another folder"
+REMEDIES = {
+    errno.ENOSPC: (OTHER_FOLDER,),
+    errno.EDQUOT: (OTHER_FOLDER,),
+    errno.EFBIG: ("raise the limit on the size of files (ulimit -f)",),
+    errno.EROFS: ("choose another folder",),
+}
+"""What to do about errors of the operating system."""
 
 
 @contextmanager
@@ -51,7 +62,7 @@ def describe_error(error: Exception) -> str:
     elif isinstance(error, IsADirectoryError):
         reason = "it is a folder, and a file is needed"
     else:
-        reason = str(error.strerror)
+        reason = "; ".join([str(error.strerror), *REMEDIES.get(error.errno or 0, ())])
     return f"{error.filename2 or error.filename} cannot be read or written: {reason}"
 
 

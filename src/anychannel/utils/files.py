@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
-import re
-import shutil
 import tempfile
-import zlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +17,8 @@ from filelock import FileLock, Timeout
 LOCK = ".lock"
 """Lock file in a run's folder. The process that trains there holds it; the system frees it however the process ends."""
 
-CHECKED = 2**24
-"""Bytes of a block that has a checksum of its own."""
-SIGNED = re.compile(r'\{"digest": "([0-9a-f]{32})", ')
-
 FULL = 2**20
-"""A failed write is attributed to a full disk if the disk has fewer free bytes than this."""
+"""A failed write is put down to the system if the file cannot be extended by so many bytes."""
 
 
 def is_free(lock: Path) -> bool:
@@ -58,12 +50,51 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     except Exception as error:
-        if shutil.disk_usage(path.parent).free < FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        reason = None if temporary is None else find_obstacle(temporary)
+        if reason is not None:
+            raise OSError(reason, os.strerror(reason), str(path)) from error
         raise
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def find_obstacle(file: Path) -> int | None:
+    """Number of the error with which the system refuses to extend a file: a full disk, a quota, a limit on sizes."""
+    try:
+        with file.open("ab") as opened:
+            opened.write(bytes(FULL))
+            opened.flush()
+            os.fsync(opened.fileno())
+    except OSError as error:
+        return error.errno
+    return None
+
+
+class LateFile(FileIO):
+    """A file whose writes never fail; ``close`` raises the first error. PyTorch's writers abort the process otherwise.
+
+    That is what ``torch.save`` and ``torch.export.save`` do in C++ when a disk is full.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all bytes, unless an earlier write failed."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while self.error is None and left:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def close(self) -> None:
+        """Close the file. Raises the first error of a write."""
+        super().close()
+        if self.error is not None:
+            raise self.error
 
 
 def check_place(path: Path) -> None:
@@ -83,35 +114,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def dump_signed(values: Mapping[str, Any]) -> str:
-    """JSON of a table with a digest of itself, for ``load_signed``."""
-    text = json.dumps(values)[1:]
-    return f'{{"digest": "{digest_text(text)}", {text}'
-
-
-def load_signed(text: str) -> dict[str, Any]:
-    """The table that ``dump_signed`` wrote. Raises ValueError if the text is damaged."""
-    head = SIGNED.match(text)
-    if head is None or head[1] != digest_text(text[head.end() :]):
-        raise ValueError("it is damaged")
-    values: dict[str, Any] = json.loads(text)
-    return values
-
-
-def digest_text(text: str) -> str:
-    """BLAKE2b, 128 bits in hexadecimal."""
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def find_checksums(file: Path) -> list[int]:
-    """The CRC-32 of each block of a file; about 4 GB a second on each of up to four cores."""
-
-    def checksum(start: int) -> int:
-        with file.open("rb", buffering=0) as opened:
-            opened.seek(start)
-            return zlib.crc32(opened.read(CHECKED))
-
-    with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(checksum, range(0, file.stat().st_size, CHECKED)))

@@ -34,7 +34,8 @@ from anychannel.data.content import Stamp, stamp_content
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.sources.source import Sample
 from anychannel.data.workers import count_workers
-from anychannel.utils.files import dump_signed, find_checksums, load_signed, write_text
+from anychannel.utils.checksums import dump_signed, find_checksums, load_signed
+from anychannel.utils.files import write_text
 from anychannel.utils.progress import progress_bar
 
 ENVIRONMENT_VARIABLE = "ANYCHANNEL_CACHE"

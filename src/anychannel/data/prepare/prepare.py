@@ -29,7 +29,8 @@ from anychannel.data.prepare.statistics import Statistics, with_statistics
 from anychannel.data.prepare.survey import Item, Labels, Survey, walk
 from anychannel.data.sources.reader import Reader, Template, placed
 from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
-from anychannel.utils.files import dump_signed, load_signed, write_text
+from anychannel.utils.checksums import dump_signed, load_signed
+from anychannel.utils.files import write_text
 from anychannel.utils.processes import share
 
 KEY_FORMAT = 1
