@@ -6,14 +6,13 @@ does not check the checksum of a compressed archive.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import re
 import tarfile
 from collections.abc import Callable, Generator
 from io import BufferedReader, RawIOBase
 from typing import IO, Any
+
+from anychannel.utils.unfold import OPENERS
 
 BLOCK = tarfile.BLOCKSIZE
 MOST_HEADER = 2**20
@@ -22,8 +21,8 @@ MOST_RATIO = 100
 """An archive that unfolds to more times its size must not exceed the limit of a single file."""
 RECORD = re.compile(rb"(\d{1,7}) ([^=]+)=")
 EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
-COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-"""How a compressed archive begins, and what reads it."""
+FILE = re.compile(r"(?!__[^/]*__(?:/|$))((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)
+"""Key and field of a file's name; those of ``__metadata__`` belong to no sample."""
 
 
 class Counted(RawIOBase):
@@ -45,6 +44,33 @@ class Counted(RawIOBase):
         return len(found)
 
 
+def read_samples(stream: IO[bytes], check: Callable[[int], None]) -> Generator[tuple[str, dict[str, bytes]]]:
+    """Yield the key of each sample and its fields: the files in a row whose names are equal up to the first dot.
+
+    For the arguments and errors see ``read_tar``; a sample counts as one file.
+    """
+    key, values, held = "", dict[str, bytes](), 0
+
+    def check_sample(size: int) -> None:
+        check(held + size)
+
+    for name, content in read_tar(stream, check_sample):
+        named = FILE.fullmatch(name)
+        if named is None:
+            continue
+        if named[1] != key:
+            if values:
+                yield key, values
+            key, values, held = named[1], {}, 0
+        field = named[2].lower()
+        if field in values:
+            raise ValueError(f"{name} is there twice")
+        values[field] = content
+        held += len(content)
+    if values:
+        yield key, values
+
+
 def read_tar(stream: IO[bytes], check: Callable[[int], None]) -> Generator[tuple[str, bytes]]:
     """Yield name and content of each regular file of an archive, one in memory at a time. Links are left out.
 
@@ -59,7 +85,7 @@ def read_tar(stream: IO[bytes], check: Callable[[int], None]) -> Generator[tuple
     counted = Counted(stream)
     stored = BufferedReader(counted)
     magic = stored.peek(BLOCK)
-    archive = next((opener(stored) for start, opener in COMPRESSIONS.items() if magic.startswith(start)), stored)
+    archive = next((opener(stored) for start, opener in OPENERS.items() if magic.startswith(start)), stored)
     place, name, size = 0, "", -1
 
     def take(length: int) -> bytes:

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from anychannel.data.content import Stamp, stamp_content
+from anychannel.data.content import Stamp
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.sources.source import Sample
 from anychannel.data.workers import count_workers
@@ -43,8 +43,6 @@ PARTIAL = ".partial-"
 INDEX = "index.json"
 FORMAT = 4
 """Raised whenever the same sources and settings give another index or other pixels."""
-SOUND: set[tuple[Path, Stamp | None]] = set()
-"""Files whose checksums this process has compared, with their size and time of change."""
 SETTLED_NS = 2_000_000_000
 """A file that changed so shortly before it was read may change again within its clock's tick: do not remember it."""
 
@@ -94,7 +92,9 @@ def open_or_build(
         for file in partial.iterdir():  # on the disk before the folder gets its final name
             with file.open("rb+") as handle:
                 os.fsync(handle.fileno())
-        remove(home)
+        if home.is_file():
+            home.unlink()
+        shutil.rmtree(home, ignore_errors=True)
         partial.rename(home)
         cached = open_cached(home, key)
     if cached is None:
@@ -114,14 +114,6 @@ def writing(cache_dir: Path) -> Iterator[None]:
         ) from error
 
 
-def remove(path: Path) -> None:
-    """Remove a folder, or whatever has its name, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def find_cached(cache_dir: Path, sketch: str, find_key: Callable[[], str], *, told: bool = False) -> Cached | None:
     """Open the images of a sketch; None if there are none, or not with this key. ``told`` warns of damaged ones."""
     if not any((cache_dir / "images").glob(f"{sketch}-*")):
@@ -131,16 +123,14 @@ def find_cached(cache_dir: Path, sketch: str, find_key: Callable[[], str], *, to
 
 
 def open_cached(home: Path, key: str, *, told: bool = False) -> Cached | None:
-    """Open a finished folder; None if it is missing or damaged. A process reads a folder's checksums once."""
+    """Open a finished folder; None if it is missing or damaged."""
     try:
         index = load_signed((home / INDEX).read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
             raise ValueError(f"its format is {index['format']}, that of this version of anychannel {FORMAT}")
         for name, sums in index["checksums"].items():
-            stamp = (home / name, stamp_content(home / name))
-            if stamp not in SOUND and find_checksums(home / name) != sums:
+            if find_checksums(home / name) != sums:
                 raise ValueError(f"{name} is damaged")
-            SOUND.add(stamp)
         images = {split: np.load(home / f"{split}.npy", mmap_mode="r") for split in index["arrays"]}
     except (OSError, ValueError) as error:
         if told and home.exists():
@@ -204,8 +194,6 @@ class GrowingArray:
         if not self.count:
             self.shape, self.dtype = image.shape, image.dtype
             self.write_header()
-        if self.count % 1024 == 0:
-            check_space(self.file.parent, 1024 * image.nbytes)
         self.handle.write(np.ascontiguousarray(image).data)
         self.count += 1
 

@@ -16,9 +16,8 @@ import zlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import chain, islice
+from itertools import chain
 from lzma import LZMAError
-from math import prod
 from pathlib import Path
 from tarfile import TarError
 from typing import IO, Any, Literal
@@ -27,11 +26,11 @@ from anychannel.data.errors import DataError, ImageError, ShardError
 from anychannel.data.limits import check_extent
 from anychannel.data.sources.folders import read_names
 from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings
+from anychannel.utils.braces import expand_braces
 from anychannel.utils.extras import need
-from anychannel.utils.tar import read_tar
+from anychannel.utils.tar import read_samples
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
-RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})")
 MOST_SHARDS = 1_000_000
 DAMAGED = (OSError, EOFError, ValueError, TarError, LZMAError, zlib.error)
 """What reading a damaged shard raises."""
@@ -39,8 +38,6 @@ ENDINGS = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
 """Files of a folder that are shards."""
 END = bytes(1024)
 """The two empty blocks that end a tar file."""
-FILE = re.compile(r"(?!__[^/]*__(?:/|$))((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)
-"""Key and field of a file's name; those of ``__metadata__`` belong to no sample."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class TarShards:
         url, last = self.names[shard], "before its first sample"
         try:
             with open_shard(url) as stream:
-                for key, values in read_samples(stream):
+                for key, values in read_samples(stream, lambda size: check_extent(size // 8, "unfolds to")):
                     last = f"after sample {key}"
                     yield Record(f"{url}: {key}", values, self.fields)
         except DAMAGED as error:
@@ -80,33 +77,6 @@ class TarShards:
             reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
             what = f"it cannot be read {last} ({reason}); replace the shard, or leave it out"
             raise ShardError(f"{url}: {what}") from error
-
-
-def read_samples(stream: IO[bytes]) -> Generator[tuple[str, dict[str, bytes]]]:
-    """Yield the key of each sample of a tar file, compressed or not, and its fields, one sample in memory at a time.
-
-    Raises ImageError if a file or a sample is larger than any image within the limit, or the tar file unfolds to it.
-    """
-    key, values, held = "", dict[str, bytes](), 0
-
-    def check(size: int) -> None:
-        check_extent((held + size) // 8, "unfolds to")
-
-    for name, content in read_tar(stream, check):
-        named = FILE.fullmatch(name)
-        if named is None:
-            continue
-        if named[1] != key:
-            if values:
-                yield key, values
-            key, values, held = named[1], {}, 0
-        field = named[2].lower()
-        if field in values:
-            raise ValueError(f"{name} is there twice")
-        values[field] = content
-        held += len(content)
-    if values:
-        yield key, values
 
 
 def open_shard(url: str) -> IO[bytes]:
@@ -210,11 +180,10 @@ def expand(spec: str) -> list[str]:
     Raises DataError if no local file matches, or there are more than a million.
     """
     need("webdataset", "wds", "a list of shards")
-    ranges = prod(abs(int(last) - int(first)) + 1 for first, last in RANGE.findall(spec))
-    expanded = chain.from_iterable(map(import_module("braceexpand").braceexpand, spec.split("::")))
-    found = list(islice(expanded, MOST_SHARDS + 1)) if ranges <= MOST_SHARDS else []
-    if not 0 < len(found) <= MOST_SHARDS:
-        raise DataError(f"{spec!r} names more than {MOST_SHARDS:,} shards; correct its braces")
+    try:
+        found = [url for part in spec.split("::") for url in expand_braces(part, MOST_SHARDS)]
+    except ValueError as error:
+        raise DataError(str(error)) from error
     urls: list[str] = []
     for url in found:
         url = re.sub("^(file:(//)?)+", "", url)
