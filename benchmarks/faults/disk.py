@@ -30,6 +30,7 @@ from anychannel.export import export_model
 from anychannel.models import load_model
 from anychannel.models.saving import save_model
 from anychannel.utils.files import write_json
+from anychannel.utils.growing_array import GrowingArray
 from benchmarks.faults.case import Case
 from benchmarks.faults.small_run import invoke, trained
 
@@ -109,16 +110,16 @@ def check_failing(owner: Any, name: str, number: int, folder: Path) -> None:
 def check_write(number: int, after: int, folder: Path) -> None:
     """The disk is full after some images."""
     photos(folder)
-    append, count = cache.GrowingArray.append, 0
+    append, count = GrowingArray.append, 0
 
-    def fill(array: cache.GrowingArray, image: np.ndarray) -> None:
+    def fill(array: GrowingArray, image: np.ndarray) -> None:
         nonlocal count
         count += 1
         if count > after:
             failing(number)()
         append(array, image)
 
-    with patch.object(cache.GrowingArray, "append", fill):
+    with patch.object(GrowingArray, "append", fill):
         refused(folder, folder / "cache")
     assert len(load(folder, folder / "cache")) == 8
 

@@ -19,14 +19,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
-OTHER_FOLDER = "make room there, or choose another folder"
 REMEDIES = {
-    errno.ENOSPC: (OTHER_FOLDER,),
-    errno.EDQUOT: (OTHER_FOLDER,),
-    errno.EFBIG: ("raise the limit on the size of files (ulimit -f)",),
-    errno.EROFS: ("choose another folder",),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "; make room there, or choose another folder"),
+    errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
 }
-"""What to do about errors of the operating system."""
 
 
 @contextmanager
@@ -62,7 +58,7 @@ def describe_error(error: Exception) -> str:
     elif isinstance(error, IsADirectoryError):
         reason = "it is a folder, and a file is needed"
     else:
-        reason = "; ".join([str(error.strerror), *REMEDIES.get(error.errno or 0, ())])
+        reason = f"{error.strerror}{REMEDIES.get(error.errno or 0, '')}"
     return f"{error.filename2 or error.filename} cannot be read or written: {reason}"
 
 

@@ -14,7 +14,7 @@ import torch
 from torch.export import ExportedProgram
 
 from anychannel.utils.extras import need
-from anychannel.utils.files import LateFile, write_atomically
+from anychannel.utils.files import write_atomically, write_by
 
 METADATA = "anychannel"
 """Key of the metadata: in ``metadata_props`` of an ONNX file, in ``extra_files`` of a torch.export file."""
@@ -95,12 +95,7 @@ def read_onnx(path: Path) -> tuple[dict[str, Any], Run]:
 def write_pt2(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
     """Write a ``torch.export`` archive with the metadata as the extra file ``anychannel``."""
     extra = {METADATA: json.dumps(metadata)}
-
-    def write(temporary: Path) -> None:
-        with LateFile(temporary, "w") as file:
-            torch.export.save(program, file, extra_files=extra)
-
-    write_atomically(path, write)
+    write_by(path, lambda buffer: torch.export.save(program, buffer, extra_files=extra))
 
 
 def read_pt2(path: Path) -> tuple[dict[str, Any], Run]:

@@ -21,7 +21,7 @@ from anychannel.training.finite_updates import FiniteUpdates
 from anychannel.training.metrics import new_counts
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.settings import TrainingSettings
-from anychannel.utils.files import LateFile, write_atomically
+from anychannel.utils.files import write_by
 from anychannel.utils.hardware import choose_precision
 
 CHECKPOINT = Path("checkpoint/state.pt")
@@ -151,12 +151,7 @@ def copy_state(model: nn.Module) -> dict[str, Tensor]:
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write a state, whole or not at all."""
-
-    def write(temporary: Path) -> None:
-        with LateFile(temporary, "w") as file:
-            torch.save({"format": FORMAT, **state}, file)
-
-    write_atomically(folder / CHECKPOINT, write)
+    write_by(folder / CHECKPOINT, lambda buffer: torch.save({"format": FORMAT, **state}, buffer))
 
 
 def load_checkpoint(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

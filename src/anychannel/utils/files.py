@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from io import FileIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def find_obstacle(file: Path) -> int | None:
     """Number of the error with which the system refuses to extend a file: a full disk, a quota, a limit on sizes."""
+    if shutil.disk_usage(file.parent).free < FULL:
+        return errno.ENOSPC
     try:
         with file.open("ab") as opened:
             opened.write(bytes(FULL))
@@ -71,32 +74,6 @@ def find_obstacle(file: Path) -> int | None:
     return None
 
 
-class LateFile(FileIO):
-    """A file whose writes never fail; ``close`` raises the first error. PyTorch's writers abort the process otherwise.
-
-    That is what ``torch.save`` and ``torch.export.save`` do in C++ when a disk is full.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all bytes, unless an earlier write failed."""
-        left = memoryview(data).cast("B")
-        size = len(left)
-        try:
-            while self.error is None and left:
-                left = left[super().write(left) :]
-        except OSError as error:
-            self.error = error
-        return size
-
-    def close(self) -> None:
-        """Close the file. Raises the first error of a write."""
-        super().close()
-        if self.error is not None:
-            raise self.error
-
-
 def check_place(path: Path) -> None:
     """Check that a file can be written at a path, before its content is computed. Creates nothing."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -104,6 +81,13 @@ def check_place(path: Path) -> None:
     for reason, holds in {**refused, errno.EACCES: not os.access(folder, os.W_OK)}.items():
         if holds:
             raise OSError(reason, os.strerror(reason), str(path))
+
+
+def write_by(path: Path, save: Callable[[BytesIO], object]) -> None:
+    """Write what ``save`` puts into a buffer, atomically. PyTorch aborts the process if its own writing fails."""
+    buffer = BytesIO()
+    save(buffer)
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -118,9 +118,8 @@ def read_tar(stream: IO[bytes], check: Callable[[int], None]) -> Generator[tuple
                 yield known, take(length)
             elif entry.type in tarfile.SUPPORTED_TYPES and entry.type != tarfile.GNUTYPE_LONGLINK:
                 length = 0  # links, folders and devices have no content
-            else:
-                for start in range(0, length, MOST_HEADER):
-                    take(min(MOST_HEADER, length - start))
+            for start in range(0, length if not entry.isreg() else 0, MOST_HEADER):  # of a type that nobody knows
+                take(min(MOST_HEADER, length - start))
         take(-length % BLOCK)
     while rest := archive.read(MOST_HEADER):  # the checksum of a compressed archive is at its end
         place += len(rest)
