@@ -75,10 +75,10 @@ def jpeg2000(side: int) -> bytes:
     return imagecodecs.jpeg2k_encode(np.zeros((side, side), np.uint8))
 
 
-def bomb_png_text(path: Path, kind: bytes) -> None:
+def bomb_png_text(path: Path, kind: bytes, bits: int = 8) -> None:
     """A PNG of 16 x 16 pixels whose text or colour profile unfolds to 1 GB."""
     buffer = io.BytesIO()
-    Image.fromarray(BLANK).save(buffer, "PNG")
+    Image.fromarray(BLANK if bits == 8 else BLANK.astype(np.uint16)).save(buffer, "PNG")
     whole = buffer.getvalue()
     chunk = kind + b"a\0\0" + squeeze_zeros(1 << 29)
     packed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))

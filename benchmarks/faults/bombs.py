@@ -5,12 +5,15 @@ Each case looks at how much memory the process held at most, the libraries in C 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from shutil import copytree
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import imagecodecs
 import numpy as np
@@ -23,6 +26,7 @@ from anychannel.models.saving import save_model
 from anychannel.runs.predict import Predictor
 from benchmarks.faults import bomb_files as files
 from benchmarks.faults.case import Case
+from benchmarks.faults.small_run import invoke, trained
 
 MOST_BYTES = 200 * 2**20
 """What a case may take beyond the process's memory before it. The bombs unfold to 0.5 GB and more."""
@@ -32,6 +36,7 @@ IMAGE = "An image that unfolds to more than the limit is refused before memory i
 SHARD = "A shard that unfolds to more than the limit is refused before memory is allocated for it."
 SETTABLE = "ANYCHANNEL_MAX_VALUES sets the limit on what a file unfolds to."
 ENDLESS = "Named pipes, devices and loops of pages are refused; nothing waits for them."
+PREDICTIONS = "Predictions of a run that unfold to more than memory holds are refused."
 ADDRESSES = "A list of shards with more than a million names is refused before it is written out."
 
 
@@ -125,6 +130,8 @@ IMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "PNG of 2^31 x 2^31": ("a.png", lambda path: files.png(path, 2**31 - 1, 2**31 - 1)),
     "PNG with zTXt": ("a.png", lambda path: files.bomb_png_text(path, b"zTXt")),
     "PNG with iCCP": ("a.png", lambda path: files.bomb_png_text(path, b"iCCP")),
+    "PNG of 16 bits with zTXt": ("a.png", lambda path: files.bomb_png_text(path, b"zTXt", 16)),
+    "PNG of 16 bits with iCCP": ("a.png", lambda path: files.bomb_png_text(path, b"iCCP", 16)),
     "BMP of 60,000 x 60,000": ("a.bmp", bmp),
     "JPEG of 15,000 x 15,000": ("a.jpg", pillow("JPEG", 15_000)),
     "WebP of 16,000 x 16,000": ("a.webp", pillow("WEBP", 16_000, lossless=True, method=0, quality=0)),
@@ -239,8 +246,25 @@ def check_endless(make: Callable[[Path], None], name: str, folder: Path) -> None
 
 
 def check_addresses(address: str, folder: Path) -> None:
-    with refused("shards"):
+    with refused("stands for more than 1,000,000 names"):
         load_dataset(f"wds:{folder}/{address}", val="a.tar", test="b.tar", cache_dir=folder / "cache")
+
+
+def check_predictions(folder: Path) -> None:
+    run = Path(copytree(trained(), folder / "run"))
+    archive = run / "evaluation" / "test_predictions.npz"
+    with ZipFile(archive, "a", ZIP_DEFLATED) as held:
+        rows = np.lib.format.header_data_from_array_1_0(np.zeros((1, 2), np.float32)) | {"shape": (1 << 26, 2)}
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, rows)
+        with held.open("band_9.npy", "w", force_zip64=True) as file:
+            file.write(head.getvalue())
+            for _ in range(32):
+                file.write(bytes(1 << 24))
+    with bounded_memory():
+        code, text = invoke("compare", run, run)
+    if code != 2 or "is damaged" not in text:
+        raise AssertionError(text)
 
 
 def loop(path: Path) -> None:
@@ -286,6 +310,7 @@ def cases() -> list[Case]:
         Case(ENDLESS, name, partial(check_endless, make, file), short=True)
         for name, (file, make) in ENDLESS_FILES.items()
     ]
+    found.append(Case(PREDICTIONS, "compare", check_predictions))
     ranges = ("a-{0..999999999}.tar", "a-{000000000..999999999}-{0..9}.tar", "{0..99999}{0..99999}")
     found += [
         Case(ADDRESSES, address[:30], partial(check_addresses, address), short=True)

@@ -100,7 +100,7 @@ def read_metadata(files: Mapping[str, bytes]) -> tuple[list[str], str, tuple[str
 
         try:
             values = json.loads(files[name])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise broken(error) from error
         attributes = entry(entry(values, "attributes"), "ome") if name == "zarr.json" else values
         match entry(attributes, "multiscales"):
