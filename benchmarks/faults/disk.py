@@ -193,8 +193,9 @@ def check_export_here(suffix: str, number: int, folder: Path) -> None:
 
 
 def check_train(size: int, folder: Path) -> None:
-    settings = ("--data", "bands:3", "--model", "compact_k7", "--epochs", 1, "--device", "cpu", "--no-cost")
-    text = run_command(size, "train", *settings, "--out", folder / "run", "--cache", folder / "cache")
+    settings = ("--data", "bands:3", "--size", 8, "--model", "compact_k7", "--stem", "static", "--sampler", "full")
+    more = ("--model-option", "width=16", "--epochs", 1, "--batch-size", 64, "--device", "cpu", "--no-cost")
+    text = run_command(size, "train", *settings, *more, "--out", folder / "run", "--cache", folder / "cache")
     assert "cannot be read or written: File too large" in text, text
     assert leftovers(folder) == []
     record = folder / "run" / "run.json"
@@ -281,7 +282,7 @@ def cases() -> list[Case]:
         for n in (errno.ENOSPC, errno.EACCES)
     ]
     found += [
-        Case(COMMANDS, f"train, files of {size} bytes", partial(check_train, size)) for size in (300, 4096, 200_000)
+        Case(COMMANDS, f"train, files of {size} bytes", partial(check_train, size)) for size in (300, 4096, 50_000)
     ]
     found += [Case(MODEL, f"files of {size} bytes", partial(check_model, size)) for size in (0, 100, 10_000, 50_000)]
     return found

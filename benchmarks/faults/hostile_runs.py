@@ -166,7 +166,10 @@ def cases() -> list[Case]:
     """Ways in which a run or recipe is read, by the places that a command may hide in."""
     found = [
         Case(
-            SILENT, f"{name}, {route}", partial(check_silent, check, name), short=name == "data" and route == "evaluate"
+            SILENT,
+            f"{name}, {route}",
+            partial(check_silent, check, name),
+            short=name == "data" and route == "train --config",
         )
         for name in addresses(Path("mark"))
         for route, check in ROUTES.items()
