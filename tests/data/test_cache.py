@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,6 +22,7 @@ from anychannel.data.prepare import cache, survey
 from anychannel.data.prepare.cache import PARTIAL, resolve_cache_dir
 from anychannel.data.sources.reader import Reader
 from anychannel.data.sources.source import Sample
+from anychannel.utils.checksums import dump_signed, load_signed
 from tests.helpers.image_files import age, write_image
 
 OTHER = np.random.default_rng(9).integers(0, 256, (3, 6, 6), dtype=np.uint8)
@@ -148,7 +152,9 @@ def test_the_folder_is_the_one_given_or_the_environments_or_the_users(tmp_path: 
     assert resolve_cache_dir(None) == tmp_path / "home" / ".cache" / "anychannel"
 
 
-@pytest.mark.parametrize("harm", ["cut array", "no index", "broken index", "fewer rows"])
+@pytest.mark.parametrize(
+    "harm", ["cut array", "empty array", "flipped bit", "no array", "no index", "broken index", "fewer rows", "a file"]
+)
 def test_a_damaged_cache_is_made_anew(lists: Path, cache_dir: Path, decoded: list, harm: str):
     first = load_dataset(lists)
     expected = np.array(first.train.images)
@@ -156,6 +162,17 @@ def test_a_damaged_cache_is_made_anew(lists: Path, cache_dir: Path, decoded: lis
     array = home / "train.npy"
     if harm == "cut array":
         array.write_bytes(array.read_bytes()[:-100])
+    elif harm == "empty array":
+        array.write_bytes(b"")
+    elif harm == "flipped bit":
+        content = bytearray(array.read_bytes())
+        content[-5] ^= 8
+        array.write_bytes(content)
+    elif harm == "no array":
+        array.unlink()
+    elif harm == "a file":
+        shutil.rmtree(home)
+        home.write_text("")
     elif harm == "no index":
         (home / "index.json").unlink()
     elif harm == "broken index":
@@ -163,8 +180,52 @@ def test_a_damaged_cache_is_made_anew(lists: Path, cache_dir: Path, decoded: lis
     else:
         np.save(array, expected[:2])
     decoded.clear()
-    np.testing.assert_array_equal(load_dataset(lists).train.images, expected)
+    with pytest.warns(UserWarning, match="the images in the cache .* are decoded again, since"):
+        again = load_dataset(lists)
+    np.testing.assert_array_equal(again.train.images, expected)
     assert len(set(decoded)) == 12
+
+
+def test_a_cache_of_another_format_is_made_anew_by_name(lists: Path, cache_dir: Path):
+    load_dataset(lists)
+    (index,) = cache_dir.glob("images/*/index.json")
+    index.write_text(dump_signed(load_signed(index.read_text()) | {"format": 99}))
+    with pytest.warns(UserWarning, match=r"decoded again, since its format is 99, that of this version of anychannel"):
+        load_dataset(lists)
+
+
+@pytest.mark.parametrize("content", ["", '["x", "y", "z"]', "\xff"])
+def test_damaged_names_of_channels_are_read_again(lists: Path, cache_dir: Path, content: str):
+    age(lists)
+    first = load_dataset(lists)
+    (names,) = cache_dir.glob("names/*.json")
+    names.write_text(content, encoding="latin-1")
+    assert load_dataset(lists).channels == first.channels
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(lists: Path, cache_dir: Path, monkeypatch):
+    message = rf"cannot be written to {cache_dir} \(.*\); make room there, or set ANYCHANNEL_CACHE or cache_dir to"
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for owner, name in ((os, "fsync"), (cache, "find_checksums"), (Path, "rename"), (cache.tempfile, "mkdtemp")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, full)
+            with pytest.raises(DataError, match=message):
+                load_dataset(lists)
+        assert folders(cache_dir) == set()
+
+
+def test_a_limit_on_file_sizes_is_named_and_nothing_stays(lists: Path, cache_dir: Path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot be written to .* \(File too large\); make room there, or set"):
+            load_dataset(lists)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert folders(cache_dir) == set()
 
 
 def test_a_damaged_memory_of_digests_is_ignored(lists: Path, cache_dir: Path, opened: list):

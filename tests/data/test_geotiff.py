@@ -170,6 +170,7 @@ def test_a_data_set_takes_its_names_from_its_files_and_checks_each(tmp_path: Pat
         ("R,G,B,NIR", "it names its channels otherwise: the file says B02, B03, B04, B08; given was R, G, B, NIR"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:the images in the cache .* are decoded again")
 @pytest.mark.parametrize("kept", [True, False], ids=["index kept", "index lost"])
 def test_images_in_the_cache_do_not_let_other_names_pass(tmp_path: Path, cache_dir: Path, channels, message, kept):
     root = make_tiles(tmp_path / "tiles")

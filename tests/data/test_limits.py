@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -14,64 +12,21 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-import zarr
+from benchmarks.faults.bomb_files import (
+    BLANK,
+    VAST,
+    jpeg2000,
+    npy_header,
+    patched_tiff,
+    png,
+    sparse,
+    tiff_with_part,
+    zarr_of,
+)
 from PIL import Image
 
 from anychannel.data import DataError, load_dataset, read_image
 from tests.helpers.image_files import bright_halves, write_class_folders
-
-BLANK = np.zeros((16, 16), np.uint8)
-VAST = {256: 50_000, 257: 46_000, 278: 46_000}
-"""Width, length and rows per strip of a TIFF of 2.3 GB."""
-
-
-def patched_tiff(path: Path, tags: dict[int, int], **options) -> None:
-    """A TIFF of 16 x 16 pixels with other numbers in its tags."""
-    tifffile.imwrite(path, BLANK, photometric="minisblack", **options)
-    with tifffile.TiffFile(path, mode="r+") as tiff:
-        for tag, value in tags.items():
-            tiff.pages.first.tags[tag].overwrite(value)
-
-
-def tiff_with_part(path: Path, compression: str, part: bytes) -> None:
-    """A TIFF that declares 16 x 16 pixels, which are in ``part``."""
-    patched_tiff(path, {}, compression=compression)
-    end = path.stat().st_size
-    path.write_bytes(path.read_bytes() + part)
-    with tifffile.TiffFile(path, mode="r+") as tiff:
-        tiff.pages.first.tags[273].overwrite(end)
-        tiff.pages.first.tags[279].overwrite(len(part))
-
-
-def npy_header(path: Path) -> None:
-    np.save(path, BLANK)
-    path.write_bytes(path.read_bytes().replace(b"(16, 16), }" + b" " * 10, b"(60000, 300000), }   ", 1))
-    assert b"300000" in path.read_bytes()
-
-
-def png(path: Path, width: int, height: int, bits: int = 8) -> None:
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
-    chunks = [header, b"IDAT" + zlib.compress(bytes(1000)), b"IEND"]
-    body = (struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
-
-
-def zarr_of(path: Path, shape: list[int], chunks: list[int]) -> None:
-    array = zarr.create_array(path / "0", shape=(1, 16, 16), dtype="u1", zarr_format=2)
-    array[:] = 1
-    (path / ".zattrs").write_text(json.dumps({"multiscales": [{"datasets": [{"path": "0"}], "axes": list("cyx")}]}))
-    values = json.loads((path / "0" / ".zarray").read_text()) | {"shape": shape, "chunks": chunks}
-    (path / "0" / ".zarray").write_text(json.dumps(values))
-
-
-def sparse(path: Path) -> None:
-    path.touch()
-    os.truncate(path, 20 << 30)
-
-
-def jpeg2000(side: int) -> bytes:
-    return imagecodecs.jpeg2k_encode(np.zeros((side, side), np.uint8))
-
 
 LIMIT = "values, more than the limit of 200,000,000; cut or scale it down, or set ANYCHANNEL_MAX_VALUES to a larger"
 LARGER = "its compressed parts hold more pixels than it declares"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import pickle
 import sys
 import weakref
@@ -17,6 +18,8 @@ import anychannel as ac
 from anychannel.data import DataError, Stream
 from anychannel.data.prepare.survey import Survey
 from anychannel.data.sources.reader import Image
+from anychannel.runs.config import ConfigError, RunConfig, check_typed
+from anychannel.runs.data import load_data
 from anychannel.utils.processes import Share
 from tests.helpers.shard_files import encode, quadrants, write_shard, write_shards
 
@@ -217,8 +220,8 @@ def test_shards_are_read_through_pipes_and_compressed(shards, tmp_path):
     for path in sorted(root.glob("train*.tar")):
         (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     options = {"val": f"pipe:cat {root}/val-000.tar", "test": f"{root}/test-{{000..001}}.tar"}
-    piped = ac.load_dataset(f"wds:pipe:cat {root}/train-{{000..003}}.tar", **options)
-    packed = ac.load_dataset(f"wds:{tmp_path}/train-*.tar.gz", **options)
+    piped = ac.load_dataset(f"wds:pipe:cat {root}/train-{{000..003}}.tar", allow_pipe=True, **options)
+    packed = ac.load_dataset(f"wds:{tmp_path}/train-*.tar.gz", allow_pipe=True, **options)
     plain = ac.load_dataset(f"wds:{root}")
     assert epoch_keys(piped.train) == epoch_keys(packed.train) == epoch_keys(plain.train)
     assert piped.channels == packed.channels == plain.channels
@@ -238,6 +241,41 @@ def test_a_folder_may_hold_compressed_shards_and_other_files(shards):
     assert epoch_keys(data.train) == plain
 
 
+@pytest.mark.parametrize("option", ["train", "val", "test"])
+@pytest.mark.parametrize("spelling", ["pipe:", "{pi,pu}pe:", "file:pipe:", "a.tar::pipe:"])
+def test_a_command_needs_permission(shards, tmp_path, option: str, spelling: str):
+    root, _ = shards
+    (root / "a.tar").write_bytes((root / "val-000.tar").read_bytes())
+    given = {split: f"{root}/{split}-000.tar" for split in ("train", "val", "test")}
+    given[option] = spelling.replace("a.tar", f"{root}/a.tar") + f"touch {tmp_path}/mark"
+    with pytest.raises(DataError, match="runs a command, which nothing read from a run or a recipe does; type it for"):
+        ac.load_dataset(f"wds:{given.pop('train')}", **given)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_recipe_cannot_give_permission():
+    config = RunConfig.from_dict({"data": "wds:pipe:true", "data_options": {"allow_pipe": True}})
+    with pytest.raises(ValueError, match=r"unknown setting 'data_options\.allow_pipe'"):
+        load_data(config)
+    for typed in ({}, {"data": "wds:a.tar"}, {"data": "wds:pipe:true"}):
+        with pytest.raises(ConfigError, match="--allow-pipe runs only commands that are typed, and data"):
+            check_typed({"data": "wds:pipe:true", "data_options": {"val": "pipe:true"}}, typed)
+    check_typed({"data": "wds:pipe:true", "size": 3}, {"data": "wds:pipe:true"})
+
+
+def test_a_folder_with_a_named_pipe_does_not_wait_for_it(shards):
+    os.mkfifo(shards[0] / "train-100.tar")
+    assert ac.load_dataset(f"wds:{shards[0]}").train.counts() == SIZES["train"]
+
+
+def test_a_sample_larger_than_any_image_is_refused_before_it_is_read(shards, monkeypatch):
+    monkeypatch.setenv("ANYCHANNEL_MAX_VALUES", "60")
+    with pytest.raises(
+        DataError, match=r"it cannot be read before its first sample \(it unfolds to \d+ values, more than"
+    ):
+        ac.load_dataset(f"wds:{shards[0]}")
+
+
 def test_a_pipe_that_is_left_early_is_no_error(tmp_path):
     images, labels = np.random.default_rng(0).integers(0, 255, (40, 3, 64, 64), dtype=np.uint8), np.arange(40) % 2
     samples = {f"{i:03d}": {"npy": encode(images[i], "npy"), "cls": str(labels[i])} for i in range(40)}
@@ -245,7 +283,7 @@ def test_a_pipe_that_is_left_early_is_no_error(tmp_path):
     write_shards(tmp_path, {"val": [3], "test": [3]}, "npy")
     local = {split: f"{tmp_path}/{split}-000.tar" for split in ("val", "test")}
     options = local | {"size": 12, "channels": "R,G,B", "lanes": 4}
-    data = ac.load_dataset(f"wds:pipe:cat {tmp_path}/train.tar", **options)
+    data = ac.load_dataset(f"wds:pipe:cat {tmp_path}/train.tar", allow_pipe=True, **options)
     assert sorted(key for step in epoch_keys(data.train) for key in step) == sorted(samples)
 
 

@@ -21,6 +21,7 @@ from anychannel.runs import RunConfig, train_run
 from anychannel.runs.dedicated import compare_dedicated
 from anychannel.serve.service import Service
 from anychannel.sweeps.objective import value_of
+from anychannel.utils.checksums import dump_signed, find_checksums, load_signed
 from tests.helpers.image_files import write_image
 
 CHANNELS = ("R", "G", "NIR")
@@ -79,6 +80,10 @@ def test_what_stands_in_the_caches_absent_planes_changes_no_bit_of_a_run(run, ti
         pixels = np.load(split.images.filename, mmap_mode="r+")
         pixels[~split.present] = 65535
         pixels.flush()
+    for index in cache.glob("images/*/index.json"):
+        values = load_signed(index.read_text())
+        sums = {name: find_checksums(index.parent / name) for name in values["checksums"]}
+        index.write_text(dump_signed(values | {"checksums": sums}))
     again = load_dataset(tiles, channels=CHANNELS, cache_dir=cache)
     assert (np.asarray(again.train.images)[~again.train.present] == 65535).all()
     home = train_run(configure(tiles), tmp_path / "again", cache_dir=cache, cost=False)

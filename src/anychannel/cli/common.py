@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tomllib
@@ -20,6 +21,12 @@ Runs = Annotated[list[Path], typer.Argument(help="Folders that `anychannel train
 Cache = Annotated[Path | None, typer.Option(help="Folder of the cache of decoded images.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "; make room there, or choose another folder"),
+    errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
+}
 
 
 @contextmanager
@@ -81,7 +88,7 @@ def describe_error(error: Exception) -> str:
     elif isinstance(error, IsADirectoryError):
         reason = "it is a folder, and a file is needed"
     else:
-        reason = str(error.strerror)
+        reason = f"{error.strerror}{REMEDIES.get(error.errno or 0, '')}"
     return f"{error.filename2 or error.filename} cannot be read or written: {reason}"
 
 

@@ -80,6 +80,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, or start it if there is none.")
     ] = False,
+    allow_pipe: Annotated[
+        bool,
+        typer.Option("--allow-pipe", help="Run the commands typed as --data wds:pipe:COMMAND. A recipe's are refused."),
+    ] = False,
     cache: Cache = None,
     cost: Annotated[bool, typer.Option(help="Also measure FLOPs, memory and latency.")] = True,
     quiet: Quiet = False,
@@ -110,12 +114,14 @@ def train(
     - `torchrun --nproc-per-node 8 -m anychannel train --data photos --batch-size 1024 --out runs/photos`
     """
     flags = dict(locals())
-    from anychannel.runs.config import RunConfig, absolute_paths, check_source, load_recipe, merge, nest
+    from anychannel.runs.config import RunConfig, absolute_paths, check_source, check_typed, load_recipe, merge, nest
     from anychannel.runs.folder import prepare_folder
 
-    values = merge(load_recipe(config) if config else {}, settings_of(flags))
-    values = absolute_paths(merge(values, nest(parse_options(option))))
-    settings = RunConfig.from_dict(values)
+    typed = merge(settings_of(flags), nest(parse_options(option)))
+    values = merge(load_recipe(config) if config else {}, typed)
+    if allow_pipe:
+        check_typed(values, typed)
+    settings = RunConfig.from_dict(absolute_paths(values))
     check_source(settings.data)
     if os.environ.get("WORLD_SIZE", "1") == "1":  # several processes check it together
         prepare_folder(settings, out, resume)
@@ -123,7 +129,8 @@ def train(
     from anychannel.runs import train_run
     from anychannel.utils.processes import leave
 
-    home = train_run(settings, out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost)
+    show = not quiet
+    home = train_run(settings, out, resume=resume, cache_dir=cache, progress=show, cost=cost, allow_pipe=allow_pipe)
     if not leave().is_main:
         return
     result = json.loads((home / "evaluation" / "test.json").read_text(encoding="utf-8"))

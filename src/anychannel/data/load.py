@@ -36,6 +36,7 @@ def load_dataset(
     scaled: bool = False,
     check_names: bool = True,
     partial: float = 0.0,
+    allow_pipe: bool = False,
     **options: Any,
 ) -> ImageDataset:
     """Load a data set. Files are decoded once, into a cache on disk; later loads open the cache.
@@ -62,6 +63,7 @@ def load_dataset(
         scaled: turn stored into physical values (float32) by the scale and offset that the files declare.
         check_names: refuse files whose own channel names contradict the names given.
         partial: for embedded data: share of the images that lack channels, in [0, 1].
+        allow_pipe: run the commands that ``source``, ``val`` and ``test`` give as ``pipe:COMMAND``.
         options: of the source; see the functions that ``SOURCES`` names.
 
     Raises:
@@ -83,7 +85,7 @@ def load_dataset(
     kind = SOURCES.get(name)
     embedded = kind is not None and kind.embedded
     show = checked["progress"] and not embedded  # embedded images are made at once
-    request = Request(channels, asked, cache_dir, checked["seed"], show, checked["verify"], settings)
+    request = Request(channels, asked, cache_dir, checked["seed"], show, checked["verify"], settings, allow_pipe)
     if embedded:
         if Path(source).is_dir():
             message = f"{source!r} is the embedded data set; for the folder of that name give ./{source}"

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ def read_onnx(path: Path) -> tuple[dict[str, Any], Run]:
 def write_pt2(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
     """Write a ``torch.export`` archive with the metadata as the extra file ``anychannel``."""
     extra = {METADATA: json.dumps(metadata)}
-    write_atomically(path, lambda temporary: torch.export.save(program, temporary, extra_files=extra))
+    buffer = BytesIO()  # PyTorch's own writing aborts the process if the disk is full
+    torch.export.save(program, buffer, extra_files=extra)
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def read_pt2(path: Path) -> tuple[dict[str, Any], Run]:

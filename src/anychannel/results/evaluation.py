@@ -19,6 +19,8 @@ from anychannel.utils.files import write_atomically, write_json
 PRESENT, DIGESTS = ",present", ",digests"
 """No subset's key begins with a comma."""
 RESERVED_ARRAYS = ("paths", "labels", "classes", PRESENT, DIGESTS)
+LARGE, MOST_RATIO = 2**28, 100
+"""Predictions that unfold to more bytes than ``LARGE`` and to more times their size are refused."""
 ARGUMENTS = ("file", "allow_pickle")
 
 
@@ -153,6 +155,8 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
         classes = tuple(values["classes"])
         reading = archive
         with archive.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            if sum(one.file_size for one in arrays.zip.infolist()) > max(LARGE, MOST_RATIO * archive.stat().st_size):
+                raise ValueError("it unfolds to far more than it holds")
             return Evaluation(
                 **figures,
                 classes=classes,
@@ -162,7 +166,7 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
                 present=arrays[PRESENT] if PRESENT in arrays.files else None,
                 digests=tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None,
             )
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{reading} is damaged; write it anew: anychannel evaluate {run_folder} --split {split} --save"
         ) from error

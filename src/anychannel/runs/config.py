@@ -201,13 +201,24 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def check_typed(values: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Refuse settings that say where data come from, unless they are among those ``typed`` on the command line."""
+    given, known = flatten(typed), flatten(values)
+    for key in ("data", "data_options.val", "data_options.test"):
+        if key in known and known[key] != given.get(key):
+            raise ConfigError(
+                f"--allow-pipe runs only commands that are typed, and {key} comes from the recipe; give it with "
+                f"{'--data' if key == 'data' else f'--set {key}=...'}"
+            )
+
+
 def load_recipe(path: str | Path) -> dict[str, Any]:
     """Read a TOML recipe as plain values."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"recipe {path} does not exist") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"recipe {path} is not valid TOML: {error}") from error
 
 

@@ -12,12 +12,14 @@ from anychannel.evaluation.evaluate import describe
 from anychannel.runs.config import RunConfig
 from anychannel.utils.options import check_options
 
-RESERVED = ("source", "channels", "size", "classes", "cache_dir", "progress")
+RESERVED = ("source", "channels", "size", "classes", "cache_dir", "progress", "allow_pipe")
 """Parameters of ``load_dataset`` that other settings give, so ``data_options`` may not."""
 
 
-def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False) -> ImageDataset:
-    """Load the data set that a configuration names."""
+def load_data(
+    config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False, allow_pipe: bool = False
+) -> ImageDataset:
+    """Load the data set that a configuration names; ``allow_pipe`` lets it run the commands that it names."""
     kind = SOURCES.get(split_address(config.data)[0])
     names = sorted(set(config.data_options) - set(kind.options if kind else ()))
     check_options(load_dataset, names, "data_options.", reserved=RESERVED)
@@ -28,6 +30,7 @@ def load_data(config: RunConfig, *, cache_dir: str | Path | None = None, progres
         classes=config.classes,
         cache_dir=cache_dir,
         progress=progress,
+        allow_pipe=allow_pipe,
         **config.data_options,
     )
     return dataset if config.only_channels is None else dataset.select(config.only_channels)

@@ -14,6 +14,7 @@ from anychannel.data import ImageDataset
 from anychannel.evaluation import Evaluation, choose_subsets, evaluate
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
+from anychannel.models.saving import SOURCES_OF_WEIGHTS
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import FORMAT, RunError, read_record, warn_unfinished
@@ -52,6 +53,8 @@ def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
         "norm": "shared" if all_at_once else config.norm,
         "classes": dataset.classes,
     }
+    if weights := sorted(set(config.model_options) & set(SOURCES_OF_WEIGHTS)):
+        raise ConfigError(f"model_options.{weights[0]} is about weights; use --pretrained or --checkpoint FILE")
     with seeded(config.training.seed, 0):
         if not (config.pretrained or config.checkpoint or is_saved(config.model)):
             if config.adapt_options or config.source_channels:
@@ -74,6 +77,7 @@ def train_run(
     cost: bool = True,
     split: str = "test",
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    allow_pipe: bool = False,
 ) -> Path:
     """Train a network, evaluate its best weights once, and write the run's folder.
 
@@ -89,6 +93,7 @@ def train_run(
         cost: also measure FLOPs, memory and latency.
         split: split to evaluate. ``val`` leaves the test images unread, for runs among which one is selected.
         on_epoch: called with the metrics of each epoch; may raise ``RunStopped``.
+        allow_pipe: run the commands that ``config`` gives as ``wds:pipe:COMMAND``. The run does not record this.
 
     Returns:
         The folder.
@@ -105,7 +110,9 @@ def train_run(
     on_main(lambda: check_trackers(config.track or ()))
     if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
-    dataset = main_first(lambda: load_data(config, cache_dir=cache_dir, progress=progress and share().is_main))
+    dataset = main_first(
+        lambda: load_data(config, cache_dir=cache_dir, progress=progress and share().is_main, allow_pipe=allow_pipe)
+    )
     on_main(lambda: check_data(config, home, dataset))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model)

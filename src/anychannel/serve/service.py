@@ -46,7 +46,7 @@ class Service:
         if not unnamed and not (self.run.examples and self.run.examples["images"]):
             return None, "The run recorded no example images."
         kind = SOURCES.get(split_address(self.config.data)[0])
-        if not unnamed and kind is not None and not kind.embedded:
+        if kind is not None and not kind.embedded:
             return None, "Examples of streamed data are not read again: that might take as long as reading all of them."
         try:
             return load_data(replace(self.config, only_channels=None), cache_dir=cache_dir), ""

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,9 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     path = folder / CHECKPOINT
 
     def write(temporary: Path) -> None:
-        torch.save({"format": FORMAT, **state}, temporary)
+        buffer = BytesIO()  # PyTorch's own writing aborts the process if the disk is full
+        torch.save({"format": FORMAT, **state}, buffer)
+        temporary.write_bytes(buffer.getbuffer())
         seal(temporary)
         if path.is_file():
             path.replace(folder / PREVIOUS)

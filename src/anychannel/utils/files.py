@@ -25,7 +25,7 @@ LOCK = ".lock"
 """Lock file in a run's folder. The process that trains there holds it; the system frees it however the process ends."""
 
 FULL = 2**20
-"""A failed write is attributed to a full disk if the disk has fewer free bytes than this."""
+"""A failed write is put down to the system if the file cannot be extended by so many bytes."""
 
 
 TEMPORARY = re.compile(r"\..+?(\.[^.]+)\.[a-z0-9_]{8}\1")
@@ -67,12 +67,27 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     except Exception as error:
-        if shutil.disk_usage(path.parent).free < FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        reason = None if temporary is None else find_obstacle(temporary)
+        if reason is not None:
+            raise OSError(reason, os.strerror(reason), str(path)) from error
         raise
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def find_obstacle(file: Path) -> int | None:
+    """Number of the error with which the system refuses to extend a file: a full disk, a quota, a limit on sizes."""
+    if shutil.disk_usage(file.parent).free < FULL:
+        return errno.ENOSPC
+    try:
+        with file.open("ab") as opened:
+            opened.write(bytes(FULL))
+            opened.flush()
+            os.fsync(opened.fileno())
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def lock_file(handle: int) -> bool:

@@ -17,11 +17,14 @@ import numpy as np
 
 from anychannel.data.content import FOLDER_SUFFIXES
 from anychannel.data.errors import ImageError
-from anychannel.data.files.decoded import Decoded, Format, library_errors
+from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors
 from anychannel.data.limits import check_extent
 from anychannel.utils.extras import need
+from anychannel.utils.unfold import unfolds_beyond
 
 METADATA = ("zarr.json", ".zattrs")
+CHECKSUM = 4
+"""Bytes of a checksum, CRC-32C, that may follow what it checks."""
 DAMAGED = (LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What zarr and its codecs raise for damaged images, found by damaging some."""
 
@@ -33,6 +36,9 @@ def read_ome_xml(text: str) -> tuple[str | None, ...]:
     files = {element.get("FileName") or element.text for element in root.iter() if element.tag.endswith("}UUID")}
     if len(files) > 1:
         raise ImageError(f"its image is spread over {len(files)} files", "save it as one file")
+    for element in root.iter():
+        with library_errors(ValueError):
+            check_extent(prod(int(value) for name, value in element.items() if name.startswith("Size")))
     pixels = next((element for element in root.iter() if element.tag.endswith("}Pixels")), None)
     channels = [] if pixels is None else [child for child in pixels if child.tag.endswith("}Channel")]
     return tuple(channel.get("Name") for channel in channels)
@@ -52,6 +58,10 @@ def decode_ome_zarr(files: Mapping[str, bytes]) -> Decoded:
         for shape in (array.shape, array.chunks, array.shards or ()):
             check_extent(prod(shape))
         stored = array.nchunks_initialized
+        size, held = prod(array.chunks) * array.dtype.itemsize, prod(array.shards or array.chunks) // prod(array.chunks)
+        chunks = [one for name in files if name.startswith(path) for one in split_shard(files[name], held)]
+    if any(unfolds_beyond(one, size + CHECKSUM) for one in chunks):
+        raise damaged("a chunk unfolds to more than it declares")
     if stored == 0:
         raise ImageError("none of its chunks is there, so that it would be blank", "replace or remove it")
     with library_errors(*DAMAGED):
@@ -70,6 +80,15 @@ def decode_ome_zarr(files: Mapping[str, bytes]) -> Decoded:
     return Decoded(pixels.transpose(order), axes="CYX"[-len(order) :], names=names)
 
 
+def split_shard(content: bytes, held: int) -> list[bytes]:
+    """The chunks in a stored file, which end with a table of where they are if there are several (``held``)."""
+    if held == 1:
+        return [content]
+    table = np.frombuffer(content[-16 * held - CHECKSUM : -CHECKSUM], "<u8")
+    places = table.reshape(-1, 2).tolist() if len(table) == 2 * held else []
+    return [content[start : start + size] for start, size in places if start < len(content)]
+
+
 def read_metadata(files: Mapping[str, bytes]) -> tuple[list[str], str, tuple[str | None, ...]]:
     """Return an image's axes, the path of its full resolution, and the names of its channels."""
     for name in METADATA:
@@ -81,7 +100,7 @@ def read_metadata(files: Mapping[str, bytes]) -> tuple[list[str], str, tuple[str
 
         try:
             values = json.loads(files[name])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise broken(error) from error
         attributes = entry(entry(values, "attributes"), "ome") if name == "zarr.json" else values
         match entry(attributes, "multiscales"):

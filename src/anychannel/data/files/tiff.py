@@ -70,17 +70,18 @@ def decode_tiff(data: bytes) -> Decoded:
     page = tiff.pages.first
     photometric = check_photometric(page)
     with library_errors(*DAMAGED):
+        ome = tiff.ome_metadata
+    names = read_ome_xml(ome) if ome else ()  # before tifffile lists all planes that it declares
+    with library_errors(*DAMAGED):
         check_extent(max(sum(int(one.size) for one in tiff.series), sum(int(one.size) for one in pages)))
         check_extent(max(prod(one.chunks) for one in pages))
     if is_geotiff(page):
         return decode_geotiff(data)
     with library_errors(*DAMAGED):
-        ome = tiff.ome_metadata
         images = [series for series in tiff.series if not series.keyframe.is_reduced]
         shapes = [" x ".join(map(str, series.shape)) for series in images]
         held = [sum(page.size for page in series if page is not None) for series in images]
         orientation = page.tags.valueof(ORIENTATION_TAG, 1)
-    names = read_ome_xml(ome) if ome else ()
     if len(images) != 1:
         raise ImageError(f"it holds {len(images)} images ({' and '.join(shapes[:3])})", "keep the one that you want")
     series = images[0]

@@ -1,6 +1,6 @@
 """Decoded images on disk: one memory-mapped ``.npy`` per split, whole or not there at all.
 
-    <cache_dir>/images/<sketch>-<key>/   train.npy  val.npy  test.npy  index.json
+    <cache_dir>/images/<sketch>-<key>/   train.npy  val.npy  test.npy  index.json, with a checksum of each block
     <cache_dir>/images/.partial-*        being written; renamed when whole, removed when left over
     <cache_dir>/locks/<sketch>.lock      held while images are written
     <cache_dir>/files/<folder>.json      content digests of a folder's files
@@ -19,8 +19,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,15 @@ from anychannel.data.content import Stamp
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.sources.source import Sample
 from anychannel.data.workers import count_workers
+from anychannel.utils.checksums import dump_signed, find_checksums, load_signed
 from anychannel.utils.files import write_text
 from anychannel.utils.progress import progress_bar
 
 ENVIRONMENT_VARIABLE = "ANYCHANNEL_CACHE"
 PARTIAL = ".partial-"
 INDEX = "index.json"
+FORMAT = 4
+"""Raised whenever the same sources and settings give another index or other pixels."""
 SETTLED_NS = 2_000_000_000
 """A file that changed so shortly before it was read may change again within its clock's tick: do not remember it."""
 
@@ -70,48 +75,68 @@ def open_or_build(
     if cached is not None:
         return cached
     locks, images = cache_dir / "locks", cache_dir / "images"
-    locks.mkdir(parents=True, exist_ok=True)
-    images.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(cache_dir)
-    with FileLock(locks / f"{sketch}.lock"):
-        cached = find_cached(cache_dir, sketch, find_key)
+    with writing(cache_dir), ExitStack() as stack:
+        locks.mkdir(parents=True, exist_ok=True)
+        images.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(cache_dir)
+        stack.enter_context(FileLock(locks / f"{sketch}.lock"))
+        cached = find_cached(cache_dir, sketch, find_key, told=True)
         if cached is not None:
             return cached
         partial = Path(tempfile.mkdtemp(dir=images, prefix=f"{PARTIAL}{sketch}-"))
-        try:
-            key, index = build(partial)
-            (partial / INDEX).write_text(json.dumps(index), encoding="utf-8")
-            for file in partial.iterdir():  # on the disk before the folder gets its final name
-                with file.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-            home = images / f"{sketch}-{key}"
-            shutil.rmtree(home, ignore_errors=True)
-            partial.rename(home)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        key, index = build(partial)
+        home = images / f"{sketch}-{key}"
+        sums = {file.name: find_checksums(file) for file in partial.iterdir()}
+        (partial / INDEX).write_text(dump_signed({"format": FORMAT, "checksums": sums, **index}), encoding="utf-8")
+        for file in partial.iterdir():  # on the disk before the folder gets its final name
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+        if home.is_file():
+            home.unlink()
+        shutil.rmtree(home, ignore_errors=True)
+        partial.rename(home)
         cached = open_cached(home, key)
     if cached is None:
         raise DataError(f"the cache at {home} vanished or changed while it was opened; load again")
     return cached
 
 
-def find_cached(cache_dir: Path, sketch: str, find_key: Callable[[], str]) -> Cached | None:
-    """Open the images of a sketch; None if there are none, or not with this key."""
+@contextmanager
+def writing(cache_dir: Path) -> Iterator[None]:
+    """Turn an error of the system, such as a full disk, into a DataError that says how to use another folder."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the decoded images cannot be written to {cache_dir} ({error.strerror or error}); make room there, or set "
+            f"{ENVIRONMENT_VARIABLE} or cache_dir to another folder"
+        ) from error
+
+
+def find_cached(cache_dir: Path, sketch: str, find_key: Callable[[], str], *, told: bool = False) -> Cached | None:
+    """Open the images of a sketch; None if there are none, or not with this key. ``told`` warns of damaged ones."""
     if not any((cache_dir / "images").glob(f"{sketch}-*")):
         return None
     key = find_key()
-    return open_cached(cache_dir / "images" / f"{sketch}-{key}", key)
+    return open_cached(cache_dir / "images" / f"{sketch}-{key}", key, told=told)
 
 
-def open_cached(home: Path, key: str) -> Cached | None:
+def open_cached(home: Path, key: str, *, told: bool = False) -> Cached | None:
     """Open a finished folder; None if it is missing or damaged."""
     try:
-        index = json.loads((home / INDEX).read_text(encoding="utf-8"))
+        index = load_signed((home / INDEX).read_text(encoding="utf-8"))
+        if index["format"] != FORMAT:
+            raise ValueError(f"its format is {index['format']}, that of this version of anychannel {FORMAT}")
+        for name, sums in index["checksums"].items():
+            if find_checksums(home / name) != sums:
+                raise ValueError(f"{name} is damaged")
         images = {split: np.load(home / f"{split}.npy", mmap_mode="r") for split in index["arrays"]}
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if told and home.exists():
+            warnings.warn(f"the images in the cache {home} are decoded again, since {error}", stacklevel=2)
         return None
-    whole = all(len(images[split]) == count for split, count in index["arrays"].items())
-    return Cached(images, index, key) if whole else None
+    return Cached(images, index, key)
 
 
 def remove_leftovers(cache_dir: Path) -> None:
@@ -133,41 +158,6 @@ def check_space(folder: Path, needed: int) -> None:
             f"the decoded images need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free; "
             f"make room, set {ENVIRONMENT_VARIABLE} or cache_dir to a folder on another disk, or take a smaller size"
         )
-
-
-class GrowingArray:
-    """A ``.npy`` file to which images are appended; NumPy pads its header for the final number of images."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.count = 0
-        self.shape: tuple[int, ...] = ()
-        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
-
-    def __enter__(self) -> GrowingArray:
-        self.handle = self.file.open("wb+")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.handle.seek(0)
-        self.write_header()
-        self.handle.close()
-
-    def write_header(self) -> None:
-        """Write how many images there are, of which shape and type."""
-        description = np.lib.format.dtype_to_descr(self.dtype)
-        header = {"descr": description, "fortran_order": False, "shape": (self.count, *self.shape)}
-        np.lib.format.write_array_header_2_0(self.handle, header)
-
-    def append(self, image: np.ndarray) -> None:
-        """Write an image (C, H, W), like all before."""
-        if not self.count:
-            self.shape, self.dtype = image.shape, image.dtype
-            self.write_header()
-        if self.count % 1024 == 0:
-            check_space(self.file.parent, 1024 * image.nbytes)
-        self.handle.write(np.ascontiguousarray(image).data)
-        self.count += 1
 
 
 class FileDigests:
@@ -240,7 +230,8 @@ class FileDigests:
         fresh = {path: [*self.stamps[path], digest] for path, digest in self.known.items() if self.is_settled(path)}
         if fresh:
             before = {path: [*stamp, digest] for path, (stamp, digest) in recall(self.memory).items()}
-            write_text(self.memory, json.dumps(before | fresh))
+            with suppress(OSError):  # they are read again then
+                write_text(self.memory, json.dumps(before | fresh))
 
 
 def unreadable(error: OSError) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice, tee
 from os.path import normpath
@@ -23,16 +24,15 @@ from anychannel.data.dataset import ImageDataset
 from anychannel.data.errors import DataError, ImageError, Problems
 from anychannel.data.files.names import RGB, channels_from_file, check_names
 from anychannel.data.files.read import read
-from anychannel.data.prepare.cache import Cached, FileDigests, open_or_build, resolve_cache_dir
+from anychannel.data.prepare.cache import FORMAT, Cached, FileDigests, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.statistics import Statistics, with_statistics
 from anychannel.data.prepare.survey import Item, Labels, Survey, walk
 from anychannel.data.sources.reader import Reader, Template, placed
 from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
+from anychannel.utils.checksums import dump_signed, load_signed
 from anychannel.utils.files import write_text
 from anychannel.utils.processes import share
 
-CACHE_FORMAT = 3
-"""Raised whenever the same sources and settings give another index or other pixels."""
 KEY_FORMAT = 1
 """Raised whenever the same files and settings give other pixels; it is part of a data set's fingerprint."""
 PEEKED = 100
@@ -158,7 +158,8 @@ class Preparation:
             )
         memory = self.find_names_file(whole)
         if memory is not None and memory.is_file() and not self.request.verify:
-            return ChannelSet(tuple(json.loads(memory.read_text(encoding="utf-8"))))
+            with suppress(OSError, ValueError):  # damaged
+                return ChannelSet(tuple(load_signed(memory.read_text(encoding="utf-8"))["names"]))
         named, sample = RGB, None
         walks["train"], ahead = tee(walks["train"])
         for sample in whole if self.listing is not None else (item.sample for item in islice(ahead, PEEKED)):
@@ -170,7 +171,8 @@ class Preparation:
             named = channels_from_file(found, self.place, sample.path, file=self.files is not None)
             opened[sample.place] = loaded
             if memory is not None:
-                write_text(memory, json.dumps(named.names))
+                with suppress(OSError):  # they are read again then
+                    write_text(memory, dump_signed({"names": named.names}))
             break
         if self.listing is None and sample is None:
             self.problems.raise_if_any(self.place)
@@ -187,7 +189,7 @@ class Preparation:
             return None
         else:
             known = [self.shards["train"].stamps(), asdict(self.shards["train"].fields)]
-        return self.cache_dir / "names" / f"{digest_of([CACHE_FORMAT, known, repr(self.request.settings)])}.json"
+        return self.cache_dir / "names" / f"{digest_of([FORMAT, known, repr(self.request.settings)])}.json"
 
     def open(self, reader: Reader, build: Build) -> Cached:
         """The images and what is known of them: from the cache, or by the pass."""
@@ -208,7 +210,7 @@ class Preparation:
         stamps = [[shards.stamps(), asdict(shards.fields)] for shards in self.shards.values()]
         known = [self.sampled, None if self.sampled is None else self.request.seed, self.counted]
         names = [reader.channels.names, settings.check_names, self.source.classes, asked]
-        sketch = digest_of([CACHE_FORMAT, stamps, names, shaping, known])
+        sketch = digest_of([FORMAT, stamps, names, shaping, known])
         if self.request.verify and share().is_main:
             shutil.rmtree(self.cache_dir / "images" / f"{sketch}-all", ignore_errors=True)
         return open_or_build(self.cache_dir, sketch, lambda: "all", lambda folder: ("all", build(folder)[0]))
@@ -238,7 +240,7 @@ class Preparation:
             return key_of(index["digests"]), index
 
         sizes = {split: [files.stamps[path][0] for path in paths[split]] for split in SPLITS}
-        return open_or_build(self.cache_dir, digest_of([CACHE_FORMAT, sizes, shaping]), find_key, build_and_remember)
+        return open_or_build(self.cache_dir, digest_of([FORMAT, sizes, shaping]), find_key, build_and_remember)
 
     def assemble(self, reader: Reader, cached: Cached) -> ImageDataset:
         """Splits, names and statistics to a data set."""

@@ -33,11 +33,12 @@ from anychannel.channels import Subset
 from anychannel.data.content import Stamp
 from anychannel.data.errors import DataError, ImageError, Problems, ShardError
 from anychannel.data.files.tiff import quiet
-from anychannel.data.prepare.cache import GrowingArray, check_space, unreadable
+from anychannel.data.prepare.cache import check_space, unreadable
 from anychannel.data.prepare.statistics import RunningMoments
 from anychannel.data.sources.reader import Image, Reader, Template
 from anychannel.data.sources.source import SPLITS, AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
 from anychannel.data.workers import count_workers, map_ahead
+from anychannel.utils.growing_array import GrowingArray
 from anychannel.utils.progress import progress_bar
 
 IN_FLIGHT = 32

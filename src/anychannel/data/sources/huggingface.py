@@ -14,11 +14,13 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from anychannel.data.content import read_content
 from anychannel.data.errors import DataError, ImageError, ShardError
 from anychannel.data.sources.arrays import number_labels
 from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings, split_rows
@@ -133,8 +135,12 @@ def find_tables(
                 found = hf.load_dataset(FORMATS[path.suffix], data_files=files, streaming=streaming)
                 return path.resolve().parent.name, dict(found)
             name, _, configuration = (str(path.resolve()), "", "") if path.is_dir() else spec.partition(":")
+            if name.isidentifier() and find_spec(f"datasets.packaged_modules.{name}"):
+                raise DataError(f"hf:{spec} is a format of the datasets library; name a folder, files or a data set")
             found = hf.load_dataset(name, configuration or None, streaming=streaming)
-        except (OSError, ValueError, hf.exceptions.DatasetsError) as error:
+        except (OSError, ValueError, RuntimeError, hf.exceptions.DatasetsError) as error:
+            if isinstance(error, DataError):
+                raise
             raise DataError(
                 f"hf:{spec} cannot be opened ({first_line(error)}); give a folder that save_to_disk wrote, Parquet or "
                 "Arrow files, or the name of a data set on the hub"
@@ -273,7 +279,7 @@ class Row(Record):
             if value["bytes"] is not None:
                 return value["bytes"]
             try:
-                return Path(value["path"]).read_bytes()
+                return read_content(Path(value["path"]))
             except OSError as error:
                 what = f"its file {value['path']} cannot be read ({error.strerror})"
                 raise ImageError(what, "restore it") from error

@@ -323,6 +323,7 @@ class Request:
     progress: bool = False
     verify: bool = False
     settings: ReadSettings = field(default_factory=ReadSettings)
+    allow_pipe: bool = False
 
 
 HELD_OUT = 0.1

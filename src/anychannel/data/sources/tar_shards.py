@@ -6,25 +6,34 @@
     wds:pipe:aws s3 cp s3://bucket/train-{000..099}.tar -
 
 A sample is the files of one shard that share a name up to the first dot: ``000017.tif`` and ``000017.cls``. Nothing in
-a shard is unpickled or executed; a ``pipe:`` runs the command that it was given.
+a shard is unpickled or executed. A ``pipe:`` runs a shell command, so it needs ``allow_pipe``.
 """
 
 from __future__ import annotations
 
 import re
-import tarfile
+import zlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
+from lzma import LZMAError
 from pathlib import Path
+from tarfile import TarError
 from typing import IO, Any, Literal
 
-from anychannel.data.errors import DataError, ShardError
+from anychannel.data.errors import DataError, ImageError, ShardError
+from anychannel.data.limits import check_extent
 from anychannel.data.sources.folders import read_names
 from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings
+from anychannel.utils.braces import expand_braces
 from anychannel.utils.extras import need
+from anychannel.utils.tar import read_samples
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
+MOST_SHARDS = 1_000_000
+DAMAGED = (OSError, EOFError, ValueError, TarError, LZMAError, zlib.error)
+"""What reading a damaged shard raises."""
 ENDINGS = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
 """Files of a folder that are shards."""
 END = bytes(1024)
@@ -56,21 +65,16 @@ class TarShards:
     def read(self, shard: int) -> Generator[Record]:
         """Yield the samples of a shard, one in memory at a time."""
         need("webdataset", "wds", "a shard")
-        iterators = import_module("webdataset.tariterators")
         url, last = self.names[shard], "before its first sample"
         try:
             with open_shard(url) as stream:
-                files = iterators.tar_file_expander([{"url": url, "stream": stream}])
-                for found in iterators.group_by_keys(files):
-                    values = {name: value for name, value in found.items() if not name.startswith("__")}
-                    last = f"after sample {found['__key__']}"
-                    yield Record(f"{url}: {found['__key__']}", values, self.fields)
-        except (OSError, EOFError, ValueError, tarfile.TarError) as error:
-            if isinstance(error, DataError):
+                for key, values in read_samples(stream, lambda size: check_extent(size // 8, "unfolds to")):
+                    last = f"after sample {key}"
+                    yield Record(f"{url}: {key}", values, self.fields)
+        except DAMAGED as error:
+            if isinstance(error, DataError) and not isinstance(error, ImageError):
                 raise
-            reason = str(error.args[0] if error.args else error).split(" @ ")[0]
-            if isinstance(error, FileNotFoundError):
-                reason = "there is no such file"
+            reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
             what = f"it cannot be read {last} ({reason}); replace the shard, or leave it out"
             raise ShardError(f"{url}: {what}") from error
 
@@ -93,7 +97,7 @@ def open_shard(url: str) -> IO[bytes]:
 
 def open_tar_shards(
     spec: str,
-    request: Request,  # noqa: ARG001
+    request: Request,
     *,
     val: str | None = None,
     test: str | None = None,
@@ -118,6 +122,12 @@ def open_tar_shards(
         epoch_images, statistics_images, buffer, lanes, workers: see ``StreamSettings``.
     """
     urls = find_shards(spec, val, test)
+    for url in chain.from_iterable(urls.values()):
+        if url.startswith("pipe:") and not request.allow_pipe:
+            raise DataError(
+                f"{url!r} runs a command, which nothing read from a run or a recipe does; type it for `anychannel "
+                "train` with --allow-pipe, or give load_dataset(..., allow_pipe=True)"
+            )
     folder = Path(spec).expanduser()
     local = not SCHEME.match(spec)
     names = None if class_names is None else tuple(class_names)
@@ -136,7 +146,8 @@ def find_shards(spec: str, val: str | None, test: str | None) -> dict[str, list[
     if not SCHEME.match(spec) and folder.is_dir():
         if val is not None or test is not None:
             raise DataError(f"{spec} is a folder, where file names give the splits; leave val and test out")
-        files = sorted(str(file) for file in folder.resolve().iterdir() if file.name.endswith(ENDINGS))
+        there = filter(Path.is_file, folder.resolve().iterdir())
+        files = sorted(str(file) for file in there if file.name.endswith(ENDINGS))
         found = {split: [file for file in files if Path(file).name.startswith(split)] for split in SPLITS}
         absent = [split for split, urls in found.items() if not urls]
         if absent:
@@ -166,17 +177,22 @@ def make_absolute(spec: str) -> str:
 def expand(spec: str) -> list[str]:
     """Addresses of shards, with braces (``{000..009}``) expanded as webdataset does, and ``*`` for local files.
 
-    Raises DataError if no local file matches.
+    Raises DataError if no local file matches, or there are more than a million.
     """
     need("webdataset", "wds", "a list of shards")
+    try:
+        found = [url for part in spec.split("::") for url in expand_braces(part, MOST_SHARDS)]
+    except ValueError as error:
+        raise DataError(str(error)) from error
     urls: list[str] = []
-    for url in import_module("webdataset.shardlists").expand_urls(spec):
+    for url in found:
+        url = re.sub("^(file:(//)?)+", "", url)
         if SCHEME.match(url):
             urls.append(url)
             continue
         path = Path(url).expanduser()
-        found = sorted(path.parent.glob(path.name)) if set("*?[") & set(path.name) else [path]
-        if not found or not all(one.is_file() for one in found):
+        files = sorted(path.parent.glob(path.name)) if set("*?[") & set(path.name) else [path]
+        if not files or not all(one.is_file() for one in files):
             raise DataError(f"{url}: there is no such shard; check the path and the braces of {spec!r}")
-        urls += [str(one.resolve()) for one in found]
+        urls += [str(one.resolve()) for one in files]
     return urls
