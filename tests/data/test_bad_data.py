@@ -187,10 +187,18 @@ def test_a_class_that_training_lacks_is_reported(tmp_path: Path):
 
 def test_a_long_list_of_faults_is_cut_and_counted(lists: Path):
     for number in range(SHOWN + 5):
-        add_line(lists, "train", f"images/gone_{number}.png 0")
+        add_line(lists, "train", f"images/train_0.png {number + 2}x")
     with pytest.raises(DataError, match=rf"{SHOWN + 5} problems[\s\S]*\n  and 5 more$") as caught:
         load_dataset(lists)
     assert str(caught.value).count("\n") == SHOWN + 1
+
+
+def test_equal_faults_are_one_line_with_their_number(lists: Path):
+    for number in range(25):
+        add_line(lists, "train", f"images/gone_{number}.png 0")
+    line = r"  - images/gone_0\.png \(train\.txt line 7\): the file is missing; restore it, or remove its line \(also "
+    with pytest.raises(DataError, match=rf"^25 problems in .*:\n{line}images/gone_1\.png .* and 20 more\)$"):
+        load_dataset(lists)
 
 
 def test_nothing_is_cached_of_bad_data(lists: Path, cache_dir: Path):

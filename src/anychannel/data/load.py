@@ -35,6 +35,8 @@ def load_dataset(
     nodata: float | str | None = None,
     scaled: bool = False,
     check_names: bool = True,
+    convert: str | None = None,
+    skip_bad: bool = False,
     partial: float = 0.0,
     **options: Any,
 ) -> ImageDataset:
@@ -58,9 +60,12 @@ def load_dataset(
         layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not say which axis holds their channels.
         form: ``lists`` or ``folders``, for folders that look like both.
         nodata: for files that mark values as no data: None refuses them, ``"keep"`` takes them as they are, a number
-            replaces them.
+            replaces them and NaN. In files that mark none, values that equal the number are no data. Values that are no
+            data count in no statistic and do not mix into others; an image lacks a channel without a valid pixel.
         scaled: turn stored into physical values (float32) by the scale and offset that the files declare.
         check_names: refuse files whose own channel names contradict the names given.
+        convert: ``"rgb"`` converts grey, alpha, palette, CMYK and 16 bits to 8-bit RGB as Pillow does; None refuses.
+        skip_bad: leave out images that cannot be used, and warn of them; False refuses the data.
         partial: for embedded data: share of the images that lack channels, in [0, 1].
         options: of the source; see the functions that ``SOURCES`` names.
 
@@ -76,22 +81,26 @@ def load_dataset(
     """
     given = {"size": size, "seed": seed, "layout": layout, "form": form, "nodata": nodata, "partial": partial}
     given |= {"progress": progress, "verify": verify, "scaled": scaled, "check_names": check_names}
+    given |= {"convert": convert, "skip_bad": skip_bad}
     checked = coerce_options(load_dataset, given)
-    settings = ReadSettings(None, *(checked[name] for name in ("size", "layout", "nodata", "scaled", "check_names")))
+    reading = ("size", "layout", "nodata", "scaled", "check_names", "convert")
+    settings = ReadSettings(**{name: checked[name] for name in reading})
     asked = coerce_option("classes", classes, int) if is_whole(classes) else classes
     name, _ = split_address(source)
     kind = SOURCES.get(name)
     embedded = kind is not None and kind.embedded
     show = checked["progress"] and not embedded  # embedded images are made at once
-    request = Request(channels, asked, cache_dir, checked["seed"], show, checked["verify"], settings)
+    request = Request(
+        channels, asked, cache_dir, checked["seed"], show, checked["verify"], checked["skip_bad"], settings
+    )
     if embedded:
         if Path(source).is_dir():
             message = f"{source!r} is the embedded data set; for the folder of that name give ./{source}"
             warnings.warn(message, stacklevel=2)
-        if form is not None or settings != ReadSettings(size=settings.size):
+        if form is not None or skip_bad or settings != ReadSettings(size=settings.size):
             raise ValueError(
-                f"layout, form, nodata, scaled and check_names are about reading files, but {source!r} is embedded; "
-                "leave them out"
+                "layout, form, nodata, scaled, check_names, convert and skip_bad are about reading files, but "
+                f"{source!r} is embedded; leave them out"
             )
     elif kind is not None and (form is not None or partial):
         raise ValueError(f"form and partial do not apply to {source!r}; leave them out")

@@ -13,7 +13,7 @@ import numpy as np
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded, Scaling
-from anychannel.data.files.read import ReadSettings, read
+from anychannel.data.files.read import ReadSettings, check_not_empty, read
 from anychannel.data.sources.source import AnySample, Loaded, PlaneFields
 from anychannel.utils.names import unknown_name
 
@@ -23,6 +23,21 @@ class Image(NamedTuple):
 
     found: Decoded
     positions: Subset
+
+    @classmethod
+    def of(cls, found: Decoded, positions: Subset) -> Image:
+        """An image without the planes that have no valid pixel."""
+        if found.missing is None:
+            return cls(found, positions)
+        held = np.flatnonzero(~found.missing.all(axis=(1, 2))).tolist()
+        return cls(found.select(held), tuple(positions[i] for i in held))
+
+    def valid(self, channels: int) -> np.ndarray:
+        """Where there are data: (channels, H, W) booleans, or (channels, 1, 1) for whole planes."""
+        missing = self.found.missing
+        valid = np.zeros((channels, *((1, 1) if missing is None else missing.shape[1:])), dtype=bool)
+        valid[list(self.positions)] = True if missing is None else ~missing
+        return valid
 
     def spread(self, channels: int) -> np.ndarray:
         """(channels, H, W) with each plane in its channel's place, the others zero."""
@@ -93,15 +108,15 @@ class Reader:
         """
         positions, settings = self.resolve(sample.channels)
         if not isinstance(loaded, PlaneFields):
-            return Image(read(loaded, settings), positions)
+            return Image.of(read(loaded, settings), positions)
         planes = []
         for position, (name, content) in zip(positions, loaded.items(), strict=True):
             _, one = self.resolve((position,))
             try:
-                planes.append(read(content, one))
+                planes.append(read(content, one, may_be_empty=True))
             except ImageError as error:
                 raise ImageError(f"its field {name!r}: {error.what}", error.fix) from error
-        return Image(join_planes(planes, list(loaded)), positions)
+        return Image.of(join_planes(planes, list(loaded)), positions)
 
 
 def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
@@ -114,7 +129,12 @@ def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
                 "bring the planes of a sample to one size, type and scale",
             )
     scaling = None if first.scaling is None else tuple(pair for plane in planes for pair in plane.scaling or ())
-    return Decoded(np.concatenate([plane.pixels for plane in planes]), scaling=scaling)
+    missing = [np.zeros(one.pixels.shape, bool) if one.missing is None else one.missing for one in planes]
+    return Decoded(
+        np.concatenate([plane.pixels for plane in planes]),
+        scaling=scaling,
+        missing=None if all(one.missing is None for one in planes) else check_not_empty(np.concatenate(missing)),
+    )
 
 
 def describe_plane(plane: Decoded) -> str:

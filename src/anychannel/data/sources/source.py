@@ -322,6 +322,7 @@ class Request:
     seed: int = 0
     progress: bool = False
     verify: bool = False
+    skip_bad: bool = False
     settings: ReadSettings = field(default_factory=ReadSettings)
 
 
