@@ -187,7 +187,7 @@ def test_a_class_that_training_lacks_is_reported(tmp_path: Path):
 
 def test_a_long_list_of_faults_is_cut_and_counted(lists: Path):
     for number in range(SHOWN + 5):
-        add_line(lists, "train", f"images/train_0.png {number + 2}x")
+        add_line(lists, "train", f"images/train_0.png {number + 2}")
     with pytest.raises(DataError, match=rf"{SHOWN + 5} problems[\s\S]*\n  and 5 more$") as caught:
         load_dataset(lists)
     assert str(caught.value).count("\n") == SHOWN + 1

@@ -205,7 +205,7 @@ def one_class(root: Path) -> None:
         (loose_images, "holds no data set; looked for .*; it has 4 images that are in no class folder"),
         (no_test_list, r"has train\.txt, val\.txt but no test\.txt; all three lists are needed"),
         (no_test_folder, "has train/, val/ but no test/; all three folders are needed"),
-        (folder_beside_splits, "has images in extra/ beside train/, val/ and test/, so that .*; move extra/ out"),
+        (folder_beside_splits, "has images in extra/ beside train/, val/, test/, so that .*; move extra/ out"),
         (one_level_too_high, "holds the one folder images/; if its folders are the classes, give .*images"),
         (one_class, "has 1 class; classification needs two or more"),
     ],

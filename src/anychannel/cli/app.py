@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import plain_errors
+from anychannel.cli.common import list_flags, plain_errors
 from anychannel.cli.compare import compare
 from anychannel.cli.demo import demo
 from anychannel.cli.evaluate import evaluate
@@ -62,4 +62,4 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 for name, command in COMMANDS.items():
-    app.command(name)(plain_errors()(command))
+    app.command(name)(plain_errors(list_flags(command), list_flags(train))(command))

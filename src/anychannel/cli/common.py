@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 Run = Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")]
@@ -19,11 +23,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def plain_errors(flags: Mapping[str, str] | None = None, trains: Mapping[str, str] | None = None) -> Iterator[None]:
     """Turn an error in the user's input into one line on standard error and exit status 2.
 
     Catches ``ValueError`` (the base class of anychannel's own input errors), failures of training, and files that
-    cannot be read or written. A bug keeps its traceback.
+    cannot be read or written. A bug keeps its traceback. ``flags`` and ``trains`` are those of the command and of
+    ``train`` (see ``name_flags``).
     """
     try:
         yield
@@ -38,8 +43,52 @@ def plain_errors() -> Iterator[None]:
 
             if not isinstance(error, TrainingError):
                 raise
-        typer.secho(f"error: {describe_error(error)}", fg="red", err=True)
+        text = describe_error(error)
+        if "anychannel.data" in sys.modules:  # such an error needs no import
+            text = name_flags(text, flags or {}, trains or {})
+        typer.secho(f"error: {text}", fg="red", err=True)
         raise typer.Exit(2) from error
+
+
+HINT = re.compile(r"(?<![\w/.-])([a-z_]+)(?:=('[^']*'|\[[^\]]*\]|[\w.{}-]*\w))?(?![\w/-]|\.\w)")
+"""An argument in a message, with its value as ``nodata='keep'`` or alone as ``class_names``."""
+
+
+def list_flags(command: Callable[..., None]) -> dict[str, str]:
+    """The flags of a command by the names of its parameters."""
+    flags = {}
+    for name, kind in get_type_hints(command, include_extras=True).items():
+        for option in getattr(kind, "__metadata__", ()):
+            if isinstance(option, OptionInfo):
+                declared = [
+                    text for text in (option.default, *(option.param_decls or ())) if str(text).startswith("--")
+                ]
+                flags["cache_dir" if name == "cache" else name] = str([*declared, f"--{name.replace('_', '-')}"][0])
+    return flags
+
+
+def name_flags(text: str, mine: Mapping[str, str], trains: Mapping[str, str]) -> str:
+    """Write the arguments of ``load_dataset`` and its sources in a message as flags.
+
+    ``mine`` are the flags of the command at hand. Settings that it does not have are those of the command ``train``.
+    """
+    from anychannel.data import load_dataset
+    from anychannel.data.sources.registry import SOURCES
+
+    known = {name for kind in SOURCES.values() for name in kind.options} | set(signature(load_dataset).parameters)
+
+    def name_flag(found: re.Match[str]) -> str:
+        name, value = found[1], (found[2] or "").strip("'")
+        if name not in known or (not value and "_" not in name):
+            return found[0]
+        of_train = "" if name in mine or "option" in mine else "`anychannel train` with "
+        flag = (trains if of_train else mine).get(name)
+        if flag is None:
+            flag, value = "--set", f"data_options.{name}={value.lower() if value in ('True', 'False') else value}"
+        quoted = value if re.fullmatch(r"[\w.,=-]*", value) else f'"{value}"'
+        return of_train + (flag if value in ("", "True") else f"{flag} {quoted}")
+
+    return HINT.sub(name_flag, text)
 
 
 def describe_error(error: Exception) -> str:

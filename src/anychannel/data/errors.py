@@ -40,12 +40,14 @@ class ShardError(DataError):
 class Problems:
     """A list of problems in the order in which they were found.
 
-    With ``skip``, images that cannot be used are no problems: they are left out, and their lines are in ``skipped``.
+    With ``skip``, images that cannot be used are no problems: they are left out, and their lines are in ``skipped``. If
+    it is None, nobody can ask for that.
     """
 
-    skip: bool = False
+    skip: bool | None = None
     lines: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     skipped: dict[str, None] = field(default_factory=dict)
+    images: int = 0
 
     def __len__(self) -> int:
         return sum(map(len, self.lines.values()))
@@ -60,6 +62,7 @@ class Problems:
             self.skipped[f"{place}: {what}"] = None
         else:
             self.add(place, what, fix)
+            self.images += 1
 
     @contextmanager
     def noting(self, place: str) -> Iterator[None]:
@@ -82,4 +85,6 @@ class Problems:
             lines += [(1 + len(alike), f"\n  - {place}: {what}; {fix}{more}") for place in shown]
         text, left = "".join(line for _, line in lines[:SHOWN]), sum(number for number, _ in lines[SHOWN:])
         rest = f"\n  and {left:,} more" if left else ""
+        if self.skip is False and self.images == count:
+            rest += f"\n  give skip_bad=True to leave {'them' if count > 1 else 'it'} out"
         raise DataError(f"{count:,} problem{'s' * (count > 1)} in the data at {source}:{text}{rest}")

@@ -11,13 +11,13 @@ import numpy as np
 
 from anychannel.channels import ChannelSet
 from anychannel.data.dataset import ImageDataset
-from anychannel.data.files.read import ReadSettings
+from anychannel.data.files.read import ReadSettings, read_image
 from anychannel.data.prepare.prepare import prepare
 from anychannel.data.sources.arrays import open_arrays
 from anychannel.data.sources.huggingface import check_tables, find_fields, name_splits, open_tables
 from anychannel.data.sources.registry import SOURCES, open_source, split_address
 from anychannel.data.sources.source import Request
-from anychannel.utils.options import coerce_option, coerce_options, is_whole
+from anychannel.utils.options import check_options, coerce_option, coerce_options, is_whole
 
 
 def load_dataset(
@@ -123,6 +123,7 @@ def dataset_from_arrays(
     present: np.ndarray | None = None,
     classes: Sequence[str] | None = None,
     seed: int = 0,
+    nodata: float | str | None = None,
     name: str = "arrays",
 ) -> ImageDataset:
     """Make a data set of images that are already arrays.
@@ -136,6 +137,7 @@ def dataset_from_arrays(
             anything and are never read. None: every image has all.
         classes: two or more names in the labels' order; None takes the labels as they are, names in alphabetical order.
         seed: decides the split if ``splits`` is None.
+        nodata: a number whose pixels are no data, and which replaces NaN; see ``load_dataset``.
         name: of the data set.
 
     Returns:
@@ -149,7 +151,7 @@ def dataset_from_arrays(
     source = open_arrays(
         images, labels, channels=channels, splits=splits, present=present, classes=classes, seed=seed, name=name
     )
-    return prepare(source, Request())
+    return prepare(source, Request(settings=ReadSettings(nodata=nodata)))
 
 
 def dataset_from_huggingface(
@@ -168,6 +170,7 @@ def dataset_from_huggingface(
     seed: int = 0,
     progress: bool = False,
     name: str = "huggingface",
+    **reading: Any,
 ) -> ImageDataset:
     """Make a data set of a ``datasets.Dataset`` or ``DatasetDict``; images are decoded when they are read.
 
@@ -176,12 +179,15 @@ def dataset_from_huggingface(
         channels, size, classes, cache_dir, seed, progress: as ``load_dataset``.
         image, label, held, val, test, class_names: as ``open_huggingface``.
         name: of the data set.
+        reading: ``layout``, ``nodata``, ``scaled``, ``check_names``, ``convert`` as ``load_dataset``.
 
     Raises:
         DataError: lists the rows that cannot be used; or ``source`` is streamed or no data set of that library.
         ChannelError, ValueError: as ``load_dataset``.
     """
-    request = Request(channels, classes, cache_dir, seed, progress, settings=ReadSettings(size=size))
+    check_options(read_image, reading, reserved=("path", "channels", "size"))
+    settings = ReadSettings(size=size, **coerce_options(load_dataset, reading))
+    request = Request(channels, classes, cache_dir, seed, progress, settings=settings)
     tables = name_splits(source, val, test, name)
     check_tables(tables)
     fields = find_fields(tables["train"].features, image, label, held, class_names)

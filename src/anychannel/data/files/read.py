@@ -128,7 +128,7 @@ def convert_to_rgb(found: Decoded) -> Decoded:
     what = found.meaning or ("RGB" if len(found.pixels) == len(RGB) else "")
     if planes is None or not what or found.pixels.dtype not in (np.uint8, np.uint16):
         kind = f"{plural(len(found.pixels), 'channel')} of {found.pixels.dtype.name}"
-        raise ImageError(f"it has {kind}, of which convert='rgb' makes no RGB", "leave convert out, or convert it")
+        raise ImageError(f"it has {kind}, which is not converted to RGB", "leave convert out, or convert it yourself")
     rgb = replace(found.select(planes), names=(), is_colour=True)
     if found.pixels.dtype == np.uint16:
         eight = ((rgb.pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -87,7 +87,7 @@ class Preparation:
             if source.classes is None:
                 raise DataError(
                     f"with epoch_images the shards of {self.place} are not read whole, so their classes are not known: "
-                    "give class_names, in the labels' order"
+                    "give class_names=['first', 'second', ...] in the labels' order"
                 )
 
     def keep(self, listing: Listing) -> None:
@@ -129,9 +129,9 @@ class Preparation:
             stream, sampled = self.source.stream is not None, self.sampled is not None
             index, images = survey.run(walks, self.shards, folder, stream=stream, sampled=sampled)
             self.problems.raise_if_any(self.place)
+            check_skipped(self.place, list(self.problems.skipped), index.get("total", 0))
             if not index:
                 raise DataError(f"{self.place} holds no training image of the classes asked for")
-            check_skipped(self.place, list(self.problems.skipped), index["total"])
             if stream and self.counted:
                 check_labels(self.place, sum(n for s in index["counts"]["images"] for _, n in s), index["distinct"])
             index |= {"labels": sorted(self.labels.seen, key=str), "counts": index["counts"] if self.counted else None}
@@ -218,7 +218,12 @@ class Preparation:
             return self.open_by_content(self.files, self.listing, reader.channels, shaping, build)
         asked = None if self.request.classes is None else self.labels.resolve()[0]
         stamps = [[shards.stamps(), asdict(shards.fields)] for shards in self.shards.values()]
-        known = [self.sampled, None if self.sampled is None else self.request.seed, self.counted, self.problems.skip]
+        known = [
+            self.sampled,
+            None if self.sampled is None else self.request.seed,
+            self.counted,
+            bool(self.problems.skip),
+        ]
         names = [reader.channels.names, settings.check_names, self.source.classes, asked]
         sketch = digest_of([CACHE_FORMAT, stamps, names, shaping, known])
         if self.request.verify and share().is_main:

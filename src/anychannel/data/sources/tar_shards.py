@@ -16,13 +16,14 @@ import tarfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from anychannel.data.errors import DataError, ShardError
 from anychannel.data.sources.folders import read_names
-from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings
+from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings, match_splits
 from anychannel.utils.extras import need
+from anychannel.utils.files import is_junk
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
 ENDINGS = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
@@ -60,7 +61,7 @@ class TarShards:
         url, last = self.names[shard], "before its first sample"
         try:
             with open_shard(url) as stream:
-                files = iterators.tar_file_expander([{"url": url, "stream": stream}])
+                files = iterators.tar_file_expander([{"url": url, "stream": stream}], select_files=is_wanted)
                 for found in iterators.group_by_keys(files):
                     values = {name: value for name, value in found.items() if not name.startswith("__")}
                     last = f"after sample {found['__key__']}"
@@ -73,6 +74,11 @@ class TarShards:
                 reason = "there is no such file"
             what = f"it cannot be read {last} ({reason}); replace the shard, or leave it out"
             raise ShardError(f"{url}: {what}") from error
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a file of a shard counts: not one that a desktop left behind."""
+    return not any(map(is_junk, PurePosixPath(name).parts))
 
 
 def open_shard(url: str) -> IO[bytes]:
@@ -136,8 +142,13 @@ def find_shards(spec: str, val: str | None, test: str | None) -> dict[str, list[
     if not SCHEME.match(spec) and folder.is_dir():
         if val is not None or test is not None:
             raise DataError(f"{spec} is a folder, where file names give the splits; leave val and test out")
-        files = sorted(str(file) for file in folder.resolve().iterdir() if file.name.endswith(ENDINGS))
-        found = {split: [file for file in files if Path(file).name.startswith(split)] for split in SPLITS}
+        files = [file for file in sorted(folder.resolve().iterdir()) if file.name.endswith(ENDINGS)]
+        words = {file: re.split(r"[^a-z]", file.name.casefold())[0] for file in files if not is_junk(file.name)}
+        names = match_splits(dict.fromkeys(words.values()), folder)
+        found = {split: [str(file) for file in words if words[file] == names.get(split)] for split in SPLITS}
+        others = [file.name for file in words if words[file] not in names.values()]
+        if others:
+            raise DataError(f"{folder / others[0]} belongs to no split ({len(others)} in all); rename or move it")
         absent = [split for split, urls in found.items() if not urls]
         if absent:
             raise DataError(
