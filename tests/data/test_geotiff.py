@@ -229,9 +229,7 @@ def test_values_marked_as_no_data_are_refused_kept_or_replaced(tmp_path: Path):
     np.testing.assert_array_equal(filled, np.where(pixels == 0, 7, pixels))
     with pytest.raises(DataError, match="it holds uint16 values, and nodata=-1 is none; give one that is"):
         read_image(path, channels=SENTINEL, nodata=-1)
-    with pytest.raises(
-        ValueError, match="nodata is 'keep', a number that replaces such values and NaN, or None to refuse, got 'zero'"
-    ):
+    with pytest.raises(ValueError, match="nodata is 'keep', a number, or None to refuse such values, got 'zero'"):
         read_image(path, channels=SENTINEL, nodata="zero")
 
 

@@ -54,9 +54,7 @@ class ReadSettings:
             and self.nodata != "keep"
             and not (is_number(self.nodata) and isfinite(float(self.nodata)))
         ):
-            raise ValueError(
-                f"nodata is 'keep', a number that replaces such values and NaN, or None to refuse, got {self.nodata!r}"
-            )
+            raise ValueError(f"nodata is 'keep', a number, or None to refuse such values, got {self.nodata!r}")
         if self.convert not in (None, "rgb"):
             raise ValueError(f"convert is 'rgb', or None to take values as they are, got {self.convert!r}")
 
