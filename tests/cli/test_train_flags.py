@@ -14,7 +14,19 @@ HINTS = get_type_hints(train, include_extras=True)
 FLAGS = {name: hint.__metadata__[0] for name, hint in HINTS.items() if name != "return"}
 SETTINGS = asdict(RunConfig(data="bands"))
 SETTINGS |= SETTINGS.pop("training")
-NOT_SETTINGS = {"out", "config", "epoch_images", "skip_bad", "convert", "nodata", "option", "resume", "cache", "cost", "quiet"}
+NOT_SETTINGS = {
+    "out",
+    "config",
+    "epoch_images",
+    "skip_bad",
+    "convert",
+    "nodata",
+    "option",
+    "resume",
+    "cache",
+    "cost",
+    "quiet",
+}
 
 
 def test_every_flag_is_a_setting_or_says_how_to_run():

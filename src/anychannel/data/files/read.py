@@ -124,6 +124,8 @@ def convert_to_rgb(found: Decoded) -> Decoded:
     """Convert (C, H, W) pixels to 8-bit RGB: grey values count three times, alpha is left out, 16 bits become 8."""
     planes = {1: [0, 0, 0], 2: [0, 0, 0], 3: [0, 1, 2], 4: [0, 1, 2]}.get(len(found.pixels))
     what = found.meaning or ("RGB" if len(found.pixels) == len(RGB) else "")
+    if found.pixels.dtype == bool:
+        found = replace(found, pixels=found.pixels * np.uint8(255))
     if planes is None or not what or found.pixels.dtype not in (np.uint8, np.uint16):
         kind = f"{plural(len(found.pixels), 'channel')} of {found.pixels.dtype.name}"
         raise ImageError(f"it has {kind}, which is not converted to RGB", "leave convert out, or convert it yourself")

@@ -42,7 +42,8 @@ def resize_valid(
         if missing is not None:
             weight = resample(~missing, target)
             resized = resized.clip(pixels.min(), pixels.max())  # rounding may not take the largest numbers to infinity
-            np.divide(resample(np.where(missing, 0, pixels), target), weight, out=resized, where=weight > 0)
+            mixed = (weight > 0) & (resample(missing, target) > 0)
+            np.divide(resample(np.where(missing, 0, pixels), target), weight, out=resized, where=mixed)
             missing = weight <= 0
         if pixels.dtype != np.float32:
             limits = np.iinfo(pixels.dtype)

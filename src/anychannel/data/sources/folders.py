@@ -163,13 +163,14 @@ def parse_line(line: str) -> tuple[str, str, tuple[str, ...] | None] | None:
         return longer[0].strip(), longer[1], split_channels(column)
     found = LIST_LINE.fullmatch(line.strip())
     if found is None:
-        cells = [cell.strip() for cell in re.split(r"[,;\s]+", line.strip(), maxsplit=1)]
-        return (cells[0], normal(cells[1]), None) if len(cells) == 2 and all(cells) else None
-    mark = found[3].strip(" ")
-    rest = [normal(cell.strip(" \"'")) for cell in (found[4].split(mark, 1) if mark else found[4].split())]
-    if len(rest) > 2 or not rest[0]:
+        cells = re.split(r"[,;\s]+", line.strip(), maxsplit=2)
+    else:
+        mark = found[3].strip(" ")
+        cells = [found[1], *(found[4].split(mark, 1) if mark else found[4].split())]
+    path, *rest = (cell.strip(" \"'") for cell in cells)
+    if not path or len(rest) not in (1, 2) or not rest[0]:
         return None
-    return found[1], rest[0], split_channels(rest[1]) if len(rest) == 2 else None
+    return path, normal(rest[0]), split_channels(rest[1]) if len(rest) == 2 else None
 
 
 def is_integer(word: str) -> bool:
