@@ -50,7 +50,7 @@ def test_a_picture_of_any_mode_becomes_the_rgb_that_pillow_makes(tmp_path: Path,
     with Image.open(path) as image:
         np.testing.assert_array_equal(found, np.moveaxis(np.asarray(image.convert("RGB")), -1, 0))
     if mode != "RGB":
-        with pytest.raises(DataError, match="or give convert='rgb'|it holds bool values"):
+        with pytest.raises(DataError, match=r"or give convert='rgb'|it holds bool values"):
             read_image(path, channels="R,G,B")
 
 

@@ -44,6 +44,7 @@ from anychannel.data.prepare.statistics import RunningMoments
 from anychannel.data.sources.reader import Image, Reader, Template
 from anychannel.data.sources.source import SPLITS, AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
 from anychannel.data.workers import count_workers, map_ahead
+from anychannel.utils.names import normal
 from anychannel.utils.progress import progress_bar
 
 IN_FLIGHT = 32
@@ -70,6 +71,7 @@ class Labels:
             if self.classes is not None:
                 raise DataError("classes chooses among class names, but this data set has none; give class_names")
             return
+        self.names = tuple(map(normal, self.names))
         if len(self.names) < 2:
             raise DataError(f"{self.place} has {len(self.names)} class; classification needs two or more")
         if len(set(self.names)) != len(self.names):
@@ -133,7 +135,7 @@ def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) ->
                 f"classes={classes} is out of range; the data has {len(known)} classes, take 2 or more of them"
             )
         return tuple(known[:classes])
-    chosen = tuple(classes.split(",") if isinstance(classes, str) else classes)
+    chosen = tuple(map(normal, classes.split(",") if isinstance(classes, str) else classes))
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise ValueError(f"unknown class {unknown[0]!r}; the classes are {', '.join(known)}")
