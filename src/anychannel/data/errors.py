@@ -40,13 +40,13 @@ class ShardError(DataError):
 class Problems:
     """A list of problems in the order in which they were found.
 
-    With ``skip``, images that cannot be used are no problems: they are left out, and their lines are in ``skipped``. If
-    it is None, nobody can ask for that.
+    With ``skip``, images that cannot be used are left out, and ``skipped`` holds what is wrong with them by place. If it
+    is None, nobody can ask for that.
     """
 
     skip: bool | None = None
     lines: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
-    skipped: dict[str, None] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     images: int = 0
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Problems:
     def add_image(self, place: str, what: str, fix: str) -> None:
         """Note an image that cannot be used."""
         if self.skip:
-            self.skipped[f"{place}: {what}"] = None
+            self.skipped[place] = what
         else:
             self.add(place, what, fix)
             self.images += 1

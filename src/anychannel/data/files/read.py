@@ -69,12 +69,11 @@ class ReadSettings:
         return chosen | ({"scaled": True} if self.scaled else {})
 
 
-def read(data: Content | np.ndarray | Decoded, settings: ReadSettings, *, may_be_empty: bool = False) -> Decoded:
+def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
     """Decode a file's bytes, or take pixels as they are, check the result and bring it to size.
 
     The pixels returned are (C, H, W) uint8, uint16 or float32, contiguous. Raises ImageError if the file cannot be used
-    as ``settings`` say or, unless it ``may_be_empty``, has no valid value; MissingExtraError if a package that reads
-    this format is not installed.
+    as ``settings`` say, MissingExtraError if a package that reads this format is not installed.
     """
     if isinstance(data, np.ndarray):
         data = from_array(data)
@@ -108,16 +107,7 @@ def read(data: Content | np.ndarray | Decoded, settings: ReadSettings, *, may_be
     pixels = np.ascontiguousarray(pixels)
     if settings.size is not None:
         pixels, missing = resize_valid(pixels, settings.size, missing)
-    if missing is not None and not may_be_empty:
-        check_not_empty(missing)
     return replace(found, pixels=pixels, missing=missing)
-
-
-def check_not_empty(missing: np.ndarray) -> np.ndarray:
-    """Refuse an image of which no value is valid."""
-    if missing.all():
-        raise ImageError("all of its values are no data", "leave it out")
-    return missing
 
 
 def convert_to_rgb(found: Decoded) -> Decoded:

@@ -26,7 +26,7 @@ from anychannel.data.files.read import read
 from anychannel.data.prepare.cache import Cached, FileDigests, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.statistics import Statistics, with_statistics
 from anychannel.data.prepare.survey import Item, Labels, Survey, find_twins, walk
-from anychannel.data.sources.reader import Reader, Template, placed
+from anychannel.data.sources.reader import Reader, Template
 from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
 from anychannel.utils.files import write_text
 from anychannel.utils.plurals import plural
@@ -70,8 +70,9 @@ class Preparation:
         self.in_memory = bool(listed) and not any(isinstance(one.image, Path) for found in listed for one in found)
 
         def wants(sample: Sample) -> bool:
-            with placed(sample):
+            with self.problems.noting(sample.place):
                 return self.labels.wants(sample.label)
+            return False
 
         if listed:
             self.keep({split: list(filter(wants, source.splits[split])) for split in SPLITS})  # type: ignore[arg-type]
@@ -129,7 +130,7 @@ class Preparation:
             stream, sampled = self.source.stream is not None, self.sampled is not None
             index, images = survey.run(walks, self.shards, folder, stream=stream, sampled=sampled)
             self.problems.raise_if_any(self.place)
-            check_skipped(self.place, list(self.problems.skipped), index.get("total", 0))
+            check_skipped(self.place, self.problems.skipped, index.get("total", 0))
             if not index:
                 raise DataError(f"{self.place} holds no training image of the classes asked for")
             if stream and self.counted:
@@ -218,12 +219,8 @@ class Preparation:
             return self.open_by_content(self.files, self.listing, reader.channels, shaping, build)
         asked = None if self.request.classes is None else self.labels.resolve()[0]
         stamps = [[shards.stamps(), asdict(shards.fields)] for shards in self.shards.values()]
-        known = [
-            self.sampled,
-            None if self.sampled is None else self.request.seed,
-            self.counted,
-            bool(self.problems.skip),
-        ]
+        seed, skip = None if self.sampled is None else self.request.seed, bool(self.problems.skip)
+        known = [self.sampled, seed, self.counted, skip]
         names = [reader.channels.names, settings.check_names, self.source.classes, asked]
         sketch = digest_of([CACHE_FORMAT, stamps, names, shaping, known])
         if self.request.verify and share().is_main:
@@ -234,10 +231,11 @@ class Preparation:
         self, files: FileDigests, listing: Listing, channels: ChannelSet, shaping: dict[str, object], build: Build
     ) -> Cached:
         """As ``open``, of files, whose content is the key."""
-        shaping = shaping | {"channels": len(channels)} | ({"skip_bad": True} if self.problems.skip else {})
+        shaping = shaping | {"channels": len(channels)}
         if any(held != channels.full for split in SPLITS for held in self.planes[split]):
             shaping |= {"planes": self.planes}
         paths = {split: [sample.path for sample in listing[split]] for split in SPLITS}
+        shaping |= {"skip_bad": paths} if self.problems.skip else {}
 
         def key_of(digests: Mapping[str, Sequence[str]]) -> str:
             return digest_of([KEY_FORMAT, digests, shaping], sort_keys=True)
@@ -277,12 +275,10 @@ class Preparation:
             pairs = find_twins(index["digests"][split], numbers) if numbers else []
             twins += [" and ".join(f"{splits[split].paths[i]} ({classes[numbers[i]]})" for i in pair) for pair in pairs]
         warn_of(twins, f"{self.place} has the same picture under two classes: {{few}}; keep it under the right one")
-        skipped = list(self.problems.skipped | dict.fromkeys(map(self.describe_skipped, index["skipped"])))
+        bad = self.problems.skipped | index["skipped"]
+        skipped = tuple(f"{place}: {what}" for place, what in bad.items())
         images = plural(len(skipped), "image")
-        warn_of(
-            skipped,
-            f"{self.place} has {images} that cannot be used, left out by skip_bad: {{few}}",
-        )
+        warn_of(skipped, f"{self.place} has {images} that cannot be used, left out by skip_bad: {{few}}")
         train: Split | Stream
         if stream is None:
             train = splits["train"]
@@ -294,8 +290,7 @@ class Preparation:
         else:
             key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
             counted = None if index["counts"] is None else Counted.from_dict(index["counts"])
-            bad = frozenset(place for _, _, place, _ in index["skipped"])
-            train = Stream(self.shards["train"], reader, label_of, template, stream, counted, skipped=bad)
+            train = Stream(self.shards["train"], reader, label_of, template, stream, counted, skipped=frozenset(bad))
         return ImageDataset(
             name=self.source.name,
             channels=with_statistics(reader.channels, Statistics.from_dict(index["statistics"])),
@@ -304,14 +299,9 @@ class Preparation:
             val=splits["val"],
             test=splits["test"],
             fingerprint=digest_of([key, labels, classes, reader.channels.names]),
-            skipped=tuple(skipped),
+            skipped=skipped,
             converted=index["converted"],
         )
-
-    def describe_skipped(self, found: tuple[str, int, str, str]) -> str:
-        """A line about a sample that cannot be used, by its place today."""
-        split, number, place, what = found
-        return f"{place if self.listing is None else self.listing[split][number].place}: {what}"
 
     def make_split(
         self, split: str, reader: Reader, cached: Cached, label_of: Mapping[int | str, int], template: Template
@@ -435,10 +425,10 @@ def check_labels(place: str, images: int, labels: int) -> None:
         )
 
 
-def check_skipped(place: str, skipped: Sequence[str], kept: int) -> None:
+def check_skipped(place: str, skipped: Mapping[str, str], kept: int) -> None:
     """Raise DataError if more images cannot be used than can."""
     if len(skipped) > kept:
         raise DataError(
             f"{place}: {len(skipped):,} images cannot be used and {kept:,} can, too many to skip; the first may "
-            "be unlike all others:\n  - " + "\n  - ".join(skipped[:5])
+            "be unlike all others:" + "".join(f"\n  - {one}: {what}" for one, what in islice(skipped.items(), 5))
         )

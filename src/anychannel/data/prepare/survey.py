@@ -9,7 +9,7 @@ What it finds is an index of plain values, kept beside the images in the cache:
     names        what the files call their planes: [positions, names, rows], rows counted over all splits
     splits       by split, of the samples that are kept: their numbers, the positions of their channels (null where an
                  image has all) and, if the source does not list them, paths and labels
-    skipped      samples that cannot be used, with ``skip_bad``: [split, number, place, what is wrong]
+    skipped      what is wrong with the samples that ``skip_bad`` leaves out, by place
     converted    how many images were converted to RGB, by what they were
     total        number of samples that are kept or counted
     distinct     how many different labels the training samples have
@@ -222,7 +222,6 @@ class Survey:
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     opened: dict[str, Loaded | PlaneFields] = field(default_factory=dict)
     template: Template | None = None
-    skipped: list[tuple[str, int, str, str]] = field(default_factory=list)
 
     def run(
         self,
@@ -257,7 +256,7 @@ class Survey:
                 elif not streamed and splits[split].storage == "disk" and folder is not None:
                     sinks[split] = stack.enter_context(GrowingArray(folder / f"{split}.npy"))
                 shard = -1
-                for seen in self.images(split, walks[split]):
+                for seen in self.images(walks[split]):
                     if seen.item.shard != shard:
                         advance()
                         shard = seen.item.shard
@@ -301,7 +300,7 @@ class Survey:
             "digests": {split: [one.digest.hex() for one in kept[split]] for split in SPLITS},
             "names": [[held, own, places] for (held, own), places in names.items()],
             "splits": {split: describe_kept(kept[split], channels, listed=listed) for split in SPLITS},
-            "skipped": self.skipped,
+            "skipped": self.problems.skipped,
             "converted": converted,
             "distinct": len(label_of),
             "total": next(rows),
@@ -311,7 +310,7 @@ class Survey:
         }
         return index, {split: np.stack(sink) for split, sink in sinks.items() if isinstance(sink, list) and sink}
 
-    def images(self, split: str, items: Iterable[Item]) -> Iterator[Seen]:
+    def images(self, items: Iterable[Item]) -> Iterator[Seen]:
         """Decode samples, several at a time, in their order; those that cannot be used are noted and left out."""
         with ThreadPoolExecutor(count_workers()) as pool, quiet():
             for item, found in map_ahead(pool, self.look, items, IN_FLIGHT):
@@ -322,7 +321,6 @@ class Survey:
                         self.compare(item.sample.path, found.image)
                 except ImageError as error:
                     self.problems.add_image(item.sample.place, error.what, error.fix)
-                    self.skipped.append((split, item.number, item.sample.place, error.what))
                 else:
                     yield found
 

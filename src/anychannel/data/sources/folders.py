@@ -43,7 +43,6 @@ from anychannel.data.files.registry import image_suffixes
 from anychannel.data.sources.source import (
     SPLIT_NAMES,
     SPLITS,
-    Label,
     Listing,
     Request,
     Sample,
@@ -100,32 +99,16 @@ def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
     if missing:
         found = ", ".join(path.name for path in paths.values())
         raise DataError(f"{root} has {found} but no {' and no '.join(missing)}; all three lists are needed")
-    names, train = read_names(root / "classes.txt"), paths["train"].name
-    splits = {split: read_list(path, problems) for split, path in paths.items()}
-    words = {sample.label for sample in splits["train"] if isinstance(sample.label, str)}
-    numbers = [sample.label for sample in splits["train"] if isinstance(sample.label, int)]
-    known: dict[Label, int]
-    if names is not None:
-        known = {label: i for i, name in enumerate(names) for label in (i, name)}
-        limit = f"classes.txt names {len(names)} classes, so labels are 0 to {len(names) - 1}"
-    elif words and not numbers:
-        names = tuple(sorted(words))
-        limit, known = f"the classes are those of {train}", {name: i for i, name in enumerate(names)}
-    else:
-        names = tuple(str(label) for label in range(max(numbers, default=-1) + 1))
-        limit, known = f"{train} has labels 0 to {len(names) - 1}", {i: i for i in range(len(names))}
-    kept: Listing = {split: [] for split in SPLITS}
-    for split, samples in splits.items():
-        for sample in samples:
-            if sample.label in known:
-                kept[split].append(replace(sample, label=known[sample.label]))
-            elif isinstance(sample.label, int):
-                problems.add(sample.where, f"label {sample.label} of {sample.path} is out of range", limit)
-            else:
-                what, fix = ("not an integer", "labels are 0, 1, 2, ...; ") if numbers else ("no class", "")
-                problems.add(sample.where, f"label {sample.label!r} of {sample.path} is {what}", fix + limit)
+    names, splits = (
+        read_names(root / "classes.txt"),
+        {split: read_list(path, problems) for split, path in paths.items()},
+    )
+    if names is None:
+        labels = [sample.label for sample in splits["train"]]
+        numbers = [label for label in labels if isinstance(label, int)]
+        names = tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(set(map(str, labels))))
     channels = read_names(root / "channels.txt")
-    return Source(root.name, apply_table(root, kept, problems), names, channels, str(root), problems)
+    return Source(root.name, apply_table(root, splits, problems), names, channels, str(root), problems)
 
 
 def read_list(path: Path, problems: Problems) -> list[Sample]:
@@ -140,9 +123,7 @@ def read_list(path: Path, problems: Problems) -> list[Sample]:
         name, label, channels = found
         if not name or (number == 1 and label.lower() in HEADINGS and not is_image(Path(name))):
             continue
-        if is_integer(label) and int(label) < 0:
-            problems.add(where, f"label {label} of {name} is out of range", "labels count from 0")
-        elif channels == ():
+        if channels == ():
             problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
         else:
             value: int | str = int(label) if is_integer(label) else label

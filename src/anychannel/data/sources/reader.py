@@ -13,7 +13,7 @@ import numpy as np
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded, Scaling
-from anychannel.data.files.read import ReadSettings, check_not_empty, read
+from anychannel.data.files.read import ReadSettings, read
 from anychannel.data.sources.source import AnySample, Loaded, PlaneFields
 from anychannel.utils.names import unknown_name
 
@@ -26,10 +26,12 @@ class Image(NamedTuple):
 
     @classmethod
     def of(cls, found: Decoded, positions: Subset) -> Image:
-        """An image without the planes that have no valid pixel."""
+        """An image without the planes that have no valid pixel. Raises ImageError if none is left."""
         if found.missing is None:
             return cls(found, positions)
         held = np.flatnonzero(~found.missing.all(axis=(1, 2))).tolist()
+        if not held:
+            raise ImageError("all of its values are no data", "leave it out")
         return cls(found.select(held), tuple(positions[i] for i in held))
 
     def valid(self, channels: int) -> np.ndarray:
@@ -113,7 +115,7 @@ class Reader:
         for position, (name, content) in zip(positions, loaded.items(), strict=True):
             _, one = self.resolve((position,))
             try:
-                planes.append(read(content, one, may_be_empty=True))
+                planes.append(read(content, one))
             except ImageError as error:
                 raise ImageError(f"its field {name!r}: {error.what}", error.fix) from error
         return Image.of(join_planes(planes, list(loaded)), positions)
@@ -133,7 +135,7 @@ def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
     return Decoded(
         np.concatenate([plane.pixels for plane in planes]),
         scaling=scaling,
-        missing=None if all(one.missing is None for one in planes) else check_not_empty(np.concatenate(missing)),
+        missing=None if all(one.missing is None for one in planes) else np.concatenate(missing),
     )
 
 
