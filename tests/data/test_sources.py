@@ -10,7 +10,7 @@ import pytest
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import SPLITS, DataError, list_datasets, load_dataset
-from tests.helpers.image_files import write_image, write_lists
+from tests.helpers.image_files import add_line, write_image, write_lists
 from tests.helpers.shard_files import encode, write_shard
 
 RNG = np.random.default_rng(0)
@@ -368,3 +368,12 @@ def test_a_table_as_label_asks_for_the_entry_inside(tmp_path: Path):
         load_dataset(f"wds:{tmp_path}", label="json.id")
     with pytest.raises(DataError, match=r"it has no field 'json\.kind', only json, png; give label='NAME'"):
         load_dataset(f"wds:{tmp_path}", label="json.kind")
+
+
+@pytest.mark.parametrize("label", [20240131, 10**17, 10**30])
+def test_a_label_that_cannot_be_a_number_of_a_class_is_refused(lists: Path, label: int):
+    add_line(lists, "train", f"images/train_0.png {label}")
+    with pytest.raises(
+        DataError, match=f"the label {label} is no number of a class|'{label}' is none of the 2 classes"
+    ):
+        load_dataset(lists)

@@ -40,8 +40,8 @@ class ShardError(DataError):
 class Problems:
     """A list of problems in the order in which they were found.
 
-    With ``skip``, images that cannot be used are left out, and ``skipped`` holds what is wrong with them by place. If it
-    is None, nobody can ask for that.
+    With ``skip``, images that cannot be used are left out, and ``skipped`` holds what is wrong with each by its place.
+    None means that nobody can ask for that.
     """
 
     skip: bool | None = None

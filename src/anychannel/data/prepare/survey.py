@@ -42,7 +42,17 @@ from anychannel.data.files.tiff import quiet
 from anychannel.data.prepare.cache import GrowingArray, check_space, unreadable
 from anychannel.data.prepare.statistics import RunningMoments
 from anychannel.data.sources.reader import Image, Reader, Template
-from anychannel.data.sources.source import SPLITS, AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
+from anychannel.data.sources.source import (
+    SPLITS,
+    AnySample,
+    Label,
+    Listed,
+    Loaded,
+    PlaneFields,
+    Sample,
+    Shards,
+    number_classes,
+)
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.names import normal
 from anychannel.utils.progress import progress_bar
@@ -107,7 +117,7 @@ class Labels:
                 f"some labels are numbers ({min(numbers)}, say), others names ({words[0]!r}); use one kind, or give "
                 "class_names"
             )
-        names = tuple(words) or tuple(map(str, range(max(numbers, default=-1) + 1)))
+        names = tuple(words) or number_classes(max(numbers, default=-1))
         if len(names) < 2:
             raise DataError(f"the samples have {len(names)} class; classification needs two or more")
         return names, number(names, names)

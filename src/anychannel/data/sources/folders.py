@@ -49,6 +49,7 @@ from anychannel.data.sources.source import (
     Source,
     cut,
     match_splits,
+    number_classes,
     split_channels,
 )
 from anychannel.utils.files import find_file, is_junk, leads_up, readable, walk_files
@@ -99,14 +100,12 @@ def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
     if missing:
         found = ", ".join(path.name for path in paths.values())
         raise DataError(f"{root} has {found} but no {' and no '.join(missing)}; all three lists are needed")
-    names, splits = (
-        read_names(root / "classes.txt"),
-        {split: read_list(path, problems) for split, path in paths.items()},
-    )
+    names = read_names(root / "classes.txt")
+    splits = {split: read_list(path, problems) for split, path in paths.items()}
     if names is None:
         labels = [sample.label for sample in splits["train"]]
         numbers = [label for label in labels if isinstance(label, int)]
-        names = tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(set(map(str, labels))))
+        names = number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
     channels = read_names(root / "channels.txt")
     return Source(root.name, apply_table(root, splits, problems), names, channels, str(root), problems)
 
@@ -155,8 +154,8 @@ def parse_line(line: str) -> tuple[str, str, tuple[str, ...] | None] | None:
 
 
 def is_integer(word: str) -> bool:
-    """Whether a word is a whole number, perhaps negative."""
-    return word.isascii() and word.removeprefix("-").isdigit()
+    """Whether a word is a whole number of up to 18 digits, perhaps negative."""
+    return len(word) < 20 and word.isascii() and word.removeprefix("-").isdigit()
 
 
 def subfolders(folder: Path) -> list[Path]:

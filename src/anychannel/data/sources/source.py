@@ -375,6 +375,17 @@ class Request:
     settings: ReadSettings = field(default_factory=ReadSettings)
 
 
+MOST_CLASSES = 100_000
+"""A larger number as a label is no position of a class."""
+
+
+def number_classes(highest: int) -> tuple[str, ...]:
+    """Names of classes that are only numbered. Raises DataError if the highest label is no number of a class."""
+    if highest >= MOST_CLASSES:
+        raise DataError(f"the label {highest} is no number of a class; count the classes from 0, or give their names")
+    return tuple(map(str, range(highest + 1)))
+
+
 HELD_OUT = 0.1
 """Part of each class that goes to validation, and again to test."""
 
