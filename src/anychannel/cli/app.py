@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Annotated
 
 import typer
@@ -62,4 +63,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 for name, command in COMMANDS.items():
-    app.command(name)(plain_errors(list_flags(command), list_flags(train))(command))
+    resume = " with --resume" if "resume" in signature(command).parameters else ""
+    again = f"start the same command again{resume}"
+    app.command(name)(plain_errors(again, list_flags(command), list_flags(train))(command))

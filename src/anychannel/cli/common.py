@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
@@ -15,6 +17,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.models import OptionInfo
 
+from anychannel.utils.signals import Interrupted, check, handled
+
 Run = Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder of the cache of decoded images.")]
@@ -23,21 +27,51 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
 @contextmanager
-def plain_errors(flags: Mapping[str, str] | None = None, trains: Mapping[str, str] | None = None) -> Iterator[None]:
+def plain_errors(
+    again: str = "start the same command again",
+    flags: Mapping[str, str] | None = None,
+    trains: Mapping[str, str] | None = None,
+) -> Iterator[None]:
     """Turn an error in the user's input into one line on standard error and exit status 2.
 
     Catches ``ValueError`` (the base class of anychannel's own input errors), failures of training, and files that
-    cannot be read or written. A bug keeps its traceback. ``flags`` and ``trains`` are those of the command and of
-    ``train`` (see ``name_flags``).
+    cannot be read or written. A bug keeps its traceback. SIGINT and SIGTERM end the command with exit status 130 and
+    143; ``again`` says how to continue it. ``flags`` and ``trains`` are those of the command and of ``train``, which
+    messages name.
     """
     try:
+        with handled(program=True), short_warnings(), explained(flags or {}, trains or {}):
+            yield
+    except KeyboardInterrupt as stop:
+        if os.environ.get("RANK", "0") == "0":  # the main one of several processes
+            typer.secho(f"{stop or 'stopped'}; to continue, {again}", fg="yellow", err=True)
+        raise typer.Exit(stop.status if isinstance(stop, Interrupted) else 130) from None
+
+
+@contextmanager
+def short_warnings() -> Iterator[None]:
+    """Print warnings for users as one line, without the place in the code."""
+    usual = warnings.formatwarning
+
+    def format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+        return f"warning: {message}\n" if category is UserWarning else usual(message, category, *place, **line)
+
+    warnings.formatwarning = format_warning
+    try:
         yield
-    except KeyboardInterrupt:
-        typer.secho("stopped; continue a run with --resume", fg="yellow", err=True)
-        raise typer.Exit(130) from None
+    finally:
+        warnings.formatwarning = usual
+
+
+@contextmanager
+def explained(flags: Mapping[str, str], trains: Mapping[str, str]) -> Iterator[None]:
+    """See ``plain_errors``."""
+    try:
+        yield
     except BrokenPipeError:  # the reader of standard output has left; Click knows what to do
         raise
     except (ValueError, OSError, RuntimeError) as error:
+        check()  # whatever fails once the command is to end, such as a connection to another process, fails for that
         if isinstance(error, RuntimeError):
             from anychannel.training import TrainingError
 
@@ -45,7 +79,7 @@ def plain_errors(flags: Mapping[str, str] | None = None, trains: Mapping[str, st
                 raise
         text = describe_error(error)
         if "anychannel.data" in sys.modules:  # such an error needs no import
-            text = name_flags(text, flags or {}, trains or {})
+            text = name_flags(text, flags, trains)
         typer.secho(f"error: {text}", fg="red", err=True)
         raise typer.Exit(2) from error
 
@@ -60,10 +94,9 @@ def list_flags(command: Callable[..., None]) -> dict[str, str]:
     for name, kind in get_type_hints(command, include_extras=True).items():
         for option in getattr(kind, "__metadata__", ()):
             if isinstance(option, OptionInfo):
-                declared = [
-                    text for text in (option.default, *(option.param_decls or ())) if str(text).startswith("--")
-                ]
-                flags["cache_dir" if name == "cache" else name] = str([*declared, f"--{name.replace('_', '-')}"][0])
+                given = (option.default, *(option.param_decls or ()), f"--{name.replace('_', '-')}")
+                flag = next(text for text in map(str, given) if text.startswith("--"))
+                flags["cache_dir" if name == "cache" else name] = flag
     return flags
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from anychannel.data.limits import check_extent
-from anychannel.utils.files import walk_files
+from anychannel.utils.folders import walk_files
 
 Content = bytes | Mapping[str, bytes]
 """A file's bytes, or those of a folder's files by relative path."""

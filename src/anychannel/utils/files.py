@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+import glob
+import hashlib
 import json
 import os
+import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from anychannel.utils.names import normal
+if sys.platform != "win32":
+    from fcntl import LOCK_EX, LOCK_NB, flock
 
 LOCK = ".lock"
 """Lock file in a run's folder. The process that trains there holds it; the system frees it however the process ends."""
@@ -23,57 +28,11 @@ FULL = 2**20
 """A failed write is attributed to a full disk if the disk has fewer free bytes than this."""
 
 
-JUNK = (
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "zbthumbnail.info", "icon\r", "__macosx", "@eadir"),
-    *("@tmp", "@recycle", "#recycle", "@recently-snapshot", "#snapshot", "@sharebin", "$recycle.bin", "lost+found"),
-)
-"""What desktops and network drives leave in folders, beside hidden files: thumbnails, settings, deleted files."""
+TEMPORARY = re.compile(r"\..+?(\.[^.]+)\.[a-z0-9_]{8}\1")
+"""Names of temporary files: ``.state.pt.abcd1234.pt`` beside ``state.pt``."""
 
-
-def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or left behind by a desktop or network drive."""
-    return name.startswith(".") or name.lower() in JUNK
-
-
-def leads_up(path: Path, folder: Path) -> bool:
-    """Whether a path in a folder is a link to this folder or to one that contains it."""
-    return path.is_symlink() and folder.resolve().is_relative_to(path.resolve())
-
-
-def walk_files(
-    folder: Path, *, is_file: Callable[[Path], bool] = Path.is_file, junk: list[Path] | None = None
-) -> Iterator[Path]:
-    """All files at any depth, those of a folder before those of its subfolders, in the order of their names.
-
-    Linked folders are followed, each once and never upwards. ``is_file`` says which folders count as files. ``junk``
-    gets the files that ``is_junk`` refuses; None yields all.
-    """
-    seen = {folder.resolve()}
-    waiting = [folder]
-    while waiting:
-        inside = sorted(waiting.pop(0).iterdir())
-        if junk is not None:
-            junk += [file for path in inside if is_junk(path.name) for file in junk_files(path)]
-            inside = [path for path in inside if not is_junk(path.name)]
-        folders = [path for path in inside if path.is_dir() and not is_file(path)]
-        yield from (path for path in inside if path not in folders)
-        new = {path.resolve(): path for path in reversed(folders) if not leads_up(path, folder)}
-        waiting = [path for path in folders if path in new.values() and path.resolve() not in seen] + waiting
-        seen.update(new)
-
-
-def junk_files(path: Path) -> list[Path]:
-    """The files of a junk folder, or the junk file."""
-    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-
-
-def find_file(path: Path) -> Path:
-    """The file of this name, whose letters may be composed otherwise on the disk (see ``normal``); else ``path``."""
-    if path.exists() or path.parent == path:
-        return path
-    folder = find_file(path.parent)
-    alike = [one for one in folder.iterdir() if normal(one.name) == normal(path.name)] if folder.is_dir() else []
-    return alike[0] if alike else path
+SEAL = b"\nsha256:"
+"""Stands before the digest at the end of a sealed file."""
 
 
 def is_free(lock: Path) -> bool:
@@ -91,15 +50,18 @@ def readable(text: str) -> str:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``, whose folder may be missing.
 
-    An OSError names ``path``, even if a library reports a full disk as another error.
+    An OSError names ``path``, even if a library reports a full disk as another error. The temporary file is locked
+    until it is renamed, so that ``remove_leftovers`` spares it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: Path | None = None
     try:
+        remove_leftovers(path.parent, f".{glob.escape(path.name)}.*")
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
         temporary = Path(name)
-        os.close(handle)
-        write(temporary)
+        with os.fdopen(handle):
+            lock_file(handle)
+            write(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
@@ -111,6 +73,43 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def lock_file(handle: int) -> bool:
+    """Lock an open file until it is closed; False if another process holds it, or the file system knows no locks."""
+    if sys.platform == "win32":  # where no one can delete an open file
+        return True
+    try:
+        flock(handle, LOCK_EX | LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
+    """Remove the temporary files in a folder and below it whose writers were killed. Those of living processes stay."""
+    for path in list(folder.glob(pattern)):
+        if TEMPORARY.fullmatch(path.name):
+            with suppress(OSError), path.open("rb+") as file:
+                if lock_file(file.fileno()):
+                    path.unlink()
+
+
+def seal(path: Path) -> None:
+    """Append a digest of a file's content to the file."""
+    with path.open("rb+") as file:
+        file.write(SEAL + hashlib.file_digest(file, "sha256").hexdigest().encode())
+
+
+def seal_holds(path: Path) -> bool:
+    """Whether a sealed file is as it was when it was sealed. A file without a seal is taken as it is."""
+    content = max(0, path.stat().st_size - len(SEAL) - 64)
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for start in range(0, content, 2**20):
+            digest.update(file.read(min(2**20, content - start)))
+        found, recorded = file.read(len(SEAL)), file.read()
+    return found != SEAL or recorded == digest.hexdigest().encode()
 
 
 def check_place(path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 LONGEST = 16
 """Largest ratio of an image's sides. Longer images are cropped to their middle first, because a strip one pixel high
@@ -56,8 +54,9 @@ def resize_valid(
 
 def resample(values: np.ndarray, size: list[int]) -> np.ndarray:
     """(C, H, W) values of another height and width, float32."""
+    import torch  # here, since errors in settings and paths come without it
+    import torch.nn.functional as F
+
     image = torch.from_numpy(values.astype(np.float32))[None]
-    resized: np.ndarray = F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[
-        0
-    ].numpy()
-    return resized
+    resized = F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+    return np.asarray(resized)

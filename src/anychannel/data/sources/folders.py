@@ -52,7 +52,8 @@ from anychannel.data.sources.source import (
     number_classes,
     split_channels,
 )
-from anychannel.utils.files import find_file, is_junk, leads_up, readable, walk_files
+from anychannel.utils.files import readable
+from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
 from anychannel.utils.names import normal
 
 TABLE = "channels.csv"

@@ -23,7 +23,7 @@ from anychannel.data.errors import DataError, ShardError
 from anychannel.data.sources.folders import read_names
 from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings, match_splits
 from anychannel.utils.extras import need
-from anychannel.utils.files import is_junk
+from anychannel.utils.folders import is_junk
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
 ENDINGS = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
