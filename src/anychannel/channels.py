@@ -16,7 +16,7 @@ from math import comb, isfinite
 from typing import Any
 
 from anychannel.sensors import SENSORS
-from anychannel.utils.names import unknown_name
+from anychannel.utils.names import normal, unknown_name
 
 Subset = tuple[int, ...]
 
@@ -38,7 +38,7 @@ def parse_names(text: str | Sequence[str]) -> tuple[str, ...]:
         ChannelError: a name is empty or not text.
     """
     parts = text.split(",") if isinstance(text, str) else text
-    names = tuple(part.strip() if isinstance(part, str) else part for part in parts)
+    names = tuple(normal(part.strip()) if isinstance(part, str) else part for part in parts)
     foreign = [name for name in names if not isinstance(name, str)]
     if foreign:
         raise ChannelError(f"channels are given by name, not as {foreign[0]!r} ({type(foreign[0]).__name__})")

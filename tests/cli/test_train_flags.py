@@ -14,7 +14,20 @@ HINTS = get_type_hints(train, include_extras=True)
 FLAGS = {name: hint.__metadata__[0] for name, hint in HINTS.items() if name != "return"}
 SETTINGS = asdict(RunConfig(data="bands"))
 SETTINGS |= SETTINGS.pop("training")
-NOT_SETTINGS = {"out", "config", "epoch_images", "option", "resume", "cache", "cost", "quiet", "allow_pipe"}
+NOT_SETTINGS = {
+    "out",
+    "config",
+    "epoch_images",
+    "skip_bad",
+    "convert",
+    "nodata",
+    "option",
+    "resume",
+    "cache",
+    "cost",
+    "quiet",
+    "allow_pipe",
+}
 
 
 def test_every_flag_is_a_setting_or_says_how_to_run():
@@ -40,3 +53,6 @@ def test_flags_become_the_settings_of_a_recipe_and_others_are_left_out():
         "data_options": {"epoch_images": 9},
         "training": {"lr": 0.1, "sampler_options": {"drop": 0.5}},
     }
+    given |= {"nodata": "-1", "skip_bad": True, "convert": "rgb"}
+    options = {"epoch_images": 9, "nodata": -1, "skip_bad": True, "convert": "rgb"}
+    assert settings_of(given)["data_options"] == options

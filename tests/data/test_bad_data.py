@@ -49,17 +49,19 @@ def other_size(root: Path) -> str:
 
 def no_integer(root: Path) -> str:
     add_line(root, "train", "images/x.png cat")
-    return r"train\.txt line 7: label 'cat' of images/x\.png is not an integer; labels are 0, 1, 2"
+    return (
+        r"images/x\.png \(train\.txt line 7\): its label 'cat' is none of the 2 classes \(0, 1\); correct it; a number"
+    )
 
 
 def out_of_range(root: Path) -> str:
     add_line(root, "test", "images/x.png 2")
-    return r"test\.txt line 5: label 2 of images/x\.png is out of range; train\.txt has labels 0 to 1"
+    return r"images/x\.png \(test\.txt line 5\): its label 2 is none of the 2 classes \(0, 1\); correct it; a"
 
 
 def negative(root: Path) -> str:
     add_line(root, "val", "images/x.png -1")
-    return r"val\.txt line \d: label -1 of images/x\.png is out of range; labels count from 0"
+    return r"images/x\.png \(val\.txt line \d\): its label -1 is none of the 2 classes \(0, 1\); correct it; a"
 
 
 def malformed(root: Path) -> str:
@@ -145,7 +147,8 @@ def test_a_label_out_of_range_of_the_named_classes_tells_their_number(lists: Pat
     (lists / "classes.txt").write_text("cat\ndog\n")
     add_line(lists, "train", "images/x.png 7")
     with pytest.raises(
-        DataError, match=r"label 7 .* is out of range; classes\.txt names 2 classes, so labels are 0 to 1"
+        DataError,
+        match=r"its label 7 is none of the 2 classes \(cat, dog\); correct it; a number counts classes from 0",
     ):
         load_dataset(lists)
 
@@ -187,10 +190,20 @@ def test_a_class_that_training_lacks_is_reported(tmp_path: Path):
 
 def test_a_long_list_of_faults_is_cut_and_counted(lists: Path):
     for number in range(SHOWN + 5):
-        add_line(lists, "train", f"images/gone_{number}.png 0")
+        add_line(lists, "train", f"images/train_0.png {number + 2}")
     with pytest.raises(DataError, match=rf"{SHOWN + 5} problems[\s\S]*\n  and 5 more$") as caught:
         load_dataset(lists)
     assert str(caught.value).count("\n") == SHOWN + 1
+
+
+def test_equal_faults_are_one_line_with_their_number(lists: Path):
+    for number in range(25):
+        add_line(lists, "train", f"images/gone_{number}.png 0")
+    line = r"  - images/gone_0\.png \(train\.txt line 7\): the file is missing; restore it, or remove its line \(also "
+    with pytest.raises(
+        DataError, match=rf"^25 problems in .*:\n{line}images/gone_1\.png .* and 20 more\)\n  give skip_bad=True to"
+    ):
+        load_dataset(lists)
 
 
 def test_nothing_is_cached_of_bad_data(lists: Path, cache_dir: Path):

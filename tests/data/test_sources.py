@@ -10,7 +10,8 @@ import pytest
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import SPLITS, DataError, list_datasets, load_dataset
-from tests.helpers.image_files import write_image, write_lists
+from tests.helpers.image_files import add_line, write_image, write_lists
+from tests.helpers.shard_files import encode, write_shard
 
 RNG = np.random.default_rng(0)
 
@@ -143,7 +144,8 @@ def test_folders_below_a_class_belong_to_it_and_hidden_files_to_nobody(tmp_path:
     (root / "cat" / ".DS_Store").write_text("x")
     (root / "cat" / "Thumbs.db").write_text("x")
     (root / ".git" / "objects").mkdir(parents=True)
-    data = load_dataset(root)
+    with pytest.warns(UserWarning, match=r"hidden files and those of .* are left out: 2 \(.*DS_Store, \.\.\.\)"):
+        data = load_dataset(root)
     assert data.classes == ("cat", "dog")
     assert sum(len(getattr(data, split)) for split in SPLITS) == 9
 
@@ -205,7 +207,7 @@ def one_class(root: Path) -> None:
         (loose_images, "holds no data set; looked for .*; it has 4 images that are in no class folder"),
         (no_test_list, r"has train\.txt, val\.txt but no test\.txt; all three lists are needed"),
         (no_test_folder, "has train/, val/ but no test/; all three folders are needed"),
-        (folder_beside_splits, "has images in extra/ beside train/, val/ and test/, so that .*; move extra/ out"),
+        (folder_beside_splits, "has images in extra/ beside train/, val/, test/, so that .*; move extra/ out"),
         (one_level_too_high, "holds the one folder images/; if its folders are the classes, give .*images"),
         (one_class, "has 1 class; classification needs two or more"),
     ],
@@ -248,4 +250,130 @@ def test_labels_that_no_training_image_carries_are_warned_of(lists: Path):
     entries = {split: [(f"images/{split}_{i}.png", 1 + i % 2) for i in range(n)] for split, n in SIZES.items()}
     write_lists(lists, entries)
     with pytest.warns(UserWarning, match=r"no training image of class background; .* \(labels count from 0\)"):
+        load_dataset(lists)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Training", "Validation", "Testing"), ("TRAIN", "Valid", "Eval"), ("train", "dev", "evaluation")],
+)
+def test_splits_are_known_by_their_usual_names(tmp_path: Path, names: tuple[str, str, str]):
+    for name in names:
+        class_folders(tmp_path / "folders" / name, {"dog": 3, "cat": 2})
+        add_images(tmp_path / "lists" / name, 4)
+        lines = [f"{name}/{i:03d}.png {i % 2}\n" for i in range(4)]
+        (tmp_path / "lists" / f"{name}.txt").write_text("".join(lines))
+    data = load_dataset(tmp_path / "folders")
+    assert data.classes == ("cat", "dog")
+    for form in ("folders", "lists"):
+        data = load_dataset(tmp_path / form, form=form)
+        assert [getattr(data, split).paths[0].split("/")[0] for split in SPLITS] == list(names)
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (("Training/a", "Training/b", "Testing/a", "Testing/b"), "has Training/, Testing/ but no val/; all three"),
+        (("train/a", "Train/a", "val/a", "test/a"), "has Train and train, which both may be its train split; keep one"),
+        (("train", "val", "test"), r"class folders that are named like splits \(test, train, val\); put folders named"),
+        (("Train_set", "Test-Set"), r"named like splits \(Test-Set, Train_set\)"),
+        (("cat", "dog", "Testing"), r"named like splits \(Testing\)"),
+        (("train1", "train2"), r"named like splits \(train1, train2\)"),
+        (("train/train", "train/test", "val/train", "test/train"), r"named like splits \(test, train\)"),
+    ],
+)
+def test_splits_are_never_classes(tmp_path: Path, places: tuple[str, ...], message: str):
+    class_folders(tmp_path / "data", dict.fromkeys(places, 4))
+    with pytest.raises(DataError, match=message):
+        load_dataset(tmp_path / "data")
+
+
+def test_linked_folders_are_followed_once_and_never_upwards(tmp_path: Path):
+    root = class_folders(tmp_path / "data", {"cat": 3, "dog/old": 3})
+    add_images(tmp_path / "elsewhere" / "deep", 4)
+    add_images(tmp_path / "emus", 3)
+    (root / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "cat" / "again").symlink_to(tmp_path / "elsewhere")
+    (root / "cat" / "up").symlink_to(root)
+    (root / "dog" / "old" / "round").symlink_to(root / "dog")
+    (root / "emu").symlink_to(tmp_path / "emus")
+    (root / "self").symlink_to(root)
+    data = load_dataset(root)
+    assert data.classes == ("cat", "dog", "emu")
+    assert sum(len(getattr(data, split)) for split in SPLITS) == 3 + 4 + 3 + 3
+
+
+def test_what_network_drives_and_desktops_leave_is_counted_once(tmp_path: Path):
+    root = class_folders(tmp_path / "data", {"cat": 4, "dog": 4})
+    for place in ("cat/@eaDir/1.png", "cat/.thumbnails", "dog/#recycle", "__MACOSX/cat", "dog/x/.AppleDouble"):
+        add_images(root / place, 2)
+    add_images(tmp_path / "other", 1)
+    shutil.copy(tmp_path / "other" / "000.png", root / "cat" / "._000.png")
+    with pytest.warns(UserWarning, match=r"left out: 9 \(.*, \.\.\.\)") as caught:
+        data = load_dataset(root)
+    assert len(caught) == 1
+    assert data.classes == ("cat", "dog")
+    assert sum(len(getattr(data, split)) for split in SPLITS) == 8
+
+
+def test_the_same_picture_under_two_classes_is_reported(tmp_path: Path):
+    root = split_folders(tmp_path / "data")
+    shutil.copy(root / "train/cat/000.png", root / "train/dog/copy.png")
+    shutil.copy(root / "train/dog/001.png", root / "train/dog/same class.png")
+    for _ in range(2):  # the second time from the cache
+        both = r"two classes: train/cat/000\.png \(cat\) and train/dog/copy\.png \(dog\); keep it under the right one"
+        with pytest.warns(UserWarning, match=both):
+            load_dataset(root)
+
+
+@pytest.mark.parametrize("label", [lambda i: i, lambda i: f"id{i}"])
+def test_labels_that_are_all_different_are_refused(tmp_path: Path, label):
+    for split, rows in {"train": range(21), "val": range(4), "test": range(4, 8)}.items():
+        add_images(tmp_path / split, len(rows))
+        lines = [f"{split}/{place:03d}.png {label(i)}\n" for place, i in enumerate(rows)]
+        (tmp_path / f"{split}.txt").write_text("".join(lines))
+    with pytest.raises(DataError, match="each of 21 images has a label of its own, so that these are no classes"):
+        load_dataset(tmp_path, form="lists")
+
+
+def test_names_match_however_their_letters_are_composed(tmp_path: Path):
+    composed, apart = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
+    for split, name in (("train", composed), ("val", apart), ("test", apart)):
+        class_folders(tmp_path / "folders" / split, {name: 2, "bar": 2})
+        add_images(tmp_path / "lists" / apart / split, 4)
+        lines = [f"{composed}/{split}/{i:03d}.png {(apart, 'bar')[i % 2]}\n" for i in range(4)]
+        (tmp_path / "lists" / f"{split}.txt").write_text("".join(lines))
+    (tmp_path / "lists" / "channels.txt").write_text(f"{apart}\nG\nB\n")
+    (tmp_path / "lists" / "channels.csv").write_text(f'path,channels\n{composed}/train/000.png,"{composed},G,B"\n')
+    assert load_dataset(tmp_path / "folders").classes == ("bar", composed)
+    data = load_dataset(tmp_path / "lists", classes=["bar", apart])
+    assert data.classes == ("bar", composed)
+    assert data.channels.positions(composed) == data.channels.positions(apart) == (0,)
+
+
+def test_a_table_as_label_asks_for_the_entry_inside(tmp_path: Path):
+    for split, count in (("train", 24), ("val", 4), ("test", 4)):
+        samples = {}
+        for i in range(count):
+            pixels = RNG.integers(0, 256, (3, 6, 6), dtype=np.uint8)
+            table = {"id": f"{split}{i}", "class": ("cat", "dog")[i % 2], "site": {"code": i % 2}}
+            samples[f"{split}{i}"] = {"png": encode(pixels), "json": table}
+        write_shard(tmp_path / f"{split}-0.tar", samples)
+    message = r"its field 'json' is a table with the entries id, class, site; name the one .*, as label='json\.id'"
+    with pytest.raises(DataError, match=message):
+        load_dataset(f"wds:{tmp_path}", label="json")
+    assert load_dataset(f"wds:{tmp_path}", label="json.class").classes == ("cat", "dog")
+    assert load_dataset(f"wds:{tmp_path}", label="json.site.code").classes == ("0", "1")
+    with pytest.raises(DataError, match="each of 24 images has a label of its own"):
+        load_dataset(f"wds:{tmp_path}", label="json.id")
+    with pytest.raises(DataError, match=r"it has no field 'json\.kind', only json, png; give label='NAME'"):
+        load_dataset(f"wds:{tmp_path}", label="json.kind")
+
+
+@pytest.mark.parametrize("label", [20240131, 10**17, 10**30])
+def test_a_label_that_cannot_be_a_number_of_a_class_is_refused(lists: Path, label: int):
+    add_line(lists, "train", f"images/train_0.png {label}")
+    with pytest.raises(
+        DataError, match=f"the label {label} is no number of a class|'{label}' is none of the 2 classes"
+    ):
         load_dataset(lists)

@@ -7,10 +7,10 @@ import numpy as np
 from anychannel.data.prepare.statistics import RunningMoments, Statistics
 
 
-def measure(images: np.ndarray, present: np.ndarray | None = None) -> Statistics:
-    """Statistics of images (N, C, H, W), of which each has the channels that ``present`` (N, C) says."""
+def measure(images: np.ndarray, valid: np.ndarray | None = None) -> Statistics:
+    """Statistics of images (N, C, H, W); ``valid`` says by image (N, C) or by pixel (N, C, H, W) what counts."""
     moments = RunningMoments(images.shape[1:])
-    for row, image in enumerate(images):
-        held = np.arange(len(image)) if present is None else np.flatnonzero(present[row])
-        moments.add(image[held], tuple(held.tolist()))
+    valid = np.ones(images.shape[:2], bool) if valid is None else valid
+    for image, counts in zip(images, valid.reshape(*valid.shape, *(1,) * (4 - valid.ndim)), strict=True):
+        moments.add(image, counts)
     return moments.statistics()

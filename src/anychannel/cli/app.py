@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import plain_errors
+from anychannel.cli.common import list_flags, plain_errors
 from anychannel.cli.compare import compare
 from anychannel.cli.demo import demo
 from anychannel.cli.evaluate import evaluate
@@ -64,4 +64,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 for name, command in COMMANDS.items():
     resume = " with --resume" if "resume" in signature(command).parameters else ""
-    app.command(name)(plain_errors(f"start the same command again{resume}")(command))
+    again = f"start the same command again{resume}"
+    app.command(name)(plain_errors(again, list_flags(command), list_flags(train))(command))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import sys
 import tomllib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from anychannel.utils.signals import Interrupted, check, handled
 
@@ -30,15 +34,20 @@ REMEDIES = {
 
 
 @contextmanager
-def plain_errors(again: str = "start the same command again") -> Iterator[None]:
+def plain_errors(
+    again: str = "start the same command again",
+    flags: Mapping[str, str] | None = None,
+    trains: Mapping[str, str] | None = None,
+) -> Iterator[None]:
     """Turn an error in the user's input into one line on standard error and exit status 2.
 
     Catches ``ValueError`` (the base class of anychannel's own input errors), failures of training, and files that
     cannot be read or written. A bug keeps its traceback. SIGINT and SIGTERM end the command with exit status 130 and
-    143; ``again`` says how to continue it.
+    143; ``again`` says how to continue it. ``flags`` and ``trains`` are those of the command and of ``train``, which
+    messages name.
     """
     try:
-        with handled(program=True), short_warnings(), explained():
+        with handled(program=True), short_warnings(), explained(flags or {}, trains or {}):
             yield
     except KeyboardInterrupt as stop:
         if os.environ.get("RANK", "0") == "0":  # the main one of several processes
@@ -62,7 +71,7 @@ def short_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(flags: Mapping[str, str], trains: Mapping[str, str]) -> Iterator[None]:
     """See ``plain_errors``."""
     try:
         yield
@@ -75,8 +84,51 @@ def explained() -> Iterator[None]:
 
             if not isinstance(error, TrainingError):
                 raise
-        typer.secho(f"error: {describe_error(error)}", fg="red", err=True)
+        text = describe_error(error)
+        if "anychannel.data" in sys.modules:  # such an error needs no import
+            text = name_flags(text, flags, trains)
+        typer.secho(f"error: {text}", fg="red", err=True)
         raise typer.Exit(2) from error
+
+
+HINT = re.compile(r"(?<![\w/.-])([a-z_]+)(?:=('[^']*'|\[[^\]]*\]|[\w.{}-]*\w))?(?![\w/-]|\.\w)")
+"""An argument in a message, with its value as ``nodata='keep'`` or alone as ``class_names``."""
+
+
+def list_flags(command: Callable[..., None]) -> dict[str, str]:
+    """The flags of a command by the names of its parameters."""
+    flags = {}
+    for name, kind in get_type_hints(command, include_extras=True).items():
+        for option in getattr(kind, "__metadata__", ()):
+            if isinstance(option, OptionInfo):
+                given = (option.default, *(option.param_decls or ()), f"--{name.replace('_', '-')}")
+                flag = next(text for text in map(str, given) if text.startswith("--"))
+                flags["cache_dir" if name == "cache" else name] = flag
+    return flags
+
+
+def name_flags(text: str, mine: Mapping[str, str], trains: Mapping[str, str]) -> str:
+    """Write the arguments of ``load_dataset`` and its sources in a message as flags.
+
+    ``mine`` are the flags of the command at hand. Settings that it does not have are those of the command ``train``.
+    """
+    from anychannel.data import load_dataset
+    from anychannel.data.sources.registry import SOURCES
+
+    known = {name for kind in SOURCES.values() for name in kind.options} | set(signature(load_dataset).parameters)
+
+    def name_flag(found: re.Match[str]) -> str:
+        name, value = found[1], (found[2] or "").strip("'")
+        if name not in known or (not value and "_" not in name):
+            return found[0]
+        of_train = "" if name in mine or "option" in mine else "`anychannel train` with "
+        flag = (trains if of_train else mine).get(name)
+        if flag is None:
+            flag, value = "--set", f"data_options.{name}={value.lower() if value in ('True', 'False') else value}"
+        quoted = value if re.fullmatch(r"[\w.,=-]*", value) else f'"{value}"'
+        return of_train + (flag if value in ("", "True") else f"{flag} {quoted}")
+
+    return HINT.sub(name_flag, text)
 
 
 def describe_error(error: Exception) -> str:

@@ -31,6 +31,15 @@ def train(
         int | None, typer.Option(help="Images per epoch, for shards (wds:...) that should not be counted.")
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Use only the first so many classes. Default: all.")] = None,
+    skip_bad: Annotated[
+        bool | None, typer.Option("--skip-bad", help="Leave out images that cannot be used, and list them.")
+    ] = None,
+    convert: Annotated[
+        str | None, typer.Option(help="rgb converts grey, alpha, palette, CMYK and 16-bit images to 8-bit RGB.")
+    ] = None,
+    nodata: Annotated[
+        str | None, typer.Option(help="keep, or a replacement for values that files mark as no data. Default: refuse.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -142,6 +151,15 @@ def train(
             say(f"{key:>24}  {describe_missing(figures)}")
     if result["note"]:
         say(result["note"])
+    record = json.loads((home / "run.json").read_text(encoding="utf-8"))
+    if converted := record.get("converted"):
+        say("converted to RGB: " + ", ".join(f"{count:,} ({kind})" for kind, count in converted.items()))
+    if skipped := record.get("skipped"):
+        say(f"skipped {len(skipped):,} images that cannot be used (all are in {home / 'run.json'}):")
+        say(
+            "\n".join(f"  {line}" for line in skipped[:20])
+            + (f"\n  and {len(skipped) - 20:,} more" * (len(skipped) > 20))
+        )
     page = write_report([home], home / "report.html")
     say(f"the run is in {home}; open its report: {page}")
 
@@ -162,6 +180,9 @@ def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
         if value is not None and key in training | known:
             table = settings["training"] if key in training else settings
             table[key] = str(value) if isinstance(value, Path) else value
-    if flags["epoch_images"] is not None:
-        settings["data_options"] = {"epoch_images": flags["epoch_images"]}
-    return settings
+    options = {
+        name: flags[name] for name in ("epoch_images", "skip_bad", "convert", "nodata") if flags[name] is not None
+    }
+    if flags["nodata"] is not None:
+        options |= parse_options([f"nodata={flags['nodata']}"])
+    return settings | ({"data_options": options} if options else {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from errno import EINVAL
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from anychannel.data.limits import check_extent
+from anychannel.utils.folders import walk_files
 
 Content = bytes | Mapping[str, bytes]
 """A file's bytes, or those of a folder's files by relative path."""
@@ -26,14 +26,6 @@ def is_folder_image(path: Path) -> bool:
     return path.suffix.lower() in FOLDER_SUFFIXES
 
 
-def inner_files(folder: Path) -> Iterator[Path]:
-    """All files of a folder image, in a fixed order."""
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            yield Path(place, name)
-
-
 def read_content(path: Path) -> Content:
     """Everything that an image consists of.
 
@@ -42,7 +34,7 @@ def read_content(path: Path) -> Content:
         ImageError: it is larger than any image within the limit.
     """
     if path.is_dir() and is_folder_image(path):
-        files = list(inner_files(path))
+        files = list(walk_files(path))
         check_extent(sum(map(count_stored, files)), "holds")
         return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
     check_extent(count_stored(path), "holds")
@@ -75,7 +67,7 @@ def stamp_content(path: Path) -> Stamp | None:
     if S_ISREG(status.st_mode):
         return status.st_size, status.st_mtime_ns
     if S_ISDIR(status.st_mode) and is_folder_image(path):
-        inner = [file.stat() for file in inner_files(path)]
+        inner = [file.stat() for file in walk_files(path)]
         changed = max([status.st_mtime_ns, *(one.st_mtime_ns for one in inner)])
         return sum(one.st_size for one in inner), changed
     return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from anychannel.channels import ChannelSet
 from anychannel.data.batches.split import Split
@@ -24,6 +24,8 @@ class ImageDataset:
         train, val, test: the splits; no image is in two of them. Training images may be a ``Stream``, which is read
             from shards and never held.
         fingerprint: hexadecimal digest of all pixels' sources, labels, names and settings: equal data, equal digest.
+        skipped: a line for each image that ``skip_bad`` left out.
+        converted: how many images ``convert`` brought to RGB, by what they were.
     """
 
     name: str
@@ -33,6 +35,8 @@ class ImageDataset:
     val: Split
     test: Split
     fingerprint: str
+    skipped: tuple[str, ...] = ()
+    converted: Mapping[str, int] = field(default_factory=dict)
 
     def count_patterns(self) -> dict[str, dict[str, int]]:
         """How many images of each split have which channels (``"R,G"``); empty where every image has all."""

@@ -11,13 +11,13 @@ import numpy as np
 
 from anychannel.channels import ChannelSet
 from anychannel.data.dataset import ImageDataset
-from anychannel.data.files.read import ReadSettings
+from anychannel.data.files.read import ReadSettings, read_image
 from anychannel.data.prepare.prepare import prepare
 from anychannel.data.sources.arrays import open_arrays
 from anychannel.data.sources.huggingface import check_tables, find_fields, name_splits, open_tables
 from anychannel.data.sources.registry import SOURCES, open_source, split_address
 from anychannel.data.sources.source import Request
-from anychannel.utils.options import coerce_option, coerce_options, is_whole
+from anychannel.utils.options import check_options, coerce_option, coerce_options, is_whole
 
 
 def load_dataset(
@@ -35,6 +35,8 @@ def load_dataset(
     nodata: float | str | None = None,
     scaled: bool = False,
     check_names: bool = True,
+    convert: str | None = None,
+    skip_bad: bool = False,
     partial: float = 0.0,
     allow_pipe: bool = False,
     **options: Any,
@@ -59,9 +61,12 @@ def load_dataset(
         layout: ``planar`` or ``interleaved``, for TIFFs and arrays that do not say which axis holds their channels.
         form: ``lists`` or ``folders``, for folders that look like both.
         nodata: for files that mark values as no data: None refuses them, ``"keep"`` takes them as they are, a number
-            replaces them.
+            replaces them and NaN. In files that mark none, values that equal the number are no data. Values that are no
+            data count in no statistic and do not mix into others; an image lacks a channel without a valid pixel.
         scaled: turn stored into physical values (float32) by the scale and offset that the files declare.
         check_names: refuse files whose own channel names contradict the names given.
+        convert: ``"rgb"`` converts grey, alpha, palette, CMYK and 16 bits to 8-bit RGB as Pillow does; None refuses.
+        skip_bad: leave out images that cannot be used, and warn of them; False refuses the data.
         partial: for embedded data: share of the images that lack channels, in [0, 1].
         allow_pipe: run the commands that ``source``, ``val`` and ``test`` give as ``pipe:COMMAND``.
         options: of the source; see the functions that ``SOURCES`` names.
@@ -78,22 +83,26 @@ def load_dataset(
     """
     given = {"size": size, "seed": seed, "layout": layout, "form": form, "nodata": nodata, "partial": partial}
     given |= {"progress": progress, "verify": verify, "scaled": scaled, "check_names": check_names}
+    given |= {"convert": convert, "skip_bad": skip_bad}
     checked = coerce_options(load_dataset, given)
-    settings = ReadSettings(None, *(checked[name] for name in ("size", "layout", "nodata", "scaled", "check_names")))
+    reading = ("size", "layout", "nodata", "scaled", "check_names", "convert")
+    settings = ReadSettings(**{name: checked[name] for name in reading})
     asked = coerce_option("classes", classes, int) if is_whole(classes) else classes
     name, _ = split_address(source)
     kind = SOURCES.get(name)
     embedded = kind is not None and kind.embedded
     show = checked["progress"] and not embedded  # embedded images are made at once
-    request = Request(channels, asked, cache_dir, checked["seed"], show, checked["verify"], settings, allow_pipe)
+    request = Request(
+        channels, asked, cache_dir, checked["seed"], show, checked["verify"], checked["skip_bad"], settings, allow_pipe
+    )
     if embedded:
         if Path(source).is_dir():
             message = f"{source!r} is the embedded data set; for the folder of that name give ./{source}"
             warnings.warn(message, stacklevel=2)
-        if form is not None or settings != ReadSettings(size=settings.size):
+        if form is not None or skip_bad or settings != ReadSettings(size=settings.size):
             raise ValueError(
-                f"layout, form, nodata, scaled and check_names are about reading files, but {source!r} is embedded; "
-                "leave them out"
+                "layout, form, nodata, scaled, check_names, convert and skip_bad are about reading files, but "
+                f"{source!r} is embedded; leave them out"
             )
     elif kind is not None and (form is not None or partial):
         raise ValueError(f"form and partial do not apply to {source!r}; leave them out")
@@ -116,6 +125,7 @@ def dataset_from_arrays(
     present: np.ndarray | None = None,
     classes: Sequence[str] | None = None,
     seed: int = 0,
+    nodata: float | str | None = None,
     name: str = "arrays",
 ) -> ImageDataset:
     """Make a data set of images that are already arrays.
@@ -129,6 +139,7 @@ def dataset_from_arrays(
             anything and are never read. None: every image has all.
         classes: two or more names in the labels' order; None takes the labels as they are, names in alphabetical order.
         seed: decides the split if ``splits`` is None.
+        nodata: a number whose pixels are no data, and which replaces NaN; see ``load_dataset``.
         name: of the data set.
 
     Returns:
@@ -142,7 +153,7 @@ def dataset_from_arrays(
     source = open_arrays(
         images, labels, channels=channels, splits=splits, present=present, classes=classes, seed=seed, name=name
     )
-    return prepare(source, Request())
+    return prepare(source, Request(settings=ReadSettings(nodata=nodata)))
 
 
 def dataset_from_huggingface(
@@ -161,6 +172,7 @@ def dataset_from_huggingface(
     seed: int = 0,
     progress: bool = False,
     name: str = "huggingface",
+    **reading: Any,
 ) -> ImageDataset:
     """Make a data set of a ``datasets.Dataset`` or ``DatasetDict``; images are decoded when they are read.
 
@@ -169,12 +181,15 @@ def dataset_from_huggingface(
         channels, size, classes, cache_dir, seed, progress: as ``load_dataset``.
         image, label, held, val, test, class_names: as ``open_huggingface``.
         name: of the data set.
+        reading: ``layout``, ``nodata``, ``scaled``, ``check_names``, ``convert`` as ``load_dataset``.
 
     Raises:
         DataError: lists the rows that cannot be used; or ``source`` is streamed or no data set of that library.
         ChannelError, ValueError: as ``load_dataset``.
     """
-    request = Request(channels, classes, cache_dir, seed, progress, settings=ReadSettings(size=size))
+    check_options(read_image, reading, reserved=("path", "channels", "size"))
+    settings = ReadSettings(size=size, **coerce_options(load_dataset, reading))
+    request = Request(channels, classes, cache_dir, seed, progress, settings=settings)
     tables = name_splits(source, val, test, name)
     check_tables(tables)
     fields = find_fields(tables["train"].features, image, label, held, class_names)

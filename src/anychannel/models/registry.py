@@ -76,6 +76,6 @@ def create_backbone(name: str, in_chans: int, num_classes: int | None, options: 
         except TypeError as error:  # timm's functions take any keyword, so only the call tells which are wrong
             raise ValueError(f"model {name!r} does not take these options: {error}") from error
         return network
-    near = get_close_matches(name, [*MODELS, *timm.list_models()], n=3)
+    near = get_close_matches(name, dict.fromkeys([*MODELS, *timm.list_models()]), n=3)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     raise ValueError(f"unknown model {name!r}{hint}; the models are {', '.join(MODELS)} and every timm model")

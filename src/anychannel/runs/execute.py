@@ -237,6 +237,8 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "dataset": dataset.name,
         **describe_data(dataset),
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
+        **({"skipped": list(dataset.skipped)} if dataset.skipped else {}),
+        **({"converted": dict(dataset.converted)} if dataset.converted else {}),
         "image_size": plain_size(dataset.image_size),
         "image_type": dataset.val.images.dtype.name,
         "params": sum(parameter.numel() for parameter in model.parameters()),

@@ -23,7 +23,7 @@ from anychannel.data.content import Content
 from anychannel.data.errors import ImageError
 from anychannel.data.files.names import check_names
 from anychannel.data.files.read import ReadSettings, open_content, read
-from anychannel.data.files.resize import resize_and_crop
+from anychannel.data.files.resize import resize_valid
 from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST
@@ -32,7 +32,7 @@ from anychannel.runs.folder import read_config
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import height_width
 
-READING = ("layout", "nodata", "scaled", "check_names")
+READING = ("layout", "nodata", "scaled", "check_names", "convert")
 """Entries of ``data_options`` that apply to new files as well."""
 
 UNUSED = "-"
@@ -144,13 +144,32 @@ class Predictor:
                 check_names([found.names[position] for position in kept], used, kinds)
         except ImageError as error:
             raise DataError(f"{name}: {error}") from error
-        return self.prepare(found.pixels[kept], used, name)
+        found = found.select(kept)
+        return self.prepare(found.pixels, used, name, found.missing)
 
-    def prepare(self, pixels: np.ndarray, channels: tuple[str, ...], name: str) -> InputImage:
-        """Resize (k, H, W) pixels of named channels as in training, and compare them with the training images."""
+    def prepare(
+        self, pixels: np.ndarray, channels: tuple[str, ...], name: str, missing: np.ndarray | None = None
+    ) -> InputImage:
+        """Resize (k, H, W) pixels of named channels as in training, and compare them with the training images.
+
+        A channel is missing if all of its pixels are no data (``missing``, shaped like the pixels).
+
+        Raises:
+            DataError: no pixel of any channel is valid.
+        """
         shape = self.shape or (pixels.shape[1], pixels.shape[2])
-        fitted = resize_and_crop(pixels, shape)
-        far, notes = self.find_far(fitted, channels), []
+        fitted, missing = resize_valid(pixels, shape, missing)
+        notes = []
+        if missing is not None:
+            held = np.flatnonzero(~missing.all(axis=(1, 2))).tolist()
+            absent = [channel for position, channel in enumerate(channels) if position not in held]
+            if not held:
+                raise DataError(f"{name}: all values of {', '.join(channels)} are no data; it cannot be classified")
+            if absent:
+                notes.append(f"No pixel of {', '.join(absent)} is valid, so that it counts as missing.")
+            pixels, fitted, missing = pixels[held], fitted[held], missing[held]
+            channels = tuple(channels[position] for position in held)
+        far = self.find_far(fitted, channels, missing)
         trained = self.record.get("image_type", pixels.dtype.name)
         if pixels.dtype.name != trained:
             notes.append(
@@ -165,12 +184,15 @@ class Predictor:
             notes.append(f"{next(iter(far.values()))}{others}: is this the same sensor, depth and order of channels?")
         return InputImage(name, channels, pixels, fitted, far, tuple(notes))
 
-    def find_far(self, pixels: np.ndarray, channels: Sequence[str]) -> dict[str, str]:
+    def find_far(
+        self, pixels: np.ndarray, channels: Sequence[str], missing: np.ndarray | None = None
+    ) -> dict[str, str]:
         """Find channels whose mean is far from the training mean. A wrong depth or order of channels causes this."""
         far = {}
-        for plane, name, position in zip(pixels, channels, self.channels.positions(channels), strict=True):
+        valid = np.broadcast_to(True, pixels.shape) if missing is None else ~missing
+        for i, (name, position) in enumerate(zip(channels, self.channels.positions(channels), strict=True)):
             mean, std = self.channels.mean[position], self.channels.std[position]
-            average = float(plane.mean(dtype=np.float64))
+            average = float(pixels[i].mean(dtype=np.float64, where=valid[i]))
             if abs(average - mean) > FAR * std:
                 here, usual, spread = (f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.4g}" for v in (average, mean, std))
                 far[name] = f"{name} averages {here} here, but {usual} ± {spread} in training"

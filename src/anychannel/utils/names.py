@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+
+def normal(text: str) -> str:
+    """The text in Unicode's form NFC, so that é is é however a system or an editor writes it."""
+    return unicodedata.normalize("NFC", text)
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:

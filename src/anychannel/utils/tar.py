@@ -10,8 +10,10 @@ import re
 import tarfile
 from collections.abc import Callable, Generator
 from io import BufferedReader, RawIOBase
+from pathlib import PurePosixPath
 from typing import IO, Any
 
+from anychannel.utils.folders import is_junk
 from anychannel.utils.unfold import OPENERS
 
 BLOCK = tarfile.BLOCKSIZE
@@ -56,7 +58,7 @@ def read_samples(stream: IO[bytes], check: Callable[[int], None]) -> Generator[t
 
     for name, content in read_tar(stream, check_sample):
         named = FILE.fullmatch(name)
-        if named is None:
+        if named is None or any(map(is_junk, PurePosixPath(name).parts)):
             continue
         if named[1] != key:
             if values:

@@ -70,6 +70,7 @@ class Stream:
         settings: length of an epoch, shuffling, lanes and processes.
         counted: how many images the shards hold; None if ``settings`` give an epoch's length.
         chosen: positions of the channels to read, in this order, of images that have all of them; None reads all.
+        skipped: places of samples to leave out.
     """
 
     shards: Shards
@@ -79,6 +80,7 @@ class Stream:
     settings: StreamSettings
     counted: Counted | None = None
     chosen: Subset | None = None
+    skipped: frozenset[str] = frozenset()
 
     random_access: ClassVar[bool] = False
     """Whether images can be read in any order, as evaluation needs."""
@@ -117,9 +119,14 @@ class Stream:
     @property
     def may_lack(self) -> bool:
         """Whether an image can lack a channel."""
-        if self.chosen is not None or not self.shards.fields.may_lack:
+        if self.chosen is not None or not (self.shards.fields.may_lack or self.masks):
             return False
         return self.counted is None or self.find_lacking()[0] > 0
+
+    @property
+    def masks(self) -> bool:
+        """Whether only its pixels show if an image lacks a channel, because none of them is valid."""
+        return self.reader.settings.nodata is not None
 
     def select(self, positions: Subset) -> Stream:
         """Only these channels, of the images that have all of them."""
@@ -216,9 +223,13 @@ class Stream:
     def is_wanted(self, sample: AnySample) -> bool:
         """Whether a sample has a class and channels that are asked for."""
         with placed(sample):
-            if sample.label not in self.label_of:
+            if sample.label not in self.label_of or sample.place in self.skipped:
                 return False
-            return self.chosen is None or set(self.chosen) <= set(self.reader.positions(sample))
+            if self.chosen is None:
+                return True
+            if self.masks:
+                return set(self.chosen) <= set(self.reader.decode(sample, sample.load()).positions)
+            return set(self.chosen) <= set(self.reader.positions(sample))
 
     def decode(self, sample: AnySample) -> DecodedSample:
         """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from anychannel.data.content import Content
 from anychannel.data.errors import ImageError
+from anychannel.utils.options import is_number
 
 DTYPES = ("uint8", "uint16", "float32")
 """Types of decoded images."""
@@ -33,7 +34,8 @@ class Decoded:
         is_colour: whether the format declares the channels as colours (with or without alpha).
         names: the file's names for its channels, None for a channel without one; () if the file names none.
         scaling: each channel's scale and offset if the file declares them.
-        missing: array shaped like ``pixels``, True where the file marks a value as no data; None if it marks none.
+        missing: array shaped like ``pixels``, True where a value is no data; None if the file marks none.
+        converted: what the image was before it was converted to RGB, "" if it was not.
     """
 
     pixels: np.ndarray
@@ -43,6 +45,17 @@ class Decoded:
     names: tuple[str | None, ...] = ()
     scaling: Scaling | None = None
     missing: np.ndarray | None = None
+    converted: str = ""
+
+    def select(self, planes: list[int]) -> Decoded:
+        """Only these planes of (C, H, W), in this order."""
+        return replace(
+            self,
+            pixels=self.pixels[planes],
+            names=tuple(self.names[i] for i in planes) if len(self.names) == len(self.pixels) else (),
+            scaling=self.scaling and tuple(self.scaling[i] for i in planes),
+            missing=None if self.missing is None else self.missing[planes],
+        )
 
     @property
     def meaning(self) -> str:
@@ -121,16 +134,26 @@ def apply_scaling(pixels: np.ndarray, scaling: Scaling | None) -> np.ndarray:
     return physical
 
 
-def fill_missing(pixels: np.ndarray, missing: np.ndarray | None, nodata: float | str | None) -> np.ndarray:
-    """Keep, replace or refuse the values that a file marks as no data (``missing``), as ``read_image`` explains."""
-    if missing is None or nodata == "keep" or not missing.any():
-        return pixels
+def fill_missing(
+    pixels: np.ndarray, missing: np.ndarray | None, nodata: float | str | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Keep, replace or refuse values that are no data, as ``read_image`` explains; return where they are, if any are.
+
+    ``missing`` is where the file marks them, None if it marks none.
+    """
+    if is_number(nodata):
+        missing = pixels == nodata if missing is None else missing
+        missing = missing | np.isnan(pixels) if pixels.dtype == np.float32 else missing
+    if missing is None or not missing.any():
+        return pixels, None
     if nodata is None:
         raise ImageError(
             f"{int(missing.sum()):,} of its {missing.size:,} values are marked as no data",
             "give nodata='keep' to take them as they are, nodata=NUMBER to put that in their place, or leave it out",
         )
+    if nodata == "keep":
+        return pixels, missing
     value = np.float64(nodata).astype(pixels.dtype)
     if pixels.dtype != np.float32 and value != nodata:
         raise ImageError(f"it holds {pixels.dtype.name} values, and nodata={nodata} is none", "give one that is")
-    return np.where(missing, value, pixels)
+    return np.where(missing, value, pixels), missing

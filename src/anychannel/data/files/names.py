@@ -16,6 +16,7 @@ import numpy as np
 from anychannel.channels import ChannelSet
 from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded
+from anychannel.utils.names import normal
 
 RGB = ChannelSet(("R", "G", "B"))
 
@@ -48,7 +49,7 @@ PARTS = re.compile(r"[,;:()\[\]/|]|\s[-\N{EN DASH}]\s")
 
 def squash(text: str) -> str:
     """``"B04"``, ``"b 4"`` and ``"Band 4"`` -> ``"b4"``."""
-    words = re.findall(r"[^\W\d_]+|\d+", text.casefold())
+    words = re.findall(r"[^\W\d_]+|\d+", normal(text).casefold())
     joined = "".join(word.lstrip("0") or "0" if word.isdecimal() else word for word in words)
     return re.sub(r"^band(?=\d)", "b", joined)
 

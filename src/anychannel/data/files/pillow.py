@@ -13,7 +13,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageFile
 
-from anychannel.data.errors import DataError, ImageError
+from anychannel.data.errors import ColourError, DataError, ImageError
 from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
 from anychannel.data.limits import check_extent
 
@@ -26,6 +26,9 @@ PNG_END = b"IEND\xaeB`\x82"
 ORIENTATION_TAG = 274
 REFUSED_MODES = {"1": "a black-and-white bitmap", "P": "a palette image", "PA": "a palette image", "LAB": "CIELAB"}
 REFUSED_MODES |= {mode: mode for mode in ("CMYK", "YCbCr", "HSV")}
+COLOUR_FORMATS = (*PILLOW_FORMATS, "TIFF")
+CONVERTED_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV")
+"""Modes of 8 bits; Pillow does not scale others as it converts them."""
 
 
 def decode_pillow(data: bytes) -> Decoded:
@@ -43,17 +46,28 @@ def decode_pillow(data: bytes) -> Decoded:
             check_unused_bytes(data, *image.tile[0])
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         pixels = imagecodecs.png_decode(data) if is_16_bit else np.asarray(image)
+    if frames > 1:
+        raise ImageError("it is an animation", "save one frame of it")
     if not is_16_bit:
         if image.mode in REFUSED_MODES:
-            raise ImageError(f"it is {REFUSED_MODES[image.mode]}", "convert it to RGB, or to greyscale if it is grey")
+            raise ColourError(f"it is {REFUSED_MODES[image.mode]}", "convert it to RGB, or to greyscale if it is grey")
         if is_png and data[24] < 8:
-            raise ImageError(f"it holds {data[24]}-bit values", "convert it to 8 bit")
-        if frames > 1:
-            raise ImageError("it is an animation", "save one frame of it")
+            raise ColourError(f"it holds {data[24]}-bit values", "convert it to 8 bit")
         if "transparency" in image.info:
-            raise ImageError("it has a transparent colour", "convert it to RGB")
+            raise ColourError("it has a transparent colour")
     orientation = orientation if isinstance(orientation, int) else 1
     return Decoded(pixels, axes="YXS"[: pixels.ndim], orientation=orientation, is_colour=True)
+
+
+def decode_colours(data: bytes, what: str) -> Decoded:
+    """Decode an image of any colour mode as 8-bit RGB, as Pillow converts it; ``what`` says which mode it has."""
+    with library_errors(*DAMAGED), open_image(data, COLOUR_FORMATS) as image:
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+        if image.mode not in CONVERTED_MODES:
+            raise ImageError(f"{what} ({image.mode}), which is not converted", "save it as RGB")
+        pixels = np.asarray(image.convert("RGB"))
+    turn = orientation if isinstance(orientation, int) else 1
+    return Decoded(pixels, axes="YXS", orientation=turn, is_colour=True, converted=what.removeprefix("it is "))
 
 
 def check_unused_bytes(data: bytes, _: str, extent: tuple[int, ...] | None, offset: int, args: Any) -> None:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.content import Content, read_content
-from anychannel.data.errors import DataError, ImageError
+from anychannel.data.errors import ColourError, DataError, ImageError
 from anychannel.data.files.axes import LAYOUTS, arrange
 from anychannel.data.files.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
-from anychannel.data.files.names import check_names
+from anychannel.data.files.names import RGB, check_names
 from anychannel.data.files.npy import from_array
+from anychannel.data.files.pillow import decode_colours
 from anychannel.data.files.registry import find_format
-from anychannel.data.files.resize import resize_and_crop
+from anychannel.data.files.resize import resize_valid
+from anychannel.utils.options import is_number
 from anychannel.utils.plurals import plural
 
 
@@ -38,6 +41,7 @@ class ReadSettings:
     scaled: bool = False
     check_names: bool = True
     kinds: tuple[str | None, ...] = ()
+    convert: str | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in (None, *LAYOUTS):
@@ -45,8 +49,14 @@ class ReadSettings:
             raise ValueError(f"layout is {choices}, or None to let the files tell, got {self.layout!r}")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size is the side of the images in pixels, at least 1, or None, got {self.size}")
-        if isinstance(self.nodata, str) and self.nodata != "keep":
+        if (
+            self.nodata is not None
+            and self.nodata != "keep"
+            and not (is_number(self.nodata) and isfinite(float(self.nodata)))
+        ):
             raise ValueError(f"nodata is 'keep', a number, or None to refuse such values, got {self.nodata!r}")
+        if self.convert not in (None, "rgb"):
+            raise ValueError(f"convert is 'rgb', or None to take values as they are, got {self.convert!r}")
 
     def naming(self, channels: ChannelSet) -> ReadSettings:
         """Return the same settings for files that hold these channels."""
@@ -54,8 +64,9 @@ class ReadSettings:
 
     def beyond_size(self) -> dict[str, object]:
         """Return the settings beside size and layout that change pixels, without defaults, for a cache's key."""
-        nodata: dict[str, object] = {} if self.nodata is None else {"nodata": self.nodata}
-        return nodata | ({"scaled": True} if self.scaled else {})
+        given = {"nodata": self.nodata, "convert": self.convert}
+        chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+        return chosen | ({"scaled": True} if self.scaled else {})
 
 
 def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decoded:
@@ -69,23 +80,50 @@ def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decode
     elif not isinstance(data, Decoded):
         if not data:
             raise ImageError("the file is empty (zero bytes)", "replace or remove it")
-        data = find_format(data).decode(data)
+        try:
+            data = find_format(data).decode(data)
+        except ColourError as error:
+            if settings.convert is None or not isinstance(data, bytes):
+                raise
+            data = decode_colours(data, error.what)
     names = settings.channels
     found = arrange(data, None if names is None else len(names), settings.layout)
+    if settings.convert is not None and (names is None or len(names) == len(RGB)):
+        found = convert_to_rgb(found)
     if names is not None and len(found.pixels) != len(names):
         kind = f" ({found.meaning})" if found.meaning else ""
         raise ImageError(
             f"it has {plural(len(found.pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
-            channel_fix(found.meaning),
+            channel_fix(found.meaning)
+            + (", or give convert='rgb'" if len(names) == len(RGB) and found.meaning else ""),
         )
     if names is not None and settings.check_names:
         check_names(found.names, names, settings.kinds)
     scaled = apply_scaling(found.pixels, found.scaling) if settings.scaled else bring_to_known_type(found.pixels)
-    pixels = fill_missing(scaled, found.missing, settings.nodata)
+    pixels, missing = fill_missing(scaled, found.missing, settings.nodata)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
-        raise ImageError("it holds NaN or infinite values", "replace them with the value that marks no data")
-    pixels = np.ascontiguousarray(pixels) if settings.size is None else resize_and_crop(pixels, settings.size)
-    return replace(found, pixels=pixels)
+        fix = "replace them, or give nodata=NUMBER, which replaces NaN, if NaN is no data"
+        raise ImageError("it holds NaN or infinite values", fix)
+    pixels = np.ascontiguousarray(pixels)
+    if settings.size is not None:
+        pixels, missing = resize_valid(pixels, settings.size, missing)
+    return replace(found, pixels=pixels, missing=missing)
+
+
+def convert_to_rgb(found: Decoded) -> Decoded:
+    """Convert (C, H, W) pixels to 8-bit RGB: grey values count three times, alpha is left out, 16 bits become 8."""
+    planes = {1: [0, 0, 0], 2: [0, 0, 0], 3: [0, 1, 2], 4: [0, 1, 2]}.get(len(found.pixels))
+    what = found.meaning or ("RGB" if len(found.pixels) == len(RGB) else "")
+    if found.pixels.dtype == bool:
+        found = replace(found, pixels=found.pixels * np.uint8(255))
+    if planes is None or not what or found.pixels.dtype not in (np.uint8, np.uint16):
+        kind = f"{plural(len(found.pixels), 'channel')} of {found.pixels.dtype.name}"
+        raise ImageError(f"it has {kind}, which is not converted to RGB", "leave convert out, or convert it yourself")
+    rgb = replace(found.select(planes), names=(), is_colour=True)
+    if found.pixels.dtype == np.uint16:
+        eight = ((rgb.pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        rgb, what = replace(rgb, pixels=eight), f"{what} of 16 bits"
+    return replace(rgb, converted=found.converted or what) if what != "RGB" else rgb
 
 
 def channel_fix(meaning: str) -> str:
@@ -106,6 +144,7 @@ def read_image(
     nodata: float | str | None = None,
     scaled: bool = False,
     check_names: bool = True,
+    convert: str | None = None,
 ) -> np.ndarray:
     """Read one image as ``load_dataset`` does.
 
@@ -114,9 +153,11 @@ def read_image(
         channels: names of the file's channels in file order, or a sensor (see ``as_channel_set``).
         size: height and width in pixels to which the image is resized and cropped; None keeps its size.
         layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C), for a TIFF or array that does not say it.
-        nodata: ``"keep"`` keeps values that the file marks as no data, a number replaces them, None refuses the file.
+        nodata: for values that the file marks as no data: ``"keep"`` keeps them, a number replaces them and NaN, None
+            refuses the file. In a file that marks none, values that equal the number are no data.
         scaled: convert stored to physical values with the scale and offset that the file declares.
         check_names: refuse a file whose own channel names contradict ``channels``.
+        convert: ``"rgb"`` converts grey, alpha, palette, CMYK and 16 bits to 8-bit RGB as Pillow does; None refuses.
 
     Returns:
         (C, H, W) uint8, uint16 or float32 in the file's own units.
@@ -124,7 +165,9 @@ def read_image(
     Raises:
         DataError: the file is missing, cannot be decoded, or does not hold these channels.
     """
-    settings = ReadSettings(None, size, layout, nodata, scaled, check_names).naming(as_channel_set(channels))
+    settings = ReadSettings(None, size, layout, nodata, scaled, check_names, convert=convert).naming(
+        as_channel_set(channels)
+    )
     data = open_content(path, str(path))
     try:
         return read(data, settings).pixels

@@ -16,22 +16,47 @@ def resize_and_crop(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarr
     rounding); the result is rounded back to the given type: (C, H, W) uint8, uint16 or float32. An image whose shorter
     side is already ``size`` is not resampled.
     """
+    return resize_valid(pixels, size, None)[0]
+
+
+def resize_valid(
+    pixels: np.ndarray, size: int | tuple[int, int], missing: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As ``resize_and_crop``, of an image with values that are no data; return where the result has none, too.
+
+    Values where ``missing``, shaped like the pixels, is True do not mix into others: a pixel is the weighted mean of
+    the valid ones below it, and no data where there is none.
+    """
     short = min(pixels.shape[1:])
     cut = [max(0, side - LONGEST * short) // 2 for side in pixels.shape[1:]]
-    pixels = pixels[:, cut[0] : pixels.shape[1] - cut[0], cut[1] : pixels.shape[2] - cut[1]]
+    inner = (slice(None), slice(cut[0], pixels.shape[1] - cut[0]), slice(cut[1], pixels.shape[2] - cut[1]))
+    pixels, missing = pixels[inner], None if missing is None else missing[inner]
     height, width = pixels.shape[1:]
     rows, columns = (size, size) if isinstance(size, int) else size
     new, old = (rows, height) if rows * width >= columns * height else (columns, width)
     if new != old:
-        import torch  # here, since errors in settings and paths come without it
-        import torch.nn.functional as F
-
         target = [max(rows, round(height * new / old)), max(columns, round(width * new / old))]
-        image = torch.from_numpy(pixels.astype(np.float32))[None]
-        resized = F.interpolate(image, size=target, mode="bilinear", antialias=True, align_corners=False)[0].numpy()
+        resized = resample(pixels, target)
+        if missing is not None:
+            weight = resample(~missing, target)
+            resized = resized.clip(pixels.min(), pixels.max())  # rounding may not take the largest numbers to infinity
+            mixed = (weight > 0) & (resample(missing, target) > 0)
+            np.divide(resample(np.where(missing, 0, pixels), target), weight, out=resized, where=mixed)
+            missing = weight <= 0
         if pixels.dtype != np.float32:
             limits = np.iinfo(pixels.dtype)
             resized = np.clip(np.rint(resized), limits.min, limits.max).astype(pixels.dtype)
         pixels, (height, width) = resized, target
     top, left = (height - rows) // 2, (width - columns) // 2
-    return np.ascontiguousarray(pixels[:, top : top + rows, left : left + columns])
+    inner = (slice(None), slice(top, top + rows), slice(left, left + columns))
+    return np.ascontiguousarray(pixels[inner]), None if missing is None else missing[inner]
+
+
+def resample(values: np.ndarray, size: list[int]) -> np.ndarray:
+    """(C, H, W) values of another height and width, float32."""
+    import torch  # here, since errors in settings and paths come without it
+    import torch.nn.functional as F
+
+    image = torch.from_numpy(values.astype(np.float32))[None]
+    resized = F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+    return np.asarray(resized)

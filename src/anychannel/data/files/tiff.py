@@ -17,7 +17,7 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 import tifffile
 
-from anychannel.data.errors import ImageError
+from anychannel.data.errors import ColourError, ImageError
 from anychannel.data.files.decoded import Decoded, Format, damaged, library_errors, starts_with
 from anychannel.data.files.geotiff import decode_geotiff, is_geotiff
 from anychannel.data.files.ome import read_ome_xml
@@ -41,21 +41,24 @@ PILLOW_COMPRESSION = {
 }
 """Compressions whose parts are images, with a header of their own that Pillow reads."""
 MOST_PAGES = 4096
+COLOURS = {
+    "PALETTE": "a palette image",
+    "SEPARATED": "CMYK",
+    "YCBCR": "YCbCr without JPEG compression",
+    "MINISWHITE": "greyscale stored inverted (MINISWHITE)",
+}
+"""Photometric interpretations that Pillow converts to RGB."""
 TO_RGB = "convert it to RGB"
 REFUSED_PHOTOMETRIC = {
-    "PALETTE": ("a palette image", TO_RGB),
-    "SEPARATED": ("CMYK", TO_RGB),
-    "YCBCR": ("YCbCr without JPEG compression", TO_RGB),
     **dict.fromkeys(("CIELAB", "ICCLAB", "ITULAB"), ("CIELAB", TO_RGB)),
     **dict.fromkeys(("LOGL", "LOGLUV"), ("logarithmic luminance (LogLuv)", TO_RGB)),
-    "MINISWHITE": ("greyscale stored inverted (MINISWHITE)", "save it with black as 0"),
     "MASK": ("a transparency mask", "replace it by the image"),
     "CFA": ("a raw sensor mosaic", "demosaic it"),
     "LINEAR_RAW": ("a camera's raw image", "develop it to RGB"),
     "DEPTH_MAP": ("a depth map of a camera's raw image", "replace it by the image"),
     "SEMANTIC_MASK": ("a mask of a camera's raw image", "replace it by the image"),
 }
-"""Photometric interpretations whose values are not those of channels, and what to do about them."""
+"""Other photometric interpretations whose values are not those of channels, and what to do about them."""
 
 
 def decode_tiff(data: bytes) -> Decoded:
@@ -108,7 +111,10 @@ def check_photometric(page: tifffile.TiffPage) -> str:
         raise ImageError(f"its photometric interpretation {page.photometric} is unknown", TO_RGB)
     is_converted = name == "YCBCR" and page.compression == JPEG and page.planarconfig == CONTIGUOUS  # by tifffile
     is_inks = name == "SEPARATED" and page.samplesperpixel != 4
-    if name in REFUSED_PHOTOMETRIC and not is_converted and not is_inks:
+    if name in COLOURS and not is_converted and not is_inks:
+        fix = "save it with black as 0" if name == "MINISWHITE" else TO_RGB
+        raise ColourError(f"it is {COLOURS[name]}", fix)
+    if name in REFUSED_PHOTOMETRIC:
         what, fix = REFUSED_PHOTOMETRIC[name]
         raise ImageError(f"it is {what}", fix)
     return name

@@ -185,15 +185,15 @@ class FileDigests:
         try:
             stamp = sample.stamp()
         except FileNotFoundError:
-            problems.add(sample.place, "the file is missing", "restore it, or remove its line")
+            problems.add_image(sample.place, "the file is missing", "restore it, or remove its line")
             return
         except (OSError, ValueError) as error:
-            problems.add(sample.place, f"cannot be read ({error})", "correct the path or the file's permissions")
+            problems.add_image(sample.place, f"cannot be read ({error})", "correct the path or the file's permissions")
             return
         if stamp is None:
             problems.add(sample.place, "it is not a file", "list files, not folders")
         elif stamp[0] == 0:
-            problems.add(sample.place, "the file is empty (zero bytes)", "replace or remove it")
+            problems.add_image(sample.place, "the file is empty (zero bytes)", "replace or remove it")
         else:
             self.stamps[sample.path] = stamp
 
@@ -218,7 +218,7 @@ class FileDigests:
             advance(0, note=f"{len(unknown):,} files to see whether they have changed")
             for sample, digest in zip(unknown, pool.map(read, unknown), strict=True):
                 if isinstance(digest, OSError):
-                    problems.add(sample.place, *unreadable(digest))
+                    problems.add_image(sample.place, *unreadable(digest))
                 else:
                     self.known[sample.path] = digest
                 advance()

@@ -26,15 +26,18 @@ from anychannel.data.files.names import RGB, channels_from_file, check_names
 from anychannel.data.files.read import read
 from anychannel.data.prepare.cache import FORMAT, Cached, FileDigests, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.statistics import Statistics, with_statistics
-from anychannel.data.prepare.survey import Item, Labels, Survey, walk
-from anychannel.data.sources.reader import Reader, Template, placed
+from anychannel.data.prepare.survey import Item, Labels, Survey, find_twins, walk
+from anychannel.data.sources.reader import Reader, Template
 from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
 from anychannel.utils.checksums import dump_signed, load_signed
 from anychannel.utils.files import write_text
+from anychannel.utils.plurals import plural
 from anychannel.utils.processes import share
 
 KEY_FORMAT = 1
 """Raised whenever the same files and settings give other pixels; it is part of a data set's fingerprint."""
+ALL_DIFFERENT = 20
+"""More images than this, each with a label of its own, have no classes."""
 PEEKED = 100
 """Samples of shards that are tried for the channels' names."""
 SAMPLED = 10_000
@@ -56,6 +59,7 @@ class Preparation:
         self.request = request
         self.place = source.place or source.name
         self.problems = source.problems
+        self.problems.skip = request.skip_bad
         self.cache_dir = resolve_cache_dir(request.cache_dir)
         self.labels = Labels(source.classes, request.classes, self.place)
         self.files: FileDigests | None = None
@@ -66,8 +70,9 @@ class Preparation:
         self.in_memory = bool(listed) and not any(isinstance(one.image, Path) for found in listed for one in found)
 
         def wants(sample: Sample) -> bool:
-            with placed(sample):
+            with self.problems.noting(sample.place):
                 return self.labels.wants(sample.label)
+            return False
 
         if listed:
             self.keep({split: list(filter(wants, source.splits[split])) for split in SPLITS})  # type: ignore[arg-type]
@@ -78,10 +83,12 @@ class Preparation:
             self.counted, self.sampled = source.stream.epoch_images is None, source.stream.statistics_images
         if not self.counted:
             self.sampled = self.sampled or SAMPLED
+            if request.skip_bad:
+                raise DataError("with epoch_images the shards are not read whole, so skip_bad cannot be; leave one out")
             if source.classes is None:
                 raise DataError(
                     f"with epoch_images the shards of {self.place} are not read whole, so their classes are not known: "
-                    "give class_names, in the labels' order"
+                    "give class_names=['first', 'second', ...] in the labels' order"
                 )
 
     def keep(self, listing: Listing) -> None:
@@ -109,6 +116,8 @@ class Preparation:
                 f"image names {len(fields)} fields ({', '.join(fields)}), but there are {len(named)} channels "
                 f"({', '.join(named.names)}); name a field for each, in their order"
             )
+        if self.request.settings.convert is not None and len(named) != len(RGB):
+            raise DataError(f"convert='rgb' makes images of 3 channels, but {plural(len(named), 'channel')} are named")
         reader = Reader(named, self.request.settings.naming(named))
         if self.listing is not None:
             listing, self.planes = find_planes(self.listing, reader, self.problems)
@@ -121,8 +130,11 @@ class Preparation:
             stream, sampled = self.source.stream is not None, self.sampled is not None
             index, images = survey.run(walks, self.shards, folder, stream=stream, sampled=sampled)
             self.problems.raise_if_any(self.place)
+            check_skipped(self.place, self.problems.skipped, index.get("total", 0))
             if not index:
                 raise DataError(f"{self.place} holds no training image of the classes asked for")
+            if stream and self.counted:
+                check_labels(self.place, sum(n for s in index["counts"]["images"] for _, n in s), index["distinct"])
             index |= {"labels": sorted(self.labels.seen, key=str), "counts": index["counts"] if self.counted else None}
             check_seen(named, Statistics.from_dict(index["statistics"]), index["counts"], self.sampled)
             return index, images
@@ -131,7 +143,8 @@ class Preparation:
             build(None)
         cached = self.open(reader, build)
         if self.listing is not None and reader.settings.check_names:
-            check_cached_names(cached.index["names"], all_samples(self.listing), named, self.problems)
+            kept = [self.listing[split][i] for split in SPLITS for i in cached.index["splits"][split]["numbers"]]
+            check_cached_names(cached.index["names"], kept, named, self.problems)
             self.problems.raise_if_any(self.place)
         return self.assemble(reader, cached)
 
@@ -199,7 +212,7 @@ class Preparation:
             index, images = build(None)
             pixels = hashlib.blake2b(digest_size=16)
             for split in SPLITS:
-                present = spread(self.planes[split], len(reader.channels))
+                present = spread(index["splits"][split]["positions"], len(reader.channels))
                 images[split].flags.writeable = False
                 pixels.update(images[split].data)
                 pixels.update(b"" if present.all() else np.packbits(present).tobytes())
@@ -208,7 +221,8 @@ class Preparation:
             return self.open_by_content(self.files, self.listing, reader.channels, shaping, build)
         asked = None if self.request.classes is None else self.labels.resolve()[0]
         stamps = [[shards.stamps(), asdict(shards.fields)] for shards in self.shards.values()]
-        known = [self.sampled, None if self.sampled is None else self.request.seed, self.counted]
+        seed, skip = None if self.sampled is None else self.request.seed, bool(self.problems.skip)
+        known = [self.sampled, seed, self.counted, skip]
         names = [reader.channels.names, settings.check_names, self.source.classes, asked]
         sketch = digest_of([FORMAT, stamps, names, shaping, known])
         if self.request.verify and share().is_main:
@@ -223,6 +237,7 @@ class Preparation:
         if any(held != channels.full for split in SPLITS for held in self.planes[split]):
             shaping |= {"planes": self.planes}
         paths = {split: [sample.path for sample in listing[split]] for split in SPLITS}
+        shaping |= {"skip_bad": paths} if self.problems.skip else {}
 
         def key_of(digests: Mapping[str, Sequence[str]]) -> str:
             return digest_of([KEY_FORMAT, digests, shaping], sort_keys=True)
@@ -230,14 +245,15 @@ class Preparation:
         def find_key() -> str:
             known = files.read_unknown(self.problems, progress=self.request.progress)
             self.problems.raise_if_any(self.place)
-            return key_of({split: [known[path] for path in paths[split]] for split in SPLITS})
+            return key_of({split: [known.get(path, "") for path in paths[split]] for split in SPLITS})
 
         def build_and_remember(folder: Path) -> tuple[str, dict[str, Any]]:
             index, _ = build(folder)
-            for split in SPLITS:
-                files.known.update(zip(paths[split], index["digests"][split], strict=True))
+            for split, known in index["splits"].items():
+                kept = [paths[split][number] for number in known["numbers"]]
+                files.known.update(zip(kept, index["digests"][split], strict=True))
             files.remember()
-            return key_of(index["digests"]), index
+            return find_key(), index
 
         sizes = {split: [files.stamps[path][0] for path in paths[split]] for split in SPLITS}
         return open_or_build(self.cache_dir, digest_of([FORMAT, sizes, shaping]), find_key, build_and_remember)
@@ -253,14 +269,30 @@ class Preparation:
         kept = SPLITS if stream is None else SPLITS[1:]
         splits = {split: self.make_split(split, reader, cached, label_of, template) for split in kept}
         labels = [splits[split].labels.tolist() if split in splits else [] for split in SPLITS]
+        if stream is None:
+            check_labels(self.place, len(labels[0]), len(set(labels[0])))
+            check_labels(self.place, sum(map(len, labels)), len(set().union(*labels)))
+        twins = [f"{a} and {b}" for a, b in index["twins"]]
+        for split, numbers in zip(SPLITS, labels, strict=True):
+            pairs = find_twins(index["digests"][split], numbers) if numbers else []
+            twins += [" and ".join(f"{splits[split].paths[i]} ({classes[numbers[i]]})" for i in pair) for pair in pairs]
+        warn_of(twins, f"{self.place} has the same picture under two classes: {{few}}; keep it under the right one")
+        bad = self.problems.skipped | index["skipped"]
+        skipped = tuple(f"{place}: {what}" for place, what in bad.items())
+        images = plural(len(skipped), "image")
+        warn_of(skipped, f"{self.place} has {images} that cannot be used, left out by skip_bad: {{few}}")
         train: Split | Stream
         if stream is None:
             train = splits["train"]
-            warn_of_absent_classes(self.place, classes, train.labels)
+            absent = [classes[i] for i in sorted(set(range(len(classes))) - set(labels[0]))]
+            warn_of(
+                absent,
+                f"{self.place} has no training image of class {{few}}; a model cannot learn it (labels count from 0)",
+            )
         else:
             key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
             counted = None if index["counts"] is None else Counted.from_dict(index["counts"])
-            train = Stream(self.shards["train"], reader, label_of, template, stream, counted)
+            train = Stream(self.shards["train"], reader, label_of, template, stream, counted, skipped=frozenset(bad))
         return ImageDataset(
             name=self.source.name,
             channels=with_statistics(reader.channels, Statistics.from_dict(index["statistics"])),
@@ -269,32 +301,34 @@ class Preparation:
             val=splits["val"],
             test=splits["test"],
             fingerprint=digest_of([key, labels, classes, reader.channels.names]),
+            skipped=skipped,
+            converted=index["converted"],
         )
 
     def make_split(
         self, split: str, reader: Reader, cached: Cached, label_of: Mapping[int | str, int], template: Template
     ) -> Split:
         """A split whose images are in the cache, in memory, or rows that are read when needed."""
-        images, digests = cast("Images", cached.images.get(split)), None
+        images, digests, known = cast("Images", cached.images.get(split)), None, cached.index["splits"][split]
         if self.listing is not None:
-            samples, held = self.listing[split], cast("list[list[int]]", self.planes[split])
+            samples = [self.listing[split][number] for number in known["numbers"]]
             labels, paths = [sample.label for sample in samples], [sample.path for sample in samples]
             if self.files is not None or samples[0].digest is not None:
                 digests = cached.index["digests"][split]
         else:
-            known = cached.index["splits"][split]
-            labels, paths, held = known["labels"], known["paths"], known["positions"]
+            labels, paths = known["labels"], known["paths"]
             if self.shards[split].storage == "source":
                 images = OnDemandImages(cast("Rows", self.shards[split]), np.array(known["numbers"]), reader, template)
         numbers = np.array([label_of[label] for label in labels], dtype=np.int64)
-        return Split(images, numbers, tuple(paths), spread(held, len(reader.channels)), digests)
+        return Split(images, numbers, tuple(paths), spread(known["positions"], len(reader.channels)), digests)
 
 
-def spread(held: Sequence[Sequence[int]], channels: int) -> np.ndarray:
-    """(N, C) booleans, which channels each image has."""
-    present = np.zeros((len(held), channels), dtype=bool)
+def spread(held: Sequence[Sequence[int] | None], channels: int) -> np.ndarray:
+    """(N, C) booleans, which channels each image has; None stands for all."""
+    present = np.ones((len(held), channels), dtype=bool)
     for row, positions in enumerate(held):
-        present[row, list(positions)] = True
+        if positions is not None:
+            present[row] = np.isin(range(channels), positions)
     return present
 
 
@@ -377,11 +411,26 @@ def check_cached_names(
                 problems.add(samples[row].place, error.what, error.fix)
 
 
-def warn_of_absent_classes(place: str, classes: Sequence[str], numbers: np.ndarray[Any, Any]) -> None:
-    """Warn of classes without a training image, which is legitimate but rarely meant."""
-    absent = [classes[i] for i in sorted(set(range(len(classes))) - set(numbers.tolist()))]
-    if absent:
-        few = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        warnings.warn(
-            f"{place} has no training image of class {few}; a model cannot learn it (labels count from 0)", stacklevel=6
+def warn_of(found: Sequence[str], text: str) -> None:
+    """Warn of what is legitimate but rarely meant; the text has a place for the first few."""
+    if found:
+        few = ", ".join(found[:5]) + (f" and {len(found) - 5:,} more" if len(found) > 5 else "")
+        warnings.warn(text.replace("{few}", few), stacklevel=6)
+
+
+def check_labels(place: str, images: int, labels: int) -> None:
+    """Raise DataError if more than ``ALL_DIFFERENT`` images have a label each of its own."""
+    if images == labels and images > ALL_DIFFERENT:
+        raise DataError(
+            f"{place}: each of {images:,} images has a label of its own, so that these are no classes; give the field, "
+            "word or folder that names the class"
+        )
+
+
+def check_skipped(place: str, skipped: Mapping[str, str], kept: int) -> None:
+    """Raise DataError if more images cannot be used than can."""
+    if len(skipped) > kept:
+        raise DataError(
+            f"{place}: {len(skipped):,} images cannot be used and {kept:,} can, too many to skip; the first may "
+            "be unlike all others:" + "".join(f"\n  - {one}: {what}" for one, what in islice(skipped.items(), 5))
         )

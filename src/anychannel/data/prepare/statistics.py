@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anychannel.channels import ChannelSet, Subset
+from anychannel.channels import ChannelSet
 
 BLOCK_VALUES = 2**22
 """Values taken into memory at a time: 32 MB as float64."""
@@ -17,10 +17,10 @@ BLOCK_VALUES = 2**22
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean, standard deviation and correlation (C, C) over all pixels of all images, in the images' own units.
+    """Mean, standard deviation and correlation (C, C) over the valid pixels of all images, in the images' own units.
 
     Moments are those of a population, not of a sample. ``std`` is 0 where a channel is constant; the correlation with
-    such a channel is 0. ``apart`` lists pairs of channels that no image has together, whose correlation is taken as 0.
+    such a channel is 0. ``apart`` lists pairs of channels that no pixel has together, whose correlation is taken as 0.
     The correlation is positive semi-definite.
     """
 
@@ -38,91 +38,93 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of k channels over some images: number of pixels, mean (k,), scatter (k, k): sums of products of differences."""
+    """Of C channels, for each pair (i, j) over the pixels in which both are valid: four (C, C) arrays of float64.
 
-    count: int
+    Args:
+        count: number of pixels.
+        mean: of channel i.
+        scatter: sum of the squared differences of channel i from its mean.
+        product: sum of the products of both channels' differences.
+    """
+
+    count: np.ndarray
     mean: np.ndarray
     scatter: np.ndarray
+    product: np.ndarray
 
+    @classmethod
+    def of(cls, values: np.ndarray, valid: np.ndarray) -> Moments:
+        """Of pixels (C, n) as float64, of which only those count where ``valid`` (C, n) is True."""
+        weights = valid.astype(np.float64)
+        count = weights @ weights.T
+        some = np.maximum(count, 1)
+        centre = (np.where(valid, values, 0).sum(axis=1) / np.diag(some))[:, None]
+        values = np.where(valid, values - centre, 0)
+        shift = values @ weights.T / some
+        scatter = values**2 @ weights.T - count * shift**2
+        return cls(count, centre + shift, scatter.clip(min=0), values @ values.T - count * shift * shift.T)
 
-def combine(found: Mapping[Subset, Moments], channels: int) -> Statistics:
-    """Statistics of ``channels`` channels from the moments of images that have the same of them."""
-    covariance, correlation = np.zeros((channels, channels)), np.eye(channels)
-    mean, apart = np.zeros(channels), []
-    for i in range(channels):
-        for j in range(i, channels):
-            pieces = [pick(moments, pattern, (i, j)) for pattern, moments in found.items() if {i, j} <= set(pattern)]
-            if not pieces:
-                apart.append((i, j))
-                continue
-            pair = merge(pieces)
-            if i == j:
-                mean[i], covariance[i, i] = pair.mean[0], pair.scatter[0, 0] / max(pair.count, 1)
-            elif pair.scatter[0, 0] > 0 and pair.scatter[1, 1] > 0:
-                both = np.sqrt(pair.scatter[0, 0]) * np.sqrt(pair.scatter[1, 1])
-                correlation[i, j] = correlation[j, i] = np.clip(pair.scatter[0, 1] / both, -1, 1)
-    if len(found) > 1:
-        correlation = nearest_correlation(correlation)
-    std = np.sqrt(np.diag(covariance))
-    rows = tuple(tuple(row) for row in correlation.tolist())
-    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), rows, tuple(apart))
+    def __add__(self, other: Moments) -> Moments:
+        """Both together: Chan, Golub and LeVeque's update (1979)."""
+        count = self.count + other.count
+        share = other.count / np.maximum(count, 1)
+        difference = other.mean - self.mean
+        scatter, product = (self.count * share * difference * each for each in (difference, difference.T))
+        return Moments(
+            count,
+            self.mean + share * difference,
+            self.scatter + other.scatter + scatter,
+            self.product + other.product + product,
+        )
+
+    def statistics(self) -> Statistics:
+        """See ``RunningMoments``."""
+        both = np.sqrt(self.scatter) * np.sqrt(self.scatter.T)
+        correlation = np.divide(self.product, both, out=np.zeros_like(both), where=both > 0).clip(-1, 1)
+        np.fill_diagonal(correlation, 1.0)
+        std = np.sqrt(np.diag(self.scatter / np.maximum(self.count, 1)))
+        if (self.count != self.count[0, 0]).any():
+            correlation = nearest_correlation(correlation)
+        apart = tuple((i, j) for i, j in np.argwhere(np.triu(self.count == 0)).tolist())
+        rows = tuple(map(tuple, correlation.tolist()))
+        return Statistics(tuple(np.diag(self.mean).tolist()), tuple(std.tolist()), rows, apart)
 
 
 class RunningMoments:
     """Statistics of images of shape (C, H, W) that arrive one by one, in blocks that are summed in float64.
 
-    A channel's mean and standard deviation are those over the images that have it. The correlation of two channels is
-    that over the images that have both, with these images' own means and deviations. As pairs then rest on different
-    images, a matrix that is not positive semi-definite is replaced by the nearest that is. Blocks are centred before
-    they are summed and merged, so that 16-bit values far from zero lose no precision.
+    Pixels without data and channels that an image lacks do not count. A channel's mean and standard deviation are those
+    over its valid pixels. The correlation of two channels is that over the pixels in which both are valid, with these
+    pixels' own means and deviations. As pairs then rest on different pixels, a matrix that is not positive
+    semi-definite is replaced by the nearest that is. Blocks are centred before they are summed and merged, so that
+    16-bit values far from zero lose no precision.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self.channels = shape[0]
         self.step = max(1, BLOCK_VALUES // int(np.prod(shape)))
-        self.waiting: dict[Subset, list[np.ndarray]] = {}
-        self.found: dict[Subset, Moments] = {}
+        self.waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self.found: Moments | None = None
 
-    def add(self, planes: np.ndarray, pattern: Subset) -> None:
-        """Count an image in: (k, H, W), its planes of the k channels of ``pattern``."""
-        block = self.waiting.setdefault(pattern, [])
-        block.append(planes)
-        if len(block) == self.step:
-            self.close_block(pattern)
+    def add(self, planes: np.ndarray, valid: np.ndarray) -> None:
+        """Count an image (C, H, W) in; ``valid`` is (C, H, W), or (C, 1, 1) for whole planes."""
+        self.waiting.append((planes, valid))
+        if len(self.waiting) == self.step:
+            self.close_block()
 
-    def close_block(self, pattern: Subset) -> None:
+    def close_block(self) -> None:
         """Turn the images that wait into moments."""
-        block = np.stack(self.waiting.pop(pattern), axis=1)  # (k, n, H, W)
-        values = block.reshape(len(pattern), -1).astype(np.float64)
-        mean = values.mean(axis=1)
-        values -= mean[:, None]
-        before = [self.found[pattern]] if pattern in self.found else []
-        self.found[pattern] = merge([*before, Moments(values.shape[1], mean, values @ values.T)])
+        values = np.stack([planes for planes, _ in self.waiting], axis=1).astype(np.float64)  # (C, n, H, W)
+        valid = np.stack([np.broadcast_to(valid, planes.shape) for planes, valid in self.waiting], axis=1)
+        self.waiting = []
+        here = Moments.of(values.reshape(len(values), -1), valid.reshape(len(valid), -1))
+        self.found = here if self.found is None else self.found + here
 
     def statistics(self) -> Statistics:
         """Of all images so far, of which there has to be one."""
-        for pattern in list(self.waiting):
-            self.close_block(pattern)
-        order = sorted(self.found, key=lambda pattern: (-len(pattern), pattern))  # sums in a fixed order
-        return combine({pattern: self.found[pattern] for pattern in order}, self.channels)
-
-
-def pick(moments: Moments, pattern: Subset, pair: tuple[int, int]) -> Moments:
-    """Moments of two of a pattern's channels."""
-    places = [pattern.index(channel) for channel in pair]
-    return Moments(moments.count, moments.mean[places], moments.scatter[np.ix_(places, places)])
-
-
-def merge(pieces: Sequence[Moments]) -> Moments:
-    """Moments over all pieces together, one after the other: Chan, Golub and LeVeque's update (1979)."""
-    total = pieces[0]
-    for piece in pieces[1:]:
-        count = total.count + piece.count
-        difference = piece.mean - total.mean
-        between = np.outer(difference, difference) * (total.count * piece.count / max(count, 1))
-        mean = total.mean + difference * (piece.count / max(count, 1))
-        total = Moments(count, mean, total.scatter + piece.scatter + between)
-    return total
+        if self.waiting:
+            self.close_block()
+        assert self.found is not None
+        return self.found.statistics()
 
 
 def nearest_correlation(matrix: np.ndarray, *, tolerance: float = 1e-10, most_steps: int = 1000) -> np.ndarray:

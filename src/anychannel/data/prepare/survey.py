@@ -5,9 +5,15 @@ What it finds is an index of plain values, kept beside the images in the cache:
     statistics   see ``Statistics``
     template     what all images are like, see ``Template``
     arrays       number of images in each ``<split>.npy``
-    digests      hexadecimal content digests by split, of samples that the source lists
+    digests      hexadecimal content digests by split, of samples that are not streamed
     names        what the files call their planes: [positions, names, rows], rows counted over all splits
-    splits       paths, labels, positions and numbers by split, of samples that the source does not list
+    splits       by split, of the samples that are kept: their numbers, the positions of their channels (null where an
+                 image has all) and, if the source does not list them, paths and labels
+    skipped      what is wrong with the samples that ``skip_bad`` leaves out, by place
+    converted    how many images were converted to RGB, by what they were
+    total        number of samples that are kept or counted
+    distinct     how many different labels the training samples have
+    twins        of a stream: pairs of labels that images of equal content have
     counts       images of each training shard by their channels, of a stream
     digest       stands for all samples
 """
@@ -36,9 +42,20 @@ from anychannel.data.files.tiff import quiet
 from anychannel.data.prepare.cache import check_space, unreadable
 from anychannel.data.prepare.statistics import RunningMoments
 from anychannel.data.sources.reader import Image, Reader, Template
-from anychannel.data.sources.source import SPLITS, AnySample, Label, Listed, Loaded, PlaneFields, Sample, Shards
+from anychannel.data.sources.source import (
+    SPLITS,
+    AnySample,
+    Label,
+    Listed,
+    Loaded,
+    PlaneFields,
+    Sample,
+    Shards,
+    number_classes,
+)
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.growing_array import GrowingArray
+from anychannel.utils.names import normal
 from anychannel.utils.progress import progress_bar
 
 IN_FLIGHT = 32
@@ -65,6 +82,7 @@ class Labels:
             if self.classes is not None:
                 raise DataError("classes chooses among class names, but this data set has none; give class_names")
             return
+        self.names = tuple(map(normal, self.names))
         if len(self.names) < 2:
             raise DataError(f"{self.place} has {len(self.names)} class; classification needs two or more")
         if len(set(self.names)) != len(self.names):
@@ -100,7 +118,7 @@ class Labels:
                 f"some labels are numbers ({min(numbers)}, say), others names ({words[0]!r}); use one kind, or give "
                 "class_names"
             )
-        names = tuple(words) or tuple(map(str, range(max(numbers, default=-1) + 1)))
+        names = tuple(words) or number_classes(max(numbers, default=-1))
         if len(names) < 2:
             raise DataError(f"the samples have {len(names)} class; classification needs two or more")
         return names, number(names, names)
@@ -128,7 +146,7 @@ def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) ->
                 f"classes={classes} is out of range; the data has {len(known)} classes, take 2 or more of them"
             )
         return tuple(known[:classes])
-    chosen = tuple(classes.split(",") if isinstance(classes, str) else classes)
+    chosen = tuple(map(normal, classes.split(",") if isinstance(classes, str) else classes))
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise ValueError(f"unknown class {unknown[0]!r}; the classes are {', '.join(known)}")
@@ -174,12 +192,14 @@ def walk(
                         yield Item(number, shard, sample, here > 0)
                         left, here = left - (here > 0), here - (here > 0)
         except ShardError as error:
-            problems.lines[str(error)] = None
+            place, _, text = str(error).partition(": ")
+            what, _, fix = text.rpartition("; ")
+            problems.add(place, what, fix)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found of a sample; its image and digest, if it was decoded."""
+    """What was found of a sample; its image and digest, if these are wanted."""
 
     item: Item
     label: Label
@@ -230,6 +250,7 @@ class Survey:
         for nothing in the digest of all.
         """
         kept: dict[str, list[Kept]] = {split: [] for split in SPLITS}
+        converted, labels, label_of = Counter[str](), array("Q"), dict[Label, int]()
         counts: list[Counter[Subset]] = [Counter() for _ in splits["train"].names] if stream else []
         names: dict[tuple[Subset, tuple[str | None, ...]], list[int]] = {}
         measured, rows, channels, lacking, moments = array("Q"), count(), len(self.reader.channels), "", None
@@ -251,6 +272,8 @@ class Survey:
                         advance()
                         shard = seen.item.shard
                     row = next(rows)
+                    if split == "train":
+                        label_of.setdefault(seen.label, len(label_of))
                     if streamed:
                         counts[shard][tuple(sorted(seen.positions))] += 1
                         lacking = lacking or (seen.item.sample.place if len(seen.positions) < channels else "")
@@ -259,15 +282,18 @@ class Survey:
                     planes, held = seen.image.spread(channels), tuple(sorted(seen.positions))
                     if split == "train":
                         moments = moments or RunningMoments(planes.shape)
-                        moments.add(planes if len(held) == channels else planes[list(held)], held)
+                        moments.add(planes, seen.image.valid(channels))
                     if any(seen.image.found.names):
                         names.setdefault((seen.positions, seen.image.found.names), []).append(row)
+                    if seen.image.found.converted:
+                        converted[seen.image.found.converted] += 1
                     if split in sinks:
                         if listed and folder is not None and not row:
                             check_space(folder, total * planes.nbytes)
                         sinks[split].append(planes)
                     if streamed:
                         measured.append(short(seen.digest))
+                        labels.append(label_of[seen.label])
                     else:
                         sample = seen.item.sample
                         known = seen.label, held, seen.item.number, seen.digest
@@ -282,9 +308,14 @@ class Survey:
             "statistics": asdict(moments.statistics()),
             "template": asdict(self.template),
             "arrays": {split: len(kept[split]) for split in sinks},
-            "digests": {split: [one.digest.hex() for one in kept[split]] for split in SPLITS} if listed else {},
+            "digests": {split: [one.digest.hex() for one in kept[split]] for split in SPLITS},
             "names": [[held, own, places] for (held, own), places in names.items()],
-            "splits": {} if listed else {split: describe_kept(kept[split]) for split in SPLITS},
+            "splits": {split: describe_kept(kept[split], channels, listed=listed) for split in SPLITS},
+            "skipped": self.problems.skipped,
+            "converted": converted,
+            "distinct": len(label_of),
+            "total": next(rows),
+            "twins": [[list(label_of)[labels[row]] for row in pair] for pair in find_twins(measured, labels)],
             "counts": {"images": [list(shard.items()) for shard in counts], "lacking": lacking} if stream else None,
             "digest": whole.hexdigest(),
         }
@@ -293,33 +324,38 @@ class Survey:
     def images(self, items: Iterable[Item]) -> Iterator[Seen]:
         """Decode samples, several at a time, in their order; those that cannot be used are noted and left out."""
         with ThreadPoolExecutor(count_workers()) as pool, quiet():
-            for sample, found in map_ahead(pool, self.look, items, IN_FLIGHT):
-                with self.problems.noting(sample.place):
+            for item, found in map_ahead(pool, self.look, items, IN_FLIGHT):
+                try:
                     if isinstance(found, ImageError):
                         raise found
                     if found.image is not None:
-                        self.compare(found.item.sample.path, found.image)
+                        self.compare(item.sample.path, found.image)
+                except ImageError as error:
+                    self.problems.add_image(item.sample.place, error.what, error.fix)
+                else:
                     yield found
 
-    def look(self, item: Item) -> tuple[AnySample, Seen | ImageError]:
+    def look(self, item: Item) -> tuple[Item, Seen | ImageError]:
         """Read and decode a sample, or say what is wrong with it."""
         sample = item.sample
         try:
-            label, positions = sample.label, self.reader.positions(sample)
-            if not item.decoded:
-                return sample, Seen(item, label, positions)
+            label, settings = sample.label, self.reader.settings
+            if not item.decoded and settings.nodata is None and not self.problems.skip:
+                return item, Seen(item, label, self.reader.positions(sample))
             loaded = self.opened.pop(sample.place, None)
             loaded = sample.load() if loaded is None else loaded
             image = self.reader.decode(sample, loaded)
+            if not item.decoded:
+                return item, Seen(item, label, image.positions)
             if isinstance(sample, Sample) and sample.stamp() != self.stamps.get(sample.path):
                 raise ImageError("it changed while the data was being read", "load again once nothing writes to it")
             known = sample.find_digest(loaded)
             digest = image.digest(len(self.reader.channels)) if known is None else bytes.fromhex(known)
-            return sample, Seen(item, label, positions, image, digest)
+            return item, Seen(item, label, image.positions, image, digest)
         except ImageError as error:
-            return sample, error
+            return item, error
         except OSError as error:
-            return sample, ImageError(*unreadable(error))
+            return item, ImageError(*unreadable(error))
 
     def compare(self, path: str, image: Image) -> None:
         """Raise ImageError if an image is not like the first one."""
@@ -347,12 +383,21 @@ class Survey:
             known += [(split, one) for one in found]
 
 
+def find_twins(digests: Sequence[Any], labels: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of rows of equal digests and different labels."""
+    found, numbers = np.asarray(digests), np.asarray(labels)
+    order = np.argsort(found, kind="stable")
+    differ = (found[order][1:] == found[order][:-1]) & (numbers[order][1:] != numbers[order][:-1])
+    return [(int(order[i]), int(order[i + 1])) for i in np.flatnonzero(differ)]
+
+
 def short(digest: bytes) -> int:
     """The first 64 bits of a digest."""
     return int.from_bytes(digest[:8], "little")
 
 
-def describe_kept(kept: list[Kept]) -> dict[str, Any]:
-    """Plain values."""
-    names = {"paths": "path", "labels": "label", "positions": "positions", "numbers": "number"}
-    return {name: [getattr(one, attribute) for one in kept] for name, attribute in names.items()}
+def describe_kept(kept: list[Kept], channels: int, *, listed: bool) -> dict[str, Any]:
+    """Plain values; see the module's docstring."""
+    names = {"numbers": "number"} if listed else {"numbers": "number", "paths": "path", "labels": "label"}
+    found = {name: [getattr(one, attribute) for one in kept] for name, attribute in names.items()}
+    return found | {"positions": [None if len(one.positions) == channels else one.positions for one in kept]}

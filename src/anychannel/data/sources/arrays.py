@@ -8,7 +8,7 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.errors import DataError
-from anychannel.data.sources.source import SPLITS, Sample, Source, split_rows
+from anychannel.data.sources.source import SPLITS, Sample, Source, number_classes, split_rows
 
 
 def open_arrays(
@@ -71,7 +71,7 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int)
     if labels.dtype.kind not in "iu":
         raise DataError(f"labels are whole numbers from 0 or names of classes, got {labels.dtype.name}")
     highest = int(labels.max(initial=-1))
-    names = tuple(classes or map(str, range(highest + 1)))
+    names = tuple(classes or number_classes(highest))
     if int(labels.min(initial=0)) < 0 or highest >= len(names):
         raise DataError(f"labels go from {labels.min()} to {highest}, but there are {len(names)} classes, from 0")
     return labels.astype(np.int64), names

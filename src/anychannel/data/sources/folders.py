@@ -1,15 +1,17 @@
 """Sources ``lists`` and ``folders``: a folder of image files, with list files or with a folder for each class.
 
-List files are ``train.txt``, ``val.txt`` and ``test.txt``. They hold ``path label``, one image per line. Paths are
-relative to the folder and may contain spaces; labels count from 0. A third word names the channels of an image that
-does not have all of them (``path label R,G``). ``classes.txt`` (optional) names the classes, one per line.
+List files are ``train.txt``, ``val.txt`` and ``test.txt``. They hold ``path label``, one image per line, after a header
+if there is one. Paths are relative to the folder and may contain spaces; labels count from 0 or are names of classes.
+A third word names the channels of an image that does not have all of them (``path label R,G``). Commas or tabs may
+stand for the spaces. ``classes.txt`` (optional) names the classes, one per line.
 
 Class folders lie inside ``train/``, ``val/`` and ``test/``, or directly in the folder:
 
     data/train/cat/1.jpg  data/val/cat/7.jpg  data/test/cat/9.jpg      the splits are given
     data/cat/1.jpg        data/dog/2.jpg                               each class is split 80/10/10 by the seed
 
-Classes are numbered in the alphabetical order of their folders; images may lie in folders below.
+Classes are numbered in the alphabetical order of their folders; images may lie in folders below, also linked ones.
+Splits have their usual spellings (``Training``, ``validation``, ``dev``, ``test`` ...), see ``SPLIT_NAMES``.
 
 Both take ``channels.txt`` (optional), which names the channels, one per line, and ``channels.csv`` (optional), which
 says which channels each image has, if not every image has all of them. It names the channels of single images, of
@@ -29,7 +31,8 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
@@ -37,17 +40,40 @@ from pathlib import Path, PurePosixPath
 from anychannel.data.content import is_folder_image
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.files.registry import image_suffixes
-from anychannel.data.sources.source import SPLITS, Listing, Request, Sample, Source, cut, split_channels
+from anychannel.data.sources.source import (
+    SPLIT_NAMES,
+    SPLITS,
+    Listing,
+    Request,
+    Sample,
+    Source,
+    cut,
+    match_splits,
+    number_classes,
+    split_channels,
+)
 from anychannel.utils.files import readable
+from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
+from anychannel.utils.names import normal
 
 TABLE = "channels.csv"
 HEADER = ["path", "channels"]
-JUNK = ("thumbs.db", "desktop.ini")
+HEADINGS = ("label", "labels", "class", "class_name", "category", "target")
+"""What the second column of a list may be called in its first line."""
+IN_IMAGE = "|".join(re.escape(suffix) for suffix in image_suffixes())
+LIST_LINE = re.compile(rf"""["']?(.*?({IN_IMAGE}))["']?(\s*[,;\t]\s*|\s+)(.+)""", re.IGNORECASE)
+"""A path that ends as images' names do, what separates it from the label, and the rest."""
+LIKE_SPLIT = re.compile(
+    rf"({'|'.join(name for names in SPLIT_NAMES.values() for name in names)}|trn|tst)"
+    r"[ _-]*(set|data|images|imgs|split)?[ _-]*\d*",
+    re.IGNORECASE,
+)
 
 
 def list_paths(root: Path) -> dict[str, Path]:
     """The list files that are there, by split."""
-    return {split: root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()}
+    stems = [path.stem for path in sorted(root.glob("*.txt")) if path.is_file()]
+    return {split: root / f"{stem}.txt" for split, stem in match_splits(stems, root).items()}
 
 
 def has_lists(root: Path) -> bool:
@@ -59,7 +85,7 @@ def read_names(path: Path) -> tuple[str, ...] | None:
     """Read names, one per line; None if there is no such file. Raises DataError if a name repeats or there is none."""
     if not path.is_file():
         return None
-    names = tuple(line.strip() for line in read_lines(path) if line.strip())
+    names = tuple(normal(line.strip()) for line in read_lines(path) if line.strip())
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or not names:
         what = f"{repeated[0]!r} is there twice" if repeated else "it is empty"
@@ -78,75 +104,65 @@ def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
     names = read_names(root / "classes.txt")
     splits = {split: read_list(path, problems) for split, path in paths.items()}
     if names is None:
-        highest = max((int(sample.label) for sample in splits["train"]), default=-1)
-        names = tuple(str(label) for label in range(highest + 1))
-        limit = f"train.txt has labels 0 to {highest}"
-    else:
-        limit = f"classes.txt names {len(names)} classes, so labels are 0 to {len(names) - 1}"
-    kept: Listing = {split: [] for split in SPLITS}
-    for split, samples in splits.items():
-        for sample in samples:
-            if int(sample.label) < len(names):
-                kept[split].append(sample)
-            else:
-                problems.add(sample.where, f"label {sample.label} of {sample.path} is out of range", limit)
+        labels = [sample.label for sample in splits["train"]]
+        numbers = [label for label in labels if isinstance(label, int)]
+        names = number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
     channels = read_names(root / "channels.txt")
-    return Source(root.name, apply_table(root, kept, problems), names, channels, str(root), problems)
+    return Source(root.name, apply_table(root, splits, problems), names, channels, str(root), problems)
 
 
 def read_list(path: Path, problems: Problems) -> list[Sample]:
-    """Samples of one list. Lines that are not ``path label [channels]`` are noted, empty ones skipped."""
+    """Samples of one list. Lines that are not ``path label [channels]`` are noted, empty ones and a header skipped."""
     samples = []
     for number, line in enumerate(read_lines(path), start=1):
-        words = line.rsplit(maxsplit=1)
         where = f"{path.name} line {number}"
-        channels: tuple[str, ...] | None = None
-        if len(words) == 2 and not is_integer(words[1]):
-            *longer, column = line.rsplit(maxsplit=2)
-            if len(longer) == 2 and is_integer(longer[1]):
-                words, channels = longer, split_channels(column)
-        if not words:
-            continue
-        name = words[0].strip()
-        if len(words) == 1:
+        found = parse_line(line)
+        if found is None:
             problems.add(where, f"malformed line {line.strip()!r}", "write 'path label'")
-        elif not is_integer(words[1]):
-            problems.add(where, f"label {words[1]!r} of {name} is not an integer", "labels are 0, 1, 2, ...")
-        elif int(words[1]) < 0:
-            problems.add(where, f"label {words[1]} of {name} is out of range", "labels count from 0")
-        elif channels == ():
+            continue
+        name, label, channels = found
+        if not name or (number == 1 and label.lower() in HEADINGS and not is_image(Path(name))):
+            continue
+        if channels == ():
             problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
         else:
-            samples.append(Sample(name, int(words[1]), path.parent / name, channels, f"{name} ({where})", where))
+            value: int | str = int(label) if is_integer(label) else label
+            image = find_file(path.parent / name)
+            samples.append(Sample(name, value, image, channels, f"{name} ({where})", where))
     return samples
 
 
+def parse_line(line: str) -> tuple[str, str, tuple[str, ...] | None] | None:
+    """Path, label and channels (None if it names none) of a list's line; None if it has no label."""
+    words = line.rsplit(maxsplit=1)
+    if not words:
+        return "", "", None
+    if len(words) == 2 and is_integer(words[1]):
+        return words[0].strip(), words[1], None
+    *longer, column = line.rsplit(maxsplit=2)
+    if len(longer) == 2 and is_integer(longer[1]):
+        return longer[0].strip(), longer[1], split_channels(column)
+    found = LIST_LINE.fullmatch(line.strip())
+    if found is None:
+        cells = re.split(r"[,;\s]+", line.strip(), maxsplit=2)
+    else:
+        mark = found[3].strip(" ")
+        cells = [found[1], *(found[4].split(mark, 1) if mark else found[4].split())]
+    path, *rest = (cell.strip(" \"'") for cell in cells)
+    if not path or len(rest) not in (1, 2) or not rest[0]:
+        return None
+    return path, normal(rest[0]), split_channels(rest[1]) if len(rest) == 2 else None
+
+
 def is_integer(word: str) -> bool:
-    """Whether a word is a whole number, perhaps negative."""
-    return word.isascii() and word.removeprefix("-").isdigit()
+    """Whether a word is a whole number of up to 18 digits, perhaps negative."""
+    return len(word) < 20 and word.isascii() and word.removeprefix("-").isdigit()
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders directly inside, in alphabetical order, without hidden ones and folders that are one image."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and not is_folder_image(path)
-    )
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files at any depth, in a fixed order, without hidden ones and those that desktops leave behind.
-
-    A folder that is one image counts as a file.
-    """
-    for place, folders, files in os.walk(folder):
-        visible = [name for name in folders if not name.startswith(".")]
-        folders[:] = sorted(name for name in visible if not is_folder_image(Path(name)))
-        files += [name for name in visible if is_folder_image(Path(name))]
-        for name in sorted(files):
-            if not name.startswith(".") and name.lower() not in JUNK:
-                yield Path(place, name)
+    """Folders directly inside, in alphabetical order, without junk and folders that are one image."""
+    inside = [path for path in folder.iterdir() if path.is_dir() and not is_junk(path.name)]
+    return sorted(path for path in inside if not is_folder_image(path) and not leads_up(path, folder))
 
 
 def is_image(path: Path) -> bool:
@@ -156,18 +172,20 @@ def is_image(path: Path) -> bool:
 
 def holds_images(folder: Path) -> bool:
     """Whether there is an image at any depth."""
-    return any(is_image(path) for path in files_below(folder))
+    return any(is_image(path) for path in walk_files(folder, is_file=is_folder_image, junk=[]))
 
 
-def has_splits(root: Path) -> bool:
-    """Whether there is a ``train``, ``val`` or ``test`` folder with class folders."""
-    return any((root / split).is_dir() and subfolders(root / split) for split in SPLITS)
+def find_splits(root: Path) -> dict[str, Path]:
+    """The folders of the splits that are there, if one of them holds class folders; else none."""
+    names = match_splits([path.name for path in subfolders(root)], root)
+    found = {split: root / name for split, name in names.items()}
+    return found if any(map(subfolders, found.values())) else {}
 
 
 def has_folders(root: Path) -> bool:
     """Whether there are class folders. Beside list files, only class folders in split folders count."""
     if list_paths(root):
-        return has_splits(root)
+        return bool(find_splits(root))
     return any(holds_images(folder) for folder in subfolders(root))
 
 
@@ -175,37 +193,46 @@ def open_folders(spec: str, request: Request) -> Source:
     """List the images by class. Other files and empty class folders are noted as problems."""
     root, problems = Path(spec), Problems()
     channels = read_names(root / "channels.txt")
-    if has_splits(root):
-        classes, splits = read_splits(root, problems)
+    found, junk = find_splits(root), list[Path]()
+    if found:
+        classes, splits = read_splits(root, found, problems, junk)
     else:
-        classes, splits = split_classes(root, problems, request.seed)
+        classes, splits = split_classes(root, problems, request.seed, junk)
+    if junk:
+        text = f"{root}: hidden files and those of desktops and network drives are left out: {len(junk):,} ({junk[0]}"
+        warnings.warn(f"{text}{', ...' * (len(junk) > 1)})", stacklevel=5)
     return Source(root.name, apply_table(root, splits, problems), classes, channels, str(root), problems)
 
 
-def read_splits(root: Path, problems: Problems) -> tuple[tuple[str, ...], Listing]:
+def read_splits(
+    root: Path, found: Mapping[str, Path], problems: Problems, junk: list[Path]
+) -> tuple[tuple[str, ...], Listing]:
     """Classes and splits of the form ``train/class/image``."""
-    missing = [f"{split}/" for split in SPLITS if not (root / split).is_dir()]
+    listed = ", ".join(f"{path.name}/" for path in found.values())
+    missing = [f"{split}/" for split in SPLITS if split not in found]
     if missing:
-        found = ", ".join(f"{split}/" for split in SPLITS if (root / split).is_dir())
-        raise DataError(f"{root} has {found} but no {' and no '.join(missing)}; all three folders are needed")
-    others = [path.name for path in subfolders(root) if path.name not in SPLITS and holds_images(path)]
+        raise DataError(f"{root} has {listed} but no {' and no '.join(missing)}; all three folders are needed")
+    others = [path.name for path in subfolders(root) if path not in found.values() and holds_images(path)]
     if others:
         raise DataError(
-            f"{root} has images in {others[0]}/ beside train/, val/ and test/, so that it is not clear what the splits "
-            f"are; move {others[0]}/ out of the data folder or into the splits"
+            f"{root} has images in {others[0]}/ beside {listed}, so that it is not clear what the splits are; move "
+            f"{others[0]}/ out of the data folder or into the splits"
         )
-    classes = name_classes(root, subfolders(root / "train"))
+    train = found["train"]
+    classes = name_classes(train, subfolders(train))
     splits: Listing = {split: [] for split in SPLITS}
     for split in SPLITS:
-        for folder in subfolders(root / split):
-            if folder.name in classes:
-                splits[split] += read_class(root, folder, classes.index(folder.name), problems)
+        for folder in subfolders(found[split]):
+            name = normal(folder.name)
+            if name in classes:
+                splits[split] += read_class(root, folder, classes.index(name), problems, junk)
             else:
-                problems.add(f"{split}/{folder.name}", f"train/ has no class {folder.name!r}", "add or rename it")
+                place = folder.relative_to(root).as_posix()
+                problems.add(place, f"{train.name}/ has no class {name!r}", "add or rename it")
     return classes, splits
 
 
-def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str, ...], Listing]:
+def split_classes(root: Path, problems: Problems, seed: int, junk: list[Path]) -> tuple[tuple[str, ...], Listing]:
     """Classes and splits of the form ``class/image``; the split of a class depends on its own files and the seed."""
     folders = subfolders(root)
     if len(folders) == 1 and len(subfolders(folders[0])) > 1:
@@ -215,7 +242,7 @@ def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str,
     classes = name_classes(root, folders)
     splits: Listing = {split: [] for split in SPLITS}
     for label, folder in enumerate(folders):
-        samples = read_class(root, folder, label, problems)
+        samples = read_class(root, folder, label, problems, junk)
         if 0 < len(samples) < 3:
             problems.add(
                 f"{folder.name}/",
@@ -223,26 +250,32 @@ def split_classes(root: Path, problems: Problems, seed: int) -> tuple[tuple[str,
                 "add images, at least 3 a class, or remove the folder",
             )
             continue
-        for split, rows in cut(folder.name, len(samples), seed).items():
+        for split, rows in cut(classes[label], len(samples), seed).items():
             splits[split] += [samples[row] for row in rows]
     return classes, splits
 
 
 def name_classes(root: Path, folders: Sequence[Path]) -> tuple[str, ...]:
-    """The folders' names. Raises DataError if one is not UTF-8."""
+    """The folders' names. Raises DataError if one is not UTF-8, or is named like a split."""
     wrong = [readable(folder.name) for folder in folders if readable(folder.name) != folder.name]
     if wrong:
         raise DataError(
             f"{root} has class folders whose names are no UTF-8 ({', '.join(wrong[:3])}{', ...' * (len(wrong) > 3)}); "
             "rename them"
         )
-    return tuple(folder.name for folder in folders)
+    splits = [folder.name for folder in folders if LIKE_SPLIT.fullmatch(folder.name)]
+    if splits:
+        raise DataError(
+            f"{root} has class folders that are named like splits ({', '.join(splits)}); put folders named train, val "
+            "and test into the data folder and the class folders into these, or rename the classes"
+        )
+    return tuple(normal(folder.name) for folder in folders)
 
 
-def read_class(root: Path, folder: Path, label: int, problems: Problems) -> list[Sample]:
-    """Images of one class folder."""
+def read_class(root: Path, folder: Path, label: int, problems: Problems, junk: list[Path]) -> list[Sample]:
+    """Images of one class folder; ``junk`` gets the files that are left out."""
     samples = []
-    for file in files_below(folder):
+    for file in walk_files(folder, is_file=is_folder_image, junk=junk):
         path = file.relative_to(root).as_posix()
         if is_image(file):
             samples.append(Sample(path, label, file))
@@ -288,7 +321,7 @@ def read_table(root: Path, problems: Problems) -> list[Line]:
     path = root / TABLE
     if not path.is_file():
         return []
-    rows = list(csv.reader(read_lines(path)))
+    rows = list(csv.reader(map(normal, read_lines(path))))
     if not rows or [cell.strip() for cell in rows[0]] != HEADER:
         found = ",".join(rows[0]) if rows else ""
         raise DataError(f"{path}: the first line is {found!r}; it has to be {','.join(HEADER)!r}")
@@ -319,7 +352,7 @@ def apply_table(root: Path, splits: Mapping[str, Sequence[Sample]], problems: Pr
     listed: dict[str, Sample] = {}
 
     def apply(sample: Sample) -> Sample:
-        path = PurePosixPath(os.path.normpath(sample.path))
+        path = PurePosixPath(normal(os.path.normpath(sample.path)))
         places = (str(path), *map(str, path.parents))
         found = [literal[place] for place in places if place in literal]
         found += [line for pattern, line in wild if pattern.match(str(path))]

@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +23,20 @@ import numpy as np
 from anychannel.data.content import read_content
 from anychannel.data.errors import DataError, ImageError, ShardError
 from anychannel.data.sources.arrays import number_labels
-from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings, split_rows
+from anychannel.data.sources.source import (
+    SPLITS,
+    Fields,
+    Record,
+    Request,
+    Source,
+    StreamSettings,
+    find_entry,
+    match_splits,
+    split_rows,
+)
 from anychannel.data.sources.tar_shards import SCHEME
 from anychannel.utils.extras import need
 
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
-"""What a data set's splits may be called."""
 FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
 ARRAYS = re.compile(r"Array[2-5]D|List|LargeList|Sequence")
 """Kinds of column whose values are arrays."""
@@ -100,8 +108,9 @@ def open_tables(name: str, found: Mapping[str, Any], fields: Fields, seed: int) 
     absent = [split for split in SPLITS if split not in tables]
     if absent:
         train = tables["train"]
-        values = train.table.with_format(None)[fields.label]
-        where = split_rows(*number_labels(np.asarray(list(values)), fields.class_names, len(train.rows)), seed)
+        name, path = fields.split_label(train.table.features)
+        values = [find_entry(value, name, path) for value in train.table.with_format(None)[name]]
+        where = split_rows(*number_labels(np.asarray(values), fields.class_names, len(train.rows)), seed)
         tables |= {split: train.select(np.flatnonzero(where == split)) for split in absent}
         tables["train"] = train.select(np.flatnonzero(~np.isin(where, absent)))
     return Source(name, tables, fields.class_names, fields.planes)
@@ -170,15 +179,14 @@ def name_splits(found: Any, val: str | None, test: str | None, source: str) -> d
     """
     if not isinstance(found, Mapping):
         found = {"train": found}
-    listed, splits = ", ".join(map(str, found)), {}
-    for split, asked in (("train", None), ("val", val), ("test", test)):
-        names = SPLIT_NAMES[split] if asked is None else (asked,)
-        name = next((name for name in names if name in found), None)
-        if name is not None:
-            splits[split] = found[name]
-        elif asked is not None or split == "train":
-            raise DataError(f"{source} has no split {names[0]!r} for {split}; its splits are {listed}")
-    return splits
+    asked = {split: name for split, name in (("val", val), ("test", test)) if name is not None}
+    usual = [name for name in map(str, found) if name not in asked.values()]
+    names = match_splits(usual, source, "name the one to use by val='NAME' or test='NAME'") | asked
+    for split, name in ({"train": "train"} | names).items():
+        if name not in found:
+            listed = ", ".join(map(str, found))
+            raise DataError(f"{source} has no split {name!r} for {split}; its splits are {listed}")
+    return {split: found[names[split]] for split in SPLITS if split in names}
 
 
 def find_fields(
@@ -206,11 +214,12 @@ def find_fields(
     if label is None:
         classes = [name for name, kind in types.items() if kind == "ClassLabel"]
         label = classes[0] if len(classes) == 1 else "label"
-    for name in (*([image] if isinstance(image, str) else image), label, held):
+    fields = Fields(image if isinstance(image, str) else tuple(image), label, held)
+    for name in (*([image] if isinstance(image, str) else image), fields.split_label(features)[0], held):
         if name is not None and name not in features:
             raise DataError(f"there is no column {name!r}; the columns are {listed}")
-    declared = tuple(class_names or getattr(features[label], "names", None) or ()) or None
-    return Fields(image if isinstance(image, str) else tuple(image), label, held, declared)
+    declared = tuple(class_names or getattr(features.get(label), "names", None) or ()) or None
+    return replace(fields, class_names=declared)
 
 
 def make_absolute(spec: str) -> str:
@@ -241,7 +250,8 @@ def first_line(error: Exception) -> str:
 def as_stored(table: Any, fields: Fields) -> Any:
     """The columns to read, images as they are stored."""
     images = fields.image if isinstance(fields.image, tuple) else (fields.image,)
-    table = table.select_columns([name for name in (*images, fields.label, fields.held) if name is not None])
+    label = fields.split_label(table.features)[0]
+    table = table.select_columns([name for name in (*images, label, fields.held) if name is not None])
     for name, feature in dict(table.features).items():
         if type(feature).__name__ == "Image":
             table = table.cast_column(name, library().Image(decode=False))

@@ -24,6 +24,23 @@ class Image(NamedTuple):
     found: Decoded
     positions: Subset
 
+    @classmethod
+    def of(cls, found: Decoded, positions: Subset) -> Image:
+        """An image without the planes that have no valid pixel. Raises ImageError if none is left."""
+        if found.missing is None:
+            return cls(found, positions)
+        held = np.flatnonzero(~found.missing.all(axis=(1, 2))).tolist()
+        if not held:
+            raise ImageError("all of its values are no data", "leave it out")
+        return cls(found.select(held), tuple(positions[i] for i in held))
+
+    def valid(self, channels: int) -> np.ndarray:
+        """Where there are data: (channels, H, W) booleans, or (channels, 1, 1) for whole planes."""
+        missing = self.found.missing
+        valid = np.zeros((channels, *((1, 1) if missing is None else missing.shape[1:])), dtype=bool)
+        valid[list(self.positions)] = True if missing is None else ~missing
+        return valid
+
     def spread(self, channels: int) -> np.ndarray:
         """(channels, H, W) with each plane in its channel's place, the others zero."""
         pixels = self.found.pixels
@@ -93,7 +110,7 @@ class Reader:
         """
         positions, settings = self.resolve(sample.channels)
         if not isinstance(loaded, PlaneFields):
-            return Image(read(loaded, settings), positions)
+            return Image.of(read(loaded, settings), positions)
         planes = []
         for position, (name, content) in zip(positions, loaded.items(), strict=True):
             _, one = self.resolve((position,))
@@ -101,7 +118,7 @@ class Reader:
                 planes.append(read(content, one))
             except ImageError as error:
                 raise ImageError(f"its field {name!r}: {error.what}", error.fix) from error
-        return Image(join_planes(planes, list(loaded)), positions)
+        return Image.of(join_planes(planes, list(loaded)), positions)
 
 
 def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
@@ -114,7 +131,12 @@ def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
                 "bring the planes of a sample to one size, type and scale",
             )
     scaling = None if first.scaling is None else tuple(pair for plane in planes for pair in plane.scaling or ())
-    return Decoded(np.concatenate([plane.pixels for plane in planes]), scaling=scaling)
+    missing = [np.zeros(one.pixels.shape, bool) if one.missing is None else one.missing for one in planes]
+    return Decoded(
+        np.concatenate([plane.pixels for plane in planes]),
+        scaling=scaling,
+        missing=None if all(one.missing is None for one in planes) else np.concatenate(missing),
+    )
 
 
 def describe_plane(plane: Decoded) -> str:

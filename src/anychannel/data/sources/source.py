@@ -7,7 +7,8 @@ all can be reported.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import json
+from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -20,8 +21,15 @@ from anychannel.data.errors import DataError, ImageError, Problems
 from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.read import ReadSettings
 from anychannel.data.files.registry import image_suffixes
+from anychannel.utils.names import normal
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""What splits are called, in any case: the keywords by which Hugging Face's ``datasets`` knows them."""
 Label = int | str
 """A position in the source's classes, or the name of a class."""
 Loaded = Content | np.ndarray | Decoded
@@ -81,7 +89,8 @@ class Fields:
         image: the field with the image, a file's bytes or an array; or several, each with one plane, in the channels'
             order: a sample that lacks one of them lacks this channel. None: the one field that is named like an image
             file (``png``, ``tif``, ``npy`` ...).
-        label: the field with the label, a number from 0 or a class's name.
+        label: the field with the label, a number from 0 or a class's name; ``json.class`` is the entry ``class`` of a
+            field that holds a table as JSON.
         held: the field that names the channels of the image (``R,G`` or a list of names), in its planes' order; a
             sample without it has all. None: all images have all.
         class_names: the classes' names if they are given. Text is a number only if it is none of them.
@@ -98,6 +107,12 @@ class Fields:
                 "held names the channels of images in one field; with a field for each channel, leave out those that a "
                 "sample lacks"
             )
+
+    def split_label(self, names: Container[str]) -> tuple[str, list[str]]:
+        """The one of these fields that holds the label, and the path of entries in it."""
+        parts = self.label.split(".")
+        held = next((count for count in range(len(parts), 0, -1) if ".".join(parts[:count]) in names), 1)
+        return ".".join(parts[:held]), parts[held:]
 
     @property
     def planes(self) -> tuple[str, ...] | None:
@@ -138,13 +153,19 @@ class Record:
     @property
     def label(self) -> Label:
         """The label as it is written. Raises ImageError if there is none, or it is no number and no text."""
-        value = self.values.get(self.fields.label)
+        name, path = self.fields.split_label(self.values)
+        value = find_entry(self.values.get(name), name, path)
         if value is None:
             what = f"it has no field {self.fields.label!r}, only {self.list_fields()}"
             raise ImageError(what, "give label='NAME'")
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", errors="replace").strip()
+        if isinstance(value, dict):
+            keys = ", ".join(map(str, value))
+            what = f"its field {self.fields.label!r} is a table with the entries {keys or '(none)'}"
+            raise ImageError(
+                what, f"name the one that is the class, as label='{self.fields.label}.{next(iter(value), '')}'"
+            )
         if isinstance(value, str):
+            value = normal(value)
             return int(value) if value.isdecimal() and value not in (self.fields.class_names or ()) else value
         if isinstance(value, int | np.integer) and not isinstance(value, bool):
             return int(value)
@@ -207,12 +228,40 @@ class Record:
         )
 
 
+def find_entry(value: Any, name: str, path: Sequence[str]) -> Any:
+    """A field's value, JSON parsed, or an entry of it; None if there is none."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace").strip()
+    if isinstance(value, str) and (name.endswith("json") or value.startswith("{")):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            if name.endswith("json"):
+                raise ImageError(f"its field {name!r} is not JSON ({error})", "correct it, or name another") from error
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
 AnySample = Sample | Record
+
+
+def match_splits(names: Iterable[str], place: object, fix: str = "keep one of them") -> dict[str, str]:
+    """The names among these that mean a split, by the split. Raises DataError if two mean the same one."""
+    found: dict[str, str] = {}
+    for name in names:
+        split = next((split for split, known in SPLIT_NAMES.items() if name.casefold() in known), None)
+        if split in found:
+            raise DataError(f"{place} has {found[split]} and {name}, which both may be its {split} split; {fix}")
+        if split is not None:
+            found[split] = name
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def split_channels(text: str) -> tuple[str, ...]:
     """Names from ``"R,G"`` or ``"R;G"``; a separator at the end is allowed, so that ``"4;"`` is the channel 4."""
-    return tuple(name.strip() for name in text.split("," if "," in text else ";") if name.strip())
+    names = normal(text).split("," if "," in text else ";")
+    return tuple(name.strip() for name in names if name.strip())
 
 
 class Shards(Protocol):
@@ -322,8 +371,20 @@ class Request:
     seed: int = 0
     progress: bool = False
     verify: bool = False
+    skip_bad: bool | None = None
     settings: ReadSettings = field(default_factory=ReadSettings)
     allow_pipe: bool = False
+
+
+MOST_CLASSES = 100_000
+"""A larger number as a label is no position of a class."""
+
+
+def number_classes(highest: int) -> tuple[str, ...]:
+    """Names of classes that are only numbered. Raises DataError if the highest label is no number of a class."""
+    if highest >= MOST_CLASSES:
+        raise DataError(f"the label {highest} is no number of a class; count the classes from 0, or give their names")
+    return tuple(map(str, range(highest + 1)))
 
 
 HELD_OUT = 0.1

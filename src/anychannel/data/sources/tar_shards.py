@@ -25,9 +25,10 @@ from typing import IO, Any, Literal
 from anychannel.data.errors import DataError, ImageError, ShardError
 from anychannel.data.limits import check_extent
 from anychannel.data.sources.folders import read_names
-from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings
+from anychannel.data.sources.source import SPLITS, Fields, Record, Request, Source, StreamSettings, match_splits
 from anychannel.utils.braces import expand_braces
 from anychannel.utils.extras import need
+from anychannel.utils.folders import is_junk
 from anychannel.utils.tar import read_samples
 
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
@@ -147,8 +148,13 @@ def find_shards(spec: str, val: str | None, test: str | None) -> dict[str, list[
         if val is not None or test is not None:
             raise DataError(f"{spec} is a folder, where file names give the splits; leave val and test out")
         there = filter(Path.is_file, folder.resolve().iterdir())
-        files = sorted(str(file) for file in there if file.name.endswith(ENDINGS))
-        found = {split: [file for file in files if Path(file).name.startswith(split)] for split in SPLITS}
+        files = [file for file in sorted(there) if file.name.endswith(ENDINGS)]
+        words = {file: re.split(r"[^a-z]", file.name.casefold())[0] for file in files if not is_junk(file.name)}
+        names = match_splits(dict.fromkeys(words.values()), folder)
+        found = {split: [str(file) for file in words if words[file] == names.get(split)] for split in SPLITS}
+        others = [file.name for file in words if words[file] not in names.values()]
+        if others:
+            raise DataError(f"{folder / others[0]} belongs to no split ({len(others)} in all); rename or move it")
         absent = [split for split, urls in found.items() if not urls]
         if absent:
             raise DataError(
