@@ -26,7 +26,6 @@ LOADED = "A flipped bit in saved weights is refused by the file's name, or chang
 COMMANDS = "Every command that uses a run's weights refuses damaged ones."
 OTHERS = "Weights without a digest, of other programs or older versions, still load."
 RESUMED = "A flipped bit in a checkpoint is noticed, and the training reaches bitwise the same weights."
-FROM_FILE = "train from its file"
 SHARES = (0.0, 0.0005, 0.005, 0.02, 0.08, 0.15, 0.3, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -74,12 +73,9 @@ def load_to_adapt(home: Path) -> Classifier:
     return adapt(str(home), channels=("R", "G", "B"), normalise="source")
 
 
-def check_command(command: str, folder: Path) -> None:
-    """Flip the lowest bit in the middle of a run's weights."""
-    home = copy_of_run(folder)
-    flip(0.6, 0, home / BEST)
-    images = undisturbed().images
-    arguments: dict[str, tuple[Any, ...]] = {
+def commands(home: Path, images: Path, folder: Path) -> dict[str, tuple[Any, ...]]:
+    """Each command that uses a run's weights, with its arguments."""
+    return {
         "predict": ("predict", home, images / "test/left/0.png"),
         "evaluate": ("evaluate", home, "--cache", folder / "cache"),
         "export": ("export", home, "--out", folder / "out.pt2"),
@@ -87,12 +83,21 @@ def check_command(command: str, folder: Path) -> None:
         "profile": ("profile", home, "--no-memory"),
         "serve": ("serve", home, "--port", 0, "--cache", folder / "cache"),
         "train from it": ("train", "--model", home, "--data", images, "--out", folder / "new", "--quiet"),
-        FROM_FILE: (
+        "train from its file": (
             *("train", "--model", "timm/resnet10t", "--checkpoint", home / BEST, "--data", images),
             *("--out", folder / "new", "--quiet"),
         ),
     }
-    ended = run_program(*arguments[command])
+
+
+NAMES = tuple(commands(Path(), Path(), Path()))
+
+
+def check_command(command: str, folder: Path) -> None:
+    """Flip the lowest bit in the middle of a run's weights."""
+    home = copy_of_run(folder)
+    flip(0.6, 0, home / BEST)
+    ended = run_program(*commands(home, undisturbed().images, folder)[command])
     assert ended.code == 2, f"{ended.code}: {ended.text}"
     assert BEST in ended.text
     assert "damaged" in ended.text
@@ -137,22 +142,12 @@ def check_resumed(share: float, bit: int, folder: Path) -> None:
 
 def cases() -> list[Case]:
     loaders = (load_model, load_as_hub, load_by_predictor, load_to_adapt)
-    commands = (
-        "predict",
-        "evaluate",
-        "export",
-        "export hub",
-        "profile",
-        "serve",
-        "train from it",
-        "train from its file",
-    )
     found = []
     for number, share in enumerate(SHARES):
         bit, load = number % 8, loaders[number % 4]
         check = partial(check_loaded, share, bit, load)
         found.append(Case(LOADED, f"{share:.2%}, bit {bit}", check, short=number in (3, 8)))
-    found += [Case(COMMANDS, name, partial(check_command, name), short=name == "evaluate") for name in commands]
+    found += [Case(COMMANDS, name, partial(check_command, name), short=name == "evaluate") for name in NAMES]
     found += [
         Case(COMMANDS, "a copy of a folder for the hub", check_hub),
         Case(OTHERS, "no metadata", partial(check_without, None), short=True),

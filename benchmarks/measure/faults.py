@@ -23,6 +23,8 @@ from anychannel.runs.environment import describe_environment
 from anychannel.utils.files import write_json
 from benchmarks.faults.sections import SECTIONS, section_cases
 
+AT_ONCE = 50
+"""Cases after which new processes are started."""
 RESULT = Path(__file__).parents[1] / "results" / "faults.json"
 
 
@@ -42,8 +44,11 @@ def run_section(section: str, workers: int) -> dict[str, Any]:
     cases = section_cases(section)
     started = time.perf_counter()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, max_tasks_per_child=50) as pool:
-        errors = list(pool.map(run_case, [section] * len(cases), range(len(cases))))
+    errors: list[str | None] = []
+    for start in range(0, len(cases), AT_ONCE):  # max_tasks_per_child waits for ever (CPython issue 115634)
+        with ProcessPoolExecutor(workers, context) as pool:
+            chosen = range(start, min(start + AT_ONCE, len(cases)))
+            errors += pool.map(run_case, [section] * len(chosen), chosen)
     promises: dict[str, dict[str, int]] = {}
     entry: dict[str, Any] = {"tried": 0, "passed": 0}
     fuzzed = {"tried": 0, "passed": 0}
