@@ -36,6 +36,13 @@ def flip(share: float, bit: int, path: Path) -> None:
     path.write_bytes(content)
 
 
+def flip_in_seal(back: int, path: Path) -> None:
+    """Flip one bit of the digest at a file's end, or of the mark before it; ``back`` counts bytes from the end."""
+    content = bytearray(path.read_bytes())
+    content[-back] ^= 4
+    path.write_bytes(content)
+
+
 @cache
 def saved() -> tuple[Path, dict[str, torch.Tensor]]:
     """A model that ``save_model`` wrote, and its state."""
@@ -135,8 +142,8 @@ def check_without(metadata: dict[str, str] | None, folder: Path) -> None:
     assert torch.equal(state[name], weights[name] + 1)
 
 
-def check_resumed(share: float, bit: int, folder: Path) -> None:
-    said = torn_checkpoints.resume(folder, partial(flip, share, bit))
+def check_resumed(damage: Callable[[Path], object], folder: Path) -> None:
+    said = torn_checkpoints.resume(folder, damage)
     assert any("damaged" in text for text in said), said
 
 
@@ -155,7 +162,11 @@ def cases() -> list[Case]:
     ]
     for number, share in enumerate(SHARES[:-1]):
         bit = (3 * number) % 8
-        found.append(Case(RESUMED, f"{share:.2%}, bit {bit}", partial(check_resumed, share, bit), short=number == 8))
+        check = partial(check_resumed, partial(flip, share, bit))
+        found.append(Case(RESUMED, f"{share:.2%}, bit {bit}", check, short=number == 8))
+    for back in (1, 64, 65, 72):
+        check = partial(check_resumed, partial(flip_in_seal, back))
+        found.append(Case(RESUMED, f"{back} bytes before the end", check, short=back == 72))
     if find_spec("benchmarks.faults.bit_flips_cache"):
         found += import_module("benchmarks.faults.bit_flips_cache").cases()
     return found
