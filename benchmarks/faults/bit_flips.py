@@ -26,7 +26,6 @@ LOADED = "A flipped bit in saved weights is refused by the file's name, or chang
 COMMANDS = "Every command that uses a run's weights refuses damaged ones."
 OTHERS = "Weights without a digest, of other programs or older versions, still load."
 RESUMED = "A flipped bit in a checkpoint is noticed, and the training reaches bitwise the same weights."
-FROM_FILE = "train from its file"
 SHARES = (0.0, 0.0005, 0.005, 0.02, 0.08, 0.15, 0.3, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -34,6 +33,13 @@ def flip(share: float, bit: int, path: Path) -> None:
     """Flip one bit of a file."""
     content = bytearray(path.read_bytes())
     content[min(int(share * len(content)), len(content) - 1)] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def flip_in_seal(back: int, path: Path) -> None:
+    """Flip one bit of the digest at a file's end, or of the mark before it; ``back`` counts bytes from the end."""
+    content = bytearray(path.read_bytes())
+    content[-back] ^= 4
     path.write_bytes(content)
 
 
@@ -74,12 +80,9 @@ def load_to_adapt(home: Path) -> Classifier:
     return adapt(str(home), channels=("R", "G", "B"), normalise="source")
 
 
-def check_command(command: str, folder: Path) -> None:
-    """Flip the lowest bit in the middle of a run's weights."""
-    home = copy_of_run(folder)
-    flip(0.6, 0, home / BEST)
-    images = undisturbed().images
-    arguments: dict[str, tuple[Any, ...]] = {
+def commands(home: Path, images: Path, folder: Path) -> dict[str, tuple[Any, ...]]:
+    """Each command that uses a run's weights, with its arguments."""
+    return {
         "predict": ("predict", home, images / "test/left/0.png"),
         "evaluate": ("evaluate", home, "--cache", folder / "cache"),
         "export": ("export", home, "--out", folder / "out.pt2"),
@@ -87,12 +90,21 @@ def check_command(command: str, folder: Path) -> None:
         "profile": ("profile", home, "--no-memory"),
         "serve": ("serve", home, "--port", 0, "--cache", folder / "cache"),
         "train from it": ("train", "--model", home, "--data", images, "--out", folder / "new", "--quiet"),
-        FROM_FILE: (
+        "train from its file": (
             *("train", "--model", "timm/resnet10t", "--checkpoint", home / BEST, "--data", images),
             *("--out", folder / "new", "--quiet"),
         ),
     }
-    ended = run_program(*arguments[command])
+
+
+NAMES = tuple(commands(Path(), Path(), Path()))
+
+
+def check_command(command: str, folder: Path) -> None:
+    """Flip the lowest bit in the middle of a run's weights."""
+    home = copy_of_run(folder)
+    flip(0.6, 0, home / BEST)
+    ended = run_program(*commands(home, undisturbed().images, folder)[command])
     assert ended.code == 2, f"{ended.code}: {ended.text}"
     assert BEST in ended.text
     assert "damaged" in ended.text
@@ -130,29 +142,19 @@ def check_without(metadata: dict[str, str] | None, folder: Path) -> None:
     assert torch.equal(state[name], weights[name] + 1)
 
 
-def check_resumed(share: float, bit: int, folder: Path) -> None:
-    said = torn_checkpoints.resume(folder, partial(flip, share, bit))
+def check_resumed(damage: Callable[[Path], object], folder: Path) -> None:
+    said = torn_checkpoints.resume(folder, damage)
     assert any("damaged" in text for text in said), said
 
 
 def cases() -> list[Case]:
     loaders = (load_model, load_as_hub, load_by_predictor, load_to_adapt)
-    commands = (
-        "predict",
-        "evaluate",
-        "export",
-        "export hub",
-        "profile",
-        "serve",
-        "train from it",
-        "train from its file",
-    )
     found = []
     for number, share in enumerate(SHARES):
         bit, load = number % 8, loaders[number % 4]
         check = partial(check_loaded, share, bit, load)
         found.append(Case(LOADED, f"{share:.2%}, bit {bit}", check, short=number in (3, 8)))
-    found += [Case(COMMANDS, name, partial(check_command, name), short=name == "evaluate") for name in commands]
+    found += [Case(COMMANDS, name, partial(check_command, name), short=name == "evaluate") for name in NAMES]
     found += [
         Case(COMMANDS, "a copy of a folder for the hub", check_hub),
         Case(OTHERS, "no metadata", partial(check_without, None), short=True),
@@ -160,7 +162,11 @@ def cases() -> list[Case]:
     ]
     for number, share in enumerate(SHARES[:-1]):
         bit = (3 * number) % 8
-        found.append(Case(RESUMED, f"{share:.2%}, bit {bit}", partial(check_resumed, share, bit), short=number == 8))
+        check = partial(check_resumed, partial(flip, share, bit))
+        found.append(Case(RESUMED, f"{share:.2%}, bit {bit}", check, short=number == 8))
+    for back in (1, 64, 65, 72):
+        check = partial(check_resumed, partial(flip_in_seal, back))
+        found.append(Case(RESUMED, f"{back} bytes before the end", check, short=back == 72))
     if find_spec("benchmarks.faults.bit_flips_cache"):
         found += import_module("benchmarks.faults.bit_flips_cache").cases()
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.case import Case
-from benchmarks.faults.program import at_call, at_file_event, check_resumed, train, undisturbed
+from benchmarks.faults.program import at_call, at_file_event, check_resumed, replace_call, train, undisturbed
 
 FILES = "A run killed at any write to its files or the cache resumes to bitwise the same weights; nothing is left over."
 STEPS = "A run killed between or within steps, in validation or in evaluation resumes to bitwise the same weights."
@@ -48,34 +48,19 @@ def at_share(number: int, folder: Path) -> Callable[[], object]:
 
 
 def at_place(place: str, count: int, _: Path) -> Callable[[], object]:
-    return at_call(f"anychannel.{place}", count, kill)
+    return at_call(place, count, kill)
 
 
 def within(place: str, count: int, _: Path) -> Callable[[], object]:
     """Let a library write half of its file, then kill."""
-    from importlib import import_module
 
-    def prepare() -> None:
-        module, _, name = place.partition(":")
-        owner: Any = import_module(f"anychannel.{module}")
-        *owners, last = name.split(".")
-        for each in owners:
-            owner = getattr(owner, each)
-        original, calls = getattr(owner, last), 0
+    def write_half(original: Callable[..., object], *values: Any, **options: Any) -> None:
+        original(*values, **options)
+        path = next(Path(value) for value in values if isinstance(value, str | Path))
+        os.truncate(path, path.stat().st_size // 2)
+        kill()
 
-        def write_half(*values: Any, **options: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            result = original(*values, **options)
-            if calls == count:
-                path = next(Path(value) for value in values if isinstance(value, str | Path))
-                os.truncate(path, path.stat().st_size // 2)
-                kill()
-            return result
-
-        setattr(owner, last, write_half)
-
-    return prepare
+    return replace_call(place, count, write_half)
 
 
 def cases() -> list[Case]:

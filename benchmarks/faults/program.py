@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -103,13 +104,16 @@ def send(*numbers: int, pause: float = 0.6) -> None:
         os.kill(os.getpid(), number)
 
 
-def at_call(place: str, count: int, act: Callable[[], object]) -> Callable[[], None]:
-    """Make the program act before the call of that count of a function, ``place`` as ``package.module:name``."""
+def replace_call(place: str, count: int, act: Callable[..., Any]) -> Callable[[], None]:
+    """Make the program call ``act`` with a function and its arguments, in place of the function's call of that count.
+
+    ``place`` is ``module:name`` in the package ``anychannel``.
+    """
 
     def prepare() -> None:
         module, _, name = place.partition(":")
         *owners, last = name.split(".")
-        owner: Any = import_module(module)
+        owner: Any = import_module(f"anychannel.{module}")
         for each in owners:
             owner = getattr(owner, each)
         original, calls = getattr(owner, last), 0
@@ -117,13 +121,21 @@ def at_call(place: str, count: int, act: Callable[[], object]) -> Callable[[], N
         def acting(*values: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == count:
-                act()
-            return original(*values, **options)
+            return act(original, *values, **options) if calls == count else original(*values, **options)
 
         setattr(owner, last, acting)
 
     return prepare
+
+
+def at_call(place: str, count: int, act: Callable[[], object]) -> Callable[[], None]:
+    """Make the program act before the call of that count of a function; for ``place`` see ``replace_call``."""
+
+    def act_first(original: Callable[..., Any], *values: Any, **options: Any) -> Any:
+        act()
+        return original(*values, **options)
+
+    return replace_call(place, count, act_first)
 
 
 class FileEvents:
@@ -194,10 +206,7 @@ def check_resumed(folder: Path) -> None:
 def check_same(folder: Path) -> None:
     """Compare a finished run with the undisturbed one: weights, metrics, predictions, and nothing left over."""
     whole = undisturbed().run
-    for name in TRAINED:
-        mine, theirs = load_file(folder / "run" / name), load_file(whole / name)
-        assert mine.keys() == theirs.keys()
-        assert all(torch.equal(mine[key], value) for key, value in theirs.items()), f"{name} differs"
+    check_weights(folder / "run", whole)
     assert read_figures(folder / "run") == read_figures(whole)
     with (
         np.load(folder / "run/evaluation/test_predictions.npz") as mine,
@@ -208,10 +217,16 @@ def check_same(folder: Path) -> None:
     assert not left, f"left over: {left}"
 
 
+def check_weights(run: Path, whole: Path) -> None:
+    """Compare the best and the last weights of two runs, bit by bit."""
+    for name in TRAINED:
+        mine, theirs = load_file(run / name), load_file(whole / name)
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[key], value) for key, value in theirs.items()), f"{name} differs"
+
+
 def read_figures(run: Path) -> list[dict[str, Any]]:
     """A run's metrics without times."""
-    import json
-
     rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
 

@@ -17,14 +17,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from benchmarks.faults.case import Case
 from benchmarks.faults.program import (
     FLAGS,
     Ended,
     at_call,
     check_resumed,
+    check_weights,
     copy_of_run,
     run_program,
     send,
@@ -70,7 +69,7 @@ def check_status(run: Path) -> None:
 
 
 def check_train(place: str, count: int, number: int, folder: Path) -> None:
-    stop = at_call(f"anychannel.{place}", count, partial(send, number))
+    stop = at_call(place, count, partial(send, number))
     check_ended(train(undisturbed().images, folder, prepare=stop), number)
     check_status(folder / "run")
     check_resumed(folder)
@@ -80,7 +79,7 @@ def check_steps_kept(number: int, folder: Path) -> None:
     """Without checkpoints in between, the step that was running is the last one that is kept."""
     import torch
 
-    stop = at_call("anychannel.training.loop:train_step", 3, partial(send, number))
+    stop = at_call("training.loop:train_step", 3, partial(send, number))
     ended = train(undisturbed().images, folder, "--set", "training.checkpoint_seconds=1000", prepare=stop)
     check_ended(ended, number)
     state = torch.load(folder / "run/checkpoint/state.pt", weights_only=True)
@@ -89,7 +88,7 @@ def check_steps_kept(number: int, folder: Path) -> None:
 
 def check_twice(place: str, count: int, numbers: tuple[int, int], folder: Path) -> None:
     """The second signal comes while the program still works on the first."""
-    stop = at_call(f"anychannel.{place}", count, partial(send, *numbers))
+    stop = at_call(place, count, partial(send, *numbers))
     ended = train(undisturbed().images, folder, prepare=stop)
     assert ended.code == 128 + numbers[1], f"{ended.code}: {ended.text}"
     assert "Traceback" not in ended.text
@@ -140,7 +139,7 @@ def check_command(name: str, number: int, folder: Path) -> None:
     before = contents(home)
     (folder / "out").mkdir()
     arguments, place, count = commands(folder)[name]
-    stop = at_call(f"anychannel.{place}", count, partial(send, number))
+    stop = at_call(place, count, partial(send, number))
     ended = run_program(*arguments, prepare=stop)
     check_ended(ended, number, resume=" with --resume" if name == "sweep" else "")
     assert contents(home) == before
@@ -159,7 +158,7 @@ def check_command(name: str, number: int, folder: Path) -> None:
 def check_memory(number: int, folder: Path) -> None:
     """``profile`` waits for a process that measures memory, which ends too."""
     home = copy_of_run(folder)
-    stop = at_call("anychannel.cost.memory:subprocess.run", 1, partial(later, number))
+    stop = at_call("cost.memory:subprocess.run", 1, partial(later, number))
     check_ended(run_program("profile", home, prepare=stop), number, resume="")
     assert (
         "anychannel.cost.memory"
@@ -194,7 +193,7 @@ def check_workers(number: int, folder: Path) -> None:
 
     def stop() -> None:
         os.setsid()
-        at_call("anychannel.training.loop:train_step", 6, lambda: os.killpg(0, number))()
+        at_call("training.loop:train_step", 6, lambda: os.killpg(0, number))()
 
     ended = run_program(*arguments, "--out", folder / "run", prepare=stop)
     check_ended(ended, number)
@@ -202,28 +201,13 @@ def check_workers(number: int, folder: Path) -> None:
     for name, flags in (("run", ("--resume",)), ("whole", ())):
         again = run_program(*arguments, "--out", folder / name, *flags)
         assert again.code == 0, again.text
-    compare(folder / "run", folder / "whole")
-
-
-def compare(run: Path, whole: Path) -> None:
-    for name in ("best", "last"):
-        mine, theirs = (load_file(home / "weights" / f"{name}.safetensors") for home in (run, whole))
-        assert all(mine[key].equal(value) for key, value in theirs.items()), f"{name} differs"
+    check_weights(folder / "run", folder / "whole")
 
 
 def start_together(folder: Path, *flags: str) -> subprocess.Popen[str]:
     """Two processes train together."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [
-        "-m",
-        "anychannel",
-        "train",
-        "--data",
-        str(undisturbed().images),
-        "--out",
-        str(folder / "run"),
-        *map(str, FLAGS),
-    ]
+    command += ["-m", "anychannel", "train", "--data", str(undisturbed().images), "--out", str(folder / "run"), *FLAGS]
     command += ["--epochs", "25", "--set", "training.checkpoint_seconds=1000", "--cache", str(folder / "cache"), *flags]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
@@ -256,7 +240,7 @@ def check_together(number: int, group: bool, folder: Path) -> None:
     again = start_together(folder, "--resume")
     text = again.communicate()[1]
     assert again.returncode == 0, text
-    compare(folder / "run", whole)
+    check_weights(folder / "run", whole)
 
 
 def cases() -> list[Case]:

@@ -48,7 +48,8 @@ def predict(
     from anychannel.runs.predict import predict_files
 
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
-    results = predict_files(run, images, channels=channels, top=top, layout=layout, nodata=replacement)
+    options = {"layout": layout, "nodata": replacement}
+    results = predict_files(run, images, channels=channels, top=top, skip_bad=True, **options)
     failed = [result for result in results if "error" in result]
     answered = [result for result in results if "error" not in result]
     for result in answered:

@@ -112,11 +112,11 @@ def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
         return dict(checkpoint)
     if not Path(checkpoint).is_file():
         raise PretrainedError(f"checkpoint {str(checkpoint)!r} is not a file")
-    from timm.models import load_state_dict  # here, since timm takes seconds to import
+    from timm.models import clean_state_dict, load_state_dict  # here, since timm takes seconds to import
 
     try:
         if Path(checkpoint).suffix == ".safetensors":
-            load_weights(Path(checkpoint))  # checks its digest
+            return dict(clean_state_dict(load_weights(Path(checkpoint))))
         return dict(load_state_dict(str(checkpoint), weights_only=True))
     except Exception as error:  # torch, timm and safetensors each have their own
         blocked = any(isinstance(each, UnpicklingError) for each in (error, error.__cause__))

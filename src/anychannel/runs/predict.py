@@ -231,12 +231,14 @@ def predict_files(
     top: int = 3,
     layout: str | None = None,
     nodata: float | str | None = None,
+    skip_bad: bool = False,
 ) -> list[dict[str, Any]]:
     """Classify image files with a folder's ``Predictor``; for ``channels``, ``layout`` and ``nodata`` see its ``open``.
 
     Returns:
-        For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first; or
-        ``{"path", "error"}`` if the file cannot be read or classified.
+        For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first; or,
+        with ``skip_bad``, ``{"path", "error"}`` if a file cannot be read or classified. Otherwise that raises DataError
+        or OSError.
     """
     predictor = Predictor(folder)
     results: list[dict[str, Any]] = []
@@ -245,6 +247,8 @@ def predict_files(
             image = predictor.open(path, channels, layout=layout, nodata=nodata)
             best = predictor.predict(image).top(top)
         except (DataError, OSError) as error:
+            if not skip_bad:
+                raise
             reason = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             results.append({"path": str(path), "error": reason})
             continue

@@ -23,7 +23,7 @@ from anychannel.training.finite_updates import FiniteUpdates
 from anychannel.training.metrics import new_counts
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.settings import TrainingSettings
-from anychannel.utils.files import seal, seal_holds, write_atomically
+from anychannel.utils.files import is_sealed, seal, seal_holds, write_atomically
 from anychannel.utils.hardware import choose_precision
 
 CHECKPOINT = Path("checkpoint/state.pt")
@@ -213,6 +213,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise several kinds
         raise DamagedError(path) from error
+    if not is_sealed(path) and isinstance(state, dict) and state.get("format") == FORMAT:  # which is always sealed
+        raise DamagedError(path)
     return state
 
 

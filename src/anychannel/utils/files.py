@@ -116,15 +116,24 @@ def seal(path: Path) -> None:
         file.write(SEAL + hashlib.file_digest(file, "sha256").hexdigest().encode())
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether a file ends with a seal."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - len(SEAL) - 64))
+        return file.read(len(SEAL)) == SEAL
+
+
 def seal_holds(path: Path) -> bool:
     """Whether a sealed file is as it was when it was sealed. A file without a seal is taken as it is."""
-    content = max(0, path.stat().st_size - len(SEAL) - 64)
+    if not is_sealed(path):
+        return True
+    content = path.stat().st_size - len(SEAL) - 64
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for start in range(0, content, 2**20):
             digest.update(file.read(min(2**20, content - start)))
-        found, recorded = file.read(len(SEAL)), file.read()
-    return found != SEAL or recorded == digest.hexdigest().encode()
+        file.seek(len(SEAL), os.SEEK_CUR)
+        return file.read() == digest.hexdigest().encode()
 
 
 def check_place(path: Path) -> None:
