@@ -36,6 +36,7 @@ from anychannel.training.bn_statistics import Pass, choose_passes, recomputed_st
 from anychannel.training.contention import Contention
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
+from anychannel.training.matching import match_images
 from anychannel.training.metrics import count_answers, mean_figures, write_metrics
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.state import TrainingState, copy_state, describe_settings, load_checkpoint, save_checkpoint
@@ -88,10 +89,10 @@ def fit(
 
     Args:
         model: trained in place.
-        train, val: images with the model's channels, in its order; training images may come from shards (``Stream``).
-            An image that lacks channels is used with those that it has and the sampler keeps, or else with all that it
-            has. Validation uses all channels of each image and, unless the sampler is ``full``, every image again with
-            channels missing.
+        train, val: images with the model's channels; training images may come from shards (``Stream``). Channels are
+            matched by name; a split of bare arrays, without names, has them in the model's order. An image that lacks
+            channels is used with those that it has and the sampler keeps, or else with all that it has. Validation uses
+            all channels of each image and, unless the sampler is ``full``, every image again with channels missing.
         settings: see ``TrainingSettings``.
         teacher: a trained network with the same classes, whose answers are learned with weight ``distill``. A teacher
             with all of the model's channels teaches every image that has them. A teacher with fewer teaches the images
@@ -105,9 +106,10 @@ def fit(
     Raises:
         TrainingError: loss or gradients are not finite in several steps in a row, in float32 too, or there are too few
             training images.
-        ValueError: a setting is out of range or a name unknown, images lack channels that the stem needs, ``distill``
-            has nothing to learn from, the checkpoint is damaged, of another version or of other settings, or the model
-            cannot be saved to the folder.
+        ChannelError: images lack channels of the model, or have others.
+        ValueError: a setting is out of range or a name unknown, the images' classes are not the model's, images lack
+            channels that the stem needs, ``distill`` has nothing to learn from, the checkpoint is damaged, of another
+            version or of other settings, or the model cannot be saved to the folder.
 
     Warns:
         UserWarning: other programs slow down training on the CPU (``anychannel.training.contention``), or steps were
@@ -118,6 +120,7 @@ def fit(
     home = None if folder is None else Path(folder)
     if len(train) < 2 or len(val) < 1:
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
+    train, val = match_images(model, train, "the training images"), match_images(model, val, "the validation images")
     check_missing_channels(model, train, val)
     check_distillation(settings, model, teacher)
     if home is not None:
