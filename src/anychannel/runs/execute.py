@@ -59,6 +59,9 @@ def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
                     "adapt_options and source_channels apply to trained weights; add --pretrained or --checkpoint FILE"
                 )
             return create_model(config.model, **common)
+        if config.pretrained and (config.checkpoint or is_saved(config.model)):
+            holder = "checkpoint" if config.checkpoint else f"the run {config.model}"
+            raise ConfigError(f"pretrained has no effect: {holder} has the weights; leave it out")
         check_options(adapt, config.adapt_options, "adapt_options.", reserved=NETWORK)
         chosen = {} if config.source_channels is None else {"source_channels": config.source_channels}
         return adapt(config.model, checkpoint=config.checkpoint, **common, **(config.adapt_options | chosen))

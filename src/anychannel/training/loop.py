@@ -36,7 +36,7 @@ from anychannel.training.bn_statistics import Pass, choose_passes, recomputed_st
 from anychannel.training.contention import Contention
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
-from anychannel.training.matching import match_images
+from anychannel.training.matching import match_images, take_statistics
 from anychannel.training.metrics import count_answers, mean_figures, write_metrics
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.state import TrainingState, copy_state, describe_settings, load_checkpoint, save_checkpoint
@@ -88,7 +88,8 @@ def fit(
     """Train a classifier and leave it with the weights of its best validation epoch.
 
     Args:
-        model: trained in place.
+        model: trained in place. If it was created from names alone, it takes the channels' mean, standard deviation and
+            correlations from the training images.
         train, val: images with the model's channels; training images may come from shards (``Stream``). Channels are
             matched by name; a split of bare arrays, without names, has them in the model's order. An image that lacks
             channels is used with those that it has and the sampler keeps, or else with all that it has. Validation uses
@@ -112,12 +113,14 @@ def fit(
             version or of other settings, or the model cannot be saved to the folder.
 
     Warns:
-        UserWarning: other programs slow down training on the CPU (``anychannel.training.contention``), or steps were
-            skipped because loss or gradients were not finite.
+        UserWarning: the model took its statistics from the training images, other programs slow down training on the
+            CPU (``anychannel.training.contention``), or steps were skipped because loss or gradients were not finite.
     """
     began = time.monotonic()
     settings = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
+    if resume and home is None:
+        raise ValueError("resume needs the folder of the training to resume; give folder, or leave resume out")
     if len(train) < 2 or len(val) < 1:
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
     train, val = match_images(model, train, "the training images"), match_images(model, val, "the validation images")
@@ -130,6 +133,7 @@ def fit(
     if batch_size < own.count:
         raise TrainingError(f"a batch of {batch_size} images is too small for {own.count} processes; raise batch_size")
 
+    take_statistics(model, train)
     place(model, device)
     if teacher is not None:
         place(teacher.eval(), device)

@@ -6,12 +6,20 @@ the network's channels in its order.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TypeVar
 
-from anychannel.channels import ChannelError
+import numpy as np
+
+from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import Split, Stream
+from anychannel.data.prepare.statistics import RunningMoments, with_statistics
 from anychannel.nn.classifier import Classifier
+from anychannel.utils.processes import on_main, share
+
+MOST_MEASURED = 4096
+"""Images of a split of bare arrays on which statistics rest."""
 
 Images = TypeVar("Images", Split, Stream, Split | Stream)
 
@@ -45,6 +53,38 @@ def match_images(model: Classifier, images: Images, what: str) -> Images:
             f"{fix}"
         )
     return images if held.names == known else images.arrange(held.positions(known))
+
+
+def take_statistics(model: Classifier, train: Split | Stream) -> None:
+    """Give a model that was created from names alone the statistics of its training images, and say so.
+
+    They are those of the data set or, of bare arrays, of up to ``MOST_MEASURED`` evenly spaced images.
+    """
+    if model.channels.measured or model.channels.correlation is not None or model.spec.normalisation is not None:
+        return
+    found = train.channels
+    if found is None or not found.measured:
+        if not isinstance(train, Split):
+            raise ValueError("the channels' statistics are unknown; create the model with channels=data.channels")
+        found = on_main(lambda: measure_split(train, model.channels))
+    model.measure(found)
+    if share().is_main:
+        figures = zip(found.names, found.mean, found.std, strict=True)
+        warnings.warn(
+            "the model was created without statistics of its channels, so that fit took mean, standard deviation and "
+            f"correlations from the training images ({', '.join(f'{n}: {m:.4g} +- {s:.4g}' for n, m, s in figures)}); "
+            "create it with channels=data.channels to have them from the start",
+            stacklevel=3,
+        )
+
+
+def measure_split(split: Split, channels: ChannelSet) -> ChannelSet:
+    """The channels with the statistics of a split's images."""
+    moments = RunningMoments(split.images.shape[1:])
+    for row in np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST_MEASURED)).astype(int)).tolist():
+        pattern = channels.full if split.present is None else tuple(np.flatnonzero(split.present[row]).tolist())
+        moments.add(np.asarray(split.images[row])[list(pattern)], pattern)
+    return with_statistics(channels, moments.statistics())
 
 
 def check_planes(model: Classifier, images: Split | Stream, what: str) -> None:
