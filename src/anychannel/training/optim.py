@@ -14,11 +14,22 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: weight decay for kernels and matrices, none for biases, norms and gates (fewer than 2 dimensions)."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Two groups: weight decay for kernels and matrices, none for biases, norms and gates.
+
+    The latter have fewer than 2 dimensions, or are named by a module's ``no_weight_decay``, as timm's networks do with
+    positions and tokens, and stems with biases of several dimensions.
+    """
+    spared = {
+        f"{path}.{name}".removeprefix(".")
+        for path, module in model.named_modules()
+        if callable(listed := getattr(module, "no_weight_decay", None))
+        for name in listed()
+    }
+    learned = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    decayed = {name for name, parameter in learned.items() if parameter.ndim >= 2 and name not in spared}
     return [
-        {"params": [p for p in learned if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [learned[name] for name in learned if name in decayed], "weight_decay": weight_decay},
+        {"params": [learned[name] for name in learned if name not in decayed], "weight_decay": 0.0},
     ]
 
 

@@ -142,6 +142,10 @@ class Stem(Float32Buffers):
         """Start from a plain convolution's kernel (out, C, kh, kw), in place."""
         raise NotImplementedError
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters of 2 or more dimensions that are biases."""
+        return set()
+
     def measure(self, correlation: Sequence[Sequence[float]] | None, offset: Sequence[float] | None) -> None:
         """Take measured moments of the normalised channels, in place; see ``build_stem``."""
 

@@ -156,6 +156,9 @@ class CompletionStem(StaticStem):
         super()._load_from_state_dict(*args)
         self.has_offset = bool(self.offset.any())
 
+    def no_weight_decay(self) -> set[str]:
+        return {"presence"}
+
     def check_correlation(self, correlation: Sequence[Sequence[float]] | Tensor | None) -> Tensor:
         """The correlation as a float32 matrix."""
         count = self.in_chans
