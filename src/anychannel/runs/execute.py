@@ -25,6 +25,7 @@ from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.loss import check_distillation
+from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
 from anychannel.utils.files import LOCK, write_json, write_text
 from anychannel.utils.options import check_options
@@ -276,5 +277,5 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "stopped_early": result.stopped_early,
         "settled": result.recomputed_statistics,
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
-        "best": None if best is None else {key: best[key] for key in keys},
+        "best": None if best is None else {key: value for key, value in plain_row(best).items() if key in keys},
     }

@@ -210,7 +210,7 @@ def train_step(
         logits: Tensor = network(inputs, parts=rows.parts).float()
         answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
     loss = training_loss(logits, targets, answers, taught, settings)
-    counted = add_up(count_answers(loss, logits, targets))
+    counted = add_up(count_answers(loss, logits, targets) + state.updates.doubt())
     # gradients are averaged over processes: this makes it the mean over all processes' rows
     mean: Tensor = loss * (own.count * len(targets) / counted[2])
     mean.backward()  # type: ignore[no-untyped-call]
