@@ -23,6 +23,9 @@ from anychannel.nn.module_utils import replace_module
 from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm
 
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
+"""Prefixes of a network's names inside DistributedDataParallel and averaged models, ``torch.compile`` and Lightning."""
+
 Weights = str | Path | Mapping[str, Tensor]
 
 
@@ -107,15 +110,15 @@ def timm_source(
 
 
 def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
-    """The state dictionary in a file, or the one given."""
+    """The state dictionary in a file, or the one given, without wrappers' prefixes."""
     if isinstance(checkpoint, Mapping):
-        return dict(checkpoint)
+        return unwrap_names(checkpoint)
     if not Path(checkpoint).is_file():
         raise PretrainedError(f"checkpoint {str(checkpoint)!r} is not a file")
     from timm.models import load_state_dict  # here, since timm takes seconds to import
 
     try:
-        return dict(load_state_dict(str(checkpoint), weights_only=True))
+        state = unwrap_names(load_state_dict(str(checkpoint), weights_only=True))
     except Exception as error:  # torch, timm and safetensors each have their own
         blocked = any(isinstance(each, UnpicklingError) for each in (error, error.__cause__))
         why = "it is damaged, or holds more than tensors, which alone are read" if blocked else shorten(error)
@@ -123,6 +126,21 @@ def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
             f"checkpoint {str(checkpoint)!r} cannot be read: {why}; give the network's state_dict, as "
             "safetensors or saved with torch.save"
         ) from error
+    if "channel_names" in state:
+        raise PretrainedError(
+            f"checkpoint {str(checkpoint)!r} holds a classifier of anychannel; give its folder as the model, or "
+            "load it with load_state_dict into a model that is created as it was"
+        )
+    return state
+
+
+def unwrap_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict without wrappers' prefixes, if most names have one; a wrapper's own entries are left out."""
+    for wrapper in WRAPPERS:
+        inside = {name.removeprefix(wrapper): value for name, value in state.items() if name.startswith(wrapper)}
+        if 2 * len(inside) > len(state):
+            return unwrap_names(inside)
+    return dict(state)
 
 
 def overlay(state: dict[str, Any], known: Any, in_chans: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,6 +106,21 @@ class Classifier(Float32Buffers):
         ]
         stem = [name for name, _ in self.stem.named_buffers(recurse=False)]
         return [*self._buffers, *(f"{path}.stem.{name}" for path in stems for name in stem)]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As ``nn.Module`` does; also from a checkpoint with a ``state_dict``, or where a wrapper's prefix is on names.
+
+        DistributedDataParallel puts ``module.`` before each name, ``torch.compile`` ``_orig_mod.``, and Lightning the
+        attribute's name. A wrapper's own entries are left out.
+        """
+        inner = state_dict.get("state_dict")
+        given = inner if isinstance(inner, Mapping) else state_dict
+        first = next(name for name, _ in self.named_parameters())
+        prefixes = [name.removesuffix(first) for name in given if name.endswith(f".{first}")]
+        if first not in given and prefixes:
+            prefix = min(prefixes, key=len)
+            given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+        return super().load_state_dict(given, strict, assign)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Load a state dict of the same channels, and adopt its statistics; without them the model keeps its own."""
