@@ -27,7 +27,7 @@ from anychannel.training import FitResult, fit
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
-from anychannel.utils.files import LOCK, write_json, write_text
+from anychannel.utils.files import LOCK, remove_leftovers, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
 from anychannel.utils.seeds import seeded
@@ -101,6 +101,7 @@ def train_run(
         RunError: the folder holds another run, holds a run although ``resume`` is not set, or is in use by another
             process; or the data have changed since the run began.
         RunStopped: raised by ``on_epoch``; the status in ``run.json`` is ``stopped``.
+        Interrupted: SIGINT or SIGTERM ended it; the status is ``interrupted``, and ``resume`` continues it.
         DataError, ConfigError, ValueError: the data or a setting cannot be used. Nothing has been written.
     """
     device = join(config.training.device)
@@ -159,8 +160,8 @@ def status_written(home: Path, run: dict[str, Any]) -> Iterator[None]:
         yield
     except BaseException as error:
         if share().is_main:
-            kinds = {KeyboardInterrupt: "interrupted", RunStopped: "stopped"}
-            status = kinds.get(type(error), "failed")
+            kinds = ((KeyboardInterrupt, "interrupted"), (RunStopped, "stopped"), (BaseException, "failed"))
+            status = next(name for kind, name in kinds if isinstance(error, kind))
             with suppress(OSError):  # the original error matters more
                 write_json(home / "run.json", run | {"status": status, "error": str(error)})
         raise
@@ -247,6 +248,7 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
     """Lock the folder and write the files that are known before training."""
     home.mkdir(parents=True, exist_ok=True)
     acquire(lock, home)
+    remove_leftovers(home)
     prepare_folder(config, home, resume, locked=True)
     write_text(home / "config.toml", config.to_toml())
     commands = home / "command.txt"  # one line for each start of the run

@@ -5,6 +5,7 @@
 The model is trained in place and ends with the weights of the best validation epoch and batch norm statistics that were
 recomputed for them (``anychannel.training.bn_statistics``). With a folder, ``fit`` writes metrics, weights and
 checkpoints, and a killed training can resume: it ends with bitwise the same weights on the same machine and settings.
+SIGINT (Ctrl-C) and SIGTERM end it after the running step with a checkpoint (``anychannel.utils.signals``).
 Each of several processes (``anychannel.utils.processes``) takes its share of every batch, and all end with the weights
 of a single process.
 """
@@ -43,9 +44,10 @@ from anychannel.training.state import TrainingState, copy_state, describe_settin
 from anychannel.training.step_parts import assign_channels, check_missing_channels
 from anychannel.training.validation import validate
 from anychannel.utils.hardware import to_device
-from anychannel.utils.processes import add_up, average_gradients, join, on_main, share
+from anychannel.utils.processes import Ending, add_up, average_gradients, join, on_main, share
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.seeds import mix, seeded
+from anychannel.utils.signals import held
 
 LAST = "weights/last.safetensors"
 Block = AbstractContextManager[object]
@@ -111,6 +113,7 @@ def fit(
         ValueError: a setting is out of range or a name unknown, the images' classes are not the model's, images lack
             channels that the stem needs, ``distill`` has nothing to learn from, the checkpoint is damaged, of another
             version or of other settings, or the model cannot be saved to the folder.
+        Interrupted: SIGINT or SIGTERM ended the training; ``resume`` continues it from the step that it reached.
 
     Warns:
         UserWarning: the model took its statistics from the training images, other programs slow down training on the
@@ -144,16 +147,18 @@ def fit(
         saved = on_main(lambda: load_checkpoint(home, fixed))
         if saved is not None:
             state.load_state_dict(saved)
+            if state.rows and own.is_main:
+                save_weights(state.best, home / BEST)  # those on the disk may be of a later epoch, or damaged
 
     def checkpoint() -> None:
         if home is not None and own.is_main:
             save_checkpoint(home, {"settings": fixed, **state.state_dict()})
 
-    network = average_gradients(model, device)
+    network, ending = average_gradients(model, device), Ending(device)
     contention = Contention() if device.type == "cpu" and own.count == 1 else None
     total = settings.epochs * state.steps
     bar = progress_bar("training", total, done=state.done, show=progress and own.is_main)
-    with bar as advance, sync_batchnorm(synchronise=settings.sync_norm) as synchronised:
+    with bar as advance, sync_batchnorm(synchronise=settings.sync_norm) as synchronised, held(checkpoint):
         while state.epoch < settings.epochs and not state.stopping.should_stop:
             last_checkpoint = time.monotonic()
             position = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
@@ -166,6 +171,7 @@ def fit(
                 if due and state.step < state.steps:
                     checkpoint()
                     last_checkpoint = time.monotonic()
+                ending.check()
             row = close_epoch(state, val, passes, synchronised, home)
             checkpoint()
             advance(0, note=summary(state.rows, settings.epochs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,21 @@ def choose_device(name: str = "auto") -> torch.device:
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the CPU to a device; the host does not wait for a GPU, which reads pinned memory."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def start_reading(value: Tensor) -> Callable[[], int]:
+    """Begin to copy a number from the device; the returned function waits for the copy and returns it."""
+    if value.device.type != "cuda":
+        return lambda: int(value.cpu().numpy())
+    copy = value.to("cpu", non_blocking=True)  # into pinned memory
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record()
+
+    def finish() -> int:
+        done.synchronize()
+        return int(copy.numpy())
+
+    return finish
 
 
 def has_bf16(device: torch.device) -> bool:
