@@ -10,7 +10,7 @@ from torch import nn
 import anychannel as ac
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import Split
-from anychannel.models.saving import ModelFileError
+from anychannel.models.untrusted import ModelFileError
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm, by_subset
 from anychannel.nn.subset_context import subset_context
