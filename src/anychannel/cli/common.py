@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,12 +31,27 @@ def plain_errors(again: str = "start the same command again") -> Iterator[None]:
     143; ``again`` says how to continue it.
     """
     try:
-        with handled(program=True), explained():
+        with handled(program=True), short_warnings(), explained():
             yield
     except KeyboardInterrupt as stop:
         if os.environ.get("RANK", "0") == "0":  # the main one of several processes
             typer.secho(f"{stop or 'stopped'}; to continue, {again}", fg="yellow", err=True)
         raise typer.Exit(stop.status if isinstance(stop, Interrupted) else 130) from None
+
+
+@contextmanager
+def short_warnings() -> Iterator[None]:
+    """Print warnings for users as one line, without the place in the code."""
+    usual = warnings.formatwarning
+
+    def format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+        return f"warning: {message}\n" if category is UserWarning else usual(message, category, *place, **line)
+
+    warnings.formatwarning = format_warning
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 @contextmanager

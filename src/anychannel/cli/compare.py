@@ -82,9 +82,11 @@ def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any
     from anychannel.channels import ChannelSet, parse_names
     from anychannel.evaluation import compare as pair
     from anychannel.evaluation import load_evaluation
+    from anychannel.results.run import warn_unfinished
 
     if len(runs) < 2:
         raise ValueError("name at least two runs to compare, or one with --dedicated")
+    warn_unfinished(*runs)
     first, *others = [load_evaluation(run) for run in runs]
     known = ChannelSet(parse_names(first.full))
     named = None if channels is None else [known.key(known.subset(subset)) for subset in channels]

@@ -49,6 +49,7 @@ def export(
     """
     from anychannel import export as exporting
     from anychannel.models import Classifier
+    from anychannel.results.run import warn_unfinished
 
     given = None if size is None else parse_size(size)
     format_name = format_name or exporting.format_of(out)
@@ -66,6 +67,7 @@ def export(
                 model, out, image_size=given or facts["image_size"], tolerance=tolerance
             )
     else:
+        warn_unfinished(run)
         model = Classifier.from_pretrained(run)
         pixels = given or exporting.run_image_size(run)
         result |= exporting.export_model(

@@ -29,6 +29,9 @@ def predict(
 ) -> None:
     """Classify image files with a trained network, whichever of its channels they have.
 
+    A file that cannot be read is named on standard error, and the others are answered; the exit status is then 1, or 2
+    if there are no others.
+
     Examples:
 
     - `anychannel predict runs/photos cat.jpg`
@@ -39,12 +42,18 @@ def predict(
 
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
     results = predict_files(run, images, channels=channels, top=top, layout=layout, nodata=replacement)
-    for result in results:
+    failed = [result for result in results if "error" in result]
+    answered = [result for result in results if "error" not in result]
+    for result in answered:
         for note in result["notes"]:
             typer.secho(f"{result['path']}: {note}", fg="yellow", err=True)
+    for result in failed:
+        typer.secho(f"error: {result['error']}", fg="red", err=True)
     if as_json:
         print_json(results)
-        return
-    for result in results:
-        ranked = ", ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in result["top"])
-        typer.echo(f"{result['path']}: {ranked}")
+    else:
+        for result in answered:
+            ranked = ", ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in result["top"])
+            typer.echo(f"{result['path']}: {ranked}")
+    if failed:
+        raise typer.Exit(1 if answered else 2)

@@ -16,7 +16,7 @@ from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.stems import MaskedStem
-from anychannel.results.run import FORMAT, RunError, read_record
+from anychannel.results.run import FORMAT, RunError, read_record, warn_unfinished
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.data import describe_data, find_changes, load_data
 from anychannel.runs.environment import command_line, describe_environment
@@ -200,6 +200,7 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     """Build the network and load its teacher, after checking all settings that depend on the data."""
     training = config.training
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
+    warn_unfinished(*(path for path in (config.model, config.teacher) if path is not None and is_saved(path)))
     model = build_model(config, dataset)
     check_missing_channels(model, dataset.train, dataset.val)
     if config.subsets is not None:

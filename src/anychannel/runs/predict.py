@@ -27,7 +27,7 @@ from anychannel.data.files.resize import resize_and_crop
 from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST
-from anychannel.results.run import read_record
+from anychannel.results.run import read_record, warn_unfinished
 from anychannel.runs.folder import read_config
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import height_width
@@ -82,10 +82,14 @@ class Predictor:
 
     Raises:
         RunError, ModelFileError: the folder is neither, or a file of it is damaged.
+
+    Warns:
+        UserWarning: the run is not finished, so its weights are not the final ones.
     """
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
+        warn_unfinished(folder)
         config = read_config(folder) if (folder / "run.json").is_file() else None
         self.record = {} if config is None else read_record(folder)
         self.reading = {key: config.data_options[key] for key in READING if config and key in config.data_options}
@@ -209,13 +213,18 @@ def predict_files(
     """Classify image files with a folder's ``Predictor``; for ``channels``, ``layout`` and ``nodata`` see its ``open``.
 
     Returns:
-        For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first.
+        For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first; or
+        ``{"path", "error"}`` if the file cannot be read or classified.
     """
     predictor = Predictor(folder)
-    results = []
+    results: list[dict[str, Any]] = []
     for path in images:
-        image = predictor.open(path, channels, layout=layout, nodata=nodata)
-        best = predictor.predict(image).top(top)
+        try:
+            image = predictor.open(path, channels, layout=layout, nodata=nodata)
+            best = predictor.predict(image).top(top)
+        except (DataError, OSError) as error:
+            results.append({"path": str(path), "error": str(error)})
+            continue
         results.append(
             {
                 "path": str(path),

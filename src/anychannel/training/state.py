@@ -190,8 +190,8 @@ def load_checkpoint(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | 
         return state
     if paths:
         raise ValueError(
-            f"checkpoint {' and the one before it, '.join(map(str, paths))} cannot be read; restore a copy, or delete it "
-            "to start the training anew with the same command"
+            f"checkpoint {' and the one before it, '.join(map(str, paths))} cannot be read; restore a copy, or delete "
+            "it to start the training anew with the same command"
         )
     return None
 
@@ -200,14 +200,15 @@ class DamagedError(ValueError):
     """A checkpoint's content is not what was written."""
 
 
-def read_checkpoint(path: Path) -> Any:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint whose digest holds."""
     if not seal_holds(path):
         raise DamagedError(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise several kinds
         raise DamagedError(path) from error
+    return state
 
 
 def check_checkpoint(path: Path, state: Any, settings: dict[str, Any]) -> None:
