@@ -42,8 +42,11 @@ def run_section(section: str, workers: int) -> dict[str, Any]:
     cases = section_cases(section)
     started = time.perf_counter()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, max_tasks_per_child=50) as pool:
-        errors = list(pool.map(run_case, [section] * len(cases), range(len(cases))))
+    errors: list[str | None] = []
+    while len(errors) < len(cases):  # new processes now and then; max_tasks_per_child can wait for ever (gh-115634)
+        some = range(len(errors), min(len(errors) + 50 * workers, len(cases)))
+        with ProcessPoolExecutor(workers, context) as pool:
+            errors += pool.map(run_case, [section] * len(some), some)
     promises: dict[str, dict[str, int]] = {}
     entry: dict[str, Any] = {"tried": 0, "passed": 0}
     fuzzed = {"tried": 0, "passed": 0}

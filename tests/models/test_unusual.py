@@ -239,9 +239,9 @@ def test_tied_parameters_stay_tied_when_a_state_dict_is_assigned():
     assert len(list(model.parameters())) == count
 
 
-def test_a_teacher_that_nothing_is_learned_from_is_told():
+def test_a_teacher_that_nothing_is_learned_from_is_refused():
     teacher = small(stem="static", norm="shared")
-    with pytest.warns(UserWarning, match="a teacher is given, but distill is 0"):
+    with pytest.raises(ValueError, match="a teacher is given, but distill is 0"):
         ac.fit(small(), split(32), split(16), ac.TrainingSettings(**SETTINGS), teacher=teacher)
 
 

@@ -22,6 +22,7 @@ from anychannel.nn.classifier import Classifier, ModelSpec
 from anychannel.nn.module_utils import replace_module
 from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm
+from anychannel.utils.files import is_stored
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes of a network's names inside DistributedDataParallel and averaged models, ``torch.compile`` and Lightning."""
@@ -118,6 +119,8 @@ def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
     from timm.models import load_state_dict  # here, since timm takes seconds to import
 
     try:
+        if not is_stored(Path(checkpoint)):
+            raise ValueError("it is compressed, and takes more memory than its size says")
         if Path(checkpoint).suffix == ".safetensors":
             load_weights(Path(checkpoint))  # checks its digest
         state = unwrap_names(load_state_dict(str(checkpoint), weights_only=True))

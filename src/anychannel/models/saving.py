@@ -154,15 +154,16 @@ def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
             raise ValueError(f"it has {values['num_classes']:,} classes, and no tensor of {tensors} has as many rows")
         with Allowance(shapes):
             model = rebuild_model(values, network)
-    except ModelFileError:
-        raise
+    except ModelFileError as error:
+        raise ModelFileError(f"{description}: {error}") from None
     except DAMAGE as error:
         raise ModelFileError(f"{description} is damaged or not a model description: {error or repr(error)}") from error
     try:
         state = load_weights(tensors)
-        if values["format"] == 1:
-            own = model.state_dict()
-            state = {name: own[name] for name in model.measured_names()} | state
+        own, lacking = model.state_dict(), [name for name in model.measured_names() if name not in state]
+        if lacking and values["format"] > 1:
+            raise ModelFileError(f"{tensors} is damaged: it lacks {', '.join(lacking)}")
+        state |= {name: own[name] for name in lacking}
         model.load_state_dict(state)
     except ModelFileError:
         raise

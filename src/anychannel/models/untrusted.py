@@ -55,8 +55,8 @@ def read_description(path: Path) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError(f"it holds a {type(values).__name__}, not an object")
         return check_description(values)
-    except ModelFileError:
-        raise
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
     except DAMAGE as error:
         raise ModelFileError(f"{path} is damaged or not a model description: {error or repr(error)}") from error
 
@@ -90,6 +90,8 @@ def check_description(values: dict[str, Any]) -> dict[str, Any]:
     for name, row in rows.items():
         if not all(is_number(value) and isfinite(value) for value in row or ()):
             raise ValueError(f"{name} holds something else than finite numbers")
+        if name.startswith("normalisation.") and len(row) != len(channels["names"]):
+            raise ValueError(f"{name} has {len(row)} values for {len(channels['names'])} channels")
     known = set(range(len(channels["names"])))
     for key in plain.get("calibrated") or ():
         if by_subset(tuple(sorted(known & {int(position) for position in key.split("_")}))) != key:
