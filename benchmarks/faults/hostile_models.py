@@ -166,7 +166,7 @@ DESCRIBED: dict[str, tuple[Change, str]] = {
     "a statistics' key that is a path": (change("calibrated", ["../0"]), "model.json"),
     "statistics of channels that are not there": (change("calibrated", ["0_9"]), "0_9"),
     "a million statistics": (change("calibrated", ["0"] * 10**6 + ["0_0"]), "0_0"),
-    "a normalisation of another shape": (change("normalisation", {"mean": [0.0], "std": [1.0]}), "weights"),
+    "a normalisation of another shape": (change("normalisation", {"mean": [0.0], "std": [1.0]}), "normalisation.mean"),
     "a normalisation by zero": (change("normalisation", {"mean": [0.0] * 3, "std": [0.0] * 3}), "normalisation"),
     "a normalisation of unknown entries": (change("normalisation", {"code": [1.0]}), "model.json"),
     "a first convolution elsewhere": (change("first_conv", "__class__.__init__"), "first_conv"),
@@ -238,7 +238,8 @@ def forged(content: bytes, folder: Path) -> None:
 
 Tensors = dict[str, torch.Tensor]
 ALTERED: dict[str, Callable[[Tensors], object]] = {
-    "a tensor is missing": lambda t: t.pop("backbone.conv.stem.weight", None) or t.pop(next(iter(t))),
+    "a tensor is missing": lambda t: t.pop(first_weight(t)),
+    "the statistics are missing": lambda t: t.pop("mean"),
     "a tensor too many": lambda t: t.update(extra=torch.zeros(3)),
     "another shape": lambda t: t.update({first_weight(t): torch.zeros(2, 2)}),
     "other channels": lambda t: t.update(channel_names=torch.tensor(list(b"X,Y,Z"), dtype=torch.uint8)),
