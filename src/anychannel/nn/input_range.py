@@ -20,6 +20,8 @@ FAR = 10.0
 """A channel is far outside if its values are on average so many standard deviations from its mean in training."""
 LARGE = 20.0
 """Statistics expect large values where mean + 3 standard deviations is above this."""
+ABOUT_ONE = 1.1
+"""Largest value of images between 0 and 1; resizing overshoots."""
 FEW, SIDE = 8, 32
 """Number of images of a batch, and about their height and width in pixels, that are looked at."""
 
