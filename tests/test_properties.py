@@ -29,9 +29,7 @@ positive = st.floats(1e-3, 1e6)
 def channel_sets(draw, least: int = 1) -> ChannelSet:
     chosen = draw(st.lists(names, min_size=least, max_size=6, unique=True))
     count = len(chosen)
-    values = {
-        name: draw(st.lists(of, min_size=count, max_size=count)) for name, of in (("mean", numbers), ("std", positive))
-    }
+    mean, std = (draw(st.lists(values, min_size=count, max_size=count)) for values in (numbers, positive))
     rows = draw(st.lists(st.lists(st.floats(-1, 1), min_size=count, max_size=count), min_size=count, max_size=count))
     waves = draw(st.lists(st.none() | st.floats(1, 1e8), min_size=count, max_size=count))
     kinds = draw(st.lists(st.none() | names, min_size=count, max_size=count))
