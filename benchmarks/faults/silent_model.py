@@ -330,9 +330,8 @@ def added(stem: str, norm: str, new: str | None, _: Path) -> None:
     try:
         after = ac.with_channels(model, wider, new=new)
     except ValueError as error:
-        assert any(
-            word in str(error) for word in ("generates no kernels", "use new=", "parts that belong", "batch norms")
-        )
+        if not any(word in str(error) for word in ("generates no kernels", "use new=", "parts that belong")):
+            raise
         return
     agree(before, answers(after), 1e-5)
 
@@ -435,14 +434,14 @@ def cases() -> list[Case]:
         if stem != "masked"
         for norm in list_norms()
     ]
-    for prefix in ("model.", "module.", "_orig_mod.", "net.", "module.model."):
-        found.append(Case(STATE_DICT, f"names with {prefix}", partial(wrapped, prefix), prefix == "model."))
+    prefixes = ("model.", "module.", "_orig_mod.", "net.", "module.model.")
+    found += [Case(STATE_DICT, f"names with {each}", partial(wrapped, each), each == "model.") for each in prefixes]
     found.append(Case(STATE_DICT, "averaged weights", averaged))
     found.append(Case(STATE_DICT, "without statistics", without_statistics))
-    for names in ("R,G,NIR", "B,G,R", "R,G", "R,G,B,NIR"):
-        found.append(Case(STATE_DICT, f"of {names}", partial(of_other_channels, names)))
-    for norm, sampler in (("shared", "full"), ("shared", "split"), ("statistics", "split"), ("subset", "split")):
-        found.append(Case(FULL_SET, f"{norm}, {sampler}", partial(few_steps, norm, sampler)))
+    others = ("R,G,NIR", "B,G,R", "R,G", "R,G,B,NIR")
+    found += [Case(STATE_DICT, f"of {names}", partial(of_other_channels, names)) for names in others]
+    trainings = (("shared", "full"), ("shared", "split"), ("statistics", "split"), ("subset", "split"))
+    found += [Case(FULL_SET, " and ".join(each), partial(few_steps, *each)) for each in trainings]
     for order in ("BGR", "GBR", "RBG"):
         found.append(Case(BY_NAME, f"{order} trains as RGB", partial(any_order, order), order == "BGR"))
         check = partial(evaluates_as_it_validates, order)
@@ -455,8 +454,8 @@ def cases() -> list[Case]:
         "classes in another order": {"classes": CLASSES[::-1]},
     }
     for name, change in classes.items():
-        for use in ("fit", "evaluate"):
-            found.append(Case(BY_NAME, f"{name}, {use}", partial(other_classes, change, use), use == "fit"))
+        uses = ("fit", "evaluate")
+        found += [Case(BY_NAME, f"{name}, {use}", partial(other_classes, change, use), use == "fit") for use in uses]
     by_name: dict[str, Callable[[Path], None]] = {
         "labels of bare arrays": bare_labels,
         "a teacher in another order": teacher_order,
