@@ -41,6 +41,9 @@ def evaluate(
 
     - `anychannel evaluate runs/photos --data other-camera --data-channels B,G,R`
     """
+    from anychannel.runs.folder import check_evaluation
+
+    check_evaluation(run, split, data, allow_unfinished=allow_unfinished)  # before torch is imported, which takes long
     from anychannel.runs import evaluate_run
 
     evaluation = evaluate_run(

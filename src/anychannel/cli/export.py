@@ -47,11 +47,14 @@ def export(
 
     - `anychannel export runs/photos --format hub --out photos-hub`
     """
-    from anychannel import export as exporting
-    from anychannel.models import Classifier
     from anychannel.results.run import warn_unfinished
+    from anychannel.runs.folder import check_network
 
     given = None if size is None else parse_size(size)
+    check_network(run)  # before torch is imported, which takes long
+    from anychannel import export as exporting
+    from anychannel.models import Classifier
+
     format_name = format_name or exporting.format_of(out)
     result: dict[str, Any] = {"format": format_name, "path": str(out)}
     parity: exporting.Parity | None = None

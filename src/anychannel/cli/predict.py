@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +40,11 @@ def predict(
 
     - `anychannel predict runs/cells cell.tif --channels PI,darkfield --json`
     """
+    from anychannel.runs.folder import check_network
+
+    check_network(run)  # before torch is imported, which takes long
+    if not any(path.exists() for path in images):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(images[0]))
     from anychannel.runs.predict import predict_files
 
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from anychannel.data import SPLITS
 from anychannel.data.sources.folders import read_names
 from anychannel.evaluation import Evaluation, evaluate
 from anychannel.models import load_model
 from anychannel.nn.stems import MaskedStem
-from anychannel.results.run import RunError, find_unfinished, read_record, warn_unfinished
+from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs.config import RunConfig
 from anychannel.runs.data import find_changes, load_data
-from anychannel.runs.folder import read_config
+from anychannel.runs.folder import check_evaluation
 
 
 def evaluate_run(
@@ -44,15 +43,7 @@ def evaluate_run(
         save: replace the evaluation in the run's folder. The data must be the run's own.
         cache_dir, progress: see ``train_run``.
     """
-    if split not in SPLITS:
-        raise RunError(f"unknown split {split!r}; use train, val or test")
-    config = read_config(folder)
-    reason = find_unfinished(folder) if split == "test" and not allow_unfinished else ""
-    if reason:
-        raise RunError(
-            f"{reason}, and test images are for its final weights; finish it first (train --resume), choose --split "
-            "val, or add --allow-unfinished"
-        )
+    config = check_evaluation(folder, split, data, allow_unfinished=allow_unfinished)
     warn_unfinished(folder)
     model = load_model(folder)
     if allow_untrained and isinstance(stem := model.stem, MaskedStem):

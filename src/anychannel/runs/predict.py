@@ -223,7 +223,8 @@ def predict_files(
             image = predictor.open(path, channels, layout=layout, nodata=nodata)
             best = predictor.predict(image).top(top)
         except (DataError, OSError) as error:
-            results.append({"path": str(path), "error": str(error)})
+            reason = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            results.append({"path": str(path), "error": reason})
             continue
         results.append(
             {

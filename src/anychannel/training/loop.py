@@ -33,7 +33,13 @@ from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
 from anychannel.nn.sync_batchnorm import sync_batchnorm
-from anychannel.training.bn_statistics import Pass, choose_passes, recomputed_statistics
+from anychannel.training.bn_statistics import (
+    Pass,
+    choose_passes,
+    count_images,
+    recompute_bn_statistics,
+    recomputed_statistics,
+)
 from anychannel.training.contention import Contention
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
@@ -141,7 +147,8 @@ def fit(
     if teacher is not None:
         place(teacher.eval(), device)
     state = TrainingState(model, settings, batch_size=batch_size, steps=len(train) // batch_size)
-    passes = choose_passes(model, train, state.sampler, seed=settings.seed, batch_size=batch_size, share=own)
+    images = count_images(model, train)
+    passes = choose_passes(model, train, state.sampler, images, seed=settings.seed, batch_size=batch_size, share=own)
     fixed = describe_settings(settings, len(train))
     if resume and home is not None:
         saved = on_main(lambda: load_checkpoint(home, fixed))
@@ -178,8 +185,8 @@ def fit(
             if on_epoch is not None:
                 on_epoch(row)
             state.started = time.monotonic()
+        finish(state, train, val, synchronised, home)
 
-    model.load_state_dict(state.best)
     return FitResult(
         state.rows,
         best_epoch=state.stopping.best_epoch,
@@ -248,6 +255,26 @@ def close_epoch(
             write_metrics(home, state.rows)
     state.start_epoch(state.epoch + 1)
     return row
+
+
+def finish(state: TrainingState, train: Split | Stream, val: Split, synchronised: Block, home: Path | None) -> None:
+    """Load the best weights, recompute their statistics from more images than each epoch can afford, validate again."""
+    settings, model, own = state.settings, state.model, share()
+    model.load_state_dict(state.best)
+    images = count_images(model, train, epochs=len(state.rows))
+    if images == count_images(model, train):
+        return
+    passes = choose_passes(
+        model, train, state.sampler, images, seed=settings.seed, batch_size=state.batch_size, share=own
+    )
+    row = state.rows[state.stopping.best_epoch - 1]
+    with state.autocast():
+        with synchronised:
+            recompute_bn_statistics(model, passes)
+        row |= validate(model, val, batch_size=settings.batch_size, reduced=settings.shows_subsets)
+    if home is not None and own.is_main:
+        save_model(model, home, weights=BEST)
+        write_metrics(home, state.rows)
 
 
 def describe_step(epoch: int, step: int, parts: list[Part], channels: ChannelSet, paths: Sequence[str]) -> str:

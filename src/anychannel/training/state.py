@@ -124,6 +124,7 @@ class TrainingState:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
+            "rate": self.rate,
             "counts": self.counts,
             "rows": self.rows,
             "model": self.model.state_dict(),
@@ -139,6 +140,7 @@ class TrainingState:
         """Restore a saved state."""
         self.epoch, self.step, self.rows, self.best = (state[name] for name in ("epoch", "step", "rows", "best"))
         self.started = time.monotonic() - state["seconds"]
+        self.rate = state.get("rate", 0.0)
         self.counts.copy_(state["counts"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:

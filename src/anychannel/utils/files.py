@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -56,6 +57,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: Path | None = None
     try:
+        remove_leftovers(path.parent, f".{glob.escape(path.name)}.*")
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
         temporary = Path(name)
         with os.fdopen(handle):
@@ -85,9 +87,9 @@ def lock_file(handle: int) -> bool:
     return True
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
     """Remove the temporary files in a folder and below it whose writers were killed. Those of living processes stay."""
-    for path in folder.rglob(".*"):
+    for path in list(folder.glob(pattern)):
         if TEMPORARY.fullmatch(path.name):
             with suppress(OSError), path.open("rb+") as file:
                 if lock_file(file.fileno()):

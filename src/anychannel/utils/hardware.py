@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the names of the precisions are known without torch
+    import torch
+    from torch import Tensor
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """Choose a device. ``auto`` prefers CUDA, then Apple's MPS, then the CPU; other names are torch's."""
+    import torch
+
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(kind)
@@ -34,6 +38,8 @@ def start_reading(value: Tensor) -> Callable[[], int]:
     """Begin to copy a number from the device; the returned function waits for the copy and returns it."""
     if value.device.type != "cuda":
         return lambda: int(value.cpu().numpy())
+    import torch
+
     copy = value.to("cpu", non_blocking=True)  # into pinned memory
     done = torch.cuda.Event()  # type: ignore[no-untyped-call]
     done.record()
@@ -47,6 +53,8 @@ def start_reading(value: Tensor) -> Callable[[], int]:
 
 def has_bf16(device: torch.device) -> bool:
     """Whether a device computes bfloat16 in hardware: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
