@@ -222,7 +222,7 @@ def test_adapt_names_the_folder_for_a_classifiers_weights(tmp_path):
         ({"code": 1}, "it has the unknown entry code"),
         ({"format": "2"}, "format is a whole number from 1, got '2'"),
         ({"in_chans": float("nan")}, "NaN is not a number that JSON has"),
-        ({"calibrated": ["../x"]}, "damaged"),
+        ({"calibrated": ["../x"]}, "describes no model"),
     ],
 )
 def test_a_strangers_description_is_checked_before_anything_is_allocated(entries, message, tmp_path):
@@ -237,7 +237,7 @@ def test_weights_without_the_statistics_or_with_impossible_ones_are_refused(tmp_
     save_model(make(channels=MEASURED), tmp_path)
     state = load_file(tmp_path / BEST)
     for change, message in (
-        ({"std": None}, "is damaged: it lacks std"),
+        ({"std": None}, "best.safetensors does not hold.*: it lacks std"),
         ({"mean": torch.full_like(state["mean"], torch.nan)}, "finite"),
         ({"channel_std": torch.zeros(3)}, "positive"),
     ):

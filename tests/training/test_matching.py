@@ -85,9 +85,9 @@ def test_streamed_images_are_matched_too(order, tmp_path):
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        ("RG", "images have the channels R, G, and the model has R, G, B; the training images lack B; create a model"),
-        ("RGBN", r"does not know N; train on data.select\('R,G,B'\), or create it with channels=data.channels"),
-        ("RGN", "the training images lack B; the model does not know N; create it with channels=data.channels"),
+        ("RG", "images have the channels R, G, and the model has R, G, B; the training images lack B; create a mod"),
+        ("RGBN", r"does not know N; train on data.select\('R,G,B'\), or create a model with channels"),
+        ("RGN", "the training images lack B; the model does not know N; create a model with channels=data"),
     ],
 )
 def test_other_channels_are_refused_by_name_before_the_first_step(order, message):

@@ -147,22 +147,19 @@ def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
     values = read_description(description)
     try:
         shapes = read_shapes(tensors)
-    except SafetensorError as error:
-        raise ModelFileError(f"{tensors} does not hold the weights of {description}: {error}") from error
-    try:
         if not any(values["num_classes"] in shape for shape in shapes.values()):
             raise ValueError(f"it has {values['num_classes']:,} classes, and no tensor of {tensors} has as many rows")
         with Allowance(shapes):
             model = rebuild_model(values, network)
-    except ModelFileError as error:
-        raise ModelFileError(f"{description}: {error}") from None
+    except SafetensorError as error:
+        raise ModelFileError(f"{tensors} does not hold the weights of {description}: {error}") from error
     except DAMAGE as error:
-        raise ModelFileError(f"{description} is damaged or not a model description: {error or repr(error)}") from error
+        raise ModelFileError(f"{description} cannot be used: {error or repr(error)}") from error
     try:
         state = load_weights(tensors)
         own, lacking = model.state_dict(), [name for name in model.measured_names() if name not in state]
         if lacking and values["format"] > 1:
-            raise ModelFileError(f"{tensors} is damaged: it lacks {', '.join(lacking)}")
+            raise ValueError(f"it lacks {', '.join(lacking)}")
         state |= {name: own[name] for name in lacking}
         model.load_state_dict(state)
     except ModelFileError:

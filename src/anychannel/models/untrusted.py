@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import fields
-from itertools import chain
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -46,19 +45,12 @@ class ModelFileError(ValueError):
 
 def read_description(path: Path) -> dict[str, Any]:
     """The content of ``model.json``; ModelFileError if it cannot describe a model."""
-    if path.stat().st_size > MOST_BYTES:
-        raise ModelFileError(
-            f"{path} has {path.stat().st_size:,} bytes, more than the {MOST_BYTES:,} of any model.json"
-        )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
-        if not isinstance(values, dict):
-            raise ValueError(f"it holds a {type(values).__name__}, not an object")
-        return check_description(values)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from None
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes, and no description has more than {MOST_BYTES:,}")
+        return check_description(json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant))
     except DAMAGE as error:
-        raise ModelFileError(f"{path} is damaged or not a model description: {error or repr(error)}") from error
+        raise ModelFileError(f"{path} describes no model that this version reads: {error or repr(error)}") from error
 
 
 def refuse_constant(name: str) -> None:
@@ -68,42 +60,32 @@ def refuse_constant(name: str) -> None:
 
 def check_description(values: dict[str, Any]) -> dict[str, Any]:
     """Refuse entries that are unknown, missing, of another type or absurd; return plain values."""
-    found = values.get("format")
+    found = values["format"]
     if type(found) is not int or found < 1:
         raise ValueError(f"format is a whole number from 1, got {found!r}")
     if found > FORMAT:
-        raise ModelFileError(
+        raise ValueError(
             f"the model is of format {found}, and this version of anychannel reads formats up to {FORMAT}; upgrade "
             "anychannel"
         )
-    refuse_unknown(values, SPEC | {"format", "bias", "channels"}, "")
+    channels = values["channels"]
+    unknown = [*(values.keys() - SPEC - {"format", "bias", "channels"}), *(channels.keys() - CHANNELS)]
+    if unknown:
+        raise ValueError(f"it has the unknown entry {min(unknown)}")
     plain = coerce_options(ModelSpec, {name: value for name, value in values.items() if name in SPEC})
     if plain["num_classes"] < 1 or (plain.get("in_chans") or 1) < 1:
         raise ValueError("num_classes and in_chans are at least 1")
-    channels = values["channels"]
-    refuse_unknown(channels, CHANNELS, "channels.")
     if not is_texts(channels["names"]) or len(channels["names"]) > MOST_CHANNELS:
         raise ValueError(f"channels.names is a list of at most {MOST_CHANNELS:,} texts")
-    rows: dict[str, Any] = {f"channels.{name}": channels.get(name) for name in ("mean", "std")}
-    rows |= {"channels.correlation": list(chain.from_iterable(channels.get("correlation") or []))}
-    rows |= {f"normalisation.{name}": row for name, row in (plain.get("normalisation") or {}).items()}
-    for name, row in rows.items():
-        if not all(is_number(value) and isfinite(value) for value in row or ()):
-            raise ValueError(f"{name} holds something else than finite numbers")
-        if name.startswith("normalisation.") and len(row) != len(channels["names"]):
-            raise ValueError(f"{name} has {len(row)} values for {len(channels['names'])} channels")
+    rows = [channels.get("mean"), channels.get("std"), *(channels.get("correlation") or ())]
+    rows += (plain.get("normalisation") or {}).values()
+    if not all(is_number(value) and isfinite(value) for row in rows for value in row or ()):
+        raise ValueError("mean, std, correlation and normalisation are finite numbers")
     known = set(range(len(channels["names"])))
     for key in plain.get("calibrated") or ():
         if by_subset(tuple(sorted(known & {int(position) for position in key.split("_")}))) != key:
             raise ValueError(f"calibrated names {key!r}, which is no subset of the channels")
     return values | plain
-
-
-def refuse_unknown(values: Any, known: Iterable[str], prefix: str) -> None:
-    """Refuse what is no object, and entries that no model of this format has."""
-    unknown = sorted(set(values.keys()) - set(known))
-    if unknown:
-        raise ValueError(f"it has the unknown entry {prefix}{unknown[0]}")
 
 
 def read_shapes(path: Path) -> dict[str, list[int]]:
@@ -113,9 +95,9 @@ def read_shapes(path: Path) -> dict[str, list[int]]:
 
 
 class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Ends the building of a network that outgrows the file of its weights, before the tensor is allocated.
+    """Ends the building of a network that outgrows its weights, before the tensor is allocated.
 
-    ``shapes`` are those in the file, whose size the safetensors library has compared with the file's.
+    ``shapes`` are those of the weights' file; the safetensors library has compared them with its size.
     """
 
     def __init__(self, shapes: dict[str, list[int]]) -> None:
@@ -129,13 +111,11 @@ class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Count an operation and the bytes that it creates."""
         options = kwargs or {}
         self.calls -= 1
-        if any(argument.name == "device" for argument in func._schema.arguments):  # type: ignore[attr-defined]
-            sizes = args[0] if args and isinstance(args[0], list | tuple) else None
-            if sizes is None:
-                made = func(*args, **(options | {"device": "meta"}))
-                self.bytes -= made.numel() * made.element_size()
-            else:
-                self.bytes -= prod(sizes) * 8
+        if args and isinstance(args[0], list | tuple) and all(isinstance(size, int) for size in args[0]):
+            self.bytes -= prod(args[0]) * 8  # torch.empty and its like
+        elif any(argument.name == "device" for argument in func._schema.arguments):  # type: ignore[attr-defined]
+            made = func(*args, **(options | {"device": "meta"}))
+            self.bytes -= made.numel() * made.element_size()
         if self.bytes < 0 or self.calls < 0:
             raise ValueError("it describes a network that is larger than its weights")
         return func(*args, **options)

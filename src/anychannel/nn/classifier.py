@@ -108,17 +108,15 @@ class Classifier(Float32Buffers):
         return [*self._buffers, *(f"{path}.stem.{name}" for path in stems for name in stem)]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As ``nn.Module`` does; also from a checkpoint with a ``state_dict``, or where a wrapper's prefix is on names.
+        """As ``nn.Module`` does; also from a checkpoint's ``state_dict``, and with a wrapper's prefix on each name.
 
-        DistributedDataParallel puts ``module.`` before each name, ``torch.compile`` ``_orig_mod.``, and Lightning the
-        attribute's name. A wrapper's own entries are left out.
+        DistributedDataParallel writes ``module.``, ``torch.compile`` ``_orig_mod.``, Lightning the attribute's name.
         """
-        inner = state_dict.get("state_dict")
-        given = inner if isinstance(inner, Mapping) else state_dict
+        given = state_dict.get("state_dict", state_dict)
         first = next(name for name, _ in self.named_parameters())
-        prefixes = [name.removesuffix(first) for name in given if name.endswith(f".{first}")]
-        if first not in given and prefixes:
-            prefix = min(prefixes, key=len)
+        prefixes = [name.removesuffix(first) for name in given if f".{name}".endswith(f".{first}")]
+        prefix = min(prefixes, key=len, default="")
+        if prefix:
             given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
         return super().load_state_dict(given, strict, assign)
 

@@ -1,7 +1,6 @@
-"""A warning, once for each model, if images have another range of values than the model's channel statistics expect.
+"""A warning, once for each model, if images have another range of values than its channel statistics expect.
 
-A network that normalises images by the mean and standard deviation of 8-bit files gives almost the same answer to any
-image between 0 and 1: each pixel is about two standard deviations below the mean. Nothing else would show this.
+A network that normalises by the statistics of 8-bit files gives almost the same answer to all images between 0 and 1.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ def has_values(images: Tensor) -> bool:
 
 
 class InputRange:
-    """Compares batches with a model's statistics until it has warned; copies of a model share it.
+    """Compares batches with a model's statistics until it has warned; copies of the model share it.
 
-    On the CPU it looks at every batch. Elsewhere it looks at the first, second, fourth, eighth ..., since reading the
-    result waits for the device.
+    On the CPU it looks at every batch. Elsewhere, where reading the result waits for the device, it looks at the first,
+    second, fourth, eighth ...
     """
 
     def __init__(self) -> None:
@@ -55,24 +54,19 @@ class InputRange:
 
     @torch.no_grad()
     def look(self, images: Tensor, parts: Sequence[Part], names: Sequence[str], mean: Tensor, std: Tensor) -> None:
-        """Warn if one of the parts of images (B, k, H, W) looks wrong; parts take turns.
-
-        The images have all channels, or just those of the only part. ``mean`` and ``std``, (C,), are from training.
-        """
+        """Warn if a part of images (B, k, H, W) looks wrong; parts take turns. ``mean`` and ``std`` are (C,)."""
         self.seen += 1
         shown = [part for part in parts if len(part)]
         if not shown or (images.device.type != "cpu" and self.seen & (self.seen - 1)):
             return
         part = shown[self.seen % len(shown)]
         rows, columns = (max(size // SIDE, 1) for size in images.shape[2:])
-        pixels = images[part.start : part.stop : max(len(part) // FEW, 1), :, ::rows, ::columns]
+        pixels = images[part.start : part.stop : max(len(part) // FEW, 1), :, ::rows, ::columns].to(mean.dtype)
         places = list(part.subset)
-        if pixels.shape[1] != len(places):
-            pixels = pixels[:, places]
         if len(places) != len(names):
             mean, std = mean[places], std[places]
-        pixels = pixels.to(mean.dtype)
-        problem = find_problem(pixels, mean, std, [names[i] for i in places]) if is_suspect(pixels, mean, std) else ""
+            pixels = pixels if pixels.shape[1] == len(places) else pixels[:, places]
+        problem = find_problem(pixels, mean, std, [names[place] for place in places])
         if problem:
             self.warned = True
             known = zip(places, mean.tolist(), std.tolist(), strict=True)
@@ -85,44 +79,33 @@ class InputRange:
             )
 
 
-def is_suspect(pixels: Tensor, mean: Tensor, std: Tensor) -> bool:
-    """Whether ``find_problem`` may find something; quick."""
-    distance = (pixels - mean[:, None, None]).abs().mean((0, 2, 3)) / std
-    far, high, usual = torch.stack([distance.amax(), pixels.amax(), (mean + 3 * std).amax()]).tolist()
-    return not (far <= FAR and (high >= FAR or usual <= LARGE))  # NaN is suspect
-
-
 def find_problem(pixels: Tensor, mean: Tensor, std: Tensor, names: Sequence[str]) -> str:
     """What is wrong with the values (n, k, h, w) of these channels; empty if nothing is.
 
-    A channel that is 0 throughout (black, missing, no data) is not judged, nor are values that are not finite. An
-    average counts as far only if it is far both with and without the pixels of value 0, which may be no data.
+    A channel that is 0 throughout (black, missing, no data) is not judged, nor are values that are not finite. Values
+    are far only if they are so with and without the zeros, which may be no data.
     """
     values = pixels.transpose(0, 1).flatten(1)
-    finite, other = values.isfinite(), values != 0
-    kept = torch.where(finite, values, 0)
-    distance = torch.where(finite, (kept - mean[:, None]).abs(), 0)
-    counts = torch.stack([finite, finite & other]).sum(2)
+    distance = (values - mean[:, None]).abs() / std[:, None]
+    large = mean + 3 * std
+    average, top, usual = torch.stack([distance.mean(1), values.amax(1), large]).amax(1).tolist()
+    if average <= FAR and (top >= FAR or usual <= LARGE):  # the quick way; NaN takes the other
+        return ""
+    finite = values.isfinite()
+    kept, distance, other = (torch.where(finite, each, 0) for each in (values, distance, values != 0))
+    counts = torch.stack([finite.sum(1), other.sum(1)])
     averages = torch.stack([distance, distance * other]).sum(2) / counts.clamp(min=1)
-    far = averages.amin(0) > FAR * std
-    whole = (kept == kept.round()).all(1)
-    below, above = mean - std, mean + 3 * std
-    found = torch.stack([counts[1] > 0, far, whole, kept.amin(1), kept.amax(1), below, above]).T.tolist()
-    judged = [(name, *figures[1:]) for name, figures in zip(names, found, strict=True) if figures[0]]
-    fractions = not any(integers for _, _, integers, *_ in judged)
-    if judged and fractions and any(large > LARGE for *_, large in judged):
-        low, high = min(each[3] for each in judged), max(each[4] for each in judged)
-        usual = max(each[5] for each in judged)
-        if low >= 0 and high <= 1 and (usual > 1 or len(pixels) >= FEW):
+    judged = counts[1] > 0
+    if not judged.any():
+        return ""
+    low, high, whole = kept.min().item(), kept.max().item(), bool((kept == kept.round()).all(1)[judged].any())
+    least = (mean - std)[judged].max().item()
+    if not whole and large[judged].max() > LARGE:
+        if low >= 0 and high <= ABOUT_ONE and (least > ABOUT_ONE or len(pixels) >= FEW):
             return "the images have values between 0 and 1"
-        if -FAR < low < 0 and high < FAR and usual > FAR:
+        if -FAR < low < 0 and high < FAR and least > FAR:
             return f"the images have values from {low:.3g} to {high:.3g}, as if they were normalised already"
-    for (
-        name,
-        is_far,
-        *_,
-    ) in judged:
-        if is_far:
-            average = float(pixels[:, list(names).index(name)].nanmean())
-            return f"channel {name!r} of the images has values of {average:.4g} on average"
+    for name, far, row in zip(names, (averages.amin(0) > FAR).tolist(), pixels.transpose(0, 1), strict=True):
+        if far:
+            return f"channel {name!r} of the images has values of {float(row.nanmean()):.4g} on average"
     return ""

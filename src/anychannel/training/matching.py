@@ -36,21 +36,14 @@ def match_images(model: Classifier, images: Images, what: str) -> Images:
     if held is None:
         check_planes(model, images, what)
         return images
-    missing = [name for name in known if name not in held.names]
-    foreign = [name for name in held.names if name not in known]
+    missing = ", ".join(name for name in known if name not in held.names)
+    foreign = ", ".join(name for name in held.names if name not in known)
     if missing or foreign:
-        lacks = f"; {what} lack {', '.join(missing)}" if missing else ""
-        extra = f"; the model does not know {', '.join(foreign)}" if foreign else ""
-        fix = (
-            "create it with channels=data.channels, or give a trained one more channels with with_channels or adapt"
-            if foreign
-            else "create a model of their channels, or a trained one of fewer channels with adapt"
-        )
-        if foreign and not missing:
-            fix = f"train on data.select({','.join(known)!r}), or {fix}"
+        lacks = f"; {what} lack {missing}" * bool(missing) + f"; the model does not know {foreign}" * bool(foreign)
+        fix = f"train on data.select({','.join(known)!r}), or create" if not missing else "create"
         raise ChannelError(
-            f"{what} have the channels {', '.join(held.names)}, and the model has {', '.join(known)}{lacks}{extra}; "
-            f"{fix}"
+            f"{what} have the channels {', '.join(held.names)}, and the model has {', '.join(known)}{lacks}; {fix} a "
+            "model with channels=data.channels (adapt makes one from a trained one)"
         )
     return images if held.names == known else images.arrange(held.positions(known))
 

@@ -15,23 +15,21 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: weight decay for kernels and matrices, none for biases, norms and gates.
+    """Two groups: weight decay for kernels and matrices, none for biases, norms and gates (fewer than 2 dimensions).
 
-    The latter have fewer than 2 dimensions, or are named by a module's ``no_weight_decay``, as timm's networks do with
-    positions and tokens, and stems with biases of several dimensions.
+    Nor for parameters that a module's ``no_weight_decay`` names: positions in timm's networks, biases in stems.
     """
     spared = {
         f"{path}.{name}".removeprefix(".")
         for path, module in model.named_modules()
-        if callable(listed := getattr(module, "no_weight_decay", None))
-        for name in listed()
+        for name in getattr(module, "no_weight_decay", set)()
     }
-    learned = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    decayed = {name for name, parameter in learned.items() if parameter.ndim >= 2 and name not in spared}
-    return [
-        {"params": [learned[name] for name in learned if name in decayed], "weight_decay": weight_decay},
-        {"params": [learned[name] for name in learned if name not in decayed], "weight_decay": 0.0},
-    ]
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (decayed if parameter.ndim >= 2 and name not in spared else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
 def create_optimizer(
