@@ -205,12 +205,6 @@ def test_adapt_reads_a_checkpoint_of_a_wrapped_network(prefix, tmp_path):
         torch.testing.assert_close(model(images), expected)
 
 
-def test_adapt_names_the_folder_for_a_classifiers_weights(tmp_path):
-    save_model(make(), tmp_path)
-    with pytest.raises(PretrainedError, match="holds a classifier of anychannel; give its folder as the model"):
-        adapt("timm/test_resnet", channels="R,G,B", checkpoint=tmp_path / BEST)
-
-
 @pytest.mark.parametrize(
     ("entries", "message"),
     [

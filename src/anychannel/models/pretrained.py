@@ -131,11 +131,6 @@ def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
             f"checkpoint {str(checkpoint)!r} cannot be read: {why}; give the network's state_dict, as "
             "safetensors or saved with torch.save"
         ) from error
-    if "channel_names" in state:
-        raise PretrainedError(
-            f"checkpoint {str(checkpoint)!r} holds a classifier of anychannel; give its folder as the model, or "
-            "load it with load_state_dict into a model that is created as it was"
-        )
     return state
 
 
