@@ -200,7 +200,10 @@ def fit(
 def train_step(
     state: TrainingState, network: nn.Module, batch: Batch, teacher: Classifier | None, synchronised: Block
 ) -> None:
-    """One step, in which the host never waits for the device; ``network`` may wrap the model for several processes."""
+    """One step; ``network`` may wrap the model for several processes.
+
+    The host waits for the device at none but the steps 1, 2, 4, 8 ..., whose images' range is checked.
+    """
     settings, channels, own = state.settings, state.model.channels, share()
     # a function of seed, epoch and step, so that a resumed training needs no generator's state
     generator = torch.Generator().manual_seed(mix(settings.seed, 2, state.epoch, state.step))
