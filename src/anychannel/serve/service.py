@@ -28,7 +28,6 @@ class Service:
         self.config = read_config(folder)
         self.run = load_runs([Path(folder)])[0]
         self.predictor = Predictor(folder)
-        self.predictor.model.input_range.warned = True  # each answer has a remark of its own
         self.channels = self.predictor.channels
         data, reason = self._load_data(cache_dir)
         self.file_channels = self._find_file_channels(data)
