@@ -167,7 +167,11 @@ def test_channels_that_the_model_does_not_know_are_not_used():
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (replace(make_split(), images=make_split().images[:, :2]), {}, r"shape is \(9, 2, 4, 5\), but the model has 3"),
+        (
+            replace(make_split(), images=make_split().images[:, :2]),
+            {},
+            r"shape of the images is \(9, 2, 4, 5\), but the m",
+        ),
         (make_split(0), {}, "the test split is empty"),
         (make_dataset(make_split(0)), {"split": "val"}, "the val split is empty"),
         (make_dataset(make_split()), {"split": "tset"}, "unknown split 'tset'; a data set has train, val, test"),

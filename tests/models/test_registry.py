@@ -170,7 +170,7 @@ class TestLoading:
 
     def test_a_damaged_description_is_named(self, saved):
         (saved / "model.json").write_text("{")
-        with pytest.raises(ModelFileError, match=r"model\.json is damaged"):
+        with pytest.raises(ModelFileError, match=r"model\.json describes no model"):
             load_model(saved)
 
     def test_no_file_that_a_description_names_is_opened(self, tmp_path):

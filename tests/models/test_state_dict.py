@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load, load_file, save, save_file
 from timm.utils import ModelEmaV3
 from torch.optim.swa_utils import AveragedModel
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.models import ModelFileError, create_model, load_model, save_model
+from anychannel.models import ModelFileError, PretrainedError, adapt, create_model, load_model, save_model
 from anychannel.models.saving import BEST
 from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.stems import STEMS
@@ -164,3 +166,84 @@ def test_a_model_of_a_newer_format_is_refused_by_name(tmp_path):
         ModelFileError, match=r"the model is of format 9, and this version .* reads formats up to 2; upg"
     ):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "module.", "_orig_mod.", "net.", "module.model.", "classifier.", "backbone."]
+)
+def test_a_wrappers_prefix_and_its_own_entries_are_understood(prefix):
+    model, other = trained(), make()
+    state = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    state |= {"n_averaged": torch.tensor(3), "loss.weight": torch.ones(4)}
+    other.load_state_dict({"state_dict": state, "epoch": 3, "optimizer_states": []})
+    assert_same_answers(model, other)
+    again = make()
+    again.load_state_dict(state)
+    assert_same_answers(model, again)
+
+
+def test_a_prefix_does_not_hide_other_channels_or_missing_weights():
+    state = {f"model.{name}": value for name, value in make(channels="R,G,NIR").state_dict().items()}
+    with pytest.raises(ChannelError, match="of a model with the channels R,G,NIR"):
+        make().load_state_dict(state)
+    state = {f"model.{name}": value for name, value in make().state_dict().items() if "fc" not in name}
+    with pytest.raises(RuntimeError, match="Missing key"):
+        make().load_state_dict(state)
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.", "_orig_mod.", "net.", "module.model."])
+def test_adapt_reads_a_checkpoint_of_a_wrapped_network(prefix, tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=4)
+    state = {prefix + name: value for name, value in network.state_dict().items()}
+    state |= {"loss.weight": torch.ones(4)} if prefix in ("model.", "net.") else {}
+    torch.save({"state_dict": state, "epoch": 1}, tmp_path / "last.ckpt")
+    images = torch.rand(2, 3, 32, 32) * 255
+    expected = adapt(network.eval(), channels="R,G,B", stem="static", norm="shared")(images)
+    for checkpoint in (tmp_path / "last.ckpt", state):
+        model = adapt("timm/test_resnet", channels="R,G,B", checkpoint=checkpoint, stem="static", norm="shared")
+        torch.testing.assert_close(model(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"channels": {"names": [f"c{i}" for i in range(10**5)]}}, "channels.names is a list of at most 4,096 texts"),
+        ({"num_classes": 10**12}, "it has 1,000,000,000,000 classes, and no tensor of .* has as many rows"),
+        ({"num_classes": "4"}, "num_classes must be a whole number, got '4'"),
+        ({"num_classes": -1}, "num_classes and in_chans are at least 1"),
+        ({"model_options": {"width": 10**9}}, "it describes a network that is larger than its weights"),
+        ({"code": 1}, "it has the unknown entry code"),
+        ({"format": "2"}, "format is a whole number from 1, got '2'"),
+        ({"in_chans": float("nan")}, "NaN is not a number that JSON has"),
+        ({"calibrated": ["../x"]}, "describes no model"),
+    ],
+)
+def test_a_strangers_description_is_checked_before_anything_is_allocated(entries, message, tmp_path):
+    save_model(make(), tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    with pytest.raises(ModelFileError, match=rf"model\.json.*{message}"):
+        load_model(tmp_path)
+
+
+def test_weights_without_the_statistics_or_with_impossible_ones_are_refused(tmp_path):
+    save_model(make(channels=MEASURED), tmp_path)
+    state = load_file(tmp_path / BEST)
+    for change, message in (
+        ({"std": None}, "best.safetensors does not hold.*: it lacks std"),
+        ({"mean": torch.full_like(state["mean"], torch.nan)}, "finite"),
+        ({"channel_std": torch.zeros(3)}, "positive"),
+    ):
+        save_file({n: v for n, v in (state | change).items() if v is not None}, tmp_path / BEST)
+        with pytest.raises(ModelFileError, match=message):
+            load_model(tmp_path)
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unfolded(tmp_path):
+    torch.save({"fc.weight": torch.zeros(1_000_000)}, tmp_path / "stored.pt")
+    with ZipFile(tmp_path / "stored.pt") as stored, ZipFile(tmp_path / "packed.pt", "w", ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    with pytest.raises(PretrainedError, match=r"packed.pt' cannot be read: it is compressed"):
+        adapt("timm/test_resnet", channels="R,G,B", checkpoint=tmp_path / "packed.pt")

@@ -10,7 +10,7 @@ from torch import nn
 import anychannel as ac
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import Split
-from anychannel.models.saving import ModelFileError
+from anychannel.models.untrusted import ModelFileError
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm, by_subset
 from anychannel.nn.subset_context import subset_context
@@ -239,9 +239,9 @@ def test_tied_parameters_stay_tied_when_a_state_dict_is_assigned():
     assert len(list(model.parameters())) == count
 
 
-def test_a_teacher_that_nothing_is_learned_from_is_told():
+def test_a_teacher_that_nothing_is_learned_from_is_refused():
     teacher = small(stem="static", norm="shared")
-    with pytest.warns(UserWarning, match="a teacher is given, but distill is 0"):
+    with pytest.raises(ValueError, match="a teacher is given, but distill is 0"):
         ac.fit(small(), split(32), split(16), ac.TrainingSettings(**SETTINGS), teacher=teacher)
 
 

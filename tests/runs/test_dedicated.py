@@ -186,7 +186,8 @@ def test_what_cannot_be_compared_is_refused_before_training(adaptive, tmp_path):
 
 
 def test_a_dedicated_recipe_keeps_what_is_not_about_channels():
-    config = RunConfig.from_dict(merge(VALUES, {"training": {"epochs": 3, "warmup_epochs": 2, "ema": 0.99}}))
+    training = {"epochs": 3, "schedule": "cosine", "warmup_epochs": 2, "ema": 0.99}
+    config = RunConfig.from_dict(merge(VALUES, {"training": training}))
     alone = dedicated_config(config, FULL, 1)
     assert (alone.training.lr, alone.training.ema, alone.training.warmup_epochs) == (0.05, 0.99, 1)
     assert alone.classes == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,16 @@ import pytest
 import torch
 
 from anychannel.data import Split
+from anychannel.models import adapt
 from anychannel.nn.stems import STEMS
+from anychannel.results.run import read_epochs
+from anychannel.runs.execute import summarise
+from anychannel.tracking import Track
 from anychannel.training import TrainingError, fit
 from anychannel.training.finite_updates import IN_A_ROW, FiniteUpdates
+from anychannel.training.metrics import read_metrics
 from anychannel.training.optim import create_optimizer
-from tests.helpers.training import SETTINGS, Killed, make_model, make_split, states_equal
+from tests.helpers.training import CHANNELS, SETTINGS, Killed, make_model, make_split, states_equal
 
 STEPS = 6
 SKIPPED = r"epoch 1: 1 step skipped, because loss or gradients were not finite; the first was epoch 1, batch {} "
@@ -200,3 +206,43 @@ def test_a_killed_run_with_skipped_steps_resumes_to_bitwise_the_same(kill_at, ca
     figures = [{key: row[key] for key in row if "second" not in key} for row in (*rows, *again)]
     assert figures[:2] == figures[2:]
     assert sum(row["skipped_steps"] for row in again) >= 2
+
+
+@pytest.mark.filterwarnings("ignore:epoch 1|loss or gradients")
+def test_an_epoch_without_a_step_has_no_figures_and_its_files_are_json(val, tmp_path):
+    model = make_model()
+    break_bfloat16(model)
+    result = fit(model, make_split(32, 1), val, replace(SETTINGS, epochs=2, precision="bf16"), folder=tmp_path)
+    assert [row["skipped_steps"] for row in result.rows] == [2, 0]
+    assert math.isnan(result.rows[0]["train_loss"])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert rows[0]["train_loss"] is None
+    assert rows[0]["train_accuracy"] is None
+    assert rows[1]["train_loss"] == result.rows[1]["train_loss"]
+    assert math.isnan(read_metrics(tmp_path)[0]["train_loss"])
+    assert read_epochs(tmp_path / "metrics.jsonl", [])[0].train_loss is None
+    assert summarise(replace(result, best_epoch=1))["best"]["train_loss"] is None
+
+
+def test_trackers_get_finite_figures_alone():
+    taken = []
+    track = Track()
+    track.send = lambda values, step: taken.append((values, step))
+    track.log_epoch({"epoch": 3, "train_loss": math.nan, "val_loss": math.inf, "val_accuracy": 0.5, "best": True})
+    assert taken == [({"val/accuracy": 0.5}, 3)]
+
+
+def test_running_statistics_of_instance_norms_are_guarded_too(val):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 4),
+    )
+    model = adapt(network, channels=CHANNELS, source_channels=CHANNELS, norm="shared")
+    with pytest.warns(UserWarning, match="epoch 1: 1 step skipped"):
+        fit(model, poison(make_split(96, 1), [11]), val, replace(SETTINGS, epochs=1))
+    assert all_finite(model.state_dict())

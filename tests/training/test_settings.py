@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from anychannel.channels import ChannelSet
+from anychannel.models import create_model
 from anychannel.training import EarlyStopping, TrainingSettings
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES, create_optimizer, create_schedule, parameter_groups
 
@@ -63,6 +65,20 @@ def test_norms_and_biases_have_no_weight_decay():
     assert free["weight_decay"] == 0
     assert len(decayed["params"]) == 2
     assert len(free["params"]) == 4
+
+
+def test_biases_of_channels_and_what_a_network_names_have_no_weight_decay():
+    channels = ChannelSet(tuple(f"band_{i}" for i in range(8)))
+    model = create_model("resnet18", channels=channels, num_classes=2)
+    assert model.stem.presence.ndim == 2
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, free = ({named[id(p)] for p in group["params"]} for group in parameter_groups(model, 0.1))
+    assert "backbone.conv1.stem.presence" in free
+    assert {name for name in free if model.get_parameter(name).ndim > 1} == {"backbone.conv1.stem.presence"}
+    assert decayed | free == set(named.values())
+    vit = create_model("timm/vit_tiny_patch16_224", channels="R,G,B", num_classes=2, model_options={"img_size": 32})
+    free = {id(p) for p in parameter_groups(vit, 0.1)[1]["params"]}
+    assert {id(vit.backbone.pos_embed), id(vit.backbone.cls_token)} <= free
 
 
 def rates(schedule: str, steps: int, warmup: int = 0) -> list[float]:

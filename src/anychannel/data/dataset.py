@@ -38,6 +38,11 @@ class ImageDataset:
     skipped: tuple[str, ...] = ()
     converted: Mapping[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in SPLITS:
+            named = replace(getattr(self, name), channels=self.channels, classes=self.classes)
+            object.__setattr__(self, name, named)
+
     def count_patterns(self) -> dict[str, dict[str, int]]:
         """How many images of each split have which channels (``"R,G"``); empty where every image has all."""
         splits = dict(zip(SPLITS, (self.train, self.val, self.test), strict=True))

@@ -108,6 +108,7 @@ def pair_records(
     first: Evaluation, second: Evaluation, subset: str, second_subset: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which images each evaluation gets right: booleans over the images that both classified; raises as ``compare``."""
+    subset, second_subset = first.own_key(subset), second.own_key(second_subset)
     records = first.correct(subset), second.correct(second_subset)
     rows = first.rows(subset), second.rows(second_subset)
     if first.present is None and second.present is None:

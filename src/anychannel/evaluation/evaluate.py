@@ -24,6 +24,7 @@ from anychannel.models import Classifier
 from anychannel.nn.module_utils import inference_mode
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import compute_metrics
+from anychannel.training.matching import check_classes, check_planes
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.processes import Share, gather_rows, share, tell_all
 from anychannel.utils.progress import progress_bar
@@ -45,9 +46,9 @@ def evaluate(
 
     Args:
         model: returned to its former mode and device.
-        data: a split whose images hold the model's channels in the model's order; or a data set, whose channels are
-            matched to the model's by name. A data set may lack some of the model's channels (only subsets of the
-            others are evaluated) and may have more (they are not used).
+        data: a data set or a split, whose channels are matched to the model's by name. It may lack some of the model's
+            channels (only subsets of the others are evaluated) and may have more (they are not used). A split of bare
+            arrays, without names, holds the model's channels in the model's order.
         subsets: as ``"R,G"``; None takes all, or a sample if there are too many (see ``choose_subsets``).
         batch_size: images a forward pass; it changes speed and memory only.
         device: ``auto`` or a torch device; None uses the model's device.
@@ -170,33 +171,19 @@ def match(
     images: Split = getattr(data, split) if isinstance(data, ImageDataset) else data
     if not images.random_access:
         raise ValueError("the training images are read from shards as training goes on; evaluate val or test")
-    if isinstance(data, ImageDataset):
-        plane_of = {name: plane for plane, name in enumerate(data.channels.names)}
+    what = f"the images of data set {data.name!r}" if isinstance(data, ImageDataset) else "the images"
+    check_classes(model, images, what)
+    if images.channels is None:
+        check_planes(model, images, what)
+        planes = dict(enumerate(known.full))
+    else:
+        plane_of = {name: plane for plane, name in enumerate(images.channels.names)}
         planes = {position: plane_of[name] for position, name in enumerate(known.names) if name in plane_of}
         if not planes:
             raise ChannelError(
-                f"data set {data.name!r} has the channels {', '.join(data.channels.names)}, of which the model knows "
-                f"none; it knows {', '.join(known.names)}"
-            )
-        if data.classes != (model.classes or data.classes) or len(data.classes) != model.spec.num_classes:
-            theirs = f"{model.spec.num_classes} unnamed ones" if model.classes is None else describe(model.classes)
-            raise ValueError(
-                f"data set {data.name!r} has other classes than the model: {describe(data.classes)}; the model has "
-                f"{theirs}"
-            )
-        names: tuple[str, ...] | None = data.classes
-    else:
-        planes, names = dict(enumerate(known.full)), model.classes
-        if images.images.ndim != 4 or images.images.shape[1] != len(known):
-            raise ChannelError(
-                f"the images' shape is {images.images.shape}, but the model has {len(known)} channels "
-                f"({', '.join(known.names)}); expected (images, {len(known)}, height, width)"
+                f"{what} have the channels {', '.join(plane_of)}, of which the model knows none; it knows "
+                f"{', '.join(known.names)}"
             )
     if len(images) == 0:
         raise ValueError(f"the {split} split is empty; there is nothing to evaluate")
-    return images, planes, names
-
-
-def describe(classes: Sequence[str]) -> str:
-    """A few of the classes' names and their number."""
-    return f"{', '.join(classes[:4])}{', ...' if len(classes) > 4 else ''} ({len(classes)})"
+    return images, planes, images.classes or model.classes

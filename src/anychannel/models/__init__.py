@@ -15,7 +15,8 @@ from anychannel.models.hub import Classifier
 from anychannel.models.pretrained import PretrainedError
 from anychannel.models.registry import MODELS, list_models
 from anychannel.models.replace import replace_stem
-from anychannel.models.saving import ModelFileError, save_model
+from anychannel.models.saving import save_model
+from anychannel.models.untrusted import ModelFileError
 from anychannel.nn.bn_statistics import calibrate
 from anychannel.nn.classifier import ModelSpec
 

@@ -67,7 +67,7 @@ def adapt(
             they normalise new channels, and ``completion`` uses their correlations. Names alone are enough if the
             source knows all of them.
         source_channels: the channels that the network was trained on, in its order. A ``ChannelSet`` with statistics
-            in the files' units also tells how its images were normalised. Ignored if ``model`` is a classifier.
+            in the files' units also tells how its images were normalised. A classifier knows its own.
         stem, stem_options, norm: see ``create_model``.
         num_classes: number of classes of a new head. None keeps the network's head.
         classes: names of the classes.
@@ -85,8 +85,8 @@ def adapt(
 
     Raises:
         PretrainedError: weights cannot be downloaded or read, or do not fit the network.
-        ValueError: a name or option is unknown, the normalisation is unknown, or the network has no first convolution
-            that a stem can replace, or several. The message says what to pass.
+        ValueError: a name or option is unknown or has no effect, the normalisation is unknown, or the network has no
+            first convolution that a stem can replace, or several. The message says what to pass.
         ChannelError: a channel name is not usable.
     """
     if normalise not in NORMALISATIONS:
@@ -96,6 +96,16 @@ def adapt(
     by_name = not isinstance(model, nn.Module) and not is_saved(model)
     if not by_name and (checkpoint is not None or model_options):
         raise ValueError("checkpoint and model_options are for timm's names; this network is there already")
+    of_classifier = not by_name and (isinstance(model, Classifier) or not isinstance(model, nn.Module))
+    in_units = "the statistics are in the files' units" if normalise == "data" or known.measured else ""
+    for name, given, reason in (
+        ("source_channels", known.names != ("R", "G", "B"), "a classifier knows its channels" if of_classifier else ""),
+        ("first_conv", first_conv is not None, "a classifier's first convolution is its stem" if of_classifier else ""),
+        ("source_range", source_range != 255, "a classifier knows its statistics" if of_classifier else in_units),
+        ("pretrained", not pretrained, "" if by_name else "the network has its weights"),
+    ):
+        if given and reason:
+            raise ValueError(f"{name} has no effect: {reason}; leave it out")
     if isinstance(model, Classifier):
         source = classifier_source(model, target)
     elif isinstance(model, nn.Module):

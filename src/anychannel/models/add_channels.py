@@ -71,6 +71,8 @@ def with_channels(
     how = new or ("generated" if isinstance(old, DescribedStem) else "zero" if isinstance(old, GreyStem) else "nearest")
     if how not in NEW:
         raise ValueError(unknown_name("new", how, NEW))
+    if embedding is not None and how != "generated":
+        raise ValueError(f"embedding has no effect: new={how!r} makes no kernel from it; leave it out")
     known = [model.channels.names.index(name) if name in model.channels.names else None for name in channels.names]
     merged = keep_known(model.channels, channels, known)
     used = model.spec.normalisation

@@ -22,6 +22,10 @@ from anychannel.nn.classifier import Classifier, ModelSpec
 from anychannel.nn.module_utils import replace_module
 from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm
+from anychannel.utils.files import is_stored
+
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
+"""Prefixes of a network's names inside DistributedDataParallel and averaged models, ``torch.compile`` and Lightning."""
 
 Weights = str | Path | Mapping[str, Tensor]
 
@@ -107,17 +111,19 @@ def timm_source(
 
 
 def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
-    """The state dictionary in a file, or the one given."""
+    """The state dictionary in a file, or the one given, without wrappers' prefixes."""
     if isinstance(checkpoint, Mapping):
-        return dict(checkpoint)
+        return unwrap_names(checkpoint)
     if not Path(checkpoint).is_file():
         raise PretrainedError(f"checkpoint {str(checkpoint)!r} is not a file")
-    from timm.models import clean_state_dict, load_state_dict  # here, since timm takes seconds to import
+    from timm.models import load_state_dict  # here, since timm takes seconds to import
 
     try:
+        if not is_stored(Path(checkpoint)):
+            raise ValueError("it is compressed, and takes more memory than its size says")
         if Path(checkpoint).suffix == ".safetensors":
-            return dict(clean_state_dict(load_weights(Path(checkpoint))))
-        return dict(load_state_dict(str(checkpoint), weights_only=True))
+            return unwrap_names(load_weights(Path(checkpoint)))
+        state = unwrap_names(load_state_dict(str(checkpoint), weights_only=True))
     except Exception as error:  # torch, timm and safetensors each have their own
         blocked = any(isinstance(each, UnpicklingError) for each in (error, error.__cause__))
         why = "it is damaged, or holds more than tensors, which alone are read" if blocked else shorten(error)
@@ -125,6 +131,16 @@ def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
             f"checkpoint {str(checkpoint)!r} cannot be read: {why}; give the network's state_dict, as "
             "safetensors or saved with torch.save"
         ) from error
+    return state
+
+
+def unwrap_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict without wrappers' prefixes, if most names have one; a wrapper's own entries are left out."""
+    for wrapper in WRAPPERS:
+        inside = {name.removeprefix(wrapper): value for name, value in state.items() if name.startswith(wrapper)}
+        if 2 * len(inside) > len(state):
+            return unwrap_names(inside)
+    return dict(state)
 
 
 def overlay(state: dict[str, Any], known: Any, in_chans: int) -> dict[str, Any]:

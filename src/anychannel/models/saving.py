@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
 from anychannel.models.assemble import assemble, build_model
 from anychannel.models.head import count_classes, replace_head
+from anychannel.models.untrusted import DAMAGE, FORMAT, Allowance, ModelFileError, read_description, read_shapes
 from anychannel.nn.bn_statistics import add_entries
 from anychannel.nn.classifier import Classifier, ModelSpec
 from anychannel.nn.normalisation import Normalisation
 from anychannel.utils.files import write_atomically, write_json
-
-FORMAT = 2
-"""In format 1 (versions before 0.2) the weights' file lacks the statistics, which are only in ``model.json``."""
 
 BEST = "weights/best.safetensors"
 """The weights of the best validation epoch, in a run's folder."""
@@ -37,10 +35,6 @@ OWN_MODULE = "module:"
 
 SOURCES_OF_WEIGHTS = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """timm options that load weights from files or the hub; a saved model brings its own weights."""
-
-
-class ModelFileError(ValueError):
-    """A model's files are missing, damaged or of another kind; the message names the file."""
 
 
 def describe_model(model: Classifier) -> dict[str, Any]:
@@ -118,11 +112,6 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
     The description may be untrusted: no file that it names is opened, and nothing is downloaded. ``network`` is a fresh
     one of the user's own class, if one was adapted; it is copied.
     """
-    if description["format"] > FORMAT:
-        raise ModelFileError(
-            f"the model is of format {description['format']}, and this version of anychannel reads formats up to "
-            f"{FORMAT}; upgrade anychannel"
-        )
     channels = ChannelSet.from_dict(description["channels"])
     values = {part.name: description[part.name] for part in fields(ModelSpec) if part.name in description}
     options = {name: value for name, value in values["model_options"].items() if name not in SOURCES_OF_WEIGHTS}
@@ -155,16 +144,23 @@ def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
     for file in (description, tensors):
         if not file.is_file():
             raise ModelFileError(f"{file} is missing; {folder} is not a folder written by save_model or by training")
+    values = read_description(description)
     try:
-        values = json.loads(description.read_text(encoding="utf-8"))
-        model = rebuild_model(values, network)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{description} is damaged or not a model description: {error!r}") from error
+        shapes = read_shapes(tensors)
+        if not any(values["num_classes"] in shape for shape in shapes.values()):
+            raise ValueError(f"it has {values['num_classes']:,} classes, and no tensor of {tensors} has as many rows")
+        with Allowance(shapes):
+            model = rebuild_model(values, network)
+    except SafetensorError as error:
+        raise ModelFileError(f"{tensors} does not hold the weights of {description}: {error}") from error
+    except DAMAGE as error:
+        raise ModelFileError(f"{description} cannot be used: {error or repr(error)}") from error
     try:
         state = load_weights(tensors)
-        if values["format"] == 1:
-            own = model.state_dict()
-            state = {name: own[name] for name in model.measured_names()} | state
+        own, lacking = model.state_dict(), [name for name in model.measured_names() if name not in state]
+        if lacking and values["format"] > 1:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        state |= {name: own[name] for name in lacking}
         model.load_state_dict(state)
     except ModelFileError:
         raise

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from anychannel.channels import Subset
+from anychannel.channels import ChannelSet, Subset
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm, by_subset, keeps_statistics, replace_norms
@@ -43,10 +43,11 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
 
     Args:
         model: a trained classifier; its norm is ``shared``, or one with statistics for each subset.
-        images: unlabelled images, as one tensor or array (N, k, H, W) or as batches. They hold just ``channels``, in
-            that order, or all of the model's channels in its order, (N, C, H, W), which works better if channels
-            predict each other. A few hundred are enough. One tensor is shuffled. Batches should be random mixtures,
-            since each is normalised by its own statistics; the averages of these, weighted by images, are kept.
+        images: unlabelled images, as one tensor or array (N, k, H, W), as batches, or as a data set's split, whose
+            channels are matched by name. Tensors hold just ``channels``, in that order, or all of the model's channels
+            in its order, (N, C, H, W), which works better if channels predict each other. A few hundred are enough. One
+            tensor is shuffled. Batches should be random mixtures, since each is normalised by its own statistics; the
+            averages of these, weighted by images, are kept.
         channels: names of the subset's channels.
         batch_size: images in a forward pass, if one tensor is given.
 
@@ -75,6 +76,7 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     add_entries(trial, [name])
     observers = [Observer(norm.entries[name], norm.choose(full)) for norm in subset_norms(trial).values()]
     device = next(trial.parameters()).device
+    images = arrange_split(images, model, channels)
     for number, batch in enumerate(as_batches(images, batch_size), start=1):
         if batch.shape[1] == len(full) > len(subset):
             trial(batch.to(device), parts=[Part(kept, 0, len(batch)) for kept in (full, subset)])
@@ -89,6 +91,15 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
         if observer.batches:
             set_statistics(norm.entries[name], observer.mean, observer.variance, observer.batches)
     return model
+
+
+def arrange_split(images: Any, model: Classifier, channels: str | Sequence[str]) -> Any:
+    """The images of a split with named channels, in the order that ``calibrate`` takes; anything else as it is."""
+    held = getattr(images, "channels", None)
+    if not isinstance(held, ChannelSet):
+        return images
+    whole = set(model.channels.names) <= set(held.names)
+    return images.select(held.positions(model.channels.names if whole else channels)).images[:]
 
 
 class Observer:
@@ -170,8 +181,8 @@ def as_batches(images: Any, batch_size: int) -> list[Tensor]:
         foreign = [type(batch).__name__ for batch in found if not hasattr(batch, "__array__")]
         if foreign:
             raise TypeError(
-                f"calibrate takes images as a tensor (N, k, H, W) or as batches of them, not {foreign[0]}; of a data "
-                "set's part give its images: data.train.images"
+                f"calibrate takes images as a tensor (N, k, H, W), as batches of them, or as a split of loaded data, "
+                f"not {foreign[0]}; of a split without names give its images: split.images"
             )
         batches = [torch.as_tensor(batch) for batch in found]
     if not batches:

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Protocol
 
 import torch
@@ -72,6 +73,8 @@ class DropoutSampler:
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop is a probability in [0, 1), got {self.drop}")
         check_number("parts", self.parts)
+        if self.drop == 0 and self.parts > 1:
+            raise ValueError(f"parts={self.parts} has no effect: drop is 0, so that no channel is dropped")
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         return [Part(self.draw(generator), start, stop) for start, stop in split_evenly(batch_size, self.parts)]
@@ -138,8 +141,8 @@ class SplitSampler:
     Args:
         full: share of the batch that keeps all channels, in (0, 1]. None means one over the number of doublings: half
             for up to four channels, a third for up to eight, a quarter for up to sixteen.
-        ranges: number of ranges. None takes one for each doubling, of which the first is single channels; with fewer,
-            the first holds more sizes and takes their place.
+        ranges: number of ranges, below the number of channels. None takes one for each doubling, of which the first is
+            single channels; with fewer, the first holds more sizes and takes their place.
         fractions: the share of the batch for each size, from all channels down to one: C numbers that sum to 1. It
             replaces ``full`` and ``ranges``. A step has one subset of each size whose share comes to an image.
         paired: take the images of the reduced parts from the full part, so that the network can learn from its answer
@@ -164,8 +167,13 @@ class SplitSampler:
                 )
         if self.full is not None and not 0 < self.full <= 1:
             raise ValueError(f"full is the share of the batch that keeps all channels, in (0, 1], got {self.full}")
-        if self.ranges is not None:
-            check_number("ranges", self.ranges)
+        if self.ranges is not None and not 1 <= self.ranges <= max(self.num_channels - 1, 1):
+            raise ValueError(
+                f"ranges must be between 1 and {max(self.num_channels - 1, 1)}, the number of sizes below all "
+                f"{self.num_channels} channels, got {self.ranges}"
+            )
+        if self.full == 1 and (self.ranges is not None or self.paired):
+            raise ValueError("ranges and paired have no effect: full is 1, so that no channel is dropped")
 
     def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
         count = self.num_channels
@@ -257,4 +265,8 @@ def create_sampler(name: str, num_channels: int, **options: Any) -> Sampler:
     if name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS))
     kind = SAMPLERS[name]
-    return kind(num_channels, **registry_options("sampler", name, kind, options, reserved=("num_channels",)))
+    checked = registry_options("sampler", name, kind, options, reserved=("num_channels",))
+    usual = signature(kind).parameters
+    if num_channels == 1 and any(value != usual[option].default for option, value in checked.items()):
+        raise ValueError(f"{', '.join(checked)} have no effect: a single channel is never dropped")
+    return kind(num_channels, **checked)

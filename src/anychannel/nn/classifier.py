@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.channel_sampling import Part
+from anychannel.nn.input_range import InputRange, has_values
 from anychannel.nn.module_utils import Float32Buffers
-from anychannel.nn.normalisation import Normalisation
+from anychannel.nn.normalisation import Normalisation, moments
 from anychannel.nn.specialize import specialize_backbone
 from anychannel.nn.stems import Stem
 from anychannel.nn.subset_context import subset_context
@@ -74,6 +75,7 @@ class Classifier(Float32Buffers):
         if len(channels) != self.stem.in_chans:
             raise ChannelError(f"the stem has {self.stem.in_chans} input channels, got {list(channels.names)}")
         self._channels = channels
+        self.input_range = InputRange()
         like = next(backbone.parameters())
         for name, values in self.statistics().items():
             kind = torch.promote_types(like.dtype, torch.float32) if values.is_floating_point() else values.dtype
@@ -104,6 +106,19 @@ class Classifier(Float32Buffers):
         ]
         stem = [name for name, _ in self.stem.named_buffers(recurse=False)]
         return [*self._buffers, *(f"{path}.stem.{name}" for path in stems for name in stem)]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As ``nn.Module`` does; also from a checkpoint's ``state_dict``, and with a wrapper's prefix on each name.
+
+        DistributedDataParallel writes ``module.``, ``torch.compile`` ``_orig_mod.``, Lightning the attribute's name.
+        """
+        given = state_dict.get("state_dict", state_dict)
+        first = next(name for name, _ in self.named_parameters())
+        prefixes = [name.removesuffix(first) for name in given if f".{name}".endswith(f".{first}")]
+        prefix = min(prefixes, key=len, default="")
+        if prefix:
+            given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+        return super().load_state_dict(given, strict, assign)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Load a state dict of the same channels, and adopt its statistics; without them the model keeps its own."""
@@ -140,6 +155,15 @@ class Classifier(Float32Buffers):
         )
         used = Normalisation(tuple(self.mean.flatten().tolist()), tuple(self.std.flatten().tolist()))
         self.spec = replace(self.spec, normalisation=None if used == Normalisation.of(self._channels) else used)
+
+    @torch.no_grad()
+    def measure(self, channels: ChannelSet) -> None:
+        """Take measured statistics of the same channels, in place: images are normalised by them from now on."""
+        self._channels = self._channels.with_statistics(channels.mean, channels.std, channels.correlation)
+        self.spec = replace(self.spec, normalisation=None)
+        for name, values in self.statistics().items():
+            self.get_buffer(name).copy_(values)
+        self.stem.measure(**moments(self._channels, None))
 
     @property
     def stem(self) -> Stem:
@@ -186,6 +210,11 @@ class Classifier(Float32Buffers):
             ChannelError: a name is unknown or repeats, the images have another number of channels, or ``parts`` come
                 with other channels than the full set in its order.
             TypeError: the images are not a tensor.
+            ValueError: a part lies outside the batch, or all are empty.
+
+        Warns:
+            UserWarning: once, if values lie far outside the channels' statistics, or between 0 and 1 where the
+                statistics are of larger values.
         """
         if not isinstance(images, Tensor):
             raise TypeError(
@@ -212,6 +241,9 @@ class Classifier(Float32Buffers):
             )
         else:
             subset = positions
+            check_parts(parts, len(images))
+        if not self.input_range.warned and self._channels.measured and has_values(images):
+            self.input_range.look(images, parts, self._channels.names, self.channel_mean, self.channel_std)
         normalised = self.normalise(images, subset)
         with subset_context(parts):
             logits: Tensor = self.backbone(normalised)
@@ -242,3 +274,12 @@ class Classifier(Float32Buffers):
         else:
             mean, std = self.mean[:, list(subset)], self.std[:, list(subset)]
         return ((images.to(mean.dtype) - mean) / std).to(self.dtype)
+
+
+def check_parts(parts: Sequence[Part], batch: int) -> None:
+    """Refuse parts that lie outside a batch, which slicing would cut without a word."""
+    for part in parts:
+        if not 0 <= part.start <= part.stop <= batch:
+            raise ValueError(f"{part} lies outside the batch, which has the images 0 to {batch - 1}")
+    if not any(map(len, parts)):
+        raise ValueError(f"the parts of a batch of {batch} images hold no image")

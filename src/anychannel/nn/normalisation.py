@@ -8,6 +8,7 @@ pixels between 0 and 1; they are converted to the files' units.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from anychannel.channels import ChannelSet
@@ -23,8 +24,9 @@ class Normalisation:
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # JSON has lists
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
-        if len(self.mean) != len(self.std) or any(value <= 0 for value in self.std):
-            raise ValueError(f"normalisation needs a mean and a positive std for each channel, got {self}")
+        finite = all(map(isfinite, (*self.mean, *self.std)))
+        if len(self.mean) != len(self.std) or not finite or any(value <= 0 for value in self.std):
+            raise ValueError(f"normalisation needs a finite mean and a positive std for each channel, got {self}")
 
     @classmethod
     def of(cls, channels: ChannelSet) -> Normalisation:

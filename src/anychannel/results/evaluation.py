@@ -56,6 +56,12 @@ class Evaluation:
     present: np.ndarray | None = None
     digests: tuple[str, ...] | None = None
 
+    def own_key(self, subset: str) -> str:
+        """A subset's key in this evaluation's order of channels; unchanged if it has other names."""
+        names = subset.split(",")
+        ordered = [name for name in self.full.split(",") if name in names]
+        return ",".join(ordered) if len(ordered) == len(names) else subset
+
     def rows(self, subset: str) -> np.ndarray:
         """Positions of the images on which a subset was measured, ascending."""
         if self.present is None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 ECE_BINS = 15
+TOLERANCE = 2e-3
+"""Largest error of probabilities and of their sum; half precision rounds each by a two-thousandth."""
 
 
 class MetricError(ValueError):
@@ -66,12 +68,20 @@ def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np
         row = int(outside[0])
         raise MetricError(f"label {labels[row]} of image {row} is outside 0..{num_classes - 1}")
     # NaN fails both comparisons; a softmax may exceed 1 by rounding
-    wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1 + 1e-3)).all(axis=1))
+    wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1 + TOLERANCE)).all(axis=1))
     if len(wrong):
         row = int(wrong[0])
         raise MetricError(
             f"probabilities must be finite and between 0 and 1, but image {row} has {probabilities[row].min():g} to "
             f"{probabilities[row].max():g}; give softmax outputs, and check the network's weights if they are NaN"
+        )
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    wrong = np.flatnonzero(np.abs(sums - 1) > TOLERANCE)
+    if len(wrong):
+        row = int(wrong[0])
+        raise MetricError(
+            f"each row of probabilities must sum to 1, but that of image {row} sums to {sums[row]:g}; give softmax "
+            "outputs"
         )
     return labels.astype(np.int64), probabilities.astype(np.float64)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from anychannel.data import SPLITS, ImageDataset, load_dataset
 from anychannel.data.sources.registry import SOURCES, split_address
-from anychannel.evaluation.evaluate import describe
 from anychannel.runs.config import RunConfig
+from anychannel.training.matching import describe
 from anychannel.utils.options import check_options
 
 RESERVED = ("source", "channels", "size", "classes", "cache_dir", "progress", "allow_pipe")

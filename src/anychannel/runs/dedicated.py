@@ -32,6 +32,7 @@ from anychannel.results.run import RunError, find_unfinished, read_record
 from anychannel.runs.config import RunConfig, flatten
 from anychannel.runs.execute import train_run
 from anychannel.runs.folder import read_config
+from anychannel.training import TrainingSettings
 from anychannel.training.early_stopping import REDUCED_MONITORS
 from anychannel.utils.files import write_json
 from anychannel.utils.names import unknown_name
@@ -109,6 +110,7 @@ def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
             sampler="full",
             sampler_options={},
             distill=0.0,
+            distill_temperature=TrainingSettings.distill_temperature,
             monitor="auto" if config.training.monitor in REDUCED_MONITORS else config.training.monitor,
             epochs=epochs,
             warmup_epochs=min(config.training.warmup_epochs, epochs),

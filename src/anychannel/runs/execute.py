@@ -26,6 +26,7 @@ from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.loss import check_distillation
+from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
 from anychannel.utils.files import LOCK, remove_leftovers, write_json, write_text
 from anychannel.utils.options import check_options
@@ -62,6 +63,9 @@ def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
                     "adapt_options and source_channels apply to trained weights; add --pretrained or --checkpoint FILE"
                 )
             return create_model(config.model, **common)
+        if config.pretrained and (config.checkpoint or is_saved(config.model)):
+            holder = "checkpoint" if config.checkpoint else f"the run {config.model}"
+            raise ConfigError(f"pretrained has no effect: {holder} has the weights; leave it out")
         check_options(adapt, config.adapt_options, "adapt_options.", reserved=NETWORK)
         chosen = {} if config.source_channels is None else {"source_channels": config.source_channels}
         return adapt(config.model, checkpoint=config.checkpoint, **common, **(config.adapt_options | chosen))
@@ -285,5 +289,5 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "stopped_early": result.stopped_early,
         "settled": result.recomputed_statistics,
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
-        "best": None if best is None else {key: best[key] for key in keys},
+        "best": None if best is None else {key: value for key, value in plain_row(best).items() if key in keys},
     }

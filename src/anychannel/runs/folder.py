@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from anychannel.data.sources.source import SPLITS
 from anychannel.results.run import RunError, find_unfinished, read_record
 from anychannel.runs.config import ConfigError, RunConfig, check_source
+from anychannel.training.settings import idle_settings
 from anychannel.utils.files import LOCK
 
 FIRST = ("config.toml", "command.txt", "environment.json")
@@ -85,13 +86,17 @@ def is_unbegun(home: Path) -> bool:
 
 
 def read_config(folder: str | Path) -> RunConfig:
-    """Read the configuration of a run."""
+    """Read the configuration of a run, without settings that had no effect, which earlier versions took."""
     path = Path(folder) / "config.toml"
     if not path.is_file():
         raise RunError(f"{folder} is not a run: it has no config.toml; give the folder that `anychannel train` wrote")
     if (Path(folder) / "run.json").is_file():
         read_record(folder)  # reports a newer format as that, not as an unknown setting
     try:
-        return RunConfig.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        training = values.get("training", {})
+        if isinstance(training, dict):
+            values["training"] = {k: v for k, v in training.items() if k not in idle_settings(training)}
+        return RunConfig.from_dict(values)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise RunError(f"{path} is damaged: {error}") from error

@@ -180,6 +180,7 @@ class Predictor:
             sizes = [f"{height} x {width}" for height, width in (pixels.shape[1:], shape)]
             notes.append(f"It is {sizes[0]} pixels and was brought to {sizes[1]}, as in training.")
         if far:
+            self.model.input_range.warned = True  # the note says it
             others = f", and {plural(len(far) - 1, 'more channel')} likewise" if len(far) > 1 else ""
             notes.append(f"{next(iter(far.values()))}{others}: is this the same sensor, depth and order of channels?")
         return InputImage(name, channels, pixels, fitted, far, tuple(notes))

@@ -6,6 +6,7 @@ read again from ``metrics.jsonl``. An outage of a store does not stop training.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -42,11 +43,11 @@ class Track:
         self.waiting: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in self.trackers}
 
     def log_epoch(self, row: Mapping[str, Any]) -> None:
-        """Log a row of ``metrics.jsonl`` at the step of its epoch. ``train_loss`` becomes ``train/loss``."""
+        """Log the finite figures of an epoch's row at its step. ``train_loss`` becomes ``train/loss``."""
         values = {
             re.sub("^(train|val)_", r"\1/", key): float(value)
             for key, value in row.items()
-            if key != "epoch" and not isinstance(value, bool)
+            if key != "epoch" and not isinstance(value, bool) and math.isfinite(value)
         }
         self.send(values, int(row["epoch"]))
 

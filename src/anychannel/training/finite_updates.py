@@ -2,7 +2,7 @@
 
 A flag on the device decides whether a step's update happens. The host reads it one step late, so it does not wait.
 After several skipped steps in a row, training continues in float32; if that does not help, it ends with an error. All
-processes get the same flag, since loss, gradients and statistics are summed over all of them first.
+processes get the same flag, since the loss and ``doubt`` are summed over all of them and gradients are averaged.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
-from anychannel.training.bn_statistics import batch_norms
 from anychannel.utils.hardware import start_reading
 from anychannel.utils.plurals import plural
+from anychannel.utils.processes import share
 
 IN_A_ROW = 3
 """Number of skipped steps in a row that changes the precision or ends the training; an epoch's steps if fewer."""
@@ -41,13 +42,20 @@ class FiniteUpdates:
         self.tried = [precision]
         self.first: str | None = None
         self.skipped = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+        norms = [module for module in model.modules() if isinstance(module, _NormBase)]  # instance norms have some too
         self.statistics = [
-            value for norm in batch_norms(model) for value in norm.buffers(recurse=False) if value.is_floating_point()
+            value for norm in norms for value in norm.buffers(recurse=False) if value.is_floating_point()
         ]
         self.sizes = [value.numel() for value in self.statistics]
         self.streak = torch.zeros_like(self.skipped)
         self.unread: tuple[Callable[[], int], Callable[[], str]] | None = None
         self.kept = flatten(self.statistics, like=self.streak)
+
+    @torch.no_grad()
+    def doubt(self) -> Tensor:
+        """(): 0, or NaN if this one of several processes has running statistics that are not finite."""
+        found = [] if share().count == 1 else self.statistics
+        return 0 * flatten(found, like=self.streak).sum()
 
     @torch.no_grad()
     def step(self, *figures: Tensor) -> Tensor:

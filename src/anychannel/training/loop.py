@@ -43,6 +43,7 @@ from anychannel.training.bn_statistics import (
 from anychannel.training.contention import Contention
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
+from anychannel.training.matching import match_images, take_statistics
 from anychannel.training.metrics import count_answers, mean_figures, write_metrics
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.state import TrainingState, copy_state, describe_settings, load_checkpoint, save_checkpoint
@@ -95,11 +96,12 @@ def fit(
     """Train a classifier and leave it with the weights of its best validation epoch.
 
     Args:
-        model: trained in place.
-        train, val: images with the model's channels, in its order; training images may come from shards (``Stream``).
-            An image that lacks channels is used with those that it has and the sampler keeps, or else with all that it
-            has. Validation uses all channels of each image and, unless the sampler is ``full``, every image again with
-            channels missing.
+        model: trained in place. If it was created from names alone, it takes the channels' mean, standard deviation and
+            correlations from the training images.
+        train, val: images with the model's channels; training images may come from shards (``Stream``). Channels are
+            matched by name; a split of bare arrays, without names, has them in the model's order. An image that lacks
+            channels is used with those that it has and the sampler keeps, or else with all that it has. Validation uses
+            all channels of each image and, unless the sampler is ``full``, every image again with channels missing.
         settings: see ``TrainingSettings``.
         teacher: a trained network with the same classes, whose answers are learned with weight ``distill``. A teacher
             with all of the model's channels teaches every image that has them. A teacher with fewer teaches the images
@@ -113,20 +115,24 @@ def fit(
     Raises:
         TrainingError: loss or gradients are not finite in several steps in a row, in float32 too, or there are too few
             training images.
-        ValueError: a setting is out of range or a name unknown, images lack channels that the stem needs, ``distill``
-            has nothing to learn from, the checkpoint is damaged, of another version or of other settings, or the model
-            cannot be saved to the folder.
+        ChannelError: images lack channels of the model, or have others.
+        ValueError: a setting is out of range or a name unknown, the images' classes are not the model's, images lack
+            channels that the stem needs, ``distill`` has nothing to learn from, the checkpoint is damaged, of another
+            version or of other settings, or the model cannot be saved to the folder.
         Interrupted: SIGINT or SIGTERM ended the training; ``resume`` continues it from the step that it reached.
 
     Warns:
-        UserWarning: other programs slow down training on the CPU (``anychannel.training.contention``), or steps were
-            skipped because loss or gradients were not finite.
+        UserWarning: the model took its statistics from the training images, other programs slow down training on the
+            CPU (``anychannel.training.contention``), or steps were skipped because loss or gradients were not finite.
     """
     began = time.monotonic()
     settings = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
+    if resume and home is None:
+        raise ValueError("resume needs the folder of the training to resume; give folder, or leave resume out")
     if len(train) < 2 or len(val) < 1:
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
+    train, val = match_images(model, train, "the training images"), match_images(model, val, "the validation images")
     check_missing_channels(model, train, val)
     check_distillation(settings, model, teacher)
     if home is not None:
@@ -136,6 +142,7 @@ def fit(
     if batch_size < own.count:
         raise TrainingError(f"a batch of {batch_size} images is too small for {own.count} processes; raise batch_size")
 
+    take_statistics(model, train)
     place(model, device)
     if teacher is not None:
         place(teacher.eval(), device)
@@ -193,7 +200,10 @@ def fit(
 def train_step(
     state: TrainingState, network: nn.Module, batch: Batch, teacher: Classifier | None, synchronised: Block
 ) -> None:
-    """One step, in which the host never waits for the device; ``network`` may wrap the model for several processes."""
+    """One step; ``network`` may wrap the model for several processes.
+
+    The host waits for the device at none but the steps 1, 2, 4, 8 ..., whose images' range is checked.
+    """
     settings, channels, own = state.settings, state.model.channels, share()
     # a function of seed, epoch and step, so that a resumed training needs no generator's state
     generator = torch.Generator().manual_seed(mix(settings.seed, 2, state.epoch, state.step))
@@ -216,7 +226,7 @@ def train_step(
         logits: Tensor = network(inputs, parts=rows.parts).float()
         answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
     loss = training_loss(logits, targets, answers, taught, settings)
-    counted = add_up(count_answers(loss, logits, targets))
+    counted = add_up(count_answers(loss, logits, targets) + state.updates.doubt())
     # gradients are averaged over processes: this makes it the mean over all processes' rows
     mean: Tensor = loss * (own.count * len(targets) / counted[2])
     mean.backward()  # type: ignore[no-untyped-call]

@@ -7,8 +7,6 @@ both with all and with fewer channels).
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -81,13 +79,11 @@ def own_teacher_rows(rows: StepParts, full: Subset) -> Tensor:
 
 
 def check_distillation(settings: TrainingSettings, model: Classifier, teacher: Classifier | None) -> None:
-    """Refuse a teacher with other classes or more channels, and distillation with nothing to learn from."""
+    """Refuse a teacher of other classes, of more channels or that is not used, and distillation without a source."""
     if teacher is not None and settings.distill == 0:
-        warnings.warn(
+        raise ValueError(
             "a teacher is given, but distill is 0, so that nothing is learned from it; set distill (0.5, say), or "
-            "leave the teacher out",
-            UserWarning,
-            stacklevel=3,
+            "leave the teacher out"
         )
     if teacher is None:
         if not settings.distill:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,23 @@ def mean_figures(counts: Tensor, prefix: str) -> dict[str, float]:
 
 
 def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one row an epoch to ``metrics.jsonl`` and ``metrics.csv``."""
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    """Write one row an epoch to ``metrics.jsonl`` and ``metrics.csv``; what is not finite becomes null or empty."""
+    plain = [plain_row(row) for row in rows]
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in plain))
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(rows[0]))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(plain)
     write_text(folder / "metrics.csv", table.getvalue())
 
 
+def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with None for figures that are not finite, since JSON has no NaN."""
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read the rows of ``metrics.jsonl``; empty if no epoch has ended yet."""
+    """Read the rows of ``metrics.jsonl``, null as NaN; empty if no epoch has ended yet."""
     path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [{name: math.nan if v is None else v for name, v in json.loads(line).items()} for line in lines]

@@ -15,12 +15,21 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: weight decay for kernels and matrices, none for biases, norms and gates (fewer than 2 dimensions)."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in learned if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """Two groups: weight decay for kernels and matrices, none for biases, norms and gates (fewer than 2 dimensions).
+
+    Nor for parameters that a module's ``no_weight_decay`` names: positions in timm's networks, biases in stems.
+    """
+    spared = {
+        f"{path}.{name}".removeprefix(".")
+        for path, module in model.named_modules()
+        for name in getattr(module, "no_weight_decay", set)()
+    }
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (decayed if parameter.ndim >= 2 and name not in spared else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
 def create_optimizer(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from anychannel.training.early_stopping import MONITORS, REDUCED_MONITORS
@@ -42,7 +43,8 @@ class TrainingSettings:
         checkpoint_seconds: time between checkpoints within an epoch; each epoch ends with one, too.
 
     Raises:
-        ValueError: a value is of another type or out of range; the message names it.
+        ValueError: a value is of another type or out of range, or has no effect beside the others; the message names
+            it.
     """
 
     epochs: int = 15
@@ -112,6 +114,8 @@ class TrainingSettings:
             raise ValueError(f"ema is a decay below 1 (0.999, say), got {self.ema}")
         if self.monitor in REDUCED_MONITORS and not self.shows_subsets:
             raise ValueError(f"monitor {self.monitor!r} is about missing channels, which sampler 'full' never shows")
+        for name, reason in idle_settings(vars(self)).items():
+            raise ValueError(f"{name}={getattr(self, name):g} has no effect: {reason}; leave it out")
 
     @property
     def shows_subsets(self) -> bool:
@@ -124,3 +128,24 @@ class TrainingSettings:
         if self.monitor != "auto":
             return self.monitor
         return "val_mean_accuracy" if self.shows_subsets else "val_accuracy"
+
+
+def idle_settings(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that nothing reads beside the others, with the reason, if they differ from their defaults.
+
+    ``values`` may lack settings, which then have their defaults.
+    """
+    default = {part.name: part.default for part in fields(TrainingSettings)}
+    chosen = default | dict(values)
+    one_cycle = chosen["schedule"] == "one_cycle"
+    reasons = {
+        "momentum": "optimizer 'adamw' has none"
+        if chosen["optimizer"] == "adamw"
+        else "schedule 'one_cycle' moves it between 0.95 and 0.85 (0 switches it off)"
+        if one_cycle and chosen["momentum"]
+        else "",
+        "warmup_epochs": "schedule 'one_cycle' rises over its first 30 %" if one_cycle else "",
+        "distill_temperature": "" if chosen["distill"] else "distill is 0",
+        "min_delta": "patience is not set" if chosen["patience"] is None else "",
+    }
+    return {name: reason for name, reason in reasons.items() if reason and chosen[name] != default[name]}

@@ -23,7 +23,7 @@ from anychannel.training.finite_updates import FiniteUpdates
 from anychannel.training.metrics import new_counts
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.settings import TrainingSettings
-from anychannel.utils.files import is_sealed, seal, seal_holds, write_atomically
+from anychannel.utils.files import is_sealed, is_stored, seal, seal_holds, write_atomically
 from anychannel.utils.hardware import choose_precision
 
 CHECKPOINT = Path("checkpoint/state.pt")
@@ -210,6 +210,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not seal_holds(path):
         raise DamagedError(path)
     try:
+        if not is_stored(path):
+            raise DamagedError(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise several kinds
         raise DamagedError(path) from error

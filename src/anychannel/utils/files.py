@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 from filelock import FileLock, Timeout
 
@@ -134,6 +135,18 @@ def seal_holds(path: Path) -> bool:
             digest.update(file.read(min(2**20, content - start)))
         file.seek(len(SEAL), os.SEEK_CUR)
         return file.read() == digest.hexdigest().encode()
+
+
+def is_stored(path: Path) -> bool:
+    """Whether a file's content takes no more memory than the file, unlike a zip archive with compressed members.
+
+    ``torch.save`` writes archives without compression; ``torch.load`` reads those with it, too.
+    """
+    if not is_zipfile(path):
+        return True
+    with ZipFile(path) as archive:
+        members = archive.infolist()
+    return sum(member.file_size for member in members) <= path.stat().st_size
 
 
 def check_place(path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anychannel.channels import Subset
+from anychannel.channels import ChannelSet, Subset
 from anychannel.data.batches.images import Images, Planes
 from anychannel.data.workers import one_ahead
 from anychannel.utils.processes import Share
@@ -52,6 +52,9 @@ class Split:
             anything and are never read. None, also if it is given, where every image has every channel.
         digests: of what each image was read from, whatever its size and channels here: equal content, equal digest.
             None where that is not known.
+        channels: the images' channels in their order, with the training split's statistics; None where they have no
+            names. Loaded data have them, and whoever gets the split then matches channels by name.
+        classes: names in the labels' order, likewise.
 
     Raises:
         ValueError: the numbers of images, labels, paths and digests differ, ``present`` has another shape or type, or
@@ -63,6 +66,8 @@ class Split:
     paths: Sequence[str]
     present: np.ndarray | None = None
     digests: Sequence[str] | None = None
+    channels: ChannelSet | None = None
+    classes: tuple[str, ...] | None = None
 
     random_access: ClassVar[bool] = True
     """Whether images can be read in any order, as evaluation needs."""
@@ -117,14 +122,23 @@ class Split:
     def select(self, positions: Subset) -> Split:
         """Only these channels, in this order, of the images that have all of them; no pixel is copied."""
         if self.present is None:
-            return replace(self, images=Planes(self.images, positions))
+            return self.arrange(positions)
         rows = self.rows_with(positions)
-        return Split(
-            Planes(self.images, positions, rows),
-            self.labels[rows],
-            tuple(self.paths[row] for row in rows),
-            digests=None if self.digests is None else tuple(self.digests[row] for row in rows),
+        kept = replace(
+            self,
+            images=Planes(self.images, range(self.images.shape[1]), rows),
+            labels=self.labels[rows],
+            paths=tuple(self.paths[row] for row in rows),
+            present=self.present[rows],
+            digests=self.digests and tuple(self.digests[row] for row in rows),
         )
+        return kept.arrange(positions)
+
+    def arrange(self, positions: Subset) -> Split:
+        """All images with these channels, in this order; no pixel is copied."""
+        present = None if self.present is None else self.present[:, list(positions)]
+        channels = self.channels and self.channels.select([self.channels.names[i] for i in positions])
+        return replace(self, images=Planes(self.images, positions), present=present, channels=channels)
 
     def batches(self, *, seed: int, epoch: int, batch_size: int, share: Share, first_step: int = 0) -> Iterator[Batch]:
         """One process's share of an epoch's batches; images that do not fill a batch are left for other epochs.

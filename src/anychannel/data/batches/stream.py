@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from anychannel.channels import Subset
+from anychannel.channels import ChannelSet, Subset
 from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut_row, endless, shard_order, shuffled
 from anychannel.data.batches.split import Batch, pass_through, to_tensor
 from anychannel.data.errors import DataError
@@ -69,7 +69,9 @@ class Stream:
         template: what all images have to be like.
         settings: length of an epoch, shuffling, lanes and processes.
         counted: how many images the shards hold; None if ``settings`` give an epoch's length.
-        chosen: positions of the channels to read, in this order, of images that have all of them; None reads all.
+        chosen: positions of the channels to read, in this order; None reads all.
+        complete: whether only images that have all of these are read.
+        channels, classes: see ``Split``.
         skipped: places of samples to leave out.
     """
 
@@ -80,6 +82,9 @@ class Stream:
     settings: StreamSettings
     counted: Counted | None = None
     chosen: Subset | None = None
+    complete: bool = False
+    channels: ChannelSet | None = None
+    classes: tuple[str, ...] | None = None
     skipped: frozenset[str] = frozenset()
 
     random_access: ClassVar[bool] = False
@@ -99,7 +104,7 @@ class Stream:
         """Images of each shard that have the chosen channels. Raises ValueError if they were not counted."""
         if self.counted is None:
             raise ValueError("the images of these shards were not counted; leave epoch_images out")
-        wanted = set(self.chosen or ())
+        wanted = set(self.chosen or ()) if self.complete else set()
         return [sum(n for held, n in shard.items() if wanted <= set(held)) for shard in self.counted.images]
 
     def count_patterns(self) -> dict[Subset, int]:
@@ -111,7 +116,7 @@ class Stream:
 
     def find_lacking(self) -> tuple[int, str]:
         """How many images lack channels, as far as that was counted, and one of them."""
-        if self.chosen is not None or self.counted is None:
+        if self.complete or self.counted is None:
             return 0, ""
         whole = len(self.reader.channels)
         return sum(n for held, n in self.count_patterns().items() if len(held) < whole), self.counted.lacking
@@ -119,7 +124,7 @@ class Stream:
     @property
     def may_lack(self) -> bool:
         """Whether an image can lack a channel."""
-        if self.chosen is not None or not (self.shards.fields.may_lack or self.masks):
+        if self.complete or not (self.shards.fields.may_lack or self.masks):
             return False
         return self.counted is None or self.find_lacking()[0] > 0
 
@@ -130,7 +135,13 @@ class Stream:
 
     def select(self, positions: Subset) -> Stream:
         """Only these channels, of the images that have all of them."""
-        return replace(self, chosen=positions)
+        return replace(self.arrange(positions), complete=True)
+
+    def arrange(self, positions: Subset) -> Stream:
+        """All images with these channels, in this order."""
+        chosen = positions if self.chosen is None else tuple(self.chosen[i] for i in positions)
+        channels = self.channels and self.channels.select([self.channels.names[i] for i in positions])
+        return replace(self, chosen=chosen, channels=channels)
 
     def batches(self, *, seed: int, epoch: int, batch_size: int, share: Share, first_step: int = 0) -> Iterator[Batch]:
         """One process's share of an epoch's batches, from step ``first_step`` on; see ``Split.batches``.
@@ -225,11 +236,12 @@ class Stream:
         with placed(sample):
             if sample.label not in self.label_of or sample.place in self.skipped:
                 return False
-            if self.chosen is None:
+            if not self.complete:
                 return True
+            wanted = set(self.chosen or ())
             if self.masks:
-                return set(self.chosen) <= set(self.reader.decode(sample, sample.load()).positions)
-            return set(self.chosen) <= set(self.reader.positions(sample))
+                return wanted <= set(self.reader.decode(sample, sample.load()).positions)
+            return wanted <= set(self.reader.positions(sample))
 
     def decode(self, sample: AnySample) -> DecodedSample:
         """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""

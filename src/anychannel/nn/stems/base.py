@@ -6,7 +6,7 @@ width of the convolution that it replaces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -141,6 +141,13 @@ class Stem(Float32Buffers):
     def initialise(self, weight: Tensor) -> None:
         """Start from a plain convolution's kernel (out, C, kh, kw), in place."""
         raise NotImplementedError
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters of 2 or more dimensions that are biases."""
+        return set()
+
+    def measure(self, correlation: Sequence[Sequence[float]] | None, offset: Sequence[float] | None) -> None:
+        """Take measured moments of the normalised channels, in place; see ``build_stem``."""
 
     def anneal(self, epoch: float) -> None:
         """Set values that depend on the training epoch, a float from 0."""

@@ -114,14 +114,13 @@ class CompletionStem(StaticStem):
         if ridge < 0:
             raise ValueError(f"ridge must not be negative, got {ridge}")
         self.ridge = ridge
-        measured = self.check_correlation(correlation)
-        self.root: nn.Parameter | None = None
         self.covariance: Tensor
-        if learn_covariance:
-            values, vectors = torch.linalg.eigh(measured)
-            self.root = nn.Parameter(vectors * values.clamp(min=1e-6).sqrt())
-        else:
-            self.register_buffer("covariance", measured)
+        self.offset: Tensor
+        self.root = nn.Parameter(torch.zeros(self.in_chans, self.in_chans)) if learn_covariance else None
+        if not learn_covariance:
+            self.register_buffer("covariance", torch.eye(self.in_chans))
+        self.register_buffer("offset", torch.zeros(self.in_chans))
+        self.measure(correlation, offset)
         self.solved: dict[Subset, tuple[Tensor, int, Tensor]] = {}
         self.residual = nn.Parameter(torch.zeros(self.in_chans, *self.weight.shape)) if residual == "missing" else None
         self.residuals: nn.ParameterDict | None = None
@@ -130,12 +129,19 @@ class CompletionStem(StaticStem):
             shapes = {by_subset(each): (self.out_chans, len(each), *self.geometry.kernel_size) for each in subsets}
             self.residuals = nn.ParameterDict({name: torch.zeros(size) for name, size in shapes.items()})
         self.presence = nn.Parameter(torch.zeros(self.in_chans, self.out_chans)) if presence else None
+
+    @torch.no_grad()
+    def measure(self, correlation: Sequence[Sequence[float]] | None, offset: Sequence[float] | None) -> None:
+        measured = self.check_correlation(correlation)
         if offset is not None and len(offset) != self.in_chans:
             raise ValueError(f"offset needs one value for each of the {self.in_chans} channels, got {len(offset)}")
-        self.offset: Tensor
-        values = [0.0] * self.in_chans if offset is None else list(offset)
-        self.register_buffer("offset", torch.tensor(values, dtype=torch.float32))
-        self.has_offset = any(values)
+        if self.root is not None:
+            values, vectors = torch.linalg.eigh(measured)
+            self.root.copy_(vectors * values.clamp(min=1e-6).sqrt())
+        else:
+            self.covariance.copy_(measured)
+        self.offset.copy_(torch.tensor([0.0] * self.in_chans if offset is None else list(offset)))
+        self.has_offset = bool(self.offset.any())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # a learned covariance stays in float32, as buffers do: rounded to bfloat16, eight bands with a correlation of
@@ -149,6 +155,9 @@ class CompletionStem(StaticStem):
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         self.has_offset = bool(self.offset.any())
+
+    def no_weight_decay(self) -> set[str]:
+        return {"presence"}
 
     def check_correlation(self, correlation: Sequence[Sequence[float]] | Tensor | None) -> Tensor:
         """The correlation as a float32 matrix."""

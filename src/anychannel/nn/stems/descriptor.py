@@ -63,6 +63,8 @@ class DescribedStem(GeneratedStem):
         super().__init__(shape)
         if frequencies < 1:
             raise ValueError(f"frequencies must be at least 1, got {frequencies}")
+        if embedding is not None and frequencies != 4:
+            raise ValueError(f"frequencies={frequencies} has no effect: the embedding describes the channels")
         self.frequencies = frequencies
         self.embedding = None if embedding is None else [list(map(float, row)) for row in embedding]
         self.register_buffer("features_of_channels", self.encode(wavelengths_nm, self.embedding))

@@ -42,6 +42,10 @@ class KernelAttentionStem(Stem):
             raise ValueError(
                 f"temperature must be at least 1 and anneal_epochs not negative, got {temperature} and {anneal_epochs}"
             )
+        if temperature == 1 and anneal_epochs != 10:
+            raise ValueError(
+                f"anneal_epochs={anneal_epochs:g} has no effect: the temperature starts at 1, where it ends"
+            )
         self.initial_temperature = temperature
         self.anneal_epochs = anneal_epochs
         self.kernels = nn.Parameter(torch.empty(kernels, self.out_chans, self.in_chans, *self.geometry.kernel_size))
