@@ -40,11 +40,12 @@ def predict(
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
     results = predict_files(run, images, channels=channels, top=top, layout=layout, nodata=replacement)
     for result in results:
-        for note in result["notes"]:
+        for note in filter(None, (result["unlike"], *result["notes"])):
             typer.secho(f"{result['path']}: {note}", fg="yellow", err=True)
     if as_json:
         print_json(results)
         return
     for result in results:
         ranked = ", ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in result["top"])
-        typer.echo(f"{result['path']}: {ranked}")
+        warned = " (unlike the training images)" if result["unlike"] else ""
+        typer.echo(f"{result['path']}: {ranked}{warned}")

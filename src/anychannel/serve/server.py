@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from anychannel.serve.app import DEFAULT_UPLOAD_MB, create_app
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HEAD_SECONDS = 10.0
+"""Time in which a connection has to send a request's head, or the rest of a request that was refused before its end."""
+CONNECTION_SECONDS = 600.0
+"""Time after which a connection is closed whose request is not yet answered in full; ``Guard`` answers sooner."""
+GRACE_SECONDS = 2.0
+"""Time that requests under way have to end after Ctrl+C."""
+CONNECTIONS = 200
+"""More get status 503."""
 
 
 class ServeError(ValueError):
@@ -44,13 +56,70 @@ def listen(host: str, port: int) -> socket.socket:
     return taken
 
 
+class Connection(H11Protocol):
+    """HTTP/1.1 with an end to connections that send or read slowly, or nothing."""
+
+    _clock: asyncio.TimerHandle | None = None
+
+    def allow(self, seconds: float) -> None:
+        """Close the connection in so many seconds, unless it is called again before."""
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = self.loop.call_later(seconds, self.transport.abort)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self.allow(HEAD_SECONDS)
+
+    def handle_events(self) -> None:
+        """Take what has arrived."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self.allow(CONNECTION_SECONDS)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self.allow(HEAD_SECONDS)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the time."""
+        if self._clock is not None:
+            self._clock.cancel()
+        super().connection_lost(exc)
+
+
+class Server(uvicorn.Server):
+    """A server that ends within seconds of Ctrl+C or SIGTERM, whatever its clients and images do."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests under way end for a while, then end them."""
+        clock = asyncio.get_running_loop().call_later(GRACE_SECONDS, self.abort)
+        await super().shutdown(sockets)
+        clock.cancel()
+
+    def abort(self) -> None:
+        """Close all connections and end all decoding."""
+        self.config.app.state.decoder.close()  # type: ignore[union-attr]
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal; a second one ends everything at once."""
+        if self.should_exit and self.started:
+            self.servers[0].get_loop().call_soon_threadsafe(self.abort)
+        else:
+            super().handle_exit(sig, frame)
+
+
 def serve(
     run: str | Path,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
     max_upload_mb: float = DEFAULT_UPLOAD_MB,
-    cache_dir: str | Path | None = None,
     ready: Callable[[str], object] = print,
 ) -> None:
     """Serve a run until interrupted; see ``create_app``.
@@ -60,9 +129,22 @@ def serve(
     """
     with listen(host, port) as taken:
         hosts = LOOPBACK if host in LOOPBACK else None
-        app = create_app(run, max_upload_mb=max_upload_mb, hosts=hosts, cache_dir=cache_dir)
+        app = create_app(run, max_upload_mb=max_upload_mb, hosts=hosts)
+        app.state.decoder.warm()
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{taken.getsockname()[1]}")
-        settings = uvicorn.Config(app, log_level="warning", server_header=False)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(settings).run(sockets=[taken])
+            Server(configure(app)).run(sockets=[taken])
+
+
+def configure(app: FastAPI) -> uvicorn.Config:
+    """The server's settings."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level="error",
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=2 * round(GRACE_SECONDS),
+    )
