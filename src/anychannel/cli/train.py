@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Cache, Quiet, describe_missing, parse_options, say
+from anychannel.cli.common import Cache, Quiet, describe_missing, parse_options, say, warn_of_fault
 
 Options = list[str] | None
 
@@ -128,6 +128,7 @@ def train(
             say(f"{key:>24}  {describe_missing(figures)}")
     if result["note"]:
         say(result["note"])
+    warn_of_fault(home, result)
     page = write_report([home], home / "report.html")
     say(f"the run is in {home}; open its report: {page}")
 
