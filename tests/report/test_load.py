@@ -126,9 +126,7 @@ def test_epochs_without_a_finite_loss_are_left_out_of_the_curves_and_said(tmp_pa
     named = "epoch 4" if len(epochs) == 1 else "epochs 1, 2, 3, 4, 5, ..."
     assert f"There is no finite training loss for {named}, which the curves leave out." in page
     assert f"a: {7 * len(epochs)} training steps skipped, because the gradients were not finite." in page
-    assert not re.search(
-        r"\b(nan|inf|None)\b(?! (all|of))", re.sub(r"<title>.*?</title>", "", page.split("</head>")[1])
-    )
+    assert not re.search(r"\b(nan|inf|None)\b", page.split("</head>")[1])
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "evaluation/test.json", "cost.json", "examples.json", "config.toml"])
@@ -144,5 +142,7 @@ def test_a_report_is_drawn_without_a_file(tmp_path, name, status):
 @pytest.mark.parametrize("key", ["channels", "classes", "num_train", "num_test", "image_size", "params", "seed"])
 @pytest.mark.parametrize("value", [None, "x", -1, [], {}])
 def test_a_report_is_drawn_whatever_a_field_of_the_record_holds(tmp_path, key, value):
-    run = make_run(tmp_path / "a", **{key: value})
+    run = make_run(tmp_path / "a")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {key: value}))
     assert "Verdict" in write_report([run], tmp_path / "page.html").read_text()

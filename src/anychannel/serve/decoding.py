@@ -63,9 +63,9 @@ class Decoder:
         with self._lock:
             if self._nursery is not None and self._nursery.poll() is None:
                 return
+            self._clear()
             self._control, there = socket.socketpair()
             path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-            self._idle.clear()
             with there:
                 self._nursery = subprocess.Popen(
                     [sys.executable, "-P", "-c", PROGRAM],
@@ -82,11 +82,18 @@ class Decoder:
     def close(self) -> None:
         """End all processes. An image that is being decoded fails."""
         with self._lock:
-            if self._nursery is not None:
-                with suppress(ProcessLookupError):
-                    os.killpg(self._nursery.pid, signal.SIGKILL)
-                self._nursery.wait()
-                self._nursery = None
+            self._clear()
+
+    def _clear(self) -> None:
+        """End what is left of the processes."""
+        if self._nursery is not None and self._control is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._nursery.pid, signal.SIGKILL)
+            self._nursery.wait()
+            self._control.close()
+        while self._idle:
+            self._idle.pop().close()
+        self._nursery = self._control = None
 
     def decode(
         self, reader: Reader, source: BinaryIO, name: str, channels: Sequence[str] | str, layout: str | None
@@ -126,13 +133,14 @@ class Decoder:
         with suppress(IndexError):
             return self._idle.pop()
         here, there = socket.socketpair()
-        with there:
-            assert self._control is not None
-            socket.send_fds(self._control, [b"1"], [there.fileno()])
         process = Connection(here.detach())
         try:
+            with there, self._lock:
+                assert self._control is not None
+                socket.send_fds(self._control, [b"1"], [there.fileno()])
             process.recv_bytes()
         except (EOFError, OSError) as error:
+            process.close()
             raise RuntimeError("the processes that decode images cannot be started; see the terminal") from error
         return process
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -139,6 +140,7 @@ def serve(
 
 def configure(app: FastAPI) -> uvicorn.Config:
     """The server's settings."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the answer says what is wrong with a request
     return uvicorn.Config(
         app,
         http=Connection,
