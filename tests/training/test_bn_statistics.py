@@ -12,12 +12,18 @@ import torch
 
 from anychannel.channels import ChannelSet
 from anychannel.data import Split
-from anychannel.data.batches.split import epoch_order
 from anychannel.models import create_model, load_model
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm
 from anychannel.training import TrainingSettings, fit
-from anychannel.training.bn_statistics import COST, LEAST_PASSES, MOST_IMAGES, choose_passes, recomputed_statistics
+from anychannel.training.bn_statistics import (
+    COST,
+    LEAST_PASSES,
+    MOST_IMAGES,
+    choose_passes,
+    recomputed_statistics,
+    stratify,
+)
 from anychannel.training.validation import validate
 from anychannel.utils.processes import Share
 from tests.helpers.training import CHANNELS, make_split
@@ -78,7 +84,7 @@ def test_a_short_training_validates_as_it_trains(sampler, norm, epochs, lr):
 def test_every_subset_and_the_full_set_has_the_literal_twins_statistics(norm):
     train, model = split(32), make(norm)
     state = recomputed(model, train, batch_size=16)
-    order = epoch_order(0, 0, 32).reshape(2, 16)
+    order = stratify(train.labels, 2, 16, 0)
     for entry, names, positions in (("1", "G", [1]), ("0_2", "R,B", [0, 2]), (None, "R,G,B", [0, 1, 2])):
         batches = [torch.from_numpy(train.images[rows][:, positions]) for rows in order]
         expected = calibrated_statistics(copy.deepcopy(model), batches, names)
@@ -87,6 +93,18 @@ def test_every_subset_and_the_full_set_has_the_literal_twins_statistics(norm):
         ):
             torch.testing.assert_close(mean, twins_mean, rtol=1e-3, atol=1e-4)
             torch.testing.assert_close(variance, twins_variance, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("batches", "size"), [(1, 40), (3, 20), (4, 128), (1, 600)])
+def test_each_batch_holds_the_classes_in_their_shares(batches, size):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [300, 60, 200, 40]))
+    rows = stratify(labels, batches, size, seed=3)
+    assert len(np.unique(rows)) == batches * size
+    for chosen in rows:
+        counts = np.bincount(labels[chosen], minlength=4)
+        assert np.abs(counts - size * np.bincount(labels) / 600).max() <= 1.5
+        assert (np.diff(labels[chosen]) < 0).any()
+    assert not np.array_equal(rows, stratify(labels, batches, size, seed=4))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -152,7 +170,7 @@ def test_images_that_lack_a_channel_do_not_count_for_it():
 def test_passes_that_are_not_finite_do_not_count():
     train = split(32)
     train = replace(train, images=train.images.astype(np.float32))
-    order = epoch_order(0, 0, 32).reshape(2, 16)
+    order = stratify(train.labels, 2, 16, 0)
     train.images[order[0][3], 1] = np.nan
     model = make("statistics")
     state = recomputed(model, train, batch_size=16)

@@ -134,8 +134,12 @@ class Split:
         images.
         """
         steps = len(self) // batch_size
-        order = epoch_order(seed, epoch, len(self))[: steps * batch_size].reshape(steps, batch_size)[first_step:]
-        mine = order[:, share.rows(batch_size)]
+        order = epoch_order(seed, epoch, len(self))[: steps * batch_size].reshape(steps, batch_size)
+        return self.batches_of(order[first_step:], share=share)
+
+    def batches_of(self, order: np.ndarray, *, share: Share) -> Iterator[Batch]:
+        """One process's share of batches of the rows ``order`` (steps, batch)."""
+        mine = order[:, share.rows(order.shape[1])]
         batches = iterate_batches(self, mine.shape[1], order=mine.reshape(-1))
         if not isinstance(self.images, np.ndarray):  # they are decoded as they are read
             batches = one_ahead(batches)
