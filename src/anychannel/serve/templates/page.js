@@ -177,7 +177,7 @@
     const measured = Boolean(found) && found.refused === null && !unlike;
     figure.classList.toggle("none", !measured);
     byId("rail").hidden = !measured;
-    byId("brief").textContent = `Expected accuracy ${measured ? percent(found.accuracy) : "not known"}`;
+    byId("brief").textContent = `Expected accuracy ${measured ? percent(found.accuracy) : unlike ? "does not apply" : "not known"}`;
     if (unlike) {
       figure.textContent = "Does not apply";
       byId("accuracy-note").textContent = "The test images looked like the training images. This image does not.";
