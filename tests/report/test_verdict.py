@@ -10,7 +10,7 @@ from filelock import FileLock
 from anychannel.report import write_report
 from anychannel.report.verdict import judge
 from anychannel.results.run import load_runs
-from tests.helpers.run_folders import all_subsets, make_run
+from tests.helpers.run_folders import all_subsets, make_run, set_accuracies
 
 SINGLES_AND_PAIRS = all_subsets(("R", "G", "B"))[1:]
 
@@ -24,15 +24,7 @@ def verdict_of(*folders):
 
 def exact(folder, accuracies, n, **options):
     """A run whose subsets have just these accuracies over n images."""
-    run = make_run(folder, classes=2, per_class=n // 2, **options)
-    path = run / "evaluation/test.json"
-    record = json.loads(path.read_text())
-    record["n"] = n
-    for key, accuracy in accuracies.items():
-        record["subsets"][key] |= {"accuracy": accuracy, "n": n}
-    record["subsets"] = {key: record["subsets"][key] for key in accuracies}
-    path.write_text(json.dumps(record))
-    return run
+    return set_accuracies(make_run(folder, classes=2, per_class=n // 2, **options), accuracies, n)
 
 
 def test_a_clear_winner_is_named_with_what_it_gives_up_on_the_full_set(tmp_path):

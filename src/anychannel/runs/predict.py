@@ -234,12 +234,14 @@ class Predictor:
 
     def _compare(self, image: InputImage, channels: tuple[str, ...]) -> str | None:
         """How the image is unlike the training images in these channels; None if it is not, or nothing is known."""
-        if self.appearance is None:  # runs of earlier versions kept no sample
+        measured = None
+        if self.appearance is not None:
+            figures = describe_appearance(image.pixels[[image.channels.index(name) for name in channels]])
+            measured = measure_distance(self.appearance, figures, self.channels.positions(channels))
+        if measured is None:  # an earlier version's run, or too few images with these channels
             far = [image.far[name] for name in channels if name in image.far]
             return f"It is unlike the training images: {'; '.join(far)}." if far else None
-        figures = describe_appearance(image.pixels[[image.channels.index(name) for name in channels]])
-        measured = measure_distance(self.appearance, figures, self.channels.positions(channels))
-        if measured is None or measured[0] <= measured[1]:
+        if measured[0] <= measured[1]:
             return None
         seen = ", ".join(channels) if len(channels) <= 4 else f"these {len(channels)} channels"
         return (
