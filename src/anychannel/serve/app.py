@@ -73,6 +73,7 @@ def create_app(
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.decoder = service.decoder
     app.add_middleware(Guard, max_bytes=max_bytes, hosts=hosts)
