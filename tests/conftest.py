@@ -1,6 +1,8 @@
-"""What all tests share: one thread, so that small tensors are fast, and fixed seeds."""
+"""What all tests share: one thread, so that small tensors are fast, fixed seeds, and a Ctrl-C that is not ignored."""
 
 from __future__ import annotations
+
+import signal
 
 import pytest
 import torch
@@ -14,3 +16,8 @@ def _seeded() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def pytest_configure() -> None:
+    """Take SIGINT even if the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

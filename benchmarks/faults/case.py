@@ -12,7 +12,7 @@ class Case:
     """A check that passes when ``check(folder)`` returns and fails when it raises; ``folder`` is new and empty."""
 
     promise: str
-    """What holds, in one sentence. ``docs/reliability.md`` shows it with the number of its cases."""
+    """What holds, in one sentence; the result file counts its cases."""
     name: str
     """Names the case within its promise."""
     check: Callable[[Path], None]

@@ -12,23 +12,9 @@ Names are imported when they are first used, so ``import anychannel`` is fast an
 
 from __future__ import annotations
 
-import ast
-from importlib import import_module
-from pathlib import Path
-from typing import Any
+from anychannel.utils.lazy import lazy_names
 
-_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-_HOMES = {alias.name: node.module for node in _STUB.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'anychannel' has no attribute {name!r}")
-    value = getattr(import_module(str(_HOMES[name])), name)
-    globals()[name] = value
-    return value
+__getattr__, __all__ = lazy_names(__name__, __file__)
 
 
 def __dir__() -> list[str]:

@@ -88,6 +88,23 @@ def test_predict_takes_files_with_any_of_the_channels(run, photos, tmp_path):
     assert "green.png" in wrong.stderr
 
 
+def test_predict_answers_for_the_files_that_it_can_read(run, photos, tmp_path):
+    image = next((photos / "test").rglob("*.png"))
+    (tmp_path / "broken.png").write_bytes(image.read_bytes()[:40])
+    files = [tmp_path / "broken.png", image, tmp_path / "missing.png"]
+    done = anychannel("predict", run, *files, "--json", check=False)
+    assert done.returncode == 1
+    answers = json.loads(done.stdout)
+    assert [sorted(answer) for answer in answers if "error" in answer] == [["error", "path"]] * 2
+    assert answers[1]["top"]
+    for file, answer in zip(files[::2], answers[::2], strict=True):
+        assert file.name in answer["error"]
+        assert f"error: {answer['error']}" in done.stderr
+    alone = anychannel("predict", run, files[0], check=False)
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert "broken.png" in alone.stderr
+
+
 def test_predict_remarks_on_an_image_unlike_the_training_images(run, photos, tmp_path):
     pixels = np.moveaxis(np.asarray(Image.open(photos / "test" / "left" / "0.png")), -1, 0)
     deep = tmp_path / "deep.npy"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import signal
 import tomllib
 from dataclasses import replace
 
@@ -13,15 +14,18 @@ import pytest
 
 from anychannel.data.sources.registry import SOURCES, Kind
 from anychannel.evaluation import load_evaluation
+from anychannel.export import export_run_to_hub_folder
 from anychannel.models import save_model
-from anychannel.results.run import RunError, load_runs, read_record
+from anychannel.results.run import RunError, find_unfinished, load_runs, read_record
 from anychannel.runs import Predictor, RunConfig, data, evaluate_run, execute, folder, load_recipe, train_run
 from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
 from anychannel.runs.data import load_data
+from anychannel.runs.dedicated import load_adaptive
 from anychannel.runs.environment import command_line
 from anychannel.runs.examples import choose_examples
 from anychannel.runs.execute import build_model
 from anychannel.utils import files
+from anychannel.utils.signals import Interrupted
 
 VALUES = {
     "data": "bands:3",
@@ -263,6 +267,47 @@ def test_a_failed_run_says_so_and_can_be_resumed(tmp_path):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "failed"
     assert record["error"] == "disk full"
+    train_run(config, tmp_path / "run", resume=True, cost=False)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("interrupted", "was interrupted"), ("failed", "failed"), ("running", "was killed"), ("stopped", "was stopped")],
+)
+def test_weights_of_a_run_that_is_not_finished_are_named_and_test_images_stay_unread(run, status, reason, tmp_path):
+    home = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((home / "run.json").read_text())
+    (home / "run.json").write_text(json.dumps(record | {"status": status}))
+    (home / ".lock").touch()
+    with pytest.raises(RunError, match=rf"run {reason}.*, and test images are for its final weights; .*--allow-unf"):
+        evaluate_run(home)
+    with pytest.warns(UserWarning, match=rf"run {reason}.*: the weights and results used are those of its best epoch"):
+        evaluate_run(home, allow_unfinished=True, subsets=["band_1"])
+    with pytest.warns(UserWarning, match=reason):
+        evaluate_run(home, split="val", subsets=["band_1"])
+    with pytest.warns(UserWarning, match=reason):
+        Predictor(home)
+    with pytest.warns(UserWarning, match=reason):
+        export_run_to_hub_folder(home, tmp_path / "hub")
+    with pytest.raises(RunError, match=rf"run {reason}.* and is not finished; finish it first"):
+        load_adaptive([home])
+
+
+def test_a_run_that_trains_now_is_known_by_its_lock(tmp_path):
+    config, said = RunConfig.from_dict(VALUES), []
+    train_run(config, tmp_path / "run", cost=False, on_epoch=lambda _: said.append(find_unfinished(tmp_path / "run")))
+    assert set(said) == {f"{tmp_path / 'run'} is still training"}
+    assert find_unfinished(tmp_path / "run") == find_unfinished(tmp_path) == ""
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")])
+def test_an_interrupted_run_says_so_and_resumes_from_its_step(number, name, tmp_path):
+    config = RunConfig.from_dict(VALUES)
+    with pytest.raises(Interrupted):
+        train_run(config, tmp_path / "run", cost=False, on_epoch=lambda _: signal.raise_signal(number))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["error"]) == ("interrupted", f"stopped by {name}")
     train_run(config, tmp_path / "run", resume=True, cost=False)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 

@@ -21,6 +21,7 @@ from anychannel.training.bn_statistics import (
     LEAST_PASSES,
     MOST_IMAGES,
     choose_passes,
+    count_images,
     recomputed_statistics,
     stratify,
 )
@@ -52,7 +53,9 @@ def split(count, present=None):
 
 def recomputed(model, train, *, sampler=SPLIT, batch_size=16):
     """The model's state with recomputed statistics."""
-    passes = choose_passes(model, train, sampler, seed=0, batch_size=batch_size, share=Share())
+    passes = choose_passes(
+        model, train, sampler, count_images(model, train), seed=0, batch_size=batch_size, share=Share()
+    )
     with recomputed_statistics(model, passes, nullcontext()):
         assert not any(module.training for module in model.modules())
         return copy.deepcopy(model.state_dict())
@@ -123,7 +126,8 @@ def test_every_norm_is_recomputed_and_training_gets_its_statistics_back(norm):
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.track_running_stats, module.running_mean, module.running_var = False, None, None
-    assert choose_passes(model, split(20), SPLIT, seed=0, batch_size=16, share=Share()) == []
+    assert count_images(model, split(20)) == 0
+    assert choose_passes(model, split(20), SPLIT, 0, seed=0, batch_size=16, share=Share()) == []
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
@@ -139,6 +143,30 @@ def test_what_is_validated_is_what_is_kept_and_written(ema, tmp_path):
         row = result.rows[-1] if network not in (model, saved) else best
         figures = validate(network.eval(), val, batch_size=16, reduced=True)
         assert figures == pytest.approx({name: row[name] for name in figures})
+
+
+def test_the_kept_network_has_statistics_from_more_images_than_an_epoch_affords(tmp_path):
+    model, train, val = make("statistics"), split(900), split(40)
+    result = fit(model, train, val, replace(SETTINGS, epochs=4), folder=tmp_path)
+    few, many = count_images(model, train), count_images(model, train, epochs=4)
+    assert few < many <= len(train)
+    kept = copy.deepcopy(model.state_dict())
+
+    def again(images):
+        passes = choose_passes(model, train, SPLIT, images, seed=0, batch_size=16, share=Share())
+        with recomputed_statistics(model, passes, nullcontext()):
+            found = copy.deepcopy(model.state_dict())
+        return all(torch.equal(found[name], value) for name, value in kept.items() if "running" in name)
+
+    assert again(many)
+    assert not again(few)
+    assert all(torch.equal(value, kept[name]) for name, value in load_model(tmp_path).state_dict().items())
+    row = result.rows[result.best_epoch - 1]
+    figures = validate(model, val, batch_size=16, reduced=True)
+    assert {name: row[name] for name in figures} == figures
+    resumed = make("statistics")
+    assert fit(resumed, train, val, replace(SETTINGS, epochs=4), folder=tmp_path, resume=True).rows == result.rows
+    assert all(torch.equal(value, kept[name]) for name, value in resumed.state_dict().items())
 
 
 def test_recomputing_does_not_change_what_is_learned(tmp_path, monkeypatch):
@@ -186,7 +214,9 @@ def test_passes_that_are_not_finite_do_not_count():
 def test_the_passes_cost_a_small_share_of_an_epoch(norm, count):
     images = np.broadcast_to(np.zeros((1, 1, 1, 1), dtype=np.uint8), (count, 3, 8, 8))
     train = Split(images, np.zeros(count, dtype=np.int64), [""] * count)
-    passes = choose_passes(make(norm), train, SPLIT, seed=0, batch_size=128, share=Share())
+    model = make(norm)
+    images = count_images(model, train)
+    passes = choose_passes(model, train, SPLIT, images, seed=0, batch_size=128, share=Share())
     shown = sum(len(part) for _, rows in passes for part in rows.parts)
     subsets = 7 if norm == "statistics" else 1
     assert min(count, 32) * subsets <= shown <= min(count, MOST_IMAGES) * subsets

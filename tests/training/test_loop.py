@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 
 from anychannel.data import Split
 from anychannel.evaluation import evaluate
-from anychannel.models import load_model
+from anychannel.models import ModelFileError, load_model
 from anychannel.nn.channel_sampling import SAMPLERS
 from anychannel.nn.stems import STEMS
 from anychannel.training import TrainingError, fit
 from anychannel.training.loop import LAST
+from anychannel.utils.signals import Interrupted
 from tests.helpers.training import SETTINGS, Killed, make_model, make_split, states_equal
 
 
@@ -167,6 +169,51 @@ def test_an_average_of_the_weights_is_what_is_kept(train, val):
 def test_too_few_images_are_refused(sizes):
     with pytest.raises(TrainingError, match="training needs at least 2 images and validation 1"):
         fit(make_model(), make_split(sizes[0], 0), make_split(sizes[1], 1), SETTINGS)
+
+
+@pytest.mark.parametrize("place", ["augment", "validate", "write_metrics"])
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_signal_ends_it_with_a_checkpoint_of_the_running_step(place, ema, train, val, tmp_path, monkeypatch):
+    from anychannel.training import loop
+
+    settings = replace(SETTINGS, sampler="dropout", ema=ema)
+    whole, resumed = make_model("per_size"), make_model("per_size")
+    rows = fit(whole, train, val, settings).rows
+    original, calls = getattr(loop, place), 0
+
+    def interrupt(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(loop, place, interrupt)
+    with pytest.raises(Interrupted):
+        fit(make_model("per_size"), train, val, settings, folder=tmp_path)
+    monkeypatch.undo()
+    state = torch.load(tmp_path / "checkpoint" / "state.pt", weights_only=True)
+    steps = len(train) // settings.batch_size
+    assert (state["epoch"], state["step"]) == {"augment": (0, 2), "validate": (1, steps), "write_metrics": (2, 1)}[
+        place
+    ]
+    result = fit(resumed, train, val, settings, folder=tmp_path, resume=True)
+    assert states_equal(whole.state_dict(), resumed.state_dict())
+    for mine, theirs in zip(result.rows, rows, strict=True):
+        assert {k: v for k, v in mine.items() if "second" not in k} == {
+            k: v for k, v in theirs.items() if "second" not in k
+        }
+
+
+def test_damaged_weights_on_the_disk_are_written_again_when_a_run_resumes(train, val, tmp_path):
+    fit(make_model(), train, val, SETTINGS, folder=tmp_path)
+    best = tmp_path / "weights" / "best.safetensors"
+    before = best.read_bytes()
+    best.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(ModelFileError, match=r"best\.safetensors is damaged: its tensors do not match the digest"):
+        load_model(tmp_path)
+    fit(make_model(), train, val, SETTINGS, folder=tmp_path, resume=True)
+    assert best.read_bytes() == before
 
 
 def test_a_damaged_checkpoint_is_named(train, val, tmp_path):

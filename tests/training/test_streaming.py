@@ -70,14 +70,13 @@ def test_shards_give_bitwise_the_weights_that_files_in_their_order_give(both, mo
     assert [row["val_accuracy"] for row in rows] == [row["val_accuracy"] for row in expected]
 
 
-def test_statistics_are_recomputed_from_the_streams_own_images(both, monkeypatch):
-    monkeypatch.setattr(bn_statistics, "LEAST_PASSES", 10_000)  # all images
+def test_statistics_are_recomputed_from_the_streams_own_images(both):
     sampler = create_sampler("split", 3)
     model = make(both[0], norm="statistics")
     states = []
     for data in both:
         count = len(data.train)
-        passes = choose_passes(model, data.train, sampler, seed=0, batch_size=count, share=Share())
+        passes = choose_passes(model, data.train, sampler, count, seed=0, batch_size=count, share=Share())
         with recomputed_statistics(model, passes, nullcontext()):
             states.append({name: value.clone() for name, value in model.state_dict().items()})
     streamed, filed = states

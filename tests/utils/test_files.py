@@ -8,7 +8,7 @@ from collections import namedtuple
 
 import pytest
 
-from anychannel.utils.files import write_atomically, write_json, write_text
+from anychannel.utils.files import remove_leftovers, seal, seal_holds, write_atomically, write_json, write_text
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -44,3 +44,34 @@ def test_what_json_cannot_hold_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_writers_left_is_removed_and_what_living_ones_write_stays(tmp_path):
+    inside = tmp_path / "weights"
+    inside.mkdir()
+    kept = [".hidden.settings", ".x.abcdefgh.pt", ".lock", "state.pt"]
+    for name in (*kept, ".state.pt.abcd1234.pt", ".run.json.a_b_c_d_.json"):
+        (inside / name).write_text("half")
+
+    def write(temporary):
+        remove_leftovers(tmp_path)
+        assert sorted(path.name for path in inside.iterdir()) == sorted([*kept, temporary.name])
+        temporary.write_text("whole")
+
+    write_atomically(inside / "best.bin", write)
+    (inside / ".best.bin.abcd1234.bin").write_text("half")
+    write_text(inside / "best.bin", "again")
+    assert sorted(path.name for path in inside.iterdir()) == sorted([*kept, "best.bin"])
+
+
+@pytest.mark.parametrize("position", [0, 5, -1])
+def test_a_seal_breaks_with_any_byte_and_a_file_without_one_is_taken(position, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    assert seal_holds(path)
+    seal(path)
+    assert seal_holds(path)
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    assert not seal_holds(path)

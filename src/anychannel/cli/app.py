@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Annotated
 
 import typer
@@ -62,4 +63,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 for name, command in COMMANDS.items():
-    app.command(name)(plain_errors()(command))
+    resume = " with --resume" if "resume" in signature(command).parameters else ""
+    app.command(name)(plain_errors(f"start the same command again{resume}")(command))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from anychannel.utils.signals import Interrupted, check, handled
 
 Run = Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")]
@@ -19,20 +23,46 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def plain_errors(again: str = "start the same command again") -> Iterator[None]:
     """Turn an error in the user's input into one line on standard error and exit status 2.
 
     Catches ``ValueError`` (the base class of anychannel's own input errors), failures of training, and files that
-    cannot be read or written. A bug keeps its traceback.
+    cannot be read or written. A bug keeps its traceback. SIGINT and SIGTERM end the command with exit status 130 and
+    143; ``again`` says how to continue it.
     """
     try:
+        with handled(program=True), short_warnings(), explained():
+            yield
+    except KeyboardInterrupt as stop:
+        if os.environ.get("RANK", "0") == "0":  # the main one of several processes
+            typer.secho(f"{stop or 'stopped'}; to continue, {again}", fg="yellow", err=True)
+        raise typer.Exit(stop.status if isinstance(stop, Interrupted) else 130) from None
+
+
+@contextmanager
+def short_warnings() -> Iterator[None]:
+    """Print warnings for users as one line, without the place in the code."""
+    usual = warnings.formatwarning
+
+    def format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+        return f"warning: {message}\n" if category is UserWarning else usual(message, category, *place, **line)
+
+    warnings.formatwarning = format_warning
+    try:
         yield
-    except KeyboardInterrupt:
-        typer.secho("stopped; continue a run with --resume", fg="yellow", err=True)
-        raise typer.Exit(130) from None
+    finally:
+        warnings.formatwarning = usual
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """See ``plain_errors``."""
+    try:
+        yield
     except BrokenPipeError:  # the reader of standard output has left; Click knows what to do
         raise
     except (ValueError, OSError, RuntimeError) as error:
+        check()  # whatever fails once the command is to end, such as a connection to another process, fails for that
         if isinstance(error, RuntimeError):
             from anychannel.training import TrainingError
 

@@ -50,6 +50,10 @@ def compare(
 
     - `anychannel compare runs/satellite --dedicated --sample 16 --json`
     """
+    from anychannel.results.run import read_record
+
+    for run in runs:
+        read_record(run)  # before torch is imported, which takes long
     if dedicated:
         from anychannel.report import write_report
         from anychannel.runs.dedicated import BUDGETS, compare_dedicated
@@ -80,12 +84,15 @@ def compare(
 def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any]:
     """Pair each run with the first on every subset that both answered. Their channel orders may differ."""
     from anychannel.channels import ChannelSet, parse_names
-    from anychannel.evaluation import compare as pair
-    from anychannel.evaluation import load_evaluation
+    from anychannel.results.evaluation import load_evaluation
+    from anychannel.results.run import warn_unfinished
 
     if len(runs) < 2:
         raise ValueError("name at least two runs to compare, or one with --dedicated")
+    warn_unfinished(*runs)
     first, *others = [load_evaluation(run) for run in runs]
+    from anychannel.evaluation import compare as pair  # not before, since torch takes long to import
+
     known = ChannelSet(parse_names(first.full))
     named = None if channels is None else [known.key(known.subset(subset)) for subset in channels]
     table = {}

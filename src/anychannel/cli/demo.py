@@ -14,7 +14,7 @@ from anychannel.cli.common import Quiet, say
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the two runs and the report.")] = Path("anychannel-demo"),
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of each run. Default: 6.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each run. Default: 6.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a plain and a channel-adaptive network on embedded data and compare them on every channel subset.

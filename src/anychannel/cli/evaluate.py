@@ -24,6 +24,9 @@ def evaluate(
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Let the masked stem try subsets that it was not trained on.")
     ] = False,
+    allow_unfinished: Annotated[
+        bool, typer.Option("--allow-unfinished", help="Read test images although the run is not finished.")
+    ] = False,
     save: Annotated[bool, typer.Option("--save", help="Replace the evaluation in the run's folder.")] = False,
     as_json: Json = False,
     cache: Cache = None,
@@ -38,6 +41,9 @@ def evaluate(
 
     - `anychannel evaluate runs/photos --data other-camera --data-channels B,G,R`
     """
+    from anychannel.runs.folder import check_evaluation
+
+    check_evaluation(run, split, data, allow_unfinished=allow_unfinished)  # before torch is imported, which takes long
     from anychannel.runs import evaluate_run
 
     evaluation = evaluate_run(
@@ -47,6 +53,7 @@ def evaluate(
         data=data,
         data_channels=data_channels,
         allow_untrained=allow_untrained,
+        allow_unfinished=allow_unfinished,
         save=save,
         cache_dir=cache,
         progress=not as_json,

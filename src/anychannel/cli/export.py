@@ -47,10 +47,14 @@ def export(
 
     - `anychannel export runs/photos --format hub --out photos-hub`
     """
+    from anychannel.results.run import warn_unfinished
+    from anychannel.runs.folder import check_network
+
+    given = None if size is None else parse_size(size)
+    check_network(run)  # before torch is imported, which takes long
     from anychannel import export as exporting
     from anychannel.models import Classifier
 
-    given = None if size is None else parse_size(size)
     format_name = format_name or exporting.format_of(out)
     result: dict[str, Any] = {"format": format_name, "path": str(out)}
     parity: exporting.Parity | None = None
@@ -66,6 +70,7 @@ def export(
                 model, out, image_size=given or facts["image_size"], tolerance=tolerance
             )
     else:
+        warn_unfinished(run)
         model = Classifier.from_pretrained(run)
         pixels = given or exporting.run_image_size(run)
         result |= exporting.export_model(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,23 +31,37 @@ def predict(
 ) -> None:
     """Classify image files with a trained network, whichever of its channels they have.
 
+    A file that cannot be read is named on standard error, and the others are answered; the exit status is then 1, or 2
+    if there are no others.
+
     Examples:
 
     - `anychannel predict runs/photos cat.jpg`
 
     - `anychannel predict runs/cells cell.tif --channels PI,darkfield --json`
     """
+    from anychannel.runs.folder import check_network
+
+    check_network(run)  # before torch is imported, which takes long
+    if not any(path.exists() for path in images):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(images[0]))
     from anychannel.runs.predict import predict_files
 
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
     results = predict_files(run, images, channels=channels, top=top, layout=layout, nodata=replacement)
-    for result in results:
+    failed = [result for result in results if "error" in result]
+    answered = [result for result in results if "error" not in result]
+    for result in answered:
         for note in filter(None, (result["unlike"], *result["notes"])):
             typer.secho(f"{result['path']}: {note}", fg="yellow", err=True)
+    for result in failed:
+        typer.secho(f"error: {result['error']}", fg="red", err=True)
     if as_json:
         print_json(results)
-        return
-    for result in results:
-        ranked = ", ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in result["top"])
-        warned = " (unlike the training images)" if result["unlike"] else ""
-        typer.echo(f"{result['path']}: {ranked}{warned}")
+    else:
+        for result in answered:
+            ranked = ", ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in result["top"])
+            warned = " (unlike the training images)" if result["unlike"] else ""
+            typer.echo(f"{result['path']}: {ranked}{warned}")
+    if failed:
+        raise typer.Exit(1 if answered else 2)

@@ -43,21 +43,26 @@ def profile(
 
     - `anychannel profile --model compact_k7 --size 84 --batch-size 16`
     """
-    from anychannel.cost.profile import profile as measure
+    from anychannel.runs.folder import check_network
+
+    pixels = None if size is None else parse_size(size)
+    of_network = {"--model": model, "--stem": stem, "--channels": channels, "--classes": classes}
+    if reference:
+        of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
+        refuse_flags(of_size | of_network, "--reference measures the report's networks as the report does")
+    elif run is not None:
+        refuse_flags(of_network, f"{run} says what its network is")
+        check_network(run)
+    from anychannel.cost.profile import profile as measure  # not before, since torch takes long to import
     from anychannel.cost.profile import profile_report_networks
     from anychannel.export import run_image_size
     from anychannel.models import create_model, load_model
     from anychannel.results.run import read_record
 
-    pixels = None if size is None else parse_size(size)
-    of_network = {"--model": model, "--stem": stem, "--channels": channels, "--classes": classes}
     result: dict[str, Any]
     if reference:
-        of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
-        refuse_flags(of_size | of_network, "--reference measures the report's networks as the report does")
         result = profile_report_networks(memory=memory, progress=not as_json)
     elif run is not None:
-        refuse_flags(of_network, f"{run} says what its network is")
         network = load_model(run)
         record = read_record(run) if (run / "run.json").is_file() else {}
         batch_size = batch_size or record.get("batch_size", 64)

@@ -31,6 +31,9 @@ def serve(
 
     - `anychannel serve runs/cells --port 0 --open`
     """
+    from anychannel.runs.folder import check_network
+
+    check_network(run)  # before torch is imported, which takes long
     from anychannel.serve import serve as serve_run
 
     def ready(address: str) -> None:

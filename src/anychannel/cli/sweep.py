@@ -50,10 +50,7 @@ def sweep(
     - `anychannel sweep recipes/stains.toml --data cells --space space.toml --metric mean_subset_accuracy --trials 50
       --out sweeps/cells --resume`
     """
-    from anychannel.runs import load_recipe
-    from anychannel.runs.config import absolute_paths, merge, nest
-    from anychannel.sweeps import sweep as search
-    from anychannel.sweeps.search import BEST, best_of
+    from anychannel.runs.config import RunConfig, absolute_paths, check_source, load_recipe, merge, nest
 
     def report(outcome: Outcome) -> None:
         settings = ", ".join(f"{key}={value}" for key, value in outcome.settings.items())
@@ -62,9 +59,14 @@ def sweep(
 
     values = merge(load_recipe(recipe), {} if data is None else {"data": data})
     values = absolute_paths(merge(values, nest(parse_options(option))))
+    ranges = load_recipe(space)
+    check_source(RunConfig.from_dict(values).data)
+    from anychannel.sweeps import sweep as search  # not before, since torch takes long to import
+    from anychannel.sweeps.search import BEST, best_of
+
     outcomes = search(
         values,
-        load_recipe(space),
+        ranges,
         out,
         trials=trials,
         metric=metric,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,14 +110,20 @@ def train(
     - `torchrun --nproc-per-node 8 -m anychannel train --data photos --batch-size 1024 --out runs/photos`
     """
     flags = dict(locals())
-    from anychannel.report import write_report
-    from anychannel.runs import RunConfig, load_recipe, train_run
-    from anychannel.runs.config import absolute_paths, merge, nest
-    from anychannel.utils.processes import leave
+    from anychannel.runs.config import RunConfig, absolute_paths, check_source, load_recipe, merge, nest
+    from anychannel.runs.folder import prepare_folder
 
     values = merge(load_recipe(config) if config else {}, settings_of(flags))
     values = absolute_paths(merge(values, nest(parse_options(option))))
-    home = train_run(RunConfig.from_dict(values), out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost)
+    settings = RunConfig.from_dict(values)
+    check_source(settings.data)
+    if os.environ.get("WORLD_SIZE", "1") == "1":  # several processes check it together
+        prepare_folder(settings, out, resume)
+    from anychannel.report import write_report  # not before, since torch takes long to import
+    from anychannel.runs import train_run
+    from anychannel.utils.processes import leave
+
+    home = train_run(settings, out, resume=resume, cache_dir=cache, progress=not quiet, cost=cost)
     if not leave().is_main:
         return
     result = json.loads((home / "evaluation" / "test.json").read_text(encoding="utf-8"))
@@ -137,8 +144,8 @@ def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags that are settings of a recipe, by their names. Flags that are not given are left out."""
     from dataclasses import fields
 
-    from anychannel.runs import RunConfig
-    from anychannel.training import TrainingSettings
+    from anychannel.runs.config import RunConfig
+    from anychannel.training.settings import TrainingSettings
 
     training, known = ({field.name for field in fields(kind)} for kind in (TrainingSettings, RunConfig))
     settings: dict[str, Any] = {"training": {}}

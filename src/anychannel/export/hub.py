@@ -8,7 +8,7 @@ from typing import Any
 
 from anychannel.export.formats import ExportError
 from anychannel.models import load_model
-from anychannel.results.run import RunError, read_record
+from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs.folder import read_config
 from anychannel.utils.sizes import ImageSize
 
@@ -69,5 +69,6 @@ def export_run_to_hub_folder(run: str | Path, folder: str | Path) -> Path:
     if card.exists():
         raise ExportError(f"{card} is there already and may have been edited; remove it, or choose another folder")
     facts = card_facts(run)
+    warn_unfinished(run)
     load_model(run).save_pretrained(folder, model_card_kwargs=facts)
     return folder

@@ -16,7 +16,7 @@ from anychannel.models.first_conv import FirstConv, as_tuple, read_first_conv
 from anychannel.models.head import count_classes
 from anychannel.models.kernel_transfer import match_names
 from anychannel.models.registry import MODELS, TIMM_PREFIX, create_backbone
-from anychannel.models.saving import OWN_MODULE
+from anychannel.models.saving import OWN_MODULE, load_weights
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.classifier import Classifier, ModelSpec
 from anychannel.nn.module_utils import replace_module
@@ -115,6 +115,8 @@ def read_checkpoint(checkpoint: Weights) -> dict[str, Any]:
     from timm.models import load_state_dict  # here, since timm takes seconds to import
 
     try:
+        if Path(checkpoint).suffix == ".safetensors":
+            load_weights(Path(checkpoint))  # checks its digest
         return dict(load_state_dict(str(checkpoint), weights_only=True))
     except Exception as error:  # torch, timm and safetensors each have their own
         blocked = any(isinstance(each, UnpicklingError) for each in (error, error.__cause__))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
@@ -25,6 +28,9 @@ FORMAT = 2
 
 BEST = "weights/best.safetensors"
 """The weights of the best validation epoch, in a run's folder."""
+
+DIGEST = "sha256"
+"""Entry of a safetensors file's metadata: the digest of its tensors. Files of other programs have none."""
 
 OWN_MODULE = "module:"
 """Prefix of the class of a user's own network in ``ModelSpec.model``."""
@@ -56,7 +62,7 @@ def describe_model(model: Classifier) -> dict[str, Any]:
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, atomically."""
+    """Write tensors as safetensors with their digest, atomically."""
     tensors: dict[str, Tensor] = {}
     stored: set[int] = set()
     for name, value in state.items():
@@ -64,7 +70,30 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
         place = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if place in stored else tensor  # safetensors takes no two names for one tensor
         stored.add(place)
-    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+    digest = {DIGEST: digest_of(tensors)}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, digest))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, and check its tensors if it holds a digest; ModelFileError if they do not match it."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        recorded = (file.metadata() or {}).get(DIGEST)
+    if recorded is not None and recorded != digest_of(tensors):
+        raise ModelFileError(
+            f"{path} is damaged: its tensors do not match the digest in it; restore a copy (a program that changes "
+            f"weights has to drop the metadata's entry {DIGEST!r})"
+        )
+    return tensors
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of contiguous tensors of the CPU: their names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def save_model(model: Classifier, folder: str | Path, *, weights: str = BEST) -> None:
@@ -132,11 +161,13 @@ def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{description} is damaged or not a model description: {error!r}") from error
     try:
-        state = load_file(tensors)
+        state = load_weights(tensors)
         if values["format"] == 1:
             own = model.state_dict()
             state = {name: own[name] for name in model.measured_names()} | state
         model.load_state_dict(state)
+    except ModelFileError:
+        raise
     except Exception as error:  # safetensors and torch raise several kinds
         raise ModelFileError(f"{tensors} does not hold the weights of {description}: {error}") from error
     return model.eval()

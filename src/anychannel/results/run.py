@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,16 @@ from anychannel.utils.sizes import describe_size
 
 FORMAT = 2
 """Version of a run's folder, ``format`` in ``run.json``; 1 if there is no entry. All versions up to it are read."""
+
+
+UNFINISHED = {
+    "running": "is still training",
+    "not finished": "was killed, or trains on another machine",
+    "interrupted": "was interrupted",
+    "failed": "failed",
+    "stopped": "was stopped early",
+}
+"""What is said of a run by its status, unless it is finished."""
 
 
 class RunError(ValueError):
@@ -180,10 +191,7 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
             problems.append(f"{path} is damaged and was left out ({error}).")
             return None
 
-    status = str(record.get("status", "unknown"))
-    if status == "running" and (folder / LOCK).is_file() and is_free(folder / LOCK):
-        status = "not finished"
-    epochs = read_epochs(folder / "metrics.jsonl", problems)
+    status, epochs = read_status(folder, record), read_epochs(folder / "metrics.jsonl", problems)
     if not epochs and status == "finished":
         problems.append("metrics.jsonl is missing or has no epoch, so there are no curves.")
     return Run(
@@ -201,6 +209,26 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
         environment=read("environment.json", dict[str, Any]) or {},
         problems=tuple(problems),
     )
+
+
+def read_status(folder: Path, record: dict[str, Any]) -> str:
+    """See ``Run.status``."""
+    status = str(record.get("status", "unknown"))
+    killed = status == "running" and (folder / LOCK).is_file() and is_free(folder / LOCK)
+    return "not finished" if killed else status
+
+
+def find_unfinished(folder: str | Path) -> str:
+    """Say why a run's weights are not its final ones, as ``runs/a is still training``; empty if they are, or no run."""
+    folder = Path(folder)
+    status = read_status(folder, read_record(folder)) if (folder / "run.json").is_file() else "finished"
+    return f"{folder} {UNFINISHED[status]}" if status in UNFINISHED else ""
+
+
+def warn_unfinished(*folders: str | Path) -> None:
+    """Warn about each run whose weights are not its final ones; folders of another kind are passed over."""
+    for reason in filter(None, map(find_unfinished, folders)):
+        warnings.warn(f"{reason}: the weights and results used are those of its best epoch so far", stacklevel=3)
 
 
 def read_text(path: Path) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from anychannel.runs.config import RunConfig, load_recipe
-from anychannel.runs.evaluate import evaluate_run
-from anychannel.runs.execute import train_run
-from anychannel.runs.predict import Predictor
+from anychannel.utils.lazy import lazy_names
 
-__all__ = ["Predictor", "RunConfig", "evaluate_run", "load_recipe", "train_run"]
+__getattr__, __all__ = lazy_names(__name__, __file__)

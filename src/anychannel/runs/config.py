@@ -12,9 +12,8 @@ from typing import Any
 import tomli_w
 
 from anychannel.channels import parse_names
-from anychannel.data.sources.registry import SOURCES, split_address
-from anychannel.models.adapt import is_saved
-from anychannel.training import TrainingSettings
+from anychannel.data.sources.registry import SOURCES, find_folder, split_address
+from anychannel.training.settings import TrainingSettings
 from anychannel.utils.options import check_options, coerce_option, coerce_options, is_texts
 
 NAMES = ("channels", "only_channels", "source_channels", "track")
@@ -129,7 +128,7 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     A path that does not exist stays as it is. The name of a model or of embedded data stays as well, even if a folder
     has the same name; ``./bands`` is the folder.
     """
-    found = (("data", is_folder), ("model", is_saved), ("teacher", os.path.isdir), ("checkpoint", os.path.isfile))
+    found = (("data", is_folder), ("model", is_network), ("teacher", os.path.isdir), ("checkpoint", os.path.isfile))
     located = [key for key in (*dict(found), "data_options") if key in values]
     values = dict(values) | coerce_options(RunConfig, {key: values[key] for key in located})
     given = {key: (os.path.expanduser(values[key]), there) for key, there in found if values.get(key) is not None}
@@ -144,9 +143,24 @@ def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     return result | {"data": f"{scheme}:{make_absolute(spec)}"} | ({"data_options": options} if options else {})
 
 
+def check_source(data: str) -> None:
+    """Raise DataError if the data are a folder that does not exist."""
+    if not split_address(data)[0]:
+        find_folder(data)
+
+
 def is_folder(data: str) -> bool:
     """Whether this is a folder, and not embedded data of the same name."""
     return not split_address(data)[0] and Path(data).is_dir()
+
+
+def is_network(model: str) -> bool:
+    """Whether this is the folder of a saved network, and not a network of the same name."""
+    if not (Path(model) / "model.json").is_file():
+        return False
+    from anychannel.models.adapt import is_saved  # here, since it imports torch
+
+    return is_saved(model)
 
 
 def without_none(values: Any) -> Any:

@@ -28,7 +28,7 @@ import torch
 from anychannel.channels import ChannelSet, parse_names
 from anychannel.evaluation import Evaluation, compare_with_dedicated, load_evaluation
 from anychannel.nn.channel_sampling import create_sampler
-from anychannel.results.run import RunError, read_record
+from anychannel.results.run import RunError, find_unfinished, read_record
 from anychannel.runs.config import RunConfig, flatten
 from anychannel.runs.execute import train_run
 from anychannel.runs.folder import read_config
@@ -53,6 +53,8 @@ def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
     """Load runs of one configuration with different seeds."""
     runs = []
     for folder in map(Path, folders):
+        if reason := find_unfinished(folder):
+            raise RunError(f"{reason} and is not finished; finish it first (--resume)")
         try:
             runs.append(Adaptive(folder, read_config(folder), load_evaluation(folder)))
         except FileNotFoundError as error:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from anychannel.data import SPLITS
 from anychannel.data.sources.folders import read_names
 from anychannel.evaluation import Evaluation, evaluate
 from anychannel.models import load_model
 from anychannel.nn.stems import MaskedStem
-from anychannel.results.run import RunError, read_record
+from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs.config import RunConfig
 from anychannel.runs.data import find_changes, load_data
-from anychannel.runs.folder import read_config
+from anychannel.runs.folder import check_evaluation
 
 
 def evaluate_run(
@@ -24,6 +23,7 @@ def evaluate_run(
     data: str | None = None,
     data_channels: str | Sequence[str] | None = None,
     allow_untrained: bool = False,
+    allow_unfinished: bool = False,
     save: bool = False,
     cache_dir: str | Path | None = None,
     progress: bool = False,
@@ -38,12 +38,13 @@ def evaluate_run(
         data_channels: channel names of that folder in file order. None reads its ``channels.txt``, else uses the run's
             names.
         allow_untrained: let the masked stem try subsets that it was not trained on.
+        allow_unfinished: read test images with the weights that a run which is not finished has so far. Otherwise this
+            raises RunError.
         save: replace the evaluation in the run's folder. The data must be the run's own.
         cache_dir, progress: see ``train_run``.
     """
-    if split not in SPLITS:
-        raise RunError(f"unknown split {split!r}; use train, val or test")
-    config = read_config(folder)
+    config = check_evaluation(folder, split, data, allow_unfinished=allow_unfinished)
+    warn_unfinished(folder)
     model = load_model(folder)
     if allow_untrained and isinstance(stem := model.stem, MaskedStem):
         stem.allow_untrained = True

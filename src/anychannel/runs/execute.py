@@ -19,7 +19,7 @@ from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.stems import MaskedStem
-from anychannel.results.run import FORMAT, RunError, read_record
+from anychannel.results.run import FORMAT, RunError, read_record, warn_unfinished
 from anychannel.runs import appearance
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.data import describe_data, find_changes, load_data
@@ -31,7 +31,7 @@ from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.loss import check_distillation
 from anychannel.training.step_parts import check_missing_channels
-from anychannel.utils.files import LOCK, write_atomically, write_json, write_text
+from anychannel.utils.files import LOCK, remove_leftovers, write_atomically, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
 from anychannel.utils.seeds import seeded
@@ -102,6 +102,7 @@ def train_run(
         RunError: the folder holds another run, holds a run although ``resume`` is not set, or is in use by another
             process; or the data have changed since the run began.
         RunStopped: raised by ``on_epoch``; the status in ``run.json`` is ``stopped``.
+        Interrupted: SIGINT or SIGTERM ended it; the status is ``interrupted``, and ``resume`` continues it.
         DataError, ConfigError, ValueError: the data or a setting cannot be used. Nothing has been written.
     """
     device = join(config.training.device)
@@ -162,8 +163,8 @@ def status_written(home: Path, run: dict[str, Any]) -> Iterator[None]:
         yield
     except BaseException as error:
         if share().is_main:
-            kinds = {KeyboardInterrupt: "interrupted", RunStopped: "stopped"}
-            status = kinds.get(type(error), "failed")
+            kinds = ((KeyboardInterrupt, "interrupted"), (RunStopped, "stopped"), (BaseException, "failed"))
+            status = next(name for kind, name in kinds if isinstance(error, kind))
             with suppress(OSError):  # the original error matters more
                 write_json(home / "run.json", run | {"status": status, "error": str(error)})
         raise
@@ -202,6 +203,7 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     """Build the network and load its teacher, after checking all settings that depend on the data."""
     training = config.training
     create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
+    warn_unfinished(*(path for path in (config.model, config.teacher) if path is not None and is_saved(path)))
     model = build_model(config, dataset)
     check_missing_channels(model, dataset.train, dataset.val)
     if config.subsets is not None:
@@ -250,6 +252,7 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
     """Lock the folder and write the files that are known before training."""
     home.mkdir(parents=True, exist_ok=True)
     acquire(lock, home)
+    remove_leftovers(home)
     prepare_folder(config, home, resume, locked=True)
     write_text(home / "config.toml", config.to_toml())
     commands = home / "command.txt"  # one line for each start of the run

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from anychannel.results.run import RunError, read_record
-from anychannel.runs.config import ConfigError, RunConfig
+from anychannel.data.sources.source import SPLITS
+from anychannel.results.run import RunError, find_unfinished, read_record
+from anychannel.runs.config import ConfigError, RunConfig, check_source
 from anychannel.utils.files import LOCK
 
 FIRST = ("config.toml", "command.txt", "environment.json")
@@ -51,6 +52,29 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, locked: bool 
             f"(--config {home / 'config.toml'}), or choose another --out"
         )
     return bool(read_record(home)["status"] != "finished")
+
+
+def check_network(folder: Path) -> None:
+    """Refuse a folder without a saved network."""
+    if not (folder / "model.json").is_file():
+        raise RunError(
+            f"{folder / 'model.json'} is missing; {folder} is not a folder written by save_model or by training"
+        )
+
+
+def check_evaluation(folder: str | Path, split: str, data: str | None, *, allow_unfinished: bool) -> RunConfig:
+    """The configuration of a run whose images may be evaluated; RunError for test images and a run not finished."""
+    if split not in SPLITS:
+        raise RunError(f"unknown split {split!r}; use {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
+    config = read_config(folder)
+    reason = find_unfinished(folder) if split == "test" and not allow_unfinished else ""
+    if reason:
+        raise RunError(
+            f"{reason}, and test images are for its final weights; finish it first (train --resume), choose --split "
+            "val, or add --allow-unfinished"
+        )
+    check_source(data or config.data)
+    return config
 
 
 def is_unbegun(home: Path) -> bool:

@@ -27,7 +27,7 @@ from anychannel.data.files.resize import resize_and_crop
 from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST
-from anychannel.results.run import read_record
+from anychannel.results.run import read_record, warn_unfinished
 from anychannel.runs import appearance
 from anychannel.runs.appearance import describe_appearance, measure_distance
 from anychannel.runs.folder import read_array, read_config
@@ -184,10 +184,14 @@ class Predictor:
 
     Raises:
         RunError, ModelFileError: the folder is neither, or a file of it is damaged.
+
+    Warns:
+        UserWarning: the run is not finished, so its weights are not the final ones.
     """
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
+        warn_unfinished(folder)
         self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
         self.channels = self.model.channels
         self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
@@ -262,14 +266,19 @@ def predict_files(
     """Classify image files with a folder's ``Predictor``; for ``channels``, ``layout`` and ``nodata`` see its ``open``.
 
     Returns:
-        For each file ``{"path", "channels", "top": [{"class", "probability"}], "unlike", "notes"}``, best class first;
-        ``unlike`` as in ``Prediction``.
+        For each file ``{"path", "channels", "top": [{"class", "probability"}], "unlike", "notes"}``, best class first,
+        with ``unlike`` as in ``Prediction``; or ``{"path", "error"}`` if the file cannot be read or classified.
     """
     predictor = Predictor(folder)
-    results = []
+    results: list[dict[str, Any]] = []
     for path in images:
-        image = predictor.open(path, channels, layout=layout, nodata=nodata)
-        answer = predictor.predict(image)
+        try:
+            image = predictor.open(path, channels, layout=layout, nodata=nodata)
+            answer = predictor.predict(image)
+        except (DataError, OSError) as error:
+            reason = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            results.append({"path": str(path), "error": reason})
+            continue
         results.append(
             {
                 "path": str(path),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from anychannel.training.early_stopping import EarlyStopping
-from anychannel.training.finite_updates import TrainingError
-from anychannel.training.loop import FitResult, fit
-from anychannel.training.settings import TrainingSettings
+from anychannel.utils.lazy import lazy_names
 
-__all__ = ["EarlyStopping", "FitResult", "TrainingError", "TrainingSettings", "fit"]
+__getattr__, __all__ = lazy_names(__name__, __file__)

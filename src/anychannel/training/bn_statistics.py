@@ -1,11 +1,11 @@
 """Batch norm statistics that belong to the weights, recomputed before each validation.
 
 Training's running averages lag behind the weights, and a subset with its own statistics gets only part of each batch.
-So the validated network, which is kept if it is the best, gets statistics from a few hundred training images without
-augmentation: Wu and Johnson's precise batch norm ("Rethinking 'Batch' in BatchNorm", 2021,
+So the validated network, which is kept if it is the best, gets statistics from up to a few hundred training images
+without augmentation: Wu and Johnson's precise batch norm ("Rethinking 'Batch' in BatchNorm", 2021,
 https://arxiv.org/abs/2105.07576). Each batch holds the classes in the training set's shares, because deep features
 depend on the class: with 40 images of cells, validation accuracy varies by 2 points from draw to draw instead of 10
-(docs/LOG.md).
+(docs/LOG.md). If one epoch can afford few images, the best network gets its final statistics from more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from anychannel.channels import Subset
 from anychannel.data import Split, Stream
 from anychannel.nn.channel_sampling import Part, Sampler, split_evenly
 from anychannel.nn.classifier import Classifier
@@ -42,20 +43,31 @@ Pass = tuple[Tensor, StepParts]
 """Images, and the channels that are kept of each."""
 
 
+def count_images(model: Classifier, train: Split | Stream, epochs: int = 1) -> int:
+    """Number of images that each subset's statistics are recomputed from, if it may cost a share of so many epochs."""
+    if not batch_norms(model):
+        return 0
+    allowed = max(3 * COST * len(train) * epochs, LEAST_PASSES) / len(normalised_subsets(model))
+    return min(len(train), MOST_IMAGES, max(round(allowed), LEAST_IMAGES))
+
+
+def normalised_subsets(model: Classifier) -> list[Subset]:
+    """The subsets with their own statistics; the full set if all subsets share their statistics."""
+    own = NORMS[model.spec.norm].own_statistics
+    return list(model.channels.subsets()) if own else [model.channels.full]
+
+
 def choose_passes(
-    model: Classifier, train: Split | Stream, sampler: Sampler, *, seed: int, batch_size: int, share: Share
+    model: Classifier, train: Split | Stream, sampler: Sampler, images: int, *, seed: int, batch_size: int, share: Share
 ) -> list[Pass]:
-    """Choose training images and their channels for the statistics; none if the network has no batch norms to set.
+    """Choose training images and their channels for the statistics; ``images`` comes from ``count_images``.
 
     If every subset has its own statistics, each batch passes once for each subset, with the images that have all of its
     channels. Otherwise the sampler draws subsets as in training. Each process takes its share of the images.
     """
-    if not batch_norms(model):
+    if not images:
         return []
-    own = NORMS[model.spec.norm].own_statistics
-    subsets = list(model.channels.subsets()) if own else [model.channels.full]
-    allowed = max(3 * COST * len(train), LEAST_PASSES) / len(subsets)
-    images = min(len(train), MOST_IMAGES, max(round(allowed), LEAST_IMAGES))
+    own, subsets = NORMS[model.spec.norm].own_statistics, normalised_subsets(model)
     size = min(images, batch_size)
     generator = torch.Generator().manual_seed(mix(seed, 4))
     passes: list[Pass] = []

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from anychannel.training.bn_statistics import batch_norms
+from anychannel.utils.hardware import start_reading
 from anychannel.utils.plurals import plural
 
 IN_A_ROW = 3
@@ -128,18 +129,3 @@ class FiniteUpdates:
 def flatten(values: list[Tensor], *, like: Tensor) -> Tensor:
     """All values in one dimension, a copy on the device of ``like``."""
     return torch.cat([like.new_zeros(0, dtype=torch.float32), *(value.flatten() for value in values)])
-
-
-def start_reading(value: Tensor) -> Callable[[], int]:
-    """Begin to copy a number from the device; the returned function waits for the copy and returns it."""
-    if value.device.type != "cuda":
-        return lambda: int(value.cpu().numpy())
-    copy = value.to("cpu", non_blocking=True)  # into pinned memory
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    done.record()
-
-    def finish() -> int:
-        done.synchronize()
-        return int(copy.numpy())
-
-    return finish

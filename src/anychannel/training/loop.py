@@ -5,6 +5,7 @@
 The model is trained in place and ends with the weights of the best validation epoch and batch norm statistics that were
 recomputed for them (``anychannel.training.bn_statistics``). With a folder, ``fit`` writes metrics, weights and
 checkpoints, and a killed training can resume: it ends with bitwise the same weights on the same machine and settings.
+SIGINT (Ctrl-C) and SIGTERM end it after the running step with a checkpoint (``anychannel.utils.signals``).
 Each of several processes (``anychannel.utils.processes``) takes its share of every batch, and all end with the weights
 of a single process.
 """
@@ -32,7 +33,13 @@ from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
 from anychannel.nn.sync_batchnorm import sync_batchnorm
-from anychannel.training.bn_statistics import Pass, choose_passes, recomputed_statistics
+from anychannel.training.bn_statistics import (
+    Pass,
+    choose_passes,
+    count_images,
+    recompute_bn_statistics,
+    recomputed_statistics,
+)
 from anychannel.training.contention import Contention
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
@@ -42,9 +49,10 @@ from anychannel.training.state import TrainingState, copy_state, describe_settin
 from anychannel.training.step_parts import assign_channels, check_missing_channels
 from anychannel.training.validation import validate
 from anychannel.utils.hardware import to_device
-from anychannel.utils.processes import add_up, average_gradients, join, on_main, share
+from anychannel.utils.processes import Ending, add_up, average_gradients, join, on_main, share
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.seeds import mix, seeded
+from anychannel.utils.signals import held
 
 LAST = "weights/last.safetensors"
 Block = AbstractContextManager[object]
@@ -108,6 +116,7 @@ def fit(
         ValueError: a setting is out of range or a name unknown, images lack channels that the stem needs, ``distill``
             has nothing to learn from, the checkpoint is damaged, of another version or of other settings, or the model
             cannot be saved to the folder.
+        Interrupted: SIGINT or SIGTERM ended the training; ``resume`` continues it from the step that it reached.
 
     Warns:
         UserWarning: other programs slow down training on the CPU (``anychannel.training.contention``), or steps were
@@ -131,22 +140,25 @@ def fit(
     if teacher is not None:
         place(teacher.eval(), device)
     state = TrainingState(model, settings, batch_size=batch_size, steps=len(train) // batch_size)
-    passes = choose_passes(model, train, state.sampler, seed=settings.seed, batch_size=batch_size, share=own)
+    images = count_images(model, train)
+    passes = choose_passes(model, train, state.sampler, images, seed=settings.seed, batch_size=batch_size, share=own)
     fixed = describe_settings(settings, len(train))
     if resume and home is not None:
         saved = on_main(lambda: load_checkpoint(home, fixed))
         if saved is not None:
             state.load_state_dict(saved)
+            if state.rows and own.is_main:
+                save_weights(state.best, home / BEST)  # those on the disk may be of a later epoch, or damaged
 
     def checkpoint() -> None:
         if home is not None and own.is_main:
             save_checkpoint(home, {"settings": fixed, **state.state_dict()})
 
-    network = average_gradients(model, device)
+    network, ending = average_gradients(model, device), Ending(device)
     contention = Contention() if device.type == "cpu" and own.count == 1 else None
     total = settings.epochs * state.steps
     bar = progress_bar("training", total, done=state.done, show=progress and own.is_main)
-    with bar as advance, sync_batchnorm(synchronise=settings.sync_norm) as synchronised:
+    with bar as advance, sync_batchnorm(synchronise=settings.sync_norm) as synchronised, held(checkpoint):
         while state.epoch < settings.epochs and not state.stopping.should_stop:
             last_checkpoint = time.monotonic()
             position = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
@@ -159,14 +171,15 @@ def fit(
                 if due and state.step < state.steps:
                     checkpoint()
                     last_checkpoint = time.monotonic()
+                ending.check()
             row = close_epoch(state, val, passes, synchronised, home)
             checkpoint()
             advance(0, note=summary(state.rows, settings.epochs))
             if on_epoch is not None:
                 on_epoch(row)
             state.started = time.monotonic()
+        finish(state, train, val, synchronised, home)
 
-    model.load_state_dict(state.best)
     return FitResult(
         state.rows,
         best_epoch=state.stopping.best_epoch,
@@ -235,6 +248,26 @@ def close_epoch(
             write_metrics(home, state.rows)
     state.start_epoch(state.epoch + 1)
     return row
+
+
+def finish(state: TrainingState, train: Split | Stream, val: Split, synchronised: Block, home: Path | None) -> None:
+    """Load the best weights, recompute their statistics from more images than each epoch can afford, validate again."""
+    settings, model, own = state.settings, state.model, share()
+    model.load_state_dict(state.best)
+    images = count_images(model, train, epochs=len(state.rows))
+    if images == count_images(model, train):
+        return
+    passes = choose_passes(
+        model, train, state.sampler, images, seed=settings.seed, batch_size=state.batch_size, share=own
+    )
+    row = state.rows[state.stopping.best_epoch - 1]
+    with state.autocast():
+        with synchronised:
+            recompute_bn_statistics(model, passes)
+        row |= validate(model, val, batch_size=settings.batch_size, reduced=settings.shows_subsets)
+    if home is not None and own.is_main:
+        save_model(model, home, weights=BEST)
+        write_metrics(home, state.rows)
 
 
 def describe_step(epoch: int, step: int, parts: list[Part], channels: ChannelSet, paths: Sequence[str]) -> str:

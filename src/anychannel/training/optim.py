@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+if TYPE_CHECKING:  # settings are checked without torch
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "constant")
@@ -30,6 +31,9 @@ def create_optimizer(
     They are fused, so that a flag on the device can skip an update. The momentum starts as zeros, which gives the same
     weights; a fused SGD that skips its first update would leave it uninitialised.
     """
+    import torch
+    from torch.optim import SGD, AdamW
+
     groups = parameter_groups(model, weight_decay)
     if name == "sgd":
         optimizer = SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
@@ -51,6 +55,8 @@ def create_schedule(
     0.85 and rises again. The others begin with ``warmup_steps`` of linear warm-up: then ``cosine`` falls to zero, and
     ``constant`` stays.
     """
+    from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
+
     if name == "one_cycle":
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
         cycled = bool(optimizer.defaults.get("momentum"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -21,10 +22,12 @@ from anychannel.training.finite_updates import FiniteUpdates
 from anychannel.training.metrics import new_counts
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.settings import TrainingSettings
-from anychannel.utils.files import write_atomically
+from anychannel.utils.files import seal, seal_holds, write_atomically
 from anychannel.utils.hardware import choose_precision
 
 CHECKPOINT = Path("checkpoint/state.pt")
+PREVIOUS = CHECKPOINT.with_name("previous.pt")
+"""The checkpoint before the current one, used if that is damaged."""
 FORMAT = 2
 """Version of a checkpoint's contents; checkpoints without it are from before 0.2."""
 FREE = ("device", "checkpoint_seconds")
@@ -121,6 +124,7 @@ class TrainingState:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
+            "rate": self.rate,
             "counts": self.counts,
             "rows": self.rows,
             "model": self.model.state_dict(),
@@ -136,6 +140,7 @@ class TrainingState:
         """Restore a saved state."""
         self.epoch, self.step, self.rows, self.best = (state[name] for name in ("epoch", "step", "rows", "best"))
         self.started = time.monotonic() - state["seconds"]
+        self.rate = state.get("rate", 0.0)
         self.counts.copy_(state["counts"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:
@@ -150,22 +155,66 @@ def copy_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write a state, whole or not at all."""
-    write_atomically(folder / CHECKPOINT, lambda temporary: torch.save({"format": FORMAT, **state}, temporary))
+    """Write a state with a digest, whole or not at all. The state before it stays as ``PREVIOUS``."""
+    path = folder / CHECKPOINT
+
+    def write(temporary: Path) -> None:
+        torch.save({"format": FORMAT, **state}, temporary)
+        seal(temporary)
+        if path.is_file():
+            path.replace(folder / PREVIOUS)
+
+    write_atomically(path, write)
 
 
 def load_checkpoint(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The last saved state, or None; ValueError if the file is damaged, of another format or of other settings.
+    """The last saved state that is whole, or None if nothing was saved.
 
-    ``settings`` are the current ones from ``describe_settings``.
+    ``settings`` are the current ones from ``describe_settings``. A damaged file is set aside with a warning.
+
+    Raises:
+        ValueError: all files are damaged, or the state is of another format or of other settings.
     """
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        return None
+    paths = [path for path in (folder / CHECKPOINT, folder / PREVIOUS) if path.is_file()]
+    for number, path in enumerate(paths):
+        try:
+            state = read_checkpoint(path)
+        except DamagedError:
+            continue
+        check_checkpoint(path, state, settings)
+        for damaged in paths[:number]:
+            aside = damaged.replace(damaged.with_suffix(".damaged"))
+            warnings.warn(
+                f"checkpoint {damaged} is damaged; training continues from the one before it, {path.name} (the damaged "
+                f"one is now {aside.name})",
+                stacklevel=2,
+            )
+        return state
+    if paths:
+        raise ValueError(
+            f"checkpoint {' and the one before it, '.join(map(str, paths))} cannot be read; restore a copy, or delete "
+            "it to start the training anew with the same command"
+        )
+    return None
+
+
+class DamagedError(ValueError):
+    """A checkpoint's content is not what was written."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint whose digest holds."""
+    if not seal_holds(path):
+        raise DamagedError(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise several kinds
-        raise ValueError(f"checkpoint {path} cannot be read; delete it to start the run again") from error
+        raise DamagedError(path) from error
+    return state
+
+
+def check_checkpoint(path: Path, state: Any, settings: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another format or of other settings."""
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
         newer = isinstance(found, int) and found > FORMAT
@@ -185,7 +234,6 @@ def load_checkpoint(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | 
             f"checkpoint {path} is of a training with other settings ({'; '.join(changed)}); go on with its own, or "
             "train in another folder"
         )
-    return state
 
 
 def describe_settings(settings: TrainingSettings, images: int) -> dict[str, Any]:

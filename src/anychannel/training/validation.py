@@ -14,7 +14,8 @@ from anychannel.data import Split, iterate_batches
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
 from anychannel.training.metrics import count_answers, mean_figures, new_counts
-from anychannel.utils.processes import add_up, share
+from anychannel.utils.processes import add_up, check_all, share
+from anychannel.utils.signals import check
 
 MOST_SUBSETS = 30
 """Number of subsets in validation; all of five channels'."""
@@ -52,11 +53,13 @@ def validate(model: Classifier, split: Split, *, batch_size: int, reduced: bool 
     """Loss and accuracy on all channels that each image has, over all processes.
 
     ``reduced`` uses every image again with some of its channels missing, and adds ``val_reduced_loss``,
-    ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``.
+    ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``. A signal interrupts it, between two
+    batches or, with several processes, at the end of a pass.
     """
     model.eval()
     device = next(model.parameters()).device
-    rows = share().rows(len(split))
+    own = share()
+    rows = own.rows(len(split))
 
     def count(subsets: list[Subset], chosen: np.ndarray) -> Tensor:
         counts = new_counts(device)
@@ -68,6 +71,9 @@ def validate(model: Classifier, split: Split, *, batch_size: int, reduced: bool 
             logits = model(inputs, parts=parts).float()
             targets = labels.to(device)
             counts += count_answers(F.cross_entropy(logits, targets), logits, targets)
+            if own.count == 1:
+                check()
+        check_all()
         return add_up(counts)
 
     whole = np.zeros(len(split), dtype=int)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the names of the precisions are known without torch
+    import torch
+    from torch import Tensor
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """Choose a device. ``auto`` prefers CUDA, then Apple's MPS, then the CPU; other names are torch's."""
+    import torch
+
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(kind)
@@ -28,8 +34,27 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
+def start_reading(value: Tensor) -> Callable[[], int]:
+    """Begin to copy a number from the device; the returned function waits for the copy and returns it."""
+    if value.device.type != "cuda":
+        return lambda: int(value.cpu().numpy())
+    import torch
+
+    copy = value.to("cpu", non_blocking=True)  # into pinned memory
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record()
+
+    def finish() -> int:
+        done.synchronize()
+        return int(copy.numpy())
+
+    return finish
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether a device computes bfloat16 in hardware: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":

@@ -20,7 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from anychannel.utils.hardware import choose_device
+from anychannel.utils.hardware import choose_device, start_reading, to_device
+from anychannel.utils.signals import Interrupted, asked, check
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)
@@ -134,6 +135,34 @@ def add_up(values: Tensor) -> Tensor:
     return values
 
 
+class Ending:
+    """Interrupts all processes between the same two steps, once a signal has come to one of them.
+
+    With several processes the host reads one step late, so that it does not wait for the device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.read: Callable[[], int] = lambda: 0
+
+    def check(self) -> None:
+        """Raise ``Interrupted`` if a signal has come; every process calls this after each step."""
+        if share().count == 1:
+            check()
+            return
+        if number := self.read():
+            raise Interrupted(number)
+        found = to_device(torch.tensor(asked()), self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        self.read = start_reading(found)
+
+
+def check_all() -> None:
+    """Raise ``Interrupted`` in all processes if a signal has come to one of them."""
+    if number := max(tell_all(asked())):
+        raise Interrupted(number)
+
+
 def gather_rows(mine: np.ndarray, total: int, own: Share) -> np.ndarray:
     """Collect all processes' results (total, ...) on every process, in the rows' order.
 
@@ -202,7 +231,8 @@ def main_first(make: Callable[[], T]) -> T:
 def lost_processes_named() -> Iterator[None]:
     """Raise a ProcessError if an exchange fails because another process ended.
 
-    The transports raise different errors then: gloo a RuntimeError, nccl a DistError.
+    The transports raise different errors then: gloo a RuntimeError, nccl a DistError. If a signal asked this process to
+    end too, it raises ``Interrupted``.
     """
     try:
         yield
@@ -210,6 +240,7 @@ def lost_processes_named() -> Iterator[None]:
         broken = isinstance(error, dist.DistError) or "onnection" in str(error)
         if share().count == 1 or not broken:
             raise
+        check()
         raise ProcessError(f"another of the {share().count} processes stopped; its own message says why") from error
 
 

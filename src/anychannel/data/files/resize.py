@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 LONGEST = 16
 """Largest ratio of an image's sides. Longer images are cropped to their middle first, because a strip one pixel high
@@ -25,6 +23,9 @@ def resize_and_crop(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarr
     rows, columns = (size, size) if isinstance(size, int) else size
     new, old = (rows, height) if rows * width >= columns * height else (columns, width)
     if new != old:
+        import torch  # here, since errors in settings and paths come without it
+        import torch.nn.functional as F
+
         target = [max(rows, round(height * new / old)), max(columns, round(width * new / old))]
         image = torch.from_numpy(pixels.astype(np.float32))[None]
         resized = F.interpolate(image, size=target, mode="bilinear", antialias=True, align_corners=False)[0].numpy()

@@ -22,8 +22,6 @@ from functools import cache
 from itertools import compress
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data.content import digest_content
@@ -124,6 +122,8 @@ def hide_channels(total: int, count: int, share: float, *, seed: int, split: str
 @cache
 def scans() -> tuple[np.ndarray, np.ndarray]:
     """All scans as (1797, P, P) values in [0, 1], enlarged and with a margin to shift in, and their (1797,) digits."""
+    import torch
+    import torch.nn.functional as F
     from sklearn.datasets import load_digits  # here, as it takes a second that no other data set should pay
 
     digits = load_digits()

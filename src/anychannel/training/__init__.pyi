@@ -1,0 +1,7 @@
+"""The public names of the package and the modules that define them. ``__init__.py`` reads this list."""
+
+from anychannel.training.early_stopping import EarlyStopping as EarlyStopping
+from anychannel.training.finite_updates import TrainingError as TrainingError
+from anychannel.training.loop import FitResult as FitResult
+from anychannel.training.loop import fit as fit
+from anychannel.training.settings import TrainingSettings as TrainingSettings
