@@ -38,6 +38,7 @@ from tests.helpers.image_files import bright_halves, write_class_folders
 from tests.helpers.service import serving, train
 
 from anychannel.serve import decoding, guard, server
+from anychannel.serve.decoding import DECODER
 from anychannel.serve.service import Service
 from benchmarks.faults.case import Case
 
@@ -476,11 +477,11 @@ CRASHES = ("SIGSEGV", "SIGKILL", "SIGABRT")
 def decode_badly(how: str, _: Path) -> None:
     """A decoder that never ends is ended; one that crashes is replaced."""
     service, seconds, large = Service(run()), decoding.SECONDS, png(4000, 4000)
-    service.decoder.warm()
+    DECODER.warm()
     if how == "late":
         decoding.SECONDS = 0.05
     else:
-        nursery = psutil.Process(service.decoder._nursery.pid)  # type: ignore[union-attr]
+        nursery = psutil.Process(DECODER._nursery.pid)  # type: ignore[union-attr]
 
         def kill() -> None:
             time.sleep(0.3)
@@ -493,7 +494,7 @@ def decode_badly(how: str, _: Path) -> None:
             service.open(large, "large.png")
     finally:
         decoding.SECONDS = seconds
-        service.decoder._idle.clear()
+        DECODER._idle.clear()
     assert service.open(photo(), "a.png").view.width == 30
 
 
@@ -625,7 +626,7 @@ def end(name: str, busy: str, _: Path) -> None:
         out, err = process.communicate(timeout=30)
         took = time.monotonic() - began
         assert took < 10, took
-        assert process.returncode == (0 if name == "SIGINT" else -number)
+        assert process.returncode == 0
         assert (out, err) == ("", ""), err
         _, left = psutil.wait_procs(own, timeout=5)
         assert not left

@@ -223,11 +223,9 @@ def test_luck_among_many_subsets_is_no_fault(tmp_path, seed):
     chance = np.where(random.random(200) < 0.5, 0.95, 0.25)  # of the same images, easy and hard ones
     accuracies = (random.random((len(keys), 200)) < chance).mean(axis=1)
     run = exact(tmp_path / "net", dict(zip(keys, accuracies.tolist(), strict=True)), 200, channels=tuple("ABCDEFG"))
-    verdict, said, _ = verdict_of(run)
+    verdict, _, _ = verdict_of(run)
     assert accuracies[1:].max() > accuracies[0]
     assert not verdict.headline.startswith(WRONG)
-    if accuracies[1:].mean() > accuracies[0]:
-        assert "net loses nothing when channels are missing, which usually means" in said
 
 
 def test_a_faulty_run_wins_no_comparison(tmp_path):

@@ -16,14 +16,14 @@ from PIL import Image
 
 from anychannel.data import DataError
 from anychannel.serve import decoding
-from anychannel.serve.decoding import shared_decoder
+from anychannel.serve.decoding import DECODER
 from anychannel.serve.service import Service
 
 
 @pytest.fixture(scope="module")
 def service(run):
     service = Service(run)
-    service.decoder.warm()
+    DECODER.warm()
     return service
 
 
@@ -41,7 +41,7 @@ def large():
 
 
 def processes():
-    return psutil.Process(shared_decoder()._nursery.pid).children()
+    return psutil.Process(DECODER._nursery.pid).children()
 
 
 def test_an_upload_is_opened_as_predict_opens_it(service, usual):
@@ -70,7 +70,7 @@ def test_a_file_that_crashes_its_process_is_refused_and_the_next_one_is_answered
     with pytest.raises(DataError, match=r"large\.png: decoding it crashed the program that reads images"):
         service.open(large, "large.png")
     thread.join()
-    decoding.shared_decoder()._idle.clear()
+    DECODER._idle.clear()
     assert service.open(usual, "usual.png").view.name == "usual.png"
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_needs_too_much_memory_is_refused_and_the_next_one_is_answer
     monkeypatch.setenv("ANYCHANNEL_MAX_VALUES", "48000000")
     service.open(large, "large.png")
     monkeypatch.setattr(decoding, "BYTES_A_VALUE", 0)
-    shared_decoder().close()  # processes are forked with these constants
+    DECODER.close()  # processes are forked with these constants
     monkeypatch.setattr(
         decoding,
         "PROGRAM",
@@ -87,7 +87,7 @@ def test_a_file_that_needs_too_much_memory_is_refused_and_the_next_one_is_answer
     with pytest.raises(DataError, match=r"large\.png: .*memory"):
         service.open(large, "large.png")
     assert service.open(usual, "usual.png").view.name == "usual.png"
-    shared_decoder().close()
+    DECODER.close()
 
 
 def test_a_fault_of_ours_is_no_fault_of_the_file(service, usual, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_fault_of_ours_is_no_fault_of_the_file(service, usual, monkeypatch):
 
 
 def test_processes_that_cannot_start_are_our_fault(monkeypatch, service, usual):
-    shared_decoder().close()
+    DECODER.close()
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "PROGRAM", "raise SystemExit")
         with pytest.raises(RuntimeError, match="the processes that decode images cannot be started"):
@@ -107,10 +107,10 @@ def test_processes_that_cannot_start_are_our_fault(monkeypatch, service, usual):
 
 def test_the_processes_end_with_the_program(service, usual):
     service.open(usual, "a.png")
-    nursery = psutil.Process(shared_decoder()._nursery.pid)
+    nursery = psutil.Process(DECODER._nursery.pid)
     all_of_them = [nursery, *nursery.children()]
     assert os.getpgid(nursery.pid) == nursery.pid != os.getpgid(0)
-    shared_decoder().close()
+    DECODER.close()
     _, alive = psutil.wait_procs(all_of_them, timeout=10)
     assert alive == []
 

@@ -116,31 +116,20 @@ def describe_fault(run: Run, test: Scores) -> list[str]:
     if whole is None or not others:
         return []
     if test.partial:
-        n, full = whole.n, whole.accuracy
-        others = [replace(o, n=n, accuracy=full + test.gap[o.key]["accuracy"]) for o in others if o.key in test.gap]
+        gaps = {each.key: test.gap[each.key]["accuracy"] for each in others if each.key in test.gap}
+        others = [replace(whole, key=key, accuracy=whole.accuracy + gap) for key, gap in gaps.items()]
     best = max(others, key=lambda each: each.accuracy, default=whole)
     separate = NormalDist().inv_cdf(1 - NormalDist().cdf(-SEPARATE) / max(1, len(others)))
     if best.accuracy <= whole.accuracy or not differ(best, whole, separate):
         return []
+    cause = "Probably training was too short, or the other channels mislead it: check their order, units and content."
+    if 0 < len(run.epochs) < FEW_EPOCHS:
+        cause = f"It was trained for {plural(len(run.epochs), 'epoch')}, probably too short: train longer."
     return [
         f"Something is wrong or unfinished in {run.name}: it reaches {percent(best.accuracy)} with {best.key} alone, "
         f"but {percent(whole.accuracy)} with all channels.",
-        describe_cause(run),
+        cause,
     ]
-
-
-def describe_cause(run: Run) -> str:
-    """The likely cause why a network does better without some of its channels."""
-    if run.skipped_steps:
-        return f"Gradients were not finite in {plural(run.skipped_steps, 'training step')}: look at the loss."
-    if 0 < len(run.epochs) < FEW_EPOCHS:
-        return f"It was trained for {plural(len(run.epochs), 'epoch')}, probably too short: train longer."
-    if run.best is not None and run.best is run.epochs[-1]:
-        return "Validation accuracy was best in the last epoch, so training was probably too short: train longer."
-    return (
-        "Probably training was too short, or the other channels mislead it: check their order, units and content, and "
-        "train longer."
-    )
 
 
 def judge(runs: Sequence[Run]) -> tuple[list[Verdict], list[str]]:
@@ -210,7 +199,6 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
             sentences += describe_single(*ranked[0], standings if len(measured) == 1 else sound[:1])
         elif ranked:
             sentences += describe_ranked(ranked, shared)
-        sentences += [describe_tie(entry, mean) for entry, mean, _ in ranked]
         sentences.append(describe_full((ranked or measured)[0][0], standings))
         sentences += describe_coverage(standings, shared, asked)
     else:
@@ -257,16 +245,6 @@ def describe_single(entry: Standing, mean: Mean, worst: SubsetResult, standings:
         loss = entry.full.accuracy - worst.accuracy
         sentence += f", {points(loss)} {'below' if loss > 0 else 'above'} the full set"
     return [f"{headline}.", f"{sentence}."]
-
-
-def describe_tie(entry: Standing, mean: Mean) -> str:
-    """A run that loses nothing without channels, as far as the test images tell; else empty."""
-    if entry.full is None or mean.accuracy <= entry.full.accuracy:
-        return ""
-    return (
-        f"{entry.run.name} loses nothing when channels are missing, which usually means that training was too short or "
-        "that there are too few test images to tell."
-    )
 
 
 def describe_ranked(ranked: Sequence[tuple[Standing, Mean, SubsetResult]], shared: Sequence[str]) -> list[str]:

@@ -108,16 +108,13 @@ class Run:
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels."""
-        return self._names("channels")
+        value = self.record.get("channels")
+        return tuple(map(str, value)) if isinstance(value, list) else ()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return self._names("classes")
-
-    def _names(self, key: str) -> tuple[str, ...]:
-        """A list of ``run.json`` as text, empty without one."""
-        value = self.record.get(key)
+        value = self.record.get("classes")
         return tuple(map(str, value)) if isinstance(value, list) else ()
 
     @property

@@ -75,7 +75,6 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.decoder = service.decoder
     app.add_middleware(Guard, max_bytes=max_bytes, hosts=hosts)
     for kind in (HTTPException, RequestValidationError, ChannelError, DataError, MissingExtraError):
         app.add_exception_handler(kind, answer_error)

@@ -20,10 +20,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from time import monotonic
 from typing import Any, BinaryIO
 
@@ -50,10 +49,10 @@ PROGRAM = "from anychannel.serve.decoding import answer_forever; answer_forever(
 
 
 class Decoder:
-    """The processes. They start when they are first needed, and may be used from several threads."""
+    """The processes. They start when they are first needed, end with the program, and serve several threads."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._idle: list[Connection] = []
@@ -63,7 +62,8 @@ class Decoder:
         with self._lock:
             if self._nursery is not None and self._nursery.poll() is None:
                 return
-            self._clear()
+            self.close()
+            atexit.register(self.close)
             self._control, there = socket.socketpair()
             path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
             with there:
@@ -82,18 +82,14 @@ class Decoder:
     def close(self) -> None:
         """End all processes. An image that is being decoded fails."""
         with self._lock:
-            self._clear()
-
-    def _clear(self) -> None:
-        """End what is left of the processes."""
-        if self._nursery is not None and self._control is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._nursery.pid, signal.SIGKILL)
-            self._nursery.wait()
-            self._control.close()
-        while self._idle:
-            self._idle.pop().close()
-        self._nursery = self._control = None
+            if self._nursery is not None and self._control is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self._nursery.pid, signal.SIGKILL)
+                self._nursery.wait()
+                self._control.close()
+            while self._idle:
+                self._idle.pop().close()
+            self._nursery = self._control = None
 
     def decode(
         self, reader: Reader, source: BinaryIO, name: str, channels: Sequence[str] | str, layout: str | None
@@ -102,8 +98,7 @@ class Decoder:
 
         Raises DataError also if the image needs more time or memory than one may have, or crashes its process.
         """
-        settings = {key: value for key, value in os.environ.items() if key.startswith("ANYCHANNEL_")}
-        job = pickle.dumps((SECONDS, settings, reader, name, channels, layout))
+        job = pickle.dumps((SECONDS, os.environ.get(VARIABLE, ""), reader, name, channels, layout))
         process, started = self._take(), monotonic()
         try:
             process.send_bytes(job)
@@ -145,12 +140,8 @@ class Decoder:
         return process
 
 
-@cache
-def shared_decoder() -> Decoder:
-    """The decoder of this program, for all services in it. Its processes end with the program, however that ends."""
-    decoder = Decoder()
-    atexit.register(decoder.close)
-    return decoder
+DECODER = Decoder()
+"""The decoder of this program, for all services in it."""
 
 
 def answer_forever() -> None:
@@ -173,11 +164,8 @@ def answer_jobs(service: Connection) -> None:
     with suppress(EOFError, OSError):
         service.send_bytes(b"ready")
         while True:
-            seconds, settings, *job = pickle.loads(service.recv_bytes())
+            seconds, os.environ[VARIABLE], *job = pickle.loads(service.recv_bytes())
             signal.setitimer(signal.ITIMER_REAL, seconds)  # ends this process, whatever it is doing
-            for key in [key for key in os.environ if key.startswith("ANYCHANNEL_")]:
-                del os.environ[key]
-            os.environ.update(settings)
             answer, pixels = answer_job(b"".join(iter(service.recv_bytes, b"")), *job)
             service.send_bytes(json.dumps(answer).encode())
             service.send_bytes(pixels)

@@ -9,13 +9,15 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from anychannel.serve.app import DEFAULT_UPLOAD_MB, create_app
+from anychannel.serve.decoding import DECODER
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEAD_SECONDS = 10.0
@@ -57,43 +59,24 @@ def listen(host: str, port: int) -> socket.socket:
     return taken
 
 
-class Connection(H11Protocol):
-    """HTTP/1.1 with an end to connections that send or read slowly, or nothing."""
-
-    _clock: asyncio.TimerHandle | None = None
-
-    def allow(self, seconds: float) -> None:
-        """Close the connection in so many seconds, unless it is called again before."""
-        if self._clock is not None:
-            self._clock.cancel()
-        self._clock = self.loop.call_later(seconds, self.transport.abort)
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request."""
-        super().connection_made(transport)
-        self.allow(HEAD_SECONDS)
-
-    def handle_events(self) -> None:
-        """Take what has arrived."""
-        before = self.cycle
-        super().handle_events()
-        if self.cycle is not before:
-            self.allow(CONNECTION_SECONDS)
-
-    def on_response_complete(self) -> None:
-        """Wait for the next request."""
-        self.allow(HEAD_SECONDS)
-        super().on_response_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the time."""
-        if self._clock is not None:
-            self._clock.cancel()
-        super().connection_lost(exc)
-
-
 class Server(uvicorn.Server):
-    """A server that ends within seconds of Ctrl+C or SIGTERM, whatever its clients and images do."""
+    """A server that ends slow connections, and itself within seconds of Ctrl+C or SIGTERM, whatever its clients do."""
+
+    _since: dict[Any, tuple[object, float]] = {}  # noqa: RUF012  # replaced, never changed
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections that have not changed their state in time; called ten times a second."""
+        now, before, self._since = monotonic(), self._since, {}
+        for connection in list(self.server_state.connections):
+            cycle = connection.cycle  # type: ignore[union-attr]  # it speaks HTTP/1.1 here
+            waits = cycle is None or cycle.response_complete
+            state, since = before.get(connection, (None, now))
+            if state != (cycle, waits):
+                since = now
+            elif now - since > (HEAD_SECONDS if waits else CONNECTION_SECONDS):
+                connection.transport.abort()
+            self._since[connection] = ((cycle, waits), since)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests under way end for a while, then end them."""
@@ -103,7 +86,7 @@ class Server(uvicorn.Server):
 
     def abort(self) -> None:
         """Close all connections and end all decoding."""
-        self.config.app.state.decoder.close()  # type: ignore[union-attr]
+        DECODER.close()
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
@@ -131,7 +114,7 @@ def serve(
     with listen(host, port) as taken:
         hosts = LOOPBACK if host in LOOPBACK else None
         app = create_app(run, max_upload_mb=max_upload_mb, hosts=hosts)
-        app.state.decoder.warm()
+        DECODER.warm()
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{taken.getsockname()[1]}")
         with suppress(KeyboardInterrupt):
@@ -143,7 +126,7 @@ def configure(app: FastAPI) -> uvicorn.Config:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the answer says what is wrong with a request
     return uvicorn.Config(
         app,
-        http=Connection,
+        http="h11",
         ws="none",
         log_level="error",
         server_header=False,

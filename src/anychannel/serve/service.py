@@ -14,7 +14,7 @@ from anychannel.results.run import load_runs
 from anychannel.runs import examples
 from anychannel.runs.folder import read_array, read_config
 from anychannel.runs.predict import UNUSED, Predictor
-from anychannel.serve.decoding import shared_decoder
+from anychannel.serve.decoding import DECODER
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
 
@@ -23,8 +23,7 @@ class Service:
     """A trained run that answers. It reads nothing outside the run's folder."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.decoder = shared_decoder()
-        self.decoder.start()
+        DECODER.start()
         self.config = read_config(folder)
         self.run = load_runs([Path(folder)])[0]
         self.predictor = Predictor(folder)
@@ -54,7 +53,7 @@ class Service:
     ) -> OpenedImage:
         """Decode a file and keep it; see ``Decoder.decode``."""
         source = BytesIO(data) if isinstance(data, bytes) else data
-        opened = self.decoder.decode(self.predictor.reader, source, name, channels or self.file_channels, layout)
+        opened = DECODER.decode(self.predictor.reader, source, name, channels or self.file_channels, layout)
         self.images.add(opened)
         return opened
 
