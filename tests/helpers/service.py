@@ -33,7 +33,7 @@ def serving(run, **options):
     """The service of a run on a free port of this machine, in a thread."""
     taken = listen("127.0.0.1", 0)
     server = Server(configure(create_app(run, **options)))
-    thread = Thread(target=server.run, args=([taken],))
+    thread = Thread(target=server.run, args=([taken],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()

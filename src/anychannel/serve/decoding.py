@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import logging
 import os
 import pickle
 import resource
@@ -147,6 +148,7 @@ DECODER = Decoder()
 def answer_forever() -> None:
     """Fork a process for each socket that arrives; run in the nursery."""
     torch.set_num_threads(1)
+    logging.disable(logging.ERROR)  # the answer says what is wrong with a file
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     control = socket.socket(fileno=0)
     while handles := socket.recv_fds(control, 1, 1)[1]:
