@@ -114,7 +114,12 @@ def test_predict_remarks_on_an_image_unlike_the_training_images(run, photos, tmp
     assert notes[0] == "It holds uint16 values, the training images held uint8: do equal numbers mean the same?"
     assert notes[1].startswith("R averages ")
     assert "and 2 more channels likewise" in notes[1]
-    assert [line.split(": ", 1)[1] for line in done.stderr.splitlines()] == notes
+    unlike, *others = [line.split(": ", 1)[1] for line in done.stderr.splitlines()]
+    assert others == notes
+    assert unlike == json.loads(done.stdout)[0]["unlike"]
+    assert unlike.startswith("In R, G, B it is unlike the training images (distance ")
+    shown = anychannel("predict", run, deep, photos / "test" / "left" / "0.png").stdout.splitlines()
+    assert [line.endswith(" (unlike the training images)") for line in shown] == [True, False]
 
 
 def test_predict_brings_images_to_the_training_images_size_and_takes_no_data_as_told(photos, tmp_path):

@@ -6,11 +6,9 @@ from contextlib import contextmanager
 from threading import Thread
 from time import sleep
 
-import uvicorn
-
 from anychannel.runs import RunConfig, train_run
 from anychannel.serve import create_app
-from anychannel.serve.server import listen
+from anychannel.serve.server import Server, configure, listen
 
 EVALUATED = ("R,G,B", "R,G", "B")
 """The first run's evaluated subsets; of the others nothing is known."""
@@ -34,8 +32,8 @@ def train(photos, out, **values):
 def serving(run, **options):
     """The service of a run on a free port of this machine, in a thread."""
     taken = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(create_app(run, **options), log_level="error"))
-    thread = Thread(target=server.run, args=([taken],))
+    server = Server(configure(create_app(run, **options)))
+    thread = Thread(target=server.run, args=([taken],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()

@@ -106,3 +106,43 @@ def test_only_pictures_are_taken_from_the_examples(tmp_path):
     path.write_text(path.read_text().replace("data:image/png;base64,", "https://example.org/", 1))
     (loaded,) = load_runs([run])
     assert [sorted(image["png"]) for image in loaded.examples["images"]] == [["B", "G"], ["B", "G", "R"]]
+
+
+MEASURES = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
+
+
+@pytest.mark.parametrize("status", ["finished", "running", "failed"])
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+@pytest.mark.parametrize("epochs", [(4,), tuple(range(1, 11))])
+def test_epochs_without_a_finite_loss_are_left_out_of_the_curves_and_said(tmp_path, status, value, epochs):
+    run = make_run(tmp_path / "a", status=status)
+    path = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        if row["epoch"] in epochs:
+            row |= dict.fromkeys(MEASURES, value) | {"skipped_steps": 7}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report([run, make_run(tmp_path / "b")], tmp_path / "page.html").read_text()
+    named = "epoch 4" if len(epochs) == 1 else "epochs 1, 2, 3, 4, 5, ..."
+    assert f"There is no finite training loss for {named}, which the curves leave out." in page
+    assert f"a: {7 * len(epochs)} training steps skipped, because the gradients were not finite." in page
+    assert not re.search(r"\b(nan|inf|None)\b", page.split("</head>")[1])
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluation/test.json", "cost.json", "examples.json", "config.toml"])
+@pytest.mark.parametrize("status", ["finished", "running"])
+def test_a_report_is_drawn_without_a_file(tmp_path, name, status):
+    run = make_run(tmp_path / "a", status=status)
+    (run / name).unlink()
+    page = write_report([run], tmp_path / "page.html").read_text()
+    said = "metrics.jsonl is missing or has no epoch, so there are no curves."
+    assert (said in page) is (name == "metrics.jsonl" and status == "finished")
+
+
+@pytest.mark.parametrize("key", ["channels", "classes", "num_train", "num_test", "image_size", "params", "seed"])
+@pytest.mark.parametrize("value", [None, "x", -1, [], {}])
+def test_a_report_is_drawn_whatever_a_field_of_the_record_holds(tmp_path, key, value):
+    run = make_run(tmp_path / "a")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {key: value}))
+    assert "Verdict" in write_report([run], tmp_path / "page.html").read_text()

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from anychannel.report import write_report
 from anychannel.report.verdict import judge
 from anychannel.results.run import load_runs
-from tests.helpers.run_folders import all_subsets, make_run
+from tests.helpers.run_folders import all_subsets, make_run, set_accuracies
 
 SINGLES_AND_PAIRS = all_subsets(("R", "G", "B"))[1:]
 
@@ -23,15 +24,7 @@ def verdict_of(*folders):
 
 def exact(folder, accuracies, n, **options):
     """A run whose subsets have just these accuracies over n images."""
-    run = make_run(folder, classes=2, per_class=n // 2, **options)
-    path = run / "evaluation/test.json"
-    record = json.loads(path.read_text())
-    record["n"] = n
-    for key, accuracy in accuracies.items():
-        record["subsets"][key] |= {"accuracy": accuracy, "n": n}
-    record["subsets"] = {key: record["subsets"][key] for key in accuracies}
-    path.write_text(json.dumps(record))
-    return run
+    return set_accuracies(make_run(folder, classes=2, per_class=n // 2, **options), accuracies, n)
 
 
 def test_a_clear_winner_is_named_with_what_it_gives_up_on_the_full_set(tmp_path):
@@ -79,7 +72,7 @@ def test_runs_that_cannot_be_told_from_the_first_share_its_place(tmp_path):
 
 
 def test_another_run_may_have_the_best_worst_case(tmp_path):
-    one = exact(tmp_path / "one", {"R,G,B": 0.8, "R": 0.9, "G": 0.3}, 1000)
+    one = exact(tmp_path / "one", {"R,G,B": 0.8, "R": 0.7, "G": 0.3}, 1000)
     two = exact(tmp_path / "two", {"R,G,B": 0.8, "R": 0.5, "G": 0.45}, 1000)
     _, said, _ = verdict_of(one, two)
     assert "Its worst subset is G at 30.0 %. two has the best worst case, 45.0 % on G, 15.0 points more" in said
@@ -200,3 +193,64 @@ def test_a_run_whose_process_is_gone_is_not_said_to_run(tmp_path):
     ]
     page = write_report([folder], tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<span class="chip unknown">not finished</span>' in page
+
+
+WRONG = "Something is wrong or unfinished in "
+PRAISE = ("keeps most", "keep most", "when channels are missing, against")
+
+
+@pytest.mark.parametrize(
+    ("points", "n", "wrong"),
+    [(16, 500, True), (16, 20, False), (1, 500, False), (1, 40_000, True), (-1, 40_000, False), (0, 500, False)],
+)
+@pytest.mark.parametrize("epochs", [2, 30])
+def test_a_run_that_does_better_without_channels_is_never_praised(tmp_path, points, n, wrong, epochs):
+    values = {"R,G,B": 0.55, "R,G": 0.55 + points / 100, "R": 0.4}
+    verdict, said, _ = verdict_of(exact(tmp_path / "net", values, n, epochs=epochs))
+    assert verdict.headline.startswith(WRONG) is wrong
+    if wrong:
+        assert f"net: it reaches {100 * values['R,G']:.1f} % with R,G alone, but 55.0 % with all channels." in said
+        cause = "It was trained for 2 epochs, probably too short" if epochs == 2 else "training was too short, or"
+        assert cause in said
+        assert not any(words in said for words in PRAISE)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_luck_among_many_subsets_is_no_fault(tmp_path, seed):
+    """All subsets are as good as the full set, and 200 images are few: the best of 126 is above it."""
+    keys = all_subsets(tuple("ABCDEFG"))
+    random = np.random.default_rng(seed)
+    chance = np.where(random.random(200) < 0.5, 0.95, 0.25)  # of the same images, easy and hard ones
+    accuracies = (random.random((len(keys), 200)) < chance).mean(axis=1)
+    run = exact(tmp_path / "net", dict(zip(keys, accuracies.tolist(), strict=True)), 200, channels=tuple("ABCDEFG"))
+    verdict, _, _ = verdict_of(run)
+    assert accuracies[1:].max() > accuracies[0]
+    assert not verdict.headline.startswith(WRONG)
+
+
+def test_a_faulty_run_wins_no_comparison(tmp_path):
+    faulty = exact(tmp_path / "faulty", {"R,G,B": 0.54, "R,G": 0.82, "R": 0.80}, 500)
+    plain = exact(tmp_path / "plain", {"R,G,B": 0.8, "R,G": 0.4, "R": 0.2}, 500)
+    adaptive = exact(tmp_path / "adaptive", {"R,G,B": 0.7, "R,G": 0.6, "R": 0.5}, 500)
+    verdict, said, _ = verdict_of(faulty, plain, adaptive)
+    assert verdict.headline.startswith(f"{WRONG}faulty: it reaches 82.0\N{NO-BREAK SPACE}%")
+    assert "adaptive keeps most accuracy when channels go missing." in said
+    assert "faulty keep" not in said
+    verdict, said, _ = verdict_of(faulty, plain)
+    assert verdict.headline.startswith(f"{WRONG}faulty")
+    assert "plain averages 30.0 % when channels are missing, against 80.0 % with all channels." in said
+    verdict, said, _ = verdict_of(faulty, exact(tmp_path / "other", {"R,G,B": 0.5, "R,G": 0.9, "R": 0.5}, 500))
+    assert said.count(WRONG) == 2
+    assert not any(words in said for words in PRAISE)
+
+
+@pytest.mark.parametrize("gap", [0.3, -0.1])
+def test_subsets_of_other_images_are_compared_on_the_images_that_have_every_channel(tmp_path, gap):
+    run = exact(tmp_path / "net", {"R,G,B": 0.5, "R": 0.9}, 400)
+    path = run / "evaluation/test.json"
+    record = json.loads(path.read_text())
+    record["subsets"]["R,G,B"]["n"] = 100
+    record["gap"] = {"R": {"accuracy": gap, "macro_f1": gap}}
+    path.write_text(json.dumps(record))
+    verdict, _, _ = verdict_of(run)
+    assert verdict.headline.startswith(WRONG) is (gap > 0)

@@ -99,7 +99,7 @@ def test_examples_show_the_channels_that_there_are(run, tiles, cache):
         held = set(HELD[image["path"].split("/")[0]].split(","))
         assert set(image["png"]) == held
         assert all(set(key.split(",")) <= held for key in image["predictions"])
-    service = Service(run, cache_dir=cache)
+    service = Service(run)
     assert not service.examples.reason
     for example in service.examples.images:
         image = service.images.get(example.id).input

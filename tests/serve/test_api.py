@@ -15,9 +15,10 @@ import tifffile
 import torch
 from PIL import Image
 
-from anychannel.data import DataError, load_dataset
+from anychannel.data import DataError
 from anychannel.models import load_model
 from anychannel.results.evaluation import load_evaluation
+from anychannel.results.run import RunError
 from anychannel.runs.predict import predict_files
 from anychannel.serve.images import ImageStore
 from anychannel.serve.server import LOOPBACK
@@ -131,7 +132,19 @@ def test_an_image_unlike_the_training_images_is_remarked_upon(http, photo):
     assert notes[0] == "It holds uint16 values, the training images held uint8: do equal numbers mean the same?"
     assert notes[1].startswith("R averages ")
     assert "in training, and 2 more channels likewise: is this the same sensor, depth and order of" in notes[1]
-    assert http.post("/api/predict", data={"image": opened["id"]}).json()["notes"] == notes
+    assert notes[1].endswith(" Their pictures are stretched to their own values.")
+    whole, green = (
+        http.post("/api/predict", data={"image": opened["id"], "channels": channels}).json()
+        for channels in ("R,G,B", "G")
+    )
+    assert whole["notes"] == [notes[0], notes[1].removesuffix(" Their pictures are stretched to their own values.")]
+    assert green["notes"][1].startswith("G averages ")
+    for answer, seen in ((whole, "R, G, B"), (green, "G")):
+        assert answer["unlike"].startswith(f"In {seen} it is unlike the training images (distance ")
+        assert answer["expected"] is None
+    alike = send(http, "/api/predict", photo.read_bytes()).json()
+    assert alike["unlike"] is None
+    assert alike["expected"]["images"] == 12
     usual = send(http, "/api/images", photo.read_bytes()).json()
     for channel, normal in zip(opened["channels"], usual["channels"], strict=True):
         assert normal["white"] <= 255
@@ -151,39 +164,63 @@ def test_examples_are_the_runs_own_and_answered_as_its_evaluation_was(http, run)
             assert answer["label"] == recorded[example["name"]]["label"]
 
 
-def test_examples_of_embedded_data_are_made_again(run, tmp_path):
-    bands = load_dataset("bands:3", channels="R,G,B", size=16)
-    moved = copy_with_data(run, tmp_path / "moved", "bands:3")
-    wanted = [{"path": bands.test.paths[row], "label": bands.classes[bands.test.labels[row]]} for row in (5, 2)]
-    kept = json.loads((moved / "examples.json").read_text())
-    kept["images"] = [old | new for old, new in zip(kept["images"], wanted, strict=False)]
-    (moved / "examples.json").write_text(json.dumps(kept))
-    service = Service(moved)
-    assert service.examples.reason == ""
-    assert [example.label for example in service.examples.images] == [entry["label"] for entry in wanted]
-    for example, row in zip(service.examples.images, (5, 2), strict=True):
-        assert np.array_equal(service.images.get(example.id).input.pixels, bands.test.images[row])
-
-
-def copy_with_data(run, to, data):
-    """A copy of a run whose configuration names other data."""
+def copy_with(run, to, data, change=lambda kept: None):
+    """A copy of a run whose configuration names other data, and whose list of examples is changed."""
     shutil.copytree(run, to)
     config = (to / "config.toml").read_text()
     line = next(line for line in config.splitlines() if line.startswith("data ="))
-    (to / "config.toml").write_text(config.replace(line, f'data = "{data}"'))
+    (to / "config.toml").write_text(config.replace(line, f"data = {json.dumps(data)}"))
+    kept = json.loads((to / "examples.json").read_text())
+    change(kept["images"])
+    (to / "examples.json").write_text(json.dumps(kept))
     return to
 
 
-def test_examples_whose_data_are_gone_are_reported_as_gone(run, tmp_path):
-    examples = Service(copy_with_data(run, tmp_path / "moved", "nowhere")).examples
-    assert examples.images == []
-    assert "cannot be read from its data: 'nowhere' is neither a folder" in examples.reason
+@pytest.mark.parametrize("data", ["nowhere", "bands:3", "wds:pipe:touch {folder}/executed", "/"])
+def test_a_service_reads_no_data_but_its_runs_own_examples(run, tmp_path, data):
+    moved = Service(copy_with(run, tmp_path / "moved", data.format(folder=tmp_path)))
+    assert not (tmp_path / "executed").exists()
+    assert moved.examples == Service(run).examples
 
 
-def test_examples_of_streamed_data_are_not_read_again(run, tmp_path):
-    examples = Service(copy_with_data(run, tmp_path / "moved", "wds:nowhere/train-{000..999}.tar")).examples
+@pytest.mark.parametrize("path", ["../../secret.png", "/etc/passwd", "{outside}/secret.png"])
+def test_paths_of_examples_are_names_and_never_opened(run, tmp_path, path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Image.new("RGB", (16, 16), (1, 2, 3)).save(outside / "secret.png")
+    shutil.copy(outside / "secret.png", tmp_path / "secret.png")
+
+    def rename(images):
+        for image in images:
+            image["path"] = path.format(outside=outside)
+
+    service = Service(copy_with(run, tmp_path / "runs" / "moved", str(outside), rename))
+    shown, own = service.examples.images, Service(run).examples.images
+    assert [image.channels for image in shown] == [image.channels for image in own]
+
+
+def test_examples_behind_a_link_are_not_shown(run, tmp_path):
+    moved = copy_with(run, tmp_path / "moved", "nowhere")
+    (moved / "examples.npy").rename(tmp_path / "elsewhere.npy")
+    (moved / "examples.npy").symlink_to(tmp_path / "elsewhere.npy")
+    examples = Service(moved).examples
     assert examples.images == []
-    assert examples.reason.startswith("Examples of streamed data are not read again")
+    assert examples.reason.startswith("The run holds no example images")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", "of another shape", "of 18 GB"])
+def test_damaged_examples_are_named(run, tmp_path, content):
+    moved = copy_with(run, tmp_path / "moved", "nowhere")
+    path = moved / "examples.npy"
+    whole = path.read_bytes()
+    if content == "of another shape":
+        np.save(path, np.zeros((8, 2, 16, 16), np.uint8))
+    elif content == "of 18 GB":
+        path.write_bytes(whole.replace(b"(8, 3, 16, 16)", b"(9**9,3,16,16)"))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(RunError, match=r"examples\.npy is damaged"):
+        Service(moved)
 
 
 FILES = {
@@ -335,12 +372,8 @@ def test_the_schema_is_published_and_says_what_the_answers_are(http, photo):
     assert set(schema["paths"]) == {"/api/health", "/api/model", "/api/examples", "/api/images", "/api/predict"}
     posted = schema["paths"]["/api/predict"]["post"]["responses"]
     names = {status: answer["content"]["application/json"]["schema"]["$ref"] for status, answer in posted.items()}
-    assert {status: name.rsplit("/", 1)[1] for status, name in names.items()} == {
-        "200": "Prediction",
-        "404": "Problem",
-        "413": "Problem",
-        "422": "Problem",
-    }
+    problems = dict.fromkeys(("403", "404", "408", "413", "415", "422", "503"), "Problem")
+    assert {status: name.rsplit("/", 1)[1] for status, name in names.items()} == {"200": "Prediction"} | problems
     answer = send(http, "/api/predict", photo.read_bytes()).json()
     assert set(answer) == set(schema["components"]["schemas"]["Prediction"]["required"])
     assert http.get("/api/health").json()["status"] == "ok"

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -36,6 +38,31 @@ def test_it_serves_on_this_machine_until_interrupted(run, photos):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (0, "", "")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("busy", ["open connection", "unfinished upload", "second signal"])
+def test_it_ends_within_seconds_whatever_its_clients_do(run, sent, busy):
+    process = start(run, "--port", 0)
+    try:
+        address = urlsplit(re.search(r"(http://127\.0\.0\.1:\d+) ", process.stderr.readline()).group(1))
+        with socket.create_connection((address.hostname, address.port)) as client:
+            if busy != "open connection":
+                client.sendall(
+                    b"POST /api/images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+                    b"Content-Length: 100000\r\n\r\n--x\r\n"
+                )
+            httpx.get(f"{address.geturl()}/api/health", timeout=60)  # by now it has seen the other client
+            process.send_signal(sent)
+            if busy == "second signal":
+                time.sleep(0.5)
+                process.send_signal(sent)
+            out, err = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert (out, err) == ("", "")
     finally:
         process.kill()
         process.communicate()

@@ -299,3 +299,41 @@ def test_reduced_motion_moves_nothing(visit):
     page = visit(reduced_motion="reduce")
     durations = page.evaluate("[...document.querySelectorAll('*')].map((e) => getComputedStyle(e).transitionDuration)")
     assert set(durations) == {"0s"}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_image_unlike_the_training_images_is_said_where_the_prediction_stands(visit, photo, tmp_path, size, scheme):
+    page = visit(size, color_scheme=scheme)
+    remark, figure = page.locator("#unlike"), page.locator("#accuracy")
+    upload(page, photo)
+    opened(page, "1.png")
+    assert not remark.is_visible()
+    usual = figure.inner_text()
+    pixels = np.array(Image.open(photo))
+    pixels[:, :, 1] = np.random.default_rng(0).integers(0, 256, pixels.shape[:2])  # noise in green alone
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    upload(page, tmp_path / "noise.png")
+    opened(page, "noise.png")
+    assert remark.inner_text().startswith("In R, G, B it is unlike the training images (distance ")
+    assert figure.inner_text() == "Does not apply"
+    assert not page.locator("#rail").is_visible()
+    assert "The expected accuracy does not apply." in page.locator("[role=status]").inner_text()
+    switch(page, "G").click()
+    settled(page)
+    assert not remark.is_visible()
+    assert figure.inner_text() == "Not evaluated"
+    switch(page, "R").click()
+    settled(page)
+    assert figure.inner_text().endswith("%")
+    switch(page, "G").click()
+    settled(page)
+    assert "G" in remark.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    upload(page, photo)
+    opened(page, "1.png")
+    page.get_by_role("button", name="Switch all on").click()
+    settled(page)
+    assert not remark.is_visible()
+    assert figure.inner_text() == usual
+    assert page.problems == []

@@ -184,6 +184,17 @@ def percent(value: float) -> str:
     return f"{100 * value:5.1f}"
 
 
+def warn_of_fault(run: Path, evaluation: dict[str, Any]) -> None:
+    """Say on standard error that something is wrong with a run if a subset beats the full set."""
+    from anychannel.report.verdict import describe_fault
+    from anychannel.results.evaluation import Scores
+    from anychannel.results.run import load_runs
+
+    fault = describe_fault(load_runs([run])[0], Scores.from_dict(evaluation))
+    if fault:
+        typer.secho(" ".join(fault), fg="yellow", err=True)
+
+
 def describe_missing(figures: dict[str, Any]) -> str:
     """Why a subset has no accuracy: the network refuses it, or no image has its channels."""
     reason = str(figures["refused"])

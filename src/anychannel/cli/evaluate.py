@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import Cache, Json, Run, describe_missing, percent, print_json, say
+from anychannel.cli.common import Cache, Json, Run, describe_missing, percent, print_json, say, warn_of_fault
 
 
 def evaluate(
@@ -59,6 +59,7 @@ def evaluate(
         progress=not as_json,
     )
     result = evaluation.to_dict()
+    warn_of_fault(run, result)
     if as_json:
         print_json(result)
         return

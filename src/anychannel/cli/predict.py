@@ -53,7 +53,7 @@ def predict(
     failed = [result for result in results if "error" in result]
     answered = [result for result in results if "error" not in result]
     for result in answered:
-        for note in result["notes"]:
+        for note in filter(None, (result["unlike"], *result["notes"])):
             typer.secho(f"{result['path']}: {note}", fg="yellow", err=True)
     for result in failed:
         typer.secho(f"error: {result['error']}", fg="red", err=True)
@@ -62,6 +62,7 @@ def predict(
     else:
         for result in answered:
             ranked = ", ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in result["top"])
-            typer.echo(f"{result['path']}: {ranked}")
+            warned = " (unlike the training images)" if result["unlike"] else ""
+            typer.echo(f"{result['path']}: {ranked}{warned}")
     if failed:
         raise typer.Exit(1 if answered else 2)

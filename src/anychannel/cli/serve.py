@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anychannel.cli.common import Cache, Run, say
+from anychannel.cli.common import Run, say
 
 
 def serve(
@@ -17,7 +18,7 @@ def serve(
     ] = "127.0.0.1",
     max_upload_mb: Annotated[float, typer.Option(help="Largest request in MB.")] = 64.0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    cache: Cache = None,
+    cache: Annotated[Path | None, typer.Option(hidden=True, help="Not needed: the run holds its examples.")] = None,  # noqa: ARG001
 ) -> None:
     """Start a web page on this machine to try a trained network: drop an image, switch channels on and off.
 
@@ -40,4 +41,4 @@ def serve(
         if open_browser:
             typer.launch(address)
 
-    serve_run(run, host=host, port=port, max_upload_mb=max_upload_mb, cache_dir=cache, ready=ready)
+    serve_run(run, host=host, port=port, max_upload_mb=max_upload_mb, ready=ready)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Cache, Quiet, describe_missing, parse_options, say
+from anychannel.cli.common import Cache, Quiet, describe_missing, parse_options, say, warn_of_fault
 
 Options = list[str] | None
 
@@ -160,6 +160,7 @@ def train(
             "\n".join(f"  {line}" for line in skipped[:20])
             + (f"\n  and {len(skipped) - 20:,} more" * (len(skipped) > 20))
         )
+    warn_of_fault(home, result)
     page = write_report([home], home / "report.html")
     say(f"the run is in {home}; open its report: {page}")
 

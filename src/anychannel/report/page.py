@@ -144,8 +144,8 @@ def facts(runs: Sequence[Run]) -> list[str]:
     """What all runs share: channels, classes, images."""
 
     def of(run: Run) -> list[str]:
-        counts = [run.text(f"num_{split}") for split in ("train", "val", "test")]
-        train, val, test = (f"{int(count):,}" if count else "" for count in counts)
+        counts = [run.record.get(f"num_{split}") for split in ("train", "val", "test")]
+        train, val, test = counts = [f"{count:,}" if isinstance(count, int) else "" for count in counts]
         return [
             f"channels {', '.join(run.channels)}" if run.channels else "",
             f"{len(run.classes)} classes" if run.classes else "",

@@ -4,14 +4,18 @@ Two accuracies are called different only if they differ by more than two standar
 accuracy is binomial (``SubsetResult.standard_error``). That of a mean over subsets is at most the mean of the subsets'
 standard errors, whatever their correlation, and that bound is used. Two runs are treated as independent. On the same
 images they usually err together, so that this too is cautious.
+
+A network that does better without some of its channels than with all of them is never praised: something is wrong or
+unfinished. As the best of m subsets is also the luckiest, it has to be better by more standard errors the larger m is
+(Bonferroni).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
+from statistics import NormalDist, fmean
 
 from anychannel.results.evaluation import Scores, SubsetResult
 from anychannel.results.run import Run
@@ -19,6 +23,9 @@ from anychannel.utils.plurals import plural
 
 SEPARATE = 2.0
 """Standard errors beyond which two accuracies are called different."""
+
+FEW_EPOCHS = 10
+"""Fewer are called a short training."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +101,35 @@ def listed(items: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def differ(one: Measured, other: Measured) -> bool:
-    """Whether two accuracies differ by more than two standard errors."""
+def differ(one: Measured, other: Measured, separate: float = SEPARATE) -> bool:
+    """Whether two accuracies differ by more than two standard errors, or by more than ``separate``."""
     error = math.hypot(one.standard_error, other.standard_error)
-    return abs(one.accuracy - other.accuracy) > SEPARATE * error
+    return abs(one.accuracy - other.accuracy) > separate * error
+
+
+def describe_fault(run: Run, test: Scores) -> list[str]:
+    """What is wrong with a run if a subset beats the full set, and the likely cause; empty if none does.
+
+    If images lack channels, subsets are compared on the images that have every channel.
+    """
+    whole, others = test.whole, list(test.others.values())
+    if whole is None or not others:
+        return []
+    if test.partial:
+        gaps = {each.key: test.gap[each.key]["accuracy"] for each in others if each.key in test.gap}
+        others = [replace(whole, key=key, accuracy=whole.accuracy + gap) for key, gap in gaps.items()]
+    best = max(others, key=lambda each: each.accuracy, default=whole)
+    separate = NormalDist().inv_cdf(1 - NormalDist().cdf(-SEPARATE) / max(1, len(others)))
+    if best.accuracy <= whole.accuracy or not differ(best, whole, separate):
+        return []
+    cause = "Probably training was too short, or the other channels mislead it: check their order, units and content."
+    if 0 < len(run.epochs) < FEW_EPOCHS:
+        cause = f"It was trained for {plural(len(run.epochs), 'epoch')}, probably too short: train longer."
+    return [
+        f"Something is wrong or unfinished in {run.name}: it reaches {percent(best.accuracy)} with {best.key} alone, "
+        f"but {percent(whole.accuracy)} with all channels.",
+        cause,
+    ]
 
 
 def judge(runs: Sequence[Run]) -> tuple[list[Verdict], list[str]]:
@@ -157,10 +189,17 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
         key=lambda entry: (entry.mean.accuracy if entry.mean else -1.0, entry.full.accuracy if entry.full else 0.0),
         reverse=True,
     )
-    ranked = [(entry, entry.mean, entry.worst) for entry in standings if entry.mean and entry.worst]
-    if ranked:
-        sentences = describe_single(*ranked[0], standings) if len(ranked) == 1 else describe_ranked(ranked, shared)
-        sentences.append(describe_full(ranked[0][0], standings))
+    faults = [describe_fault(entry.run, entry.test) for entry in standings]
+    sound = [entry for entry, fault in zip(standings, faults, strict=True) if not fault]
+    measured = [(entry, entry.mean, entry.worst) for entry in standings if entry.mean and entry.worst]
+    ranked = [each for each in measured if each[0] in sound]
+    if measured:
+        sentences = [sentence for fault in faults for sentence in fault]
+        if len(ranked) == 1:
+            sentences += describe_single(*ranked[0], standings if len(measured) == 1 else sound[:1])
+        elif ranked:
+            sentences += describe_ranked(ranked, shared)
+        sentences.append(describe_full((ranked or measured)[0][0], standings))
         sentences += describe_coverage(standings, shared, asked)
     else:
         best = max(standings, key=lambda entry: entry.full.accuracy if entry.full else 0.0)

@@ -242,6 +242,9 @@ class Scores:
             if figures.get("n") != 0
         }
         scores: Scores = parse(cls, value | {"subsets": subsets})
+        for key, result in scores.answered.items():
+            if not (result.n > 0 and 0 <= result.accuracy <= 1):
+                raise ValueError(f"subsets: {key}: accuracy {result.accuracy} over {result.n} images")
         return scores
 
     @property

@@ -108,12 +108,14 @@ class Run:
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels."""
-        return tuple(str(name) for name in self.record.get("channels") or ())
+        value = self.record.get("channels")
+        return tuple(map(str, value)) if isinstance(value, list) else ()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return tuple(str(name) for name in self.record.get("classes") or ())
+        value = self.record.get("classes")
+        return tuple(map(str, value)) if isinstance(value, list) else ()
 
     @property
     def skipped_steps(self) -> int:
@@ -186,12 +188,15 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
             problems.append(f"{path} is damaged and was left out ({error}).")
             return None
 
+    status, epochs = read_status(folder, record), read_epochs(folder / "metrics.jsonl", problems)
+    if not epochs and status == "finished":
+        problems.append("metrics.jsonl is missing or has no epoch, so there are no curves.")
     return Run(
         folder=folder,
         name=name,
-        status=read_status(folder, record),
+        status=status,
         record=record,
-        epochs=read_epochs(folder / "metrics.jsonl", problems),
+        epochs=epochs,
         test=read("evaluation/test.json", Scores),
         cost=read("cost.json", Cost),
         examples=only_pictures(read("examples.json", Examples)),
@@ -240,6 +245,10 @@ def read_epochs(path: Path, problems: list[str]) -> tuple[Epoch, ...]:
             damaged += 1
     if damaged:
         problems.append(f"metrics.jsonl has {plural(damaged, 'damaged line')}, left out.")
+    lost = [str(row.epoch) for row in rows.values() if row.train_loss is None]
+    if lost:
+        which = f"epoch{'s' * (len(lost) > 1)} {', '.join(lost[:5])}{', ...' * (len(lost) > 5)}"
+        problems.append(f"There is no finite training loss for {which}, which the curves leave out.")
     return tuple(rows[epoch] for epoch in sorted(rows))
 
 

@@ -1,4 +1,5 @@
-"""Example images for the report: a picture of each channel, and the prediction for each subset."""
+"""Example images of a run: for the report a picture of each channel, and the prediction for each subset; for
+``anychannel serve`` their pixels."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from anychannel.data import Split
 from anychannel.evaluation import Evaluation
 
 COUNT = 8
+FILE = "examples.npy"
+"""Pixels of the examples (n, C, H, W), in the order of ``examples.json``, so that serving a run reads no other data."""
 
 
 def choose_examples(labels: np.ndarray, count: int) -> list[int]:
@@ -37,16 +40,17 @@ def channel_png(plane: np.ndarray, low: float, high: float) -> str:
 
 def collect_examples(
     split: Split, channels: Sequence[str], classes: Sequence[str], evaluation: Evaluation
-) -> dict[str, Any]:
-    """Collect the content of ``examples.json`` from an evaluated split.
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Collect the content of ``examples.json`` and of ``examples.npy`` from an evaluated split.
 
     An image that lacks channels has fewer pictures and predictions.
     """
     chosen = choose_examples(split.labels, COUNT)
     if not chosen:
-        return {"channels": list(channels), "images": []}
+        return {"channels": list(channels), "images": []}, np.zeros((0, *split.images.shape[1:]), split.images.dtype)
     sample = np.stack([np.asarray(split.images[i]) for i in chosen])
     has = np.ones(sample.shape[:2], dtype=bool) if split.present is None else split.present[chosen]
+    sample[~has] = 0  # what stands in the planes of absent channels means nothing
     ranges = {i: np.percentile(sample[has[:, i], i], (0.5, 99.5)) for i in range(len(channels)) if has[:, i].any()}
     answered = {
         key: {row: n for n, row in enumerate(evaluation.rows(key).tolist())} for key in evaluation.probabilities
@@ -68,4 +72,4 @@ def collect_examples(
                 "predictions": predictions,
             }
         )
-    return {"channels": list(channels), "images": images}
+    return {"channels": list(channels), "images": images}, sample

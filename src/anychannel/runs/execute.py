@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from anychannel.cost.profile import profile
@@ -18,9 +21,11 @@ from anychannel.models.saving import SOURCES_OF_WEIGHTS
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import FORMAT, RunError, read_record, warn_unfinished
+from anychannel.runs import appearance
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.data import describe_data, find_changes, load_data
 from anychannel.runs.environment import command_line, describe_environment
+from anychannel.runs.examples import FILE as EXAMPLES
 from anychannel.runs.examples import collect_examples
 from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
@@ -28,7 +33,7 @@ from anychannel.training import FitResult, fit
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
-from anychannel.utils.files import LOCK, remove_leftovers, write_json, write_text
+from anychannel.utils.files import LOCK, remove_leftovers, write_atomically, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
 from anychannel.utils.seeds import seeded
@@ -114,12 +119,14 @@ def train_run(
     on_main(lambda: check_trackers(config.track or ()))
     if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
-    dataset = main_first(
-        lambda: load_data(config, cache_dir=cache_dir, progress=progress and share().is_main, allow_pipe=allow_pipe)
+    every = replace(config, only_channels=None)
+    whole = main_first(
+        lambda: load_data(every, cache_dir=cache_dir, progress=progress and share().is_main, allow_pipe=allow_pipe)
     )
+    dataset = whole if config.only_channels is None else whole.select(config.only_channels)
     on_main(lambda: check_data(config, home, dataset))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
-    run = describe_run(config, home, dataset, model)
+    run = describe_run(config, home, dataset, model) | {"file_channels": list(whole.channels.names)}
     lock = FileLock(home / LOCK)
     try:
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
@@ -269,10 +276,13 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
 
 
 def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluation: Evaluation, *, cost: bool) -> None:
-    """Write the evaluation, the example images and the cost."""
+    """Write the evaluation, the example images, how the training images look, and the cost."""
     evaluation.save(home)
     split = getattr(dataset, evaluation.split)
-    write_json(home / "examples.json", collect_examples(split, dataset.channels.names, dataset.classes, evaluation))
+    examples, pixels = collect_examples(split, dataset.channels.names, dataset.classes, evaluation)
+    write_json(home / "examples.json", examples)
+    for file, array in ((EXAMPLES, pixels), (appearance.FILE, appearance.sample_appearance(dataset))):
+        write_atomically(home / file, partial(np.save, arr=array, allow_pickle=False))
     if cost:
         batch_size, device = config.training.batch_size, config.training.device
         measured = profile(load_model(home), batch_size=batch_size, image_size=dataset.image_size, device=device)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from anychannel.data.sources.source import SPLITS
@@ -100,3 +102,19 @@ def read_config(folder: str | Path) -> RunConfig:
         return RunConfig.from_dict(values)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
+
+
+def read_array(path: Path, shape: Sequence[int | None]) -> np.ndarray | None:
+    """Map an array of a run into memory; None if there is none. Raises RunError if it is not of this shape.
+
+    None in ``shape`` accepts any number. A link is not followed.
+    """
+    if not path.is_file() or path.is_symlink():
+        return None
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise RunError(f"{path} is damaged ({error}); remove it to use the run without it") from error
+    if len(found.shape) != len(shape) or any(b not in (None, a) for a, b in zip(found.shape, shape, strict=True)):
+        raise RunError(f"{path} is damaged: it has shape {found.shape}; remove it to use the run without it")
+    return found

@@ -8,7 +8,7 @@ print(predictor.predict(image).top(3))
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anychannel.channels import ChannelError, parse_names
+from anychannel.channels import ChannelError, ChannelSet, parse_names
 from anychannel.data import DataError, to_tensor
 from anychannel.data.content import Content
 from anychannel.data.errors import ImageError
@@ -28,7 +28,9 @@ from anychannel.models import load_model
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST
 from anychannel.results.run import read_record, warn_unfinished
-from anychannel.runs.folder import read_config
+from anychannel.runs import appearance
+from anychannel.runs.appearance import describe_appearance, measure_distance
+from anychannel.runs.folder import read_array, read_config
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import height_width
 
@@ -47,7 +49,7 @@ class InputImage:
     """An image that is ready for the network: the k channels that it has and the network knows, in the planes' order.
 
     ``original`` holds the (k, H, W) pixels of the file, ``pixels`` those resized and cropped as in training. ``far`` is
-    a sentence for each channel whose mean is far from the training mean. ``notes`` lists all differences from the
+    a sentence for each channel whose mean is far from the training mean. ``notes`` lists the other differences from the
     training images in sentences.
     """
 
@@ -58,14 +60,26 @@ class InputImage:
     far: Mapping[str, str]
     notes: tuple[str, ...]
 
+    def remarks(self, channels: Sequence[str] | None = None) -> list[str]:
+        """All differences from the training images in these channels; None means all that the image has."""
+        far = [text for name, text in self.far.items() if channels is None or name in channels]
+        others = f", and {plural(len(far) - 1, 'more channel')} likewise" if len(far) > 1 else ""
+        about = [f"{far[0]}{others}: is this the same sensor, depth and order of channels?"] if far else []
+        return [*self.notes, *about]
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Class probabilities of one image, (K,) float32, from ``channels`` in the network's order."""
+    """Class probabilities of one image, (K,) float32, from ``channels`` in the network's order.
+
+    ``unlike`` says how the image differs from all training images in these channels, so that neither the probabilities
+    nor the run's test accuracy can be relied on; None if it does not.
+    """
 
     channels: tuple[str, ...]
     classes: tuple[str, ...]
     probabilities: Tensor
+    unlike: str | None = None
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, best first."""
@@ -73,32 +87,20 @@ class Prediction:
         return [(self.classes[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
-class Predictor:
-    """A trained network that classifies images. It may be used from several threads.
+@dataclass(frozen=True)
+class Reader:
+    """Brings images to the form in which a network of these channels was trained on them. It holds no network.
 
-    Args:
-        folder: a run's folder, or a folder written by ``save_model`` or ``save_pretrained``. Without a run's record,
-            images keep their size.
-
-    Raises:
-        RunError, ModelFileError: the folder is neither, or a file of it is damaged.
-
-    Warns:
-        UserWarning: the run is not finished, so its weights are not the final ones.
+    ``shape`` is the height and width in pixels of the training images, and None keeps an image's own; ``size_was_set``
+    says that it is not the files' own size. ``image_type`` names the training images' type, if known. ``options`` are
+    arguments of ``ReadSettings``.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        folder = Path(folder)
-        warn_unfinished(folder)
-        config = read_config(folder) if (folder / "run.json").is_file() else None
-        self.record = {} if config is None else read_record(folder)
-        self.reading = {key: config.data_options[key] for key in READING if config and key in config.data_options}
-        self.shape = height_width(self.record["image_size"]) if config else None
-        self.size_was_set = config is not None and config.size is not None
-        self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
-        self.channels = self.model.channels
-        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
-        self._lock = Lock()
+    channels: ChannelSet
+    shape: tuple[int, int] | None = None
+    size_was_set: bool = False
+    image_type: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def open(
         self,
@@ -135,7 +137,7 @@ class Predictor:
             )
         used = tuple(names[position] for position in kept)
         kinds = [self.channels.kinds[position] for position in self.channels.positions(used)]
-        options = {"check_names": True, **self.reading}
+        options = {"check_names": True, **self.options}
         options |= {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
         settings = ReadSettings(names, **{**options, "check_names": False})
         try:
@@ -170,19 +172,14 @@ class Predictor:
             pixels, fitted, missing = pixels[held], fitted[held], missing[held]
             channels = tuple(channels[position] for position in held)
         far = self.find_far(fitted, channels, missing)
-        trained = self.record.get("image_type", pixels.dtype.name)
-        if pixels.dtype.name != trained:
+        if self.image_type not in (None, pixels.dtype.name):
             notes.append(
-                f"It holds {pixels.dtype.name} values, the training images held {trained}: do equal numbers mean the "
-                "same?"
+                f"It holds {pixels.dtype.name} values, the training images held {self.image_type}: do equal numbers "
+                "mean the same?"
             )
         if not self.size_was_set and pixels.shape[1:] != shape:
             sizes = [f"{height} x {width}" for height, width in (pixels.shape[1:], shape)]
             notes.append(f"It is {sizes[0]} pixels and was brought to {sizes[1]}, as in training.")
-        if far:
-            self.model.input_range.warned = True  # the note says it
-            others = f", and {plural(len(far) - 1, 'more channel')} likewise" if len(far) > 1 else ""
-            notes.append(f"{next(iter(far.values()))}{others}: is this the same sensor, depth and order of channels?")
         return InputImage(name, channels, pixels, fitted, far, tuple(notes))
 
     def find_far(
@@ -199,6 +196,44 @@ class Predictor:
                 far[name] = f"{name} averages {here} here, but {usual} ± {spread} in training"
         return far
 
+
+class Predictor:
+    """A trained network that classifies images. It may be used from several threads.
+
+    Args:
+        folder: a run's folder, or a folder written by ``save_model`` or ``save_pretrained``. Without a run's record,
+            images keep their size.
+
+    Raises:
+        RunError, ModelFileError: the folder is neither, or a file of it is damaged.
+
+    Warns:
+        UserWarning: the run is not finished, so its weights are not the final ones.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        warn_unfinished(folder)
+        self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
+        self.channels = self.model.channels
+        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
+        self.reader, self.appearance = Reader(self.channels), None
+        if (folder / "run.json").is_file():
+            config, record = read_config(folder), read_record(folder)
+            self.reader = Reader(
+                self.channels,
+                height_width(record["image_size"]),
+                config.size is not None,
+                record.get("image_type"),
+                {key: config.data_options[key] for key in READING if key in config.data_options},
+            )
+            self.appearance = read_array(folder / appearance.FILE, (None, len(self.channels), appearance.FIGURES))
+        self._lock = Lock()
+
+    def open(self, image: str | Path | Content | np.ndarray, *arguments: Any, **options: Any) -> InputImage:
+        """Decode an image as in training; see ``Reader.open``."""
+        return self.reader.open(image, *arguments, **options)
+
     @torch.no_grad()
     def predict(self, image: InputImage, channels: str | Sequence[str] | None = None) -> Prediction:
         """Classify an image that ``open`` returned from some of its channels; None uses all that it has.
@@ -214,6 +249,8 @@ class Predictor:
             raise ChannelError(f"{image.name} does not hold {', '.join(absent)}; it holds {', '.join(image.channels)}")
         chosen = tuple(self.channels.names[position] for position in subset)
         planes = image.pixels[[image.channels.index(name) for name in chosen]]
+        if image.far:
+            self.model.input_range.warned = True  # the image's remarks say it
         with self._lock:
             logits = self.model(to_tensor(planes)[None], channels=chosen)
         if not logits.isfinite().all():
@@ -221,7 +258,24 @@ class Predictor:
                 f"{image.name}: the network's answer is not finite, so its values are far beyond the training images'; "
                 "bring them to the same units"
             )
-        return Prediction(chosen, self.classes, torch.softmax(logits.float(), dim=1)[0])
+        return Prediction(chosen, self.classes, torch.softmax(logits.float(), dim=1)[0], self._compare(image, chosen))
+
+    def _compare(self, image: InputImage, channels: tuple[str, ...]) -> str | None:
+        """How the image is unlike the training images in these channels; None if it is not, or nothing is known."""
+        measured = None
+        if self.appearance is not None:
+            figures = describe_appearance(image.pixels[[image.channels.index(name) for name in channels]])
+            measured = measure_distance(self.appearance, figures, self.channels.positions(channels))
+        if measured is None:  # an earlier version's run, or too few images with these channels
+            far = [image.far[name] for name in channels if name in image.far]
+            return f"It is unlike the training images: {'; '.join(far)}." if far else None
+        if measured[0] <= measured[1]:
+            return None
+        seen = ", ".join(channels) if len(channels) <= 4 else f"these {len(channels)} channels"
+        return (
+            f"In {seen} it is unlike the training images (distance {measured[0]:,.0f}, theirs are up to "
+            f"{measured[1]:,.0f}), so neither the prediction nor its confidence can be relied on."
+        )
 
 
 def predict_files(
@@ -237,16 +291,16 @@ def predict_files(
     """Classify image files with a folder's ``Predictor``; for ``channels``, ``layout`` and ``nodata`` see its ``open``.
 
     Returns:
-        For each file ``{"path", "channels", "top": [{"class", "probability"}], "notes"}``, best class first; or,
-        with ``skip_bad``, ``{"path", "error"}`` if a file cannot be read or classified. Otherwise that raises DataError
-        or OSError.
+        For each file ``{"path", "channels", "top": [{"class", "probability"}], "unlike", "notes"}``, best class first,
+        with ``unlike`` as in ``Prediction``; or, with ``skip_bad``, ``{"path", "error"}`` if a file cannot be read or
+        classified. Otherwise that raises DataError or OSError.
     """
     predictor = Predictor(folder)
     results: list[dict[str, Any]] = []
     for path in images:
         try:
             image = predictor.open(path, channels, layout=layout, nodata=nodata)
-            best = predictor.predict(image).top(top)
+            answer = predictor.predict(image)
         except (DataError, OSError) as error:
             if not skip_bad:
                 raise
@@ -257,8 +311,9 @@ def predict_files(
             {
                 "path": str(path),
                 "channels": list(image.channels),
-                "top": [{"class": name, "probability": round(value, 4)} for name, value in best],
-                "notes": list(image.notes),
+                "top": [{"class": name, "probability": round(value, 4)} for name, value in answer.top(top)],
+                "unlike": answer.unlike,
+                "notes": image.remarks(),
             }
         )
     return results

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, FastAPI, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -13,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from anychannel.channels import ChannelError
 from anychannel.data import DataError
+from anychannel.serve.decoding import PROCESSES
 from anychannel.serve.guard import Guard
 from anychannel.serve.images import OpenedImage
 from anychannel.serve.page import render, render_assets
@@ -26,8 +29,12 @@ MOST_CLASSES = 1000
 
 GONE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "The image is not kept (any more)."}}
 REFUSED: dict[int | str, dict[str, Any]] = {
+    403: {"model": Problem, "description": "A page of another site sent the request."},
+    408: {"model": Problem, "description": "The request did not arrive in time."},
     413: {"model": Problem, "description": "The request is too large."},
+    415: {"model": Problem, "description": "The request is not a form."},
     422: {"model": Problem, "description": "The file or the channels cannot be used."},
+    503: {"model": Problem, "description": "The service is busy."},
 }
 
 FileChannels = Annotated[
@@ -44,7 +51,6 @@ def create_app(
     *,
     max_upload_mb: float = DEFAULT_UPLOAD_MB,
     hosts: Sequence[str] | None = None,
-    cache_dir: str | Path | None = None,
 ) -> FastAPI:
     """Create the application for one run. Its endpoints may be called by many clients at once.
 
@@ -52,7 +58,6 @@ def create_app(
         run: a run's folder.
         max_upload_mb: largest request in MB (2^20 bytes).
         hosts: host names that requests may use. None accepts all.
-        cache_dir: folder of the cache of decoded images, for the run's examples.
 
     Raises:
         ValueError: ``max_upload_mb`` is not positive.
@@ -60,7 +65,7 @@ def create_app(
     """
     if max_upload_mb <= 0:
         raise ValueError(f"max_upload_mb is the largest request in MB, above 0, got {max_upload_mb}")
-    service = Service(run, cache_dir)
+    service = Service(run)
     max_bytes = int(max_upload_mb * 2**20)
     app = FastAPI(
         title=f"anychannel: {service.run.name}",
@@ -68,6 +73,7 @@ def create_app(
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.add_middleware(Guard, max_bytes=max_bytes, hosts=hosts)
     for kind in (HTTPException, RequestValidationError, ChannelError, DataError, MissingExtraError):
@@ -83,11 +89,11 @@ def make_pages(service: Service) -> APIRouter:
     page, assets = render(service), render_assets()
 
     @router.get("/")
-    def index() -> Response:
+    async def index() -> Response:
         return Response(page, media_type="text/html")
 
     @router.get("/{name}")
-    def asset(name: str) -> Response:
+    async def asset(name: str) -> Response:
         if name not in assets:
             raise HTTPException(404, f"there is no {name!r} here; the page is at /, the endpoints are under /api")
         text, kind = assets[name]
@@ -97,36 +103,42 @@ def make_pages(service: Service) -> APIRouter:
 
 
 def make_api(service: Service, max_bytes: int) -> APIRouter:
-    """The JSON endpoints. They are plain functions, so each request runs in its own thread."""
+    """The JSON endpoints. Those that compute run in threads, of which only ``PROCESSES`` wait for decoding."""
     router = APIRouter()
+    decoding = CapacityLimiter(PROCESSES)
+
+    async def decode(file: UploadFile, channels: str | None, layout: str | None) -> OpenedImage:
+        name = file.filename or "the file"
+        return await run_sync(service.open, file.file, name, channels, layout, limiter=decoding)
+
     described = service.describe(max_bytes)
 
     @router.get("/health")
-    def health() -> Health:
+    async def health() -> Health:
         """Whether the service is up."""
         return Health(version=__version__)
 
     @router.get("/model")
-    def model() -> Model:
+    async def model() -> Model:
         """The network: its channels, its classes, and the accuracy of every evaluated subset."""
         return described
 
     @router.get("/examples")
-    def list_examples() -> Examples:
+    async def list_examples() -> Examples:
         """Test images of the run to try."""
         return service.examples
 
     @router.post("/images", responses=REFUSED)
-    def open_image(
+    async def open_image(
         file: Annotated[UploadFile, File(description="JPEG, PNG, TIFF, BMP or WebP.")],
         file_channels: FileChannels = None,
         layout: Layout = None,
     ) -> Image:
         """Open a file: draw each of its channels, and keep it for a while under an id."""
-        return service.open(file.file.read(), file.filename or "the file", file_channels, layout).view
+        return (await decode(file, file_channels, layout)).view
 
     @router.post("/predict", responses=REFUSED | GONE)
-    def predict(
+    async def predict(
         file: Annotated[UploadFile | None, File(description="The image, or else the id of an opened one.")] = None,
         image: Annotated[str | None, Form(description="Id of an opened image, instead of a file.")] = None,
         channels: Annotated[
@@ -141,10 +153,10 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
             raise HTTPException(422, "give either file, an image, or image, the id of an opened one")
         opened: OpenedImage | None
         if file is not None:
-            opened = service.open(file.file.read(), file.filename or "the file", file_channels, layout)
+            opened = await decode(file, file_channels, layout)
         elif (opened := service.images.get(image or "")) is None:
             raise HTTPException(404, f"image {image!r} is not kept here (any more); send the file again")
-        return service.predict(opened, channels, top)
+        return await run_sync(service.predict, opened, channels, top)
 
     return router
 

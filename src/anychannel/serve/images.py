@@ -65,8 +65,8 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
                 mean=float(plane.mean(dtype=np.float64)),
             )
         )
-    notes = list(image.notes)
-    if image.far:  # the last note is about them
+    notes = image.remarks()
+    if image.far:  # the last remark is about them
         its = ("Its picture is", "its") if len(image.far) == 1 else ("Their pictures are", "their")
         notes[-1] += f" {its[0]} stretched to {its[1]} own values."
     colour = set("RGB") <= scaled.keys()

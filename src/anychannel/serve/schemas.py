@@ -107,6 +107,12 @@ class Prediction(BaseModel):
     channels: list[str] = Field(description="Channels that the network used, in its order.")
     missing: list[str] = Field(description="The network's other channels.")
     top: list[Guess] = Field(description="Most probable class first.")
-    expected: Expected | None = Field(description="Test result for these channels; null if not evaluated.")
-    notes: list[str] = Field(description="Differences from the training images, in sentences; see /api/images.")
+    expected: Expected | None = Field(
+        description="Test result for these channels; null if not evaluated, or if it does not apply, see unlike."
+    )
+    unlike: str | None = Field(
+        description="How the image is unlike the training images in these channels, so that nobody can rely on the "
+        "answer; null if it is like them."
+    )
+    notes: list[str] = Field(description="Differences from the training images in these channels, in sentences.")
     label: str | None = Field(description="The true class; null if unknown.")

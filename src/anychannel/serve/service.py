@@ -2,93 +2,58 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import compress
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
-from anychannel.channels import ChannelSet, as_channel_set
-from anychannel.data import DataError, ImageDataset
-from anychannel.data.content import digest_content
-from anychannel.data.sources.registry import SOURCES, split_address
+from anychannel.channels import as_channel_set
+from anychannel.data.limits import check_extent
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
-from anychannel.runs.data import load_data
-from anychannel.runs.folder import read_config
+from anychannel.runs import examples
+from anychannel.runs.folder import read_array, read_config
 from anychannel.runs.predict import UNUSED, Predictor
+from anychannel.serve.decoding import DECODER
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
 
 
 class Service:
-    """A trained run that answers. Relative paths in its configuration start at the working directory."""
+    """A trained run that answers. It reads nothing outside the run's folder."""
 
-    def __init__(self, folder: str | Path, cache_dir: str | Path | None = None) -> None:
+    def __init__(self, folder: str | Path) -> None:
+        DECODER.start()
         self.config = read_config(folder)
         self.run = load_runs([Path(folder)])[0]
         self.predictor = Predictor(folder)
         self.channels = self.predictor.channels
-        data, reason = self._load_data(cache_dir)
-        self.file_channels = self._find_file_channels(data)
-        found: list[OpenedImage] = []
-        if data is not None:
-            try:
-                found = self._read_examples(data)
-            except DataError as error:
-                reason = str(error)
+        held = self.run.record.get("file_channels") or as_channel_set(self.config.channels or self.channels).names
+        self.file_channels = tuple(name if name in self.channels.names else UNUSED for name in held)
+        found = self._read_examples()
         self.images = ImageStore(found)
+        reason = "" if found else "The run holds no example images; those of earlier versions kept none."
         self.examples = Examples(images=[example.view for example in found], reason=reason)
 
-    def _load_data(self, cache_dir: str | Path | None) -> tuple[ImageDataset | None, str]:
-        """The run's data with all their channels; or None and the reason."""
-        unnamed = self.config.only_channels is not None and self.config.channels is None  # only the data name them
-        if not unnamed and not (self.run.examples and self.run.examples["images"]):
-            return None, "The run recorded no example images."
-        kind = SOURCES.get(split_address(self.config.data)[0])
-        if kind is not None and not kind.embedded:
-            return None, "Examples of streamed data are not read again: that might take as long as reading all of them."
-        try:
-            return load_data(replace(self.config, only_channels=None), cache_dir=cache_dir), ""
-        except (OSError, ValueError) as error:
-            return None, f"The run's examples cannot be read from its data: {error}"
-
-    def _find_file_channels(self, data: ImageDataset | None) -> tuple[str, ...]:
-        """Channels of a file of the training data in order, with ``-`` for those that the network does not know."""
-        held: ChannelSet = self.channels
-        if self.config.only_channels is not None:
-            if self.config.channels is not None:
-                held = as_channel_set(self.config.channels)
-            elif data is not None:
-                held = data.channels
-        return tuple(name if name in self.channels.names else UNUSED for name in held.names)
-
-    def _read_examples(self, data: ImageDataset) -> list[OpenedImage]:
+    def _read_examples(self) -> list[OpenedImage]:
         """The images of ``examples.json`` with their pixels; the pictures in that file have stretched values."""
-        wanted = self.run.examples["images"] if self.run.examples else ()
-        rows = {path: row for row, path in enumerate(data.test.paths)}
-        absent = [entry["path"] for entry in wanted if entry["path"] not in rows]
-        if absent or not set(self.channels.names) <= set(data.channels.names):
-            missing = ", ".join(absent) or "the channels of the network"
-            raise DataError(f"The run's examples cannot be read from its data: {missing} are not there any more")
-        examples = []
-        for number, entry in enumerate(wanted):
-            row = rows[entry["path"]]
-            has = [True] * len(data.channels) if data.test.present is None else data.test.present[row]
-            held = [name in self.channels.names and there for name, there in zip(data.channels.names, has, strict=True)]
-            names = tuple(compress(data.channels.names, held))
-            image = self.predictor.prepare(data.test.images[row][held], names, entry["path"])
-            examples.append(draw_image(image, self.channels, key=f"example-{number}", label=entry["label"]))
-        return examples
+        wanted = self.run.examples["images"][: examples.COUNT] if self.run.examples else ()
+        pixels = read_array(self.run.folder / examples.FILE, (None, len(self.channels), *self.shape))
+        found = []
+        for number, (entry, planes) in enumerate(zip(wanted, () if pixels is None else pixels, strict=False)):
+            check_extent(planes.size)
+            has = [name in entry["png"] for name in self.channels.names]
+            names = tuple(name for name in self.channels.names if name in entry["png"])
+            image = self.predictor.reader.prepare(planes[has], names, entry["path"])
+            found.append(draw_image(image, self.channels, key=f"example-{number}", label=entry["label"]))
+        return found
 
     def open(
-        self, data: bytes, name: str, channels: str | Sequence[str] | None = None, layout: str | None = None
+        self, data: bytes | BinaryIO, name: str, channels: str | Sequence[str] | None = None, layout: str | None = None
     ) -> OpenedImage:
-        """Decode a file and keep it; see ``Predictor.open``."""
-        image = self.predictor.open(data, channels or self.file_channels, name=name, layout=layout)
-        identity = repr((digest_content(data), name, image.channels, channels, layout))
-        key = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
-        opened = draw_image(image, self.channels, key=key)
+        """Decode a file and keep it; see ``Decoder.decode``."""
+        source = BytesIO(data) if isinstance(data, bytes) else data
+        opened = DECODER.decode(self.predictor.reader, source, name, channels or self.file_channels, layout)
         self.images.add(opened)
         return opened
 
@@ -102,8 +67,9 @@ class Service:
             channels=list(answer.channels),
             missing=[name for name in self.channels.names if name not in answer.channels],
             top=[Guess.model_validate({"class": name, "probability": share}) for name, share in answer.top(top)],
-            expected=None if result is None else describe_result(result),
-            notes=image.view.notes,
+            expected=None if result is None or answer.unlike else describe_result(result),
+            unlike=answer.unlike,
+            notes=image.input.remarks(answer.channels),
             label=image.view.label,
         )
 
@@ -130,8 +96,8 @@ class Service:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels that the network receives."""
-        assert self.predictor.shape is not None  # a run records it
-        return self.predictor.shape
+        assert self.predictor.reader.shape is not None  # a run records it
+        return self.predictor.reader.shape
 
 
 def describe_result(result: SubsetResult) -> Expected:

@@ -11,6 +11,7 @@
   let image = null; // the opened image, as /api/images says
   let file = null; // what it was opened from, to send again should the service have dropped it
   let on = new Set(); // channels that the reader wants
+  let unlike = null; // how the image is unlike the training images in the channels of the last answer
   let opening = 0; // number of the latest request to open
   let asking = null; // aborts the latest question to the network
 
@@ -173,10 +174,15 @@
     const found = known.get(now.join(","));
     const whole = known.get(model.channels.map((channel) => channel.name).join(","));
     const figure = byId("accuracy");
-    const measured = Boolean(found) && found.refused === null;
+    const measured = Boolean(found) && found.refused === null && !unlike;
     figure.classList.toggle("none", !measured);
     byId("rail").hidden = !measured;
-    byId("brief").textContent = `Expected accuracy ${measured ? percent(found.accuracy) : "not known"}`;
+    byId("brief").textContent = `Expected accuracy ${measured ? percent(found.accuracy) : unlike ? "does not apply" : "not known"}`;
+    if (unlike) {
+      figure.textContent = "Does not apply";
+      byId("accuracy-note").textContent = "The test images looked like the training images. This image does not.";
+      return;
+    }
     if (!found) {
       figure.textContent = "Not evaluated";
       byId("accuracy-note").textContent = `No accuracy was measured with ${phrase(now)}${now.length > 1 ? "" : " alone"}. ${model.expected_note}`.trim();
@@ -227,6 +233,10 @@
 
   function drawAnswer(answer) {
     const [best] = answer.top;
+    unlike = answer.unlike;
+    drawExpected(answer.channels);
+    byId("unlike").textContent = unlike ?? "";
+    byId("unlike").hidden = !unlike;
     byId("retry").hidden = true;
     byId("best").textContent = best.class;
     byId("best").classList.remove("none");
@@ -248,7 +258,7 @@
     }));
     byId("top").hidden = false;
     const expected = answer.expected?.accuracy ?? null;
-    byId("said").textContent = `${byId("best").textContent}, ${byId("sure").textContent}, from ${phrase(answer.channels)}. ` + (expected === null ? "The accuracy with these channels was not measured." : `Expected accuracy ${percent(expected)}.`);
+    byId("said").textContent = `${byId("best").textContent}, ${byId("sure").textContent}, from ${phrase(answer.channels)}. ` + (unlike ? `${unlike} The expected accuracy does not apply.` : expected === null ? "The accuracy with these channels was not measured." : `Expected accuracy ${percent(expected)}.`);
   }
 
   function drawFailure(error) {
@@ -256,6 +266,9 @@
     byId("best").classList.add("none");
     byId("sure").textContent = error.message;
     byId("top").hidden = true;
+    unlike = null;
+    byId("unlike").hidden = true;
+    drawExpected(chosen());
     byId("retry").hidden = error.status === 422;
     byId("said").textContent = `No prediction. ${error.message}`;
   }
