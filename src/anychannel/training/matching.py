@@ -75,8 +75,8 @@ def measure_split(split: Split, channels: ChannelSet) -> ChannelSet:
     """The channels with the statistics of a split's images."""
     moments = RunningMoments(split.images.shape[1:])
     for row in np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST_MEASURED)).astype(int)).tolist():
-        pattern = channels.full if split.present is None else tuple(np.flatnonzero(split.present[row]).tolist())
-        moments.add(np.asarray(split.images[row])[list(pattern)], pattern)
+        held = np.ones(len(channels), bool) if split.present is None else np.asarray(split.present[row], bool)
+        moments.add(np.asarray(split.images[row]), held[:, None, None])
     return with_statistics(channels, moments.statistics())
 
 
