@@ -12,22 +12,34 @@ from pathlib import Path
 ROOMS = ("data.load", "runs.execute", "runs.predict", "evaluation.compare", "evaluation.evaluate", "cost.profile")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["tests.helpers.commands", *(f"anychannel.{room}" for room in ROOMS), "calflops", "sklearn.metrics", "timm"]
+    [*(f"anychannel.{room}" for room in ROOMS), "calflops", "optuna", "sklearn.metrics", "timm"]
 )
 
 
+class Command:
+    """A command that runs. ``process`` is its process, and ``finish`` waits for it."""
+
+    def __init__(self, *arguments: object, cwd: Path | None = None) -> None:
+        self.arguments = [*map(str, arguments)]
+        self.folder = tempfile.TemporaryDirectory()
+        self.files = Path(self.folder.name, "stdout"), Path(self.folder.name, "stderr")
+        self.process = SERVER.Process(target=call, args=(self.arguments, *self.files, cwd, dict(os.environ)))
+        self.process.start()
+
+    def finish(self, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """What the command printed and its exit status; TimeoutError if it runs on."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise TimeoutError(f"{self.arguments} runs for more than {seconds} s")
+        texts = [file.read_text() if file.exists() else "" for file in self.files]
+        self.folder.cleanup()
+        return subprocess.CompletedProcess(self.arguments, self.process.exitcode, *texts)
+
+
 def anychannel(*arguments: object, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """What the command prints and its exit status; ``check`` asserts that it is 0."""
-    command = [*map(str, arguments)]
-    with tempfile.TemporaryDirectory() as folder:
-        printed, said = Path(folder, "stdout"), Path(folder, "stderr")
-        process = SERVER.Process(target=call, args=(command, printed, said, cwd, dict(os.environ)))
-        process.start()
-        process.join(300)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(f"{command} runs for more than 300 s")
-        done = subprocess.CompletedProcess(command, process.exitcode, printed.read_text(), said.read_text())
+    """Run a command; ``check`` asserts that its exit status is 0."""
+    done = Command(*arguments, cwd=cwd).finish()
     if check:
         assert done.returncode == 0, done.stderr
     return done
