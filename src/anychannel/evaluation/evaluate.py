@@ -24,7 +24,7 @@ from anychannel.models import Classifier
 from anychannel.nn.module_utils import inference_mode
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import compute_metrics
-from anychannel.training.matching import Names, check_classes, check_model, check_planes, open_images
+from anychannel.training.matching import Names, check_classes, check_model, check_planes, count_classes, open_images
 from anychannel.training.outputs import logits_of
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.processes import Share, gather_rows, share, tell_all
@@ -122,8 +122,8 @@ def evaluate(
     unmeasured = [known.key(subset) for subset in chosen if not has_all[subset].any()]
     width = max((table.shape[1] for found in tables.values() for table in found), default=0)
     width = max(tell_all(width)) if distributed else width
-    classes = names or tuple(str(number) for number in range(width))
-    if int(labels.max()) >= max(width, 1) and measured and len(refused) < len(measured):
+    classes = names or tuple(str(number) for number in range(count_classes(model) or width))
+    if width and int(labels.max()) >= width:
         raise ValueError(f"the images have labels up to {int(labels.max())}, but the network answers {width} classes")
     probabilities = {}
     for subset in measured:

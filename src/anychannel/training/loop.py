@@ -109,9 +109,9 @@ def fit(
             Instead of splits, PyTorch's ``Dataset`` or ``DataLoader`` of (image, label), or of dictionaries with
             ``image``, ``label`` and, if images lack channels, ``present`` (a boolean for each channel). Images are
             Pillow images or tensors or arrays (C, H, W), in the units of the model's statistics. A ``DataLoader`` keeps
-            its batch size, sampler, workers and ``collate_fn``. The data set's own transforms augment: ``crop_padding``,
-            ``flip`` and ``jitter`` do not apply. Order and transforms repeat with ``seed`` if they draw from the global
-            generators of torch, NumPy or Python, or from the loader's.
+            its batch size, sampler, workers and ``collate_fn``. The data set's own transforms augment, and
+            ``crop_padding``, ``flip`` and ``jitter`` do not apply. Order and transforms repeat with ``seed`` if they
+            draw from the global generators of torch, NumPy or Python, or from the loader's.
         settings: see ``TrainingSettings``.
         channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order, or a sensor; None means the
             model's channels in its order.
@@ -129,9 +129,9 @@ def fit(
             training images.
         ChannelError: images lack channels of the model, or have others, or another number of planes.
         TypeError: the model is no channel-adaptive network, the images are none of these, or a sample has another form.
-        ValueError: a setting is out of range, has no effect or a name is unknown, the images' classes are not the model's, images lack
-            channels that the stem needs, ``distill`` has nothing to learn from, the checkpoint is damaged, of another
-            version or of other settings, or the model cannot be saved to the folder.
+        ValueError: a setting is out of range, has no effect or a name is unknown, the images' classes are not the
+            model's, images lack channels that the stem needs, ``distill`` has nothing to learn from, the checkpoint is
+            damaged, of another version or of other settings, or the model cannot be saved to the folder.
         Interrupted: SIGINT or SIGTERM ended the training; ``resume`` continues it from the step that it reached.
 
     Warns:
@@ -256,8 +256,8 @@ def train_step(
         targets = to_device(batch.labels[rows.images], state.device)
         inputs = images[to_device(rows.images, state.device)].contiguous(memory_format=torch.channels_last)
         randomness = (settings.seed, 3, state.epoch, state.step, own.index, *([number] if number > 1 else []))
-        unfinished = number < len(pieces) and isinstance(network, DistributedDataParallel)
-        with network.no_sync() if unfinished else nullcontext():
+        own_gradients = number < len(pieces) and isinstance(network, DistributedDataParallel)
+        with network.no_sync() if own_gradients else nullcontext():  # type: ignore[operator]
             with seeded(*randomness), state.autocast(), synchronised:
                 logits = logits_of(network(inputs, parts=rows.parts)).float()
                 answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)

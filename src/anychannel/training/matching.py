@@ -1,7 +1,7 @@
 """Give a network images of its own channels, in its order, and of its own classes: matched by name if names are known.
 
 Splits of loaded data know their channels and classes. A ``Split`` made of bare arrays does not: its images have to hold
-the network's channels in its order. So do those of a PyTorch data set or ``DataLoader``, unless ``channels`` names them.
+the network's channels in its order. So do those of a PyTorch ``Dataset`` or ``DataLoader`` if no names are given.
 """
 
 from __future__ import annotations
@@ -77,8 +77,7 @@ def open_images(data: Any, model: Any, what: str, channels: Names = None, *, lab
             f"with image and label, got {type(data).__name__}{more}"
         )
     planes = as_channel_set(channels if channels is not None else find_channels(data) or model.channels)
-    options = {"num_classes": count_classes(model), "labelled": labelled}
-    found = TorchImages(data, planes, find_classes(data), what, **options)
+    found = TorchImages(data, planes, find_classes(data), what, num_classes=count_classes(model), labelled=labelled)
     if found.size == 0:
         raise ValueError(f"{what} are an empty {type(data).__name__}; give one with images")
     return found
@@ -88,9 +87,8 @@ def check_count(split: Split | Stream, channels: ChannelSet, what: str) -> Chann
     """Refuse names for another number of planes than the images have."""
     count = split.images.shape[1] if isinstance(split, Split) else split.shape[0]
     if count != len(channels):
-        raise ChannelError(
-            f"{what} have {count} planes, but channels names {len(channels)}: {', '.join(channels.names)}"
-        )
+        listed = ", ".join(channels.names)
+        raise ChannelError(f"{what} have {count} planes, but channels names {len(channels)}: {listed}")
     return channels
 
 

@@ -146,7 +146,7 @@ def check_own_transforms(settings: TrainingSettings, own_batches: int | None) ->
         value = getattr(settings, name)
         if value not in (getattr(plain, name), getattr(default, name)):
             raise ValueError(
-                f"{name}={value:g} has no effect: a PyTorch data set augments images by its own transforms; put it there"
+                f"{name}={value:g} has no effect: a PyTorch data set augments by its own transforms; put it there"
             )
     if own_batches is not None and settings.batch_size not in (own_batches, default.batch_size):
         raise ValueError(

@@ -69,8 +69,9 @@ def validate(
     device = next(model.parameters()).device
     own = share()
     counts = torch.stack([new_counts(device), new_counts(device)])
-    show = show_split if isinstance(split, Split) else show_as_read
-    for place, images, labels, parts in show(split, model.channels, batch_size, own, reduced):  # type: ignore[operator]
+    options = (model.channels, batch_size, own, reduced)
+    shown = show_split(split, *options) if isinstance(split, Split) else show_as_read(split, *options)
+    for place, images, labels, parts in shown:
         inputs = images.to(device).float().contiguous(memory_format=torch.channels_last)
         logits = logits_of(model(inputs, parts=parts)).float()
         targets = labels.to(device)
@@ -115,9 +116,8 @@ def show_as_read(
         for pattern, rows in group_rows(present).items():
             if pattern not in known:
                 names = [channels.names[i] for i in pattern]
-                known[pattern] = [
-                    tuple(pattern[i] for i in each) for each in assign_subsets(channels.select(names), 0)[0]
-                ]
+                listed, _ = assign_subsets(channels.select(names), 0)
+                known[pattern] = [tuple(pattern[i] for i in each) for each in listed]
             chosen[0, rows] = len(subsets)
             turns = [take_turn(own.index + own.count * (seen + row), len(known[pattern])) for row in rows.tolist()]
             chosen[1, rows] = len(subsets) + 1 + np.array(turns)

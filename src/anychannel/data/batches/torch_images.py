@@ -512,8 +512,8 @@ def own_generators_seeded(loader: DataLoader[Any], seeds: tuple[int, int]) -> It
     """
     samplers = (loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
     for part in {id(each): each for each in (loader, *samplers, loader.dataset)}.values():
-        if hasattr(part, "set_epoch"):
-            part.set_epoch(seeds[1])
+        if tell := getattr(part, "set_epoch", None):
+            tell(seeds[1])
     held = (getattr(part, "generator", None) for part in (loader, *samplers))
     generators = list({id(each): each for each in held if isinstance(each, torch.Generator)}.values())
     states = [generator.get_state() for generator in generators]
