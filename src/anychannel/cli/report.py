@@ -17,15 +17,13 @@ def report(
     module: Annotated[
         str | None,
         typer.Option(
-            help="A network trained elsewhere: FILE.py:FUNCTION or package.module:FUNCTION. Your code runs; the function "
-            "returns the network, or the network and its test data."
+            help="A network trained elsewhere: FILE.py:FUNCTION or package.module:FUNCTION, which returns it, or "
+            "it and its test data. Your code runs."
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            help="Its test data: FILE.py:FUNCTION that returns a Dataset or DataLoader, or a data set's folder."
-        ),
+        typer.Option(help="Its test data: FILE.py:FUNCTION that returns a Dataset or DataLoader, or a data set."),
     ] = None,
     channels: Annotated[
         str | None, typer.Option(help="Planes of the test data in order, as R,G,B. Default: the network's channels.")

@@ -73,9 +73,7 @@ def compare(
     evaluated = [isinstance(each, Evaluation) for each in (first, second)]
     if data is None:
         if not all(evaluated):
-            raise TypeError(
-                "compare takes two evaluations (of evaluate), or two models and the data to compare them on"
-            )
+            raise TypeError("compare takes two evaluations (of evaluate), or two models and data to compare them on")
         if channels is not None or options:
             raise TypeError(f"{', '.join(['channels', *options])} are about reading data; give data too")
     else:

@@ -76,8 +76,6 @@ def read_images(found: TorchImages, model: Classifier, channels: str | Sequence[
 
 def without_single(batches: Iterator[Tensor]) -> Iterator[Tensor]:
     """Batches without a last one of a single image, which has no variance, if others were read."""
-    read = 0
-    for batch in batches:
-        if len(batch) > 1 or not read:
+    for number, batch in enumerate(batches):
+        if len(batch) > 1 or not number:
             yield batch
-        read += 1

@@ -40,6 +40,8 @@ PRESENT = "present"
 """Keys of a sample that is a dictionary: the first of each that it has."""
 MODES = ("L", "RGB", "RGBA", "I;16", "I", "F")
 """Pillow's modes whose values are those of channels."""
+UNEQUAL = ("stack expects each tensor to be equal size", "Trying to resize storage that is not resizable")
+"""What PyTorch says, in this process and in a worker, if images of a batch differ in size."""
 FORMS = (
     "(image, label), or a dictionary with 'image', 'label' and, if images lack channels, 'present' (a boolean for each "
     "channel)"
@@ -438,9 +440,8 @@ def as_tensor(values: Any, where: str) -> Tensor:
     """An array or nested lists of numbers as a tensor."""
     try:
         array = np.asarray(values)
-        if array.dtype == np.uint16:
-            array = array.astype(np.float32)
-        return torch.from_numpy(np.ascontiguousarray(array))
+        array = np.require(array, np.float32 if array.dtype == np.uint16 else None, ["C", "W"])
+        return torch.from_numpy(array)
     except (TypeError, ValueError):
         raise SampleError(
             f"{where} has a {type(values).__name__} for an image; give a tensor or array (channels, height, width), or "
@@ -495,12 +496,11 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error).strip().splitlines()[-1] if str(error) else ""
-        if "stack expects each tensor to be equal size" not in text:
+        if not any(text in str(error) for text in UNEQUAL):
             raise
+        reason = str(error).strip().splitlines()[-1].removeprefix("RuntimeError: ")
         raise DataError(
-            f"{what} differ in size within a batch ({text.removeprefix('RuntimeError: ')}); resize or crop them in the "
-            "data set's transform"
+            f"{what} differ in size within a batch ({reason}); resize or crop them in the data set's transform"
         ) from None
 
 

@@ -64,9 +64,10 @@ def measure_images(
     """The channels with the statistics of up to ``most`` images; raises as ``measure_channels``."""
     moments: RunningMoments | None = None
     shape: tuple[int, ...] = ()
+    alone = isinstance(images, TorchImages) and not images.is_loader  # so that their sizes may differ
     total = images.size if isinstance(images, TorchImages) else len(images)
     with progress_bar("measure", min(total or 0, most or 2**62), show=progress) as advance:
-        for batch in images.in_order(BATCH, most=most):
+        for batch in images.in_order(1 if alone else BATCH, most=most):
             held = np.ones(batch.images.shape[:2], bool) if batch.present is None else batch.present
             for planes, has, place in zip(batch.images.numpy(), held, batch.places, strict=True):
                 bad = [
