@@ -7,35 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
-import anychannel as ac
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.training import TrainingSettings, fit
 from anychannel.training.micro_batches import cut_rows
 from anychannel.training.step_parts import assign_channels
 from anychannel.utils.processes import Share
 from tests.helpers.torch_data import Pairs
-from tests.helpers.training import CHANNELS, SETTINGS, draw_present, lacking, make_model, make_split, states_equal
+from tests.helpers.training import SETTINGS, draw_present, lacking, make_model, make_split, plain_model, states_equal
 
 LARGE = replace(SETTINGS, epochs=2, batch_size=24, sampler="split", crop_padding=2, flip=True, jitter=0.1, lr=0.05)
 SMALL = replace(LARGE, batch_size=6, accumulate=4)
-
-
-class Plain(nn.Sequential):
-    """A network without batch norm."""
-
-    def __init__(self):
-        super().__init__(
-            nn.Conv2d(3, 16, 3, 2, 1), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(144, 4),
-        )  # fmt: skip
-
-
-def plain_model(stem="completion"):
-    torch.manual_seed(0)
-    return ac.adapt(Plain(), channels=CHANNELS, source_channels=CHANNELS, stem=stem).double()
 
 
 @pytest.mark.parametrize(
@@ -126,8 +109,8 @@ def test_a_checkpoint_of_a_version_without_the_setting_resumes(tmp_path):
     now = describe_settings(TrainingSettings(), 48)
     before = {name: value for name, value in now.items() if name != "accumulate"}
     check_checkpoint(tmp_path, {"format": 2, "settings": before}, now)
+    other = describe_settings(TrainingSettings(accumulate=2), 48)
     with pytest.raises(ValueError, match="accumulate: 1 -> 2"):
-        other = describe_settings(TrainingSettings(accumulate=2), 48)
         check_checkpoint(tmp_path, {"format": 2, "settings": before}, other)
 
 

@@ -15,9 +15,9 @@ from anychannel.cost.profile import profile
 from anychannel.data import ImageDataset, Split, TorchImages
 from anychannel.evaluation import Evaluation, evaluate
 from anychannel.evaluation.evaluate import match
+from anychannel.models import Classifier
 from anychannel.models.saving import OWN_MODULE, save_model
 from anychannel.models.untrusted import ModelFileError
-from anychannel.nn.classifier import Classifier
 from anychannel.results.run import FORMAT, OUTSIDE, RunError, read_record
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import COUNT, choose_examples, collect_examples
@@ -66,8 +66,16 @@ def record_model(
     """
     home = Path(folder)
     check_folder(home)
-    options = {"channels": channels, "subsets": subsets, "batch_size": batch_size, "device": device}
-    evaluation = evaluate(model, data, precision=precision, progress=progress, **options)
+    evaluation = evaluate(
+        model,
+        data,
+        channels=channels,
+        subsets=subsets,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
     images, planes, _ = match(model, data, "test", channels)
     split = pick_examples(images, planes, model, evaluation)
     given = data if isinstance(data, ImageDataset) else getattr(data, "dataset", data)
@@ -167,7 +175,7 @@ class Picked:
         self.dtype = first.dtype
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return int(self.shape[0])
 
     def __getitem__(self, position: Any) -> np.ndarray:
         return self.found.get(int(position), np.zeros(self.shape[1:], self.dtype))

@@ -28,6 +28,10 @@ Images = TypeVar("Images", Split, Stream, TorchImages, Split | TorchImages, Spli
 Names = ChannelSet | str | Sequence[str] | None
 
 
+class WrongTypeError(TypeError, ValueError):
+    """A model or images of a type that cannot be used; the message says what to give."""
+
+
 def check_model(model: Any) -> None:
     """Refuse what is no channel-adaptive network, by what is needed of one: a module with ``channels``.
 
@@ -40,7 +44,7 @@ def check_model(model: Any) -> None:
     fix = "create one with create_model, load one with load_model"
     if isinstance(model, nn.Module):
         fix = "this module knows no channels by name; give adapt(model, channels=...) of it, which keeps its weights"
-    raise TypeError(f"the model is a channel-adaptive network, an nn.Module with channels, got {kind}; {fix}")
+    raise WrongTypeError(f"the model is a channel-adaptive network, an nn.Module with channels, got {kind}; {fix}")
 
 
 def count_classes(model: Any) -> int | None:
@@ -69,10 +73,12 @@ def open_images(data: Any, model: Any, what: str, channels: Names = None, *, lab
             raise ChannelError(f"{what} know their channels ({', '.join(data.channels.names)}); leave channels out")
         return replace(data, channels=check_count(data, as_channel_set(channels), what))
     if isinstance(data, ImageDataset):
-        raise TypeError(f"{what} are one split of a data set, got all of it; give data.train, data.val or data.test")
+        raise WrongTypeError(
+            f"{what} are one split of a data set, got all of it; give data.train, data.val or data.test"
+        )
     if not is_torch_data(data):
         more = f"; choose one of its splits, {', '.join(map(repr, data))}" if isinstance(data, dict) and data else ""
-        raise TypeError(
+        raise WrongTypeError(
             f"{what} are a split (data.train), or a torch Dataset or DataLoader of (image, label) or of dictionaries "
             f"with image and label, got {type(data).__name__}{more}"
         )
