@@ -24,7 +24,16 @@ from anychannel.nn.stems import STEMS
 from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.training import TrainingError, fit
 from tests.helpers.torch_data import Dictionaries, Flow, Pairs
-from tests.helpers.training import CHANNELS, SETTINGS, UNEVEN, assert_close, draw_present, lacking, make_split
+from tests.helpers.training import (
+    CHANNELS,
+    SETTINGS,
+    UNEVEN,
+    assert_close,
+    draw_present,
+    lacking,
+    make_split,
+    plain_model,
+)
 
 TRAIN, VAL = make_split(48, 1), make_split(17, 2)
 
@@ -106,19 +115,31 @@ def test_two_processes_train_on_images_that_lack_channels_as_one_does(sampler, n
 
 
 @pytest.mark.parametrize(
-    ("sampler", "model"),
-    [
-        ("split", {"stem": "completion"}),
-        ("sandwich", {"stem": "per_size"}),
-        ("dropout", {"stem": "per_size", "norm": "subset"}),
-    ],
+    ("sampler", "stem"),
+    [("split", "completion"), ("sandwich", "per_size"), ("dropout", "per_size"), ("uniform_size", "descriptor")],
 )
-def test_two_processes_add_up_the_gradients_of_several_batches_as_one_does(sampler, model, pair):
-    """In pieces, each batch norm sees a part of the step: that of both processes together."""
+def test_two_processes_add_up_the_gradients_of_several_batches_as_one_does(sampler, stem, pair):
+    assert_close(pair.run(trained_in_pieces, sampler, stem), trained_in_pieces(sampler, stem))
+
+
+def trained_in_pieces(sampler, stem):
+    """Without batch norms, so that it does not matter which images are in a piece."""
     options = {"drop": 0.4, "parts": 3} if sampler == "dropout" else {}
     settings = replace(UNEVEN, batch_size=8, accumulate=2, sampler=sampler, sampler_options=options)
-    model = {"model": "timm/test_vit", "stem": "completion"} if sampler == "split" else model
-    assert_close(pair.run(trained, settings, model), trained(settings, model))
+    model = plain_model(stem)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    rows = fit(model, TRAIN, VAL, settings).rows
+    figures = [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+    after = model.state_dict()
+    return after, figures, [key for key, value in before.items() if torch.equal(after[key], value)]
+
+
+@pytest.mark.parametrize("norm", ["shared", "subset", "statistics"])
+def test_pieces_of_a_step_keep_batch_norms_of_two_processes_together(norm, pair):
+    settings = replace(UNEVEN, batch_size=8, accumulate=3, sampler="dropout", sampler_options={"parts": 4, "drop": 0.4})
+    first, second = pair.run(trained, settings, {"norm": norm, "stem": "per_size"})
+    assert_close([second], first, 0)
+    assert all(value.isfinite().all() for value in first[0].values() if value.is_floating_point())
 
 
 @pytest.mark.parametrize("kind", ["data set", "loader", "partial", "flow"])
