@@ -63,6 +63,8 @@ def test_hugging_face_data_sets_are_read_in_any_format(form):
     assert torch.equal(images, torch.from_numpy(split.images))
     assert labels == split.labels.tolist()
     assert find_classes(source) == tuple("abcd")
+    streamed = table.to_iterable_dataset()
+    assert torch.equal(read(streamed.with_format(form) if form else streamed)[0], images)
     if form:
         assert torch.equal(read(DataLoader(source, 5))[0], images)
 

@@ -187,3 +187,14 @@ def test_the_command_reports_on_a_network_of_the_users_code(tmp_path, monkeypatc
         done = call(*arguments)
         assert done.exit_code == 2, (arguments, done.output, done.exception)
         assert message in done.output
+
+
+def test_the_page_of_a_run_takes_a_network_of_the_users_code(tmp_path, monkeypatch):
+    serve = pytest.importorskip("anychannel.serve")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(SCRIPT)
+    taken = {}
+    monkeypatch.setattr(serve, "serve", lambda run, **options: taken.update(options, run=run))
+    done = CliRunner().invoke(app, ["serve", str(tmp_path), "--module", "own.py:both"])
+    assert done.exit_code == 0, done.output
+    assert taken["model"].channels.names == ("R", "G", "B")

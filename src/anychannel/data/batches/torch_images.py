@@ -344,7 +344,23 @@ class TorchImages:
 
 def as_loader(dataset: Any, batch_size: int, *, drop_last: bool) -> DataLoader[Any]:
     """A loader of an iterable data set that leaves samples as they are."""
+    dataset = dataset if isinstance(dataset, IterableDataset) else Iterated(dataset)
     return DataLoader(dataset, max(batch_size, 1), drop_last=drop_last, collate_fn=list)
+
+
+class Iterated(IterableDataset[Any]):
+    """A data set that can be iterated, but inherits nothing of PyTorch's, as one that Hugging Face streams."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.source)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the data set, which may shuffle anew."""
+        if tell := getattr(self.source, "set_epoch", None):
+            tell(epoch)
 
 
 def find_sampler(loader: DataLoader[Any]) -> Any:
