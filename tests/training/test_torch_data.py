@@ -96,6 +96,29 @@ def test_a_training_on_a_loader_resumes_bitwise(tmp_path, monkeypatch, accumulat
     assert states_equal(trained("killed", resume=True), whole)
 
 
+class Batches(IterableDataset):
+    """Makes batches itself, as WebDataset does."""
+
+    def __len__(self):
+        return 4
+
+    def __iter__(self):
+        pairs = Pairs(48)
+        return (next(iter(DataLoader(Subset(pairs, range(start, start + 12)), 12))) for start in range(0, 48, 12))
+
+
+@pytest.mark.parametrize("norm", ["shared", "statistics"])
+def test_a_data_set_that_makes_batches_trains_to_the_weights_of_a_loader(norm):
+    states = []
+    for loader in (DataLoader(Batches(), batch_size=None), DataLoader(Pairs(48), 12)):
+        model = make_model(norm=norm)
+        fit(model, loader, VAL, replace(ONE, batch_size=128))
+        states.append(dict(model.named_parameters()))
+    assert states_equal(*states)
+    with pytest.raises(ValueError, match="batch_size=16 has no effect: the DataLoader makes its own batches"):
+        fit(make_model(), DataLoader(Batches(), batch_size=None), VAL, ONE)
+
+
 def test_images_that_lack_channels_train_on_those_that_they_have():
     present = draw_present(48, 1)
     for source in (Dictionaries(48, present=present), DataLoader(Dictionaries(48, present=present), 16, shuffle=True)):

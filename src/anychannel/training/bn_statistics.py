@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import Subset
 from anychannel.data import Split, Stream, TorchImages
+from anychannel.data.batches.split import Batch
 from anychannel.nn.channel_sampling import Part, Sampler, split_evenly
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, keeps_statistics
@@ -86,7 +87,7 @@ def choose_passes(
     else:
         single = replace(train, accumulate=1)
         size, _ = single.plan(size, share)  # a DataLoader has its own
-        batches = islice(single.batches(seed=seed, epoch=0, batch_size=size, share=share), max(images // size, 1))
+        batches = until(images, single.batches(seed=seed, epoch=0, batch_size=size, share=share))
     for batch in batches:
         count = len(batch.places)
         if own:
@@ -97,6 +98,16 @@ def choose_passes(
             found = [assign_channels(draw_parts(sampler, count, generator), batch.present, share)]
         passes += [(batch.images, rows) for rows in found]
     return passes
+
+
+def until(images: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches until they hold so many images."""
+    taken = 0
+    for batch in batches:
+        yield batch
+        taken += len(batch.places)
+        if taken >= images:
+            return
 
 
 def stratify(labels: np.ndarray, batches: int, size: int, seed: int) -> np.ndarray:

@@ -152,7 +152,9 @@ def fit(
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
     train, val = match_images(model, train, "the training images"), match_images(model, val, "the validation images")
     if isinstance(train, TorchImages):
-        settings = check_own_transforms(settings, own_batches=train.source.batch_size if train.is_loader else None)
+        settings = check_own_transforms(
+            settings, own_batches=(train.source.batch_size or 0) if train.is_loader else None
+        )
         train = replace(train, accumulate=settings.accumulate)
     check_missing_channels(model, train, val)
     check_distillation(settings, model, teacher)

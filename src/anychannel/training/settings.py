@@ -136,7 +136,8 @@ class TrainingSettings:
 
 
 def check_own_transforms(settings: TrainingSettings, own_batches: int | None) -> TrainingSettings:
-    """The settings for images of a PyTorch data set, without augmentation; ``own_batches`` is its loader's batch size.
+    """The settings for images of a PyTorch data set, without augmentation; ``own_batches`` is its loader's batch size, 0
+    if that varies; None stands for a data set without a loader.
 
     Raises:
         ValueError: a setting that then has no effect differs from its default, and from what happens.
@@ -150,8 +151,9 @@ def check_own_transforms(settings: TrainingSettings, own_batches: int | None) ->
             )
     if own_batches is not None and settings.batch_size not in (own_batches, default.batch_size):
         raise ValueError(
-            f"batch_size={settings.batch_size} has no effect: the DataLoader makes batches of {own_batches}; leave it "
-            "out, or give the Dataset instead"
+            f"batch_size={settings.batch_size} has no effect: the DataLoader makes "
+            f"{f'batches of {own_batches}' if own_batches else 'its own batches'}; leave it out, or give the Dataset "
+            "instead"
         )
     return plain
 

@@ -40,6 +40,8 @@ PRESENT = "present"
 """Keys of a sample that is a dictionary: the first of each that it has."""
 MODES = ("L", "RGB", "RGBA", "I;16", "I", "F")
 """Pillow's modes whose values are those of channels."""
+USUAL_BATCH = 32
+"""Images that a batch is taken to have if only the data set, which makes it, knows."""
 UNEQUAL = ("stack expects each tensor to be equal size", "Trying to resize storage that is not resizable")
 """What PyTorch says, in this process and in a worker, if images of a batch differ in size."""
 FORMS = (
@@ -114,8 +116,15 @@ class TorchImages:
         return self.is_loader and isinstance(find_sampler(self.source), DistributedSampler)
 
     @property
+    def makes_no_batches(self) -> bool:
+        """Whether a loader leaves it to its data set to make batches, whose sizes it does not know."""
+        return self.is_loader and self.source.batch_sampler is None
+
+    @property
     def size(self) -> int | None:
         """Number of images; None if the source does not know."""
+        if self.makes_no_batches:
+            return None
         try:
             if not self.is_loader:
                 return len(self.source)
@@ -128,7 +137,12 @@ class TorchImages:
             return None
 
     def __len__(self) -> int:
-        """Number of images. Raises TypeError if the source does not know."""
+        """Number of images, about, if the data set makes batches. Raises TypeError if the source does not know."""
+        if self.makes_no_batches:
+            try:
+                return len(self.source) * USUAL_BATCH
+            except TypeError:
+                pass
         if self.size is None:
             raise TypeError(
                 f"{self.what} come from a {type(self.source).__name__} without a length, which training needs to plan "
@@ -145,7 +159,7 @@ class TorchImages:
             batches = len(self.source)
         except TypeError:
             batches = len(self)  # raises the error that says what to do
-        own = self.source.batch_size or -(-len(self) // batches)
+        own = self.source.batch_size or -(-len(self) // max(batches, 1))
         return own * self.accumulate * (share.count if self.is_shared else 1), -(-batches // self.accumulate)
 
     def select(self, positions: Subset) -> TorchImages:
