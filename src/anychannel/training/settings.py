@@ -136,8 +136,9 @@ class TrainingSettings:
 
 
 def check_own_transforms(settings: TrainingSettings, own_batches: int | None) -> TrainingSettings:
-    """The settings for images of a PyTorch data set, without augmentation; ``own_batches`` is its loader's batch size, 0
-    if that varies; None stands for a data set without a loader.
+    """The settings for images of a PyTorch data set, without augmentation.
+
+    ``own_batches`` is its loader's batch size, 0 if that varies, and None for a data set without a loader.
 
     Raises:
         ValueError: a setting that then has no effect differs from its default, and from what happens.
