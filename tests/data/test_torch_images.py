@@ -15,7 +15,7 @@ from torchvision.transforms import ToTensor
 import anychannel as ac
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import TorchImages
-from anychannel.data.batches.torch_images import find_classes
+from anychannel.data.batches.torch_sources import find_classes
 from anychannel.utils.processes import Share
 from tests.helpers.torch_data import Dictionaries, Flow, Pairs, write_folder
 from tests.helpers.training import draw_present, make_split

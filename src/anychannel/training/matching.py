@@ -15,7 +15,7 @@ from torch import nn
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data import ImageDataset, Split, Stream, TorchImages
-from anychannel.data.batches.torch_images import find_channels, find_classes, is_torch_data
+from anychannel.data.batches.torch_sources import find_channels, find_classes, is_torch_data
 from anychannel.data.prepare.measure import measure_images
 from anychannel.nn.classifier import Classifier
 from anychannel.utils.processes import on_main, share

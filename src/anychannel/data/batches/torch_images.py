@@ -7,60 +7,42 @@ batches of the caller's size; pass a ``DataLoader`` to read it with workers. Not
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    ConcatDataset,
-    DataLoader,
-    Dataset,
-    DistributedSampler,
-    IterableDataset,
-    SequentialSampler,
-)
-from torch.utils.data import Subset as SubsetOfImages
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, SequentialSampler
 
 from anychannel.channels import ChannelError, ChannelSet, Subset
-from anychannel.data.batches.split import Batch, Split, epoch_order
+from anychannel.data.batches.samples import (
+    Sample,
+    SampleError,
+    as_array,
+    as_tensor,
+    check_present,
+    read_fields,
+    to_label,
+    to_labels,
+    to_numbers,
+    to_planes,
+)
+from anychannel.data.batches.split import Batch, epoch_order
+from anychannel.data.batches.torch_sources import (
+    as_loader,
+    explained,
+    find_sampler,
+    name_images,
+    own_generators_seeded,
+)
 from anychannel.data.errors import DataError
 from anychannel.utils.processes import Share, gather_rows
-from anychannel.utils.seeds import mix, reproducible
+from anychannel.utils.seeds import reproducible
 
-IMAGE_KEYS = ("image", "img", "pixel_values")
-LABEL_KEYS = ("label", "labels")
-PRESENT = "present"
-"""Keys of a sample that is a dictionary: the first of each that it has."""
-MODES = ("L", "RGB", "RGBA", "I;16", "I", "F")
-"""Pillow's modes whose values are those of channels."""
 USUAL_BATCH = 32
 """Images that a batch is taken to have if only the data set, which makes it, knows."""
-UNEQUAL = ("stack expects each tensor to be equal size", "Trying to resize storage that is not resizable")
-"""What PyTorch says, in this process and in a worker, if images of a batch differ in size."""
-FORMS = (
-    "(image, label), or a dictionary with 'image', 'label' and, if images lack channels, 'present' (a boolean for each "
-    "channel)"
-)
-
-
-class SampleError(DataError, TypeError):
-    """A sample of a data set that has another form or type than expected; the message names it and the fix."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Images and labels as they came, of one sample or of a batch; None for what there is not."""
-
-    image: Any
-    label: Any = None
-    present: Any = None
 
 
 @dataclass(frozen=True)
@@ -356,34 +338,6 @@ class TorchImages:
         return Batch(images, labels, present, places)
 
 
-def as_loader(dataset: Any, batch_size: int, *, drop_last: bool) -> DataLoader[Any]:
-    """A loader of an iterable data set that leaves samples as they are."""
-    dataset = dataset if isinstance(dataset, IterableDataset) else Iterated(dataset)
-    return DataLoader(dataset, max(batch_size, 1), drop_last=drop_last, collate_fn=list)
-
-
-class Iterated(IterableDataset[Any]):
-    """A data set that can be iterated, but inherits nothing of PyTorch's, as one that Hugging Face streams."""
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.source)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the data set, which may shuffle anew."""
-        if tell := getattr(self.source, "set_epoch", None):
-            tell(epoch)
-
-
-def find_sampler(loader: DataLoader[Any]) -> Any:
-    """What decides on the order of a loader's images: its sampler, or that of the batch sampler it was given."""
-    if loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler:
-        return getattr(loader.batch_sampler, "sampler", loader.sampler)
-    return loader.batch_sampler
-
-
 def limit(batches: Iterable[Batch], most: int) -> Iterator[Batch]:
     """Batches until they hold ``most`` images."""
     left = most
@@ -418,213 +372,3 @@ def join(group: Sequence[Batch], what: str) -> Batch:
         np.concatenate(masks) if masks else None,
         [place for batch in group for place in batch.places],
     )
-
-
-def read_fields(sample: Any, labelled: bool, where: str, form: str) -> Sample:
-    """Image, label and mask of a sample. Raises SampleError if it has another form."""
-    if isinstance(sample, Mapping):
-        keys = [next((key for key in known if key in sample), None) for known in (IMAGE_KEYS, LABEL_KEYS)]
-        if keys[0] is None or (labelled and keys[1] is None):
-            lacks = "image" if keys[0] is None else "label"
-            raise SampleError(
-                f"{where} is a dictionary with {', '.join(map(repr, sample)) or 'nothing'}, without {lacks!r}; give "
-                f"{FORMS}{form}"
-            )
-        return Sample(sample[keys[0]], None if keys[1] is None else sample[keys[1]], sample.get(PRESENT))
-    if isinstance(sample, list | tuple) and len(sample) == 2:
-        return Sample(*sample)
-    if not labelled:
-        single = sample[0] if isinstance(sample, list | tuple) and len(sample) == 1 else sample
-        if isinstance(single, Tensor | np.ndarray | Image.Image):
-            return Sample(single)
-    described = type(sample).__name__
-    if isinstance(sample, list | tuple):
-        described += f" of {len(sample)}: {', '.join(type(each).__name__ for each in sample[:4])}"
-    raise SampleError(f"{where} is a {described}; give {FORMS}{form}")
-
-
-def to_planes(image: Any, where: str) -> Tensor:
-    """A single image as (C, H, W), in its own units."""
-    if isinstance(image, Image.Image):
-        if image.mode not in MODES:
-            raise SampleError(
-                f"{where} is a Pillow image of mode {image.mode!r}, whose values are not those of channels; convert it "
-                "in the data set's transform, as image.convert('RGB')"
-            )
-        array = np.array(image)
-        return as_tensor(array if array.ndim == 2 else array.transpose(2, 0, 1), where).reshape(-1, *array.shape[:2])
-    planes = image if isinstance(image, Tensor) else as_tensor(image, where)
-    if planes.ndim == 2:
-        planes = planes[None]
-    if planes.ndim != 3:
-        raise SampleError(f"{where} has the shape {tuple(planes.shape)}; expected (channels, height, width)")
-    return planes.as_subclass(Tensor)
-
-
-def as_array(values: Any) -> np.ndarray:
-    """Values of a tensor, an array or a list as an array."""
-    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-def as_tensor(values: Any, where: str) -> Tensor:
-    """An array or nested lists of numbers as a tensor."""
-    try:
-        array = np.asarray(values)
-        array = np.require(array, np.float32 if array.dtype == np.uint16 else None, ["C", "W"])
-        return torch.from_numpy(array)
-    except (TypeError, ValueError):
-        raise SampleError(
-            f"{where} has a {type(values).__name__} for an image; give a tensor or array (channels, height, width), or "
-            "a Pillow image"
-        ) from None
-
-
-def to_numbers(images: Tensor, what: str) -> Tensor:
-    """Images of a type that networks and augmentation take: uint8 as it is, any other number as float32."""
-    images = images.as_subclass(Tensor)
-    if images.dtype == torch.uint8:
-        return images
-    if images.dtype == torch.bool or images.is_complex():
-        raise SampleError(f"{what} hold {str(images.dtype).removeprefix('torch.')} values; give integers or floats")
-    return images.to(torch.float32)
-
-
-def to_label(label: Any, where: str) -> int:
-    """A single label as a number."""
-    return int(to_labels(np.atleast_1d(as_array(label)) if label is not None else None, 1, where))
-
-
-def to_labels(labels: Any, count: int, where: str) -> Tensor:
-    """Labels (B,) as int64. Raises SampleError if they are not one whole number for each image."""
-    found = None if labels is None else np.asarray(as_array(labels))
-    fix = "give each image the number of its class, from 0"
-    if found is None or found.dtype.kind not in "iu":
-        kind = "no label" if labels is None else f"a label of type {found.dtype.name}"  # type: ignore[union-attr]
-        raise SampleError(f"{where} has {kind}, which is no whole number; {fix}")
-    if found.size != count or found.shape[:1] != (count,):
-        raise SampleError(f"{where} has labels of shape {found.shape}, for {count} image{'s' * (count > 1)}; {fix}")
-    return torch.from_numpy(found.reshape(-1).astype(np.int64))
-
-
-def check_present(present: np.ndarray, shape: tuple[int, int], places: Sequence[str], what: str) -> np.ndarray:
-    """Masks (B, C) as booleans, of images that each have a channel."""
-    if present.shape != shape or not np.isin(present, (0, 1)).all():
-        raise SampleError(
-            f"'present' says for each of {shape[1]} channels whether {what} have it, as booleans; got "
-            f"{present.dtype.name} of shape {present.shape[1:]} for each image"
-        )
-    found = present.astype(bool)
-    empty = np.flatnonzero(~found.any(axis=1)).tolist()
-    if empty:
-        raise DataError(f"image {places[empty[0]]} of {what} has no channel; leave it out")
-    return found
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Say what to do if PyTorch cannot stack images of different sizes, or a data set has no image at all."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(text in str(error) for text in UNEQUAL):
-            raise
-        reason = str(error).strip().splitlines()[-1].removeprefix("RuntimeError: ")
-        raise DataError(
-            f"{what} differ in size within a batch ({reason}); resize or crop them in the data set's transform"
-        ) from None
-
-
-@contextmanager
-def own_generators_seeded(loader: DataLoader[Any], seeds: tuple[int, int]) -> Iterator[None]:
-    """Start the generators that a loader's user gave it from their own seed and these, and restore them.
-
-    Samplers that follow the epoch (``set_epoch``) are told it.
-    """
-    samplers = (loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
-    for part in {id(each): each for each in (loader, *samplers, loader.dataset)}.values():
-        if tell := getattr(part, "set_epoch", None):
-            tell(seeds[1])
-    held = (getattr(part, "generator", None) for part in (loader, *samplers))
-    generators = list({id(each): each for each in held if isinstance(each, torch.Generator)}.values())
-    states = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(mix(generator.initial_seed() % 2**63, *seeds))
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-
-
-def name_images(dataset: Any) -> Sequence[str] | None:
-    """Where the images of a data set come from, for torchvision's folders and parts of them; None if it is unknown."""
-    if isinstance(dataset, SubsetOfImages):
-        names = name_images(dataset.dataset)
-        return None if names is None else Names(names, dataset.indices)
-    if isinstance(dataset, Split):
-        return dataset.paths
-    samples = getattr(dataset, "samples", None)
-    if not isinstance(samples, list) or not samples or not hasattr(dataset, "root"):
-        return None
-    first = samples[0]
-    return Paths(samples, str(dataset.root)) if isinstance(first, tuple) and isinstance(first[0], str) else None
-
-
-class Names(Sequence[str]):
-    """Some of the names, by their positions."""
-
-    def __init__(self, names: Sequence[str], positions: Sequence[int]) -> None:
-        self.names = names
-        self.positions = positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, position: Any) -> Any:
-        return self.names[self.positions[position]]
-
-
-class Paths(Sequence[str]):
-    """Paths of ``ImageFolder.samples``, relative to its root."""
-
-    def __init__(self, samples: Sequence[tuple[str, int]], root: str) -> None:
-        self.samples = samples
-        self.root = root
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, position: Any) -> Any:
-        path = Path(self.samples[position][0])
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
-
-
-def find_classes(source: Any) -> tuple[str, ...] | None:
-    """Names of the classes in the labels' order, as a data set or the one that it wraps knows them; None if unknown."""
-    if isinstance(source, DataLoader | SubsetOfImages):
-        return find_classes(source.dataset)
-    if isinstance(source, ConcatDataset):
-        found = {find_classes(part) for part in source.datasets}
-        return found.pop() if len(found) == 1 else None
-    features = getattr(source, "features", None)
-    names = getattr(source, "classes", None)
-    if isinstance(features, Mapping):
-        names = next((getattr(features[key], "names", None) for key in LABEL_KEYS if key in features), names)
-    known = isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names)
-    return tuple(names) if known and names else None
-
-
-def find_channels(source: Any) -> ChannelSet | None:
-    """The channels of a split that a loader reads, or a part of one; None for another's data set."""
-    if isinstance(source, DataLoader | SubsetOfImages):
-        return find_channels(source.dataset)
-    return source.channels if isinstance(source, Split) else None
-
-
-def is_torch_data(data: Any) -> bool:
-    """Whether this gives samples or batches as PyTorch's classes do; Hugging Face's data sets need not inherit them."""
-    if isinstance(data, Dataset | DataLoader):
-        return True
-    plain = isinstance(data, str | bytes | Mapping | Tensor | np.ndarray | Path)
-    by_number = hasattr(data, "__getitem__") and hasattr(data, "__len__")
-    return not plain and (by_number or (hasattr(data, "__iter__") and hasattr(data, "with_format")))

@@ -9,7 +9,8 @@ import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.data.batches.split import Split
-from anychannel.data.batches.torch_images import TorchImages, is_torch_data
+from anychannel.data.batches.torch_images import TorchImages
+from anychannel.data.batches.torch_sources import is_torch_data
 from anychannel.data.errors import DataError
 from anychannel.data.prepare.statistics import RunningMoments, with_statistics
 from anychannel.utils.progress import progress_bar
