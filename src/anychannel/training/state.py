@@ -38,7 +38,7 @@ FREE = ("device", "checkpoint_seconds")
 class TrainingState:
     """Model, optimiser, averaged weights, schedule, early stopping, best weights, figures and position of a training.
 
-    The model is on its device; ``batch_size`` counts the images of all processes, and an epoch has ``steps`` steps.
+    The model is on its device; ``batch_size`` counts a step's images in all processes, and an epoch has ``steps``.
     """
 
     def __init__(self, model: Classifier, settings: TrainingSettings, *, batch_size: int, steps: int) -> None:
@@ -230,7 +230,7 @@ def check_checkpoint(path: Path, state: Any, settings: dict[str, Any]) -> None:
             f"{found}, this version reads {FORMAT}); go on with that version, or delete the file and run the same "
             "command again, which starts the training anew"
         )
-    kept = state["settings"]
+    kept = describe_settings(TrainingSettings(), settings["training images"]) | state["settings"]  # newer settings
     changed = [
         f"{name}: {kept.get(name)} -> {settings.get(name)}"
         for name in kept | settings
