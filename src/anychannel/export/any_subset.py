@@ -6,7 +6,6 @@ subset.
 
 from __future__ import annotations
 
-import copy
 from contextvars import ContextVar
 
 import torch
@@ -17,7 +16,7 @@ from anychannel.channels import ChannelSet
 from anychannel.evaluation import choose_subsets
 from anychannel.models import Classifier
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.module_utils import replace_module
+from anychannel.nn.module_utils import plain_copy, replace_module
 from anychannel.nn.specialize import MixedConvolution
 from anychannel.nn.stems import STEMS, Stem
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm, by_size
@@ -44,7 +43,7 @@ class AnySubset(nn.Module):
         super().__init__()
         self.register_buffer("mean", model.mean.clone())
         self.register_buffer("std", model.std.clone())
-        self.backbone = copy.deepcopy(model.backbone)
+        self.backbone = plain_copy(model.backbone)
         for module in list(self.backbone.modules()):
             if isinstance(module, AdaptiveConv2d):
                 replace_module(self.backbone, module, stem_of_presence(module.stem))

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.nn.module_utils import process_count, replace_module
-from anychannel.nn.subset_context import current_parts
+from anychannel.nn.module_utils import replace_module
+from anychannel.nn.subset_context import current_shown
+from anychannel.nn.sync_batchnorm import is_synchronising
 from anychannel.utils.names import unknown_name
 
 MOST_CHANNELS = 6
@@ -78,12 +79,12 @@ class SubsetBatchNorm(nn.Module):
         return self.entries[name] if name in self.entries else self.shared  # noqa: SIM401 - ModuleDict has no get
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each part of the batch with its own batch norm; parts with the same one are joined."""
-        parts = current_parts()
+        """Normalise the rows of each part with its own batch norm; parts with the same one are joined."""
+        shown = current_shown()
+        parts = shown.parts
         norms = [self.choose(part.subset) for part in parts]
         if all(norm is norms[0] for norm in norms):
-            whole: Tensor = norms[0](x)
-            return whole
+            return normalise(norms[0], x)
         images = sum(map(len, parts))
         rows, rest = divmod(len(x), images)  # a network may have folded positions into the first axis
         if rest:
@@ -92,22 +93,34 @@ class SubsetBatchNorm(nn.Module):
                 "unknown; use norm='shared'"
             )
         lengths = [rows * len(part) for part in parts]
-        pieces = list(torch.split(x, lengths))
+        pieces = list(torch.split(shown.sort(x), lengths))
         for norm in dict.fromkeys(norms):
             places = [i for i, other in enumerate(norms) if other is norm]
             joined = normalise(norm, torch.cat([pieces[i] for i in places]))
             for i, piece in zip(places, torch.split(joined, [lengths[i] for i in places]), strict=True):
                 pieces[i] = piece
-        return torch.cat(pieces)
+        return shown.restore(torch.cat(pieces))
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply one part's batch norm; with one value a feature, which has no variance, by the running statistics."""
-    alone = norm.training and x.numel() == x.shape[1] and process_count() == 1
-    try:
-        joined: Tensor = norm.train(norm.training and not alone)(x)
-    finally:
-        norm.train(norm.training or alone)
+    """Apply one part's batch norm.
+
+    With one value a feature, which has no variance, it normalises by the running statistics. Without rows, which one
+    of several processes may have, it does nothing unless the processes exchange their statistics.
+    """
+    if is_synchronising(norm):
+        joined: Tensor = norm(x)
+        return joined
+    if len(x) == 0:
+        return x
+    if norm.training and x.numel() == x.shape[1]:
+        norm.eval()
+        try:
+            joined = norm(x)
+        finally:
+            norm.train()
+        return joined
+    joined = norm(x)
     return joined
 
 

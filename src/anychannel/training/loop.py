@@ -29,6 +29,7 @@ from anychannel.channels import ChannelSet
 from anychannel.data import Split, Stream, augment
 from anychannel.data.batches.split import Batch
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
+from anychannel.models.view import as_classifier
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
@@ -82,7 +83,7 @@ class FitResult:
 
 
 def fit(
-    model: Classifier,
+    model: nn.Module,
     train: Split | Stream,
     val: Split,
     settings: TrainingSettings | None = None,
@@ -96,7 +97,7 @@ def fit(
     """Train a classifier and leave it with the weights of its best validation epoch.
 
     Args:
-        model: trained in place. If it was created from names alone, it takes the channels' mean, standard deviation and
+        model: a ``Classifier``, or a network that ``adapt`` returned; trained in place. If it was created from names alone, it takes the channels' mean, standard deviation and
             correlations from the training images.
         train, val: images with the model's channels; training images may come from shards (``Stream``). Channels are
             matched by name; a split of bare arrays, without names, has them in the model's order. An image that lacks
@@ -126,6 +127,7 @@ def fit(
             CPU (``anychannel.training.contention``), or steps were skipped because loss or gradients were not finite.
     """
     began = time.monotonic()
+    model = as_classifier(model)
     settings = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
     if resume and home is None:
