@@ -72,7 +72,9 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Largest number of epochs. Default: 15.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step. Default: 128.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: 0.1.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate. Default: 0.1, or 0.01 for trained weights.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without improvement. Default: never.")
     ] = None,

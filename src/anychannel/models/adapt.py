@@ -73,7 +73,7 @@ def adapt(
     network's own logits on exactly the source's channels.
 
     Args:
-        model: a network (of timm, torchvision, transformers, segmentation_models_pytorch, or your own), which is copied;
+        model: a network of timm, torchvision, transformers, segmentation_models_pytorch or your own, which is copied;
             a timm name (``"timm/resnet18"``, ``"convnext_tiny.fb_in1k"``); the folder of a finished run or of
             ``save_model``; or a ``Classifier``.
         channels: the full set of channels of the new model. Pass ``data.channels``, which has measured statistics:

@@ -50,7 +50,8 @@ class ChannelAdaptive(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``Classifier.load_state_dict``."""
-        return super().load_state_dict(strip_prefix(self, state_dict), strict, assign)
+        options = {"assign": True} if assign else {}  # not every network's own method takes it
+        return super().load_state_dict(strip_prefix(self, state_dict), strict=strict, **options)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         entrance = conv_of(self).channel_input

@@ -42,7 +42,8 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     single channels of eight bands (docs/LOG.md). If calibration fails, the model stays as it was.
 
     Args:
-        model: a trained classifier, or a network that ``adapt`` returned; its norm is ``shared``, or one with statistics for each subset.
+        model: a trained classifier, or a network that ``adapt`` returned; its norm is ``shared``, or one with
+            statistics for each subset.
         images: unlabelled images, as one tensor or array (N, k, H, W), as batches, or as a data set's split, whose
             channels are matched by name. Tensors hold just ``channels``, in that order, or all of the model's channels
             in its order, (N, C, H, W), which works better if channels predict each other. A few hundred are enough. One

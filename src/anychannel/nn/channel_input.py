@@ -87,7 +87,7 @@ class ChannelInput(Float32Buffers):
 
     def inherit(self, former: ChannelInput) -> None:
         """Take over what does not depend on the channels."""
-        self.trained, self.seed, self.step = former.trained, former.seed, former.step
+        self.wide, self.trained, self.seed, self.step = former.wide, former.trained, former.seed, former.step
         if former.sampling is not None and former.sampling.named:
             self.sample(former.sampling.name, former.sampling.options)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def embed(network: nn.Module, images: Tensor) -> Tensor:
-    """Embeddings (B, D) of normalised images: the pooled features of a timm network, else the last linear layer's input.
+    """Embeddings (B, D) of normalised images: a timm network's pooled features, else the last linear layer's input.
 
     ValueError if the network has neither.
     """

@@ -108,20 +108,18 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     With one value a feature, which has no variance, it normalises by the running statistics. Without rows, which one
     of several processes may have, it does nothing unless the processes exchange their statistics.
     """
-    if is_synchronising(norm):
-        joined: Tensor = norm(x)
-        return joined
-    if len(x) == 0:
+    exchanging = is_synchronising(norm)
+    if len(x) == 0 and not exchanging:
         return x
-    if norm.training and x.numel() == x.shape[1]:
+    alone = norm.training and x.numel() == x.shape[1] and not exchanging
+    if alone:
         norm.eval()
-        try:
-            joined = norm(x)
-        finally:
+    try:
+        normal: Tensor = norm(x)
+    finally:
+        if alone:
             norm.train()
-        return joined
-    joined = norm(x)
-    return joined
+    return normal
 
 
 def leave_out_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, metadata: object) -> None:  # noqa: ARG001

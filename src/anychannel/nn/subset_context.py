@@ -38,7 +38,7 @@ class Shown:
     present: Tensor | None = None
 
     def sort(self, x: Tensor) -> Tensor:
-        """Bring rows (r * B, ...) into the parts' order; a network may have folded r positions of an image into rows."""
+        """Bring rows (r * B, ...) into the parts' order; a network may have folded r positions into the rows."""
         return x if self.order is None else x[unfold(self.order, len(x))]
 
     def restore(self, x: Tensor) -> Tensor:
@@ -60,11 +60,10 @@ def unfold(rows: Tensor, count: int) -> Tensor:
 class _Passes(threading.local):
     """One thread's passes: the current one and its model's, the last one of each model, and one computed again."""
 
-    current: Shown | None = None
-    owner: object = None
-    recalled: Shown | None = None
-
     def __init__(self) -> None:
+        self.current: Shown | None = None
+        self.owner: object = None
+        self.recalled: Shown | None = None
         self.last: WeakKeyDictionary[Any, Shown] = WeakKeyDictionary()
 
 

@@ -39,7 +39,20 @@ from anychannel.utils.processes import join, lost_processes_named, main_first, o
 from anychannel.utils.seeds import seeded
 from anychannel.utils.sizes import plain_size
 
-NETWORK = ("model", "model_options", "stem", "stem_options", "norm", "channels", "num_classes", "classes", "checkpoint")
+NETWORK = (
+    "model",
+    "model_options",
+    "stem",
+    "stem_options",
+    "norm",
+    "channels",
+    "num_classes",
+    "classes",
+    "checkpoint",
+    "channel_sampling",
+    "sampling_options",
+    "sampling_seed",
+)
 """Parameters of ``adapt`` that other settings give, so ``adapt_options`` may not."""
 
 
@@ -114,6 +127,8 @@ def train_run(
         Interrupted: SIGINT or SIGTERM ended it; the status is ``interrupted``, and ``resume`` continues it.
         DataError, ConfigError, ValueError: the data or a setting cannot be used. Nothing has been written.
     """
+    tuned = bool(config.pretrained or config.checkpoint or is_saved(config.model))
+    config = replace(config, training=config.training.with_rate(trained=tuned))  # recorded as it is used
     device = join(config.training.device)
     home = Path(folder)
     on_main(lambda: check_trackers(config.track or ()))

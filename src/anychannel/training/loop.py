@@ -97,8 +97,8 @@ def fit(
     """Train a classifier and leave it with the weights of its best validation epoch.
 
     Args:
-        model: a ``Classifier``, or a network that ``adapt`` returned; trained in place. If it was created from names alone, it takes the channels' mean, standard deviation and
-            correlations from the training images.
+        model: a ``Classifier``, or a network that ``adapt`` returned; trained in place. If it was created from names
+            alone, it takes the channels' mean, standard deviation and correlations from the training images.
         train, val: images with the model's channels; training images may come from shards (``Stream``). Channels are
             matched by name; a split of bare arrays, without names, has them in the model's order. An image that lacks
             channels is used with those that it has and the sampler keeps, or else with all that it has. Validation uses
@@ -128,7 +128,7 @@ def fit(
     """
     began = time.monotonic()
     model = as_classifier(model)
-    settings = settings or TrainingSettings()
+    settings = (settings or TrainingSettings()).with_rate(trained=model.channel_input.trained)
     home = None if folder is None else Path(folder)
     if resume and home is None:
         raise ValueError("resume needs the folder of the training to resume; give folder, or leave resume out")
@@ -189,6 +189,7 @@ def fit(
             state.started = time.monotonic()
         finish(state, train, val, synchronised, home)
 
+    model.channel_input.trained = True
     return FitResult(
         state.rows,
         best_epoch=state.stopping.best_epoch,
