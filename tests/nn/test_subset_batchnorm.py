@@ -153,14 +153,6 @@ def test_a_wrong_kind_or_too_many_subsets_are_refused(norm, channels, message):
         install_norms(nn.Sequential(nn.BatchNorm2d(2)), norm, ChannelSet(tuple("abcdefg"[:channels])))
 
 
-def test_activation_checkpointing_is_refused_where_subsets_have_statistics_of_their_own():
-    model = create_model("timm/resnet10t", channels=correlated(3, 0.1), num_classes=2, norm="statistics").train()
-    model.backbone.set_grad_checkpointing(True)
-    logits = model(torch.rand(4, 3, 32, 32))
-    with pytest.raises(RuntimeError, match=r"without activation checkpointing .* or with norm='shared'"):
-        logits.sum().backward()
-
-
 @pytest.mark.parametrize("sizes", [(128, 2), (100, 30)])
 def test_batches_of_several_sizes_count_by_their_images(sizes):
     model, images = create_model("compact_k7", channels=RGB, num_classes=2).eval(), pixels(sum(sizes), 1)

@@ -14,8 +14,8 @@ from torch.func import functional_call
 
 from anychannel.channels import ChannelSet
 from anychannel.evaluation import choose_subsets
-from anychannel.models import Classifier
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import plain_copy, replace_module
 from anychannel.nn.specialize import MixedConvolution
 from anychannel.nn.stems import STEMS, Stem

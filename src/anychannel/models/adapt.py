@@ -146,7 +146,7 @@ def adapt(
             options=model_options,
         )
     else:
-        source = classifier_source(read_model(model), target)
+        source = classifier_source(read_model(str(model)), target)
     source = restrict(source, target)
     target, normalisation = choose_statistics(source, target, fill, normalise, source_range)
     count, names = choose_head(source, num_classes, classes)

@@ -14,7 +14,8 @@ from anychannel.models.kernel_transfer import wavelengths
 from anychannel.models.registry import create_backbone
 from anychannel.nn.adapted import make_adaptive
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.channel_input import ModelSpec
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import replace_module, set_width
 from anychannel.nn.normalisation import Normalisation, moments
 from anychannel.nn.stems import STEMS, CompletionStem, MaskedStem, Stem, build_stem

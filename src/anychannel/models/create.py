@@ -14,8 +14,8 @@ from anychannel.models.assemble import build_model
 from anychannel.models.hub import Classifier
 from anychannel.models.saving import BEST, read_model
 from anychannel.nn.adapted import ChannelAdaptive
+from anychannel.nn.channel_input import ModelSpec
 from anychannel.nn.channel_sampling import Sampler
-from anychannel.nn.classifier import ModelSpec
 from anychannel.nn.normalisation import Normalisation
 
 

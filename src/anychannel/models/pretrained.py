@@ -19,7 +19,8 @@ from anychannel.models.registry import MODELS, TIMM_PREFIX, create_backbone
 from anychannel.models.saving import load_weights
 from anychannel.models.untrusted import OWN_MODULE
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.channel_input import ModelSpec
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import plain_copy, replace_module
 from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm

@@ -29,7 +29,8 @@ from anychannel.models.untrusted import (
 )
 from anychannel.models.view import as_view
 from anychannel.nn.bn_statistics import add_entries
-from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.channel_input import ModelSpec
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.normalisation import Normalisation
 from anychannel.utils.files import write_atomically, write_json
 
@@ -62,10 +63,12 @@ def describe_model(model: Classifier) -> dict[str, Any]:
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors with their digest, atomically."""
+    """Write tensors as safetensors with their digest, atomically; without the state of training's draws."""
     tensors: dict[str, Tensor] = {}
     stored: set[int] = set()
     for name, value in state.items():
+        if name == "_extra_state":
+            continue
         tensor = value.detach().cpu().contiguous()
         place = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if place in stored else tensor  # safetensors takes no two names for one tensor
@@ -110,8 +113,7 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str = BEST) -> 
     folder = Path(folder)
     shown = as_view(model)
     write_json(folder / "model.json", describe_model(shown))
-    state = {name: value for name, value in shown.state_dict().items() if name != "_extra_state"}  # it is training's
-    save_weights(state, folder / weights)
+    save_weights(shown.state_dict(), folder / weights)
 
 
 def rebuild_model(description: dict[str, Any], network: nn.Module | None = None) -> Classifier:

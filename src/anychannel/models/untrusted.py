@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anychannel.channels import ChannelSet
-from anychannel.nn.classifier import ModelSpec
+from anychannel.nn.channel_input import ModelSpec
 from anychannel.nn.subset_batchnorm import by_subset
 from anychannel.utils.options import coerce_options, is_number, is_texts
 

@@ -43,7 +43,7 @@ class ChannelAdaptive(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copied and pickled by the original class, since this one is made at run time."""
         kind = type(self)
-        return restore, (kind.original, kind.hidden), self.__getstate__()
+        return restore, (kind.original, kind.hidden), self.__getstate__()  # type: ignore[no-untyped-call]
 
     original: type[nn.Module]
     hidden: tuple[str, ...]
@@ -83,14 +83,14 @@ def make_adaptive(network: nn.Module) -> ChannelAdaptive:
         )
     hidden = tuple(name for name in PUBLIC if hasattr(network, name))
     network.__dict__[CONV] = find_conv(network)
-    network.__class__ = adaptive_class(kind, hidden)
+    network.__class__ = adaptive_class(kind, hidden)  # type: ignore[arg-type]
     assert isinstance(network, ChannelAdaptive)
     return network
 
 
 def restore(original: type[nn.Module], hidden: tuple[str, ...]) -> ChannelAdaptive:
     """An empty object for ``copy`` and ``pickle``."""
-    kind = adaptive_class(original, hidden)
+    kind = adaptive_class(original, hidden)  # type: ignore[arg-type]
     return kind.__new__(kind)
 
 

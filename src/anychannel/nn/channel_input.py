@@ -149,6 +149,10 @@ class ChannelInput(Float32Buffers):
         """Continue the draws of a saved training."""
         self.seed, self.step = state.tolist()
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.adopt_statistics()
+
     def prepare(
         self,
         images: Tensor,
@@ -205,7 +209,7 @@ class ChannelInput(Float32Buffers):
             normalised = every
         return normalised, shown
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def draw(
         self,
         batch: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -188,7 +189,7 @@ class Classifier(nn.Module):
                 statistics are of larger values.
         """
         output = run_pass(self, self.conv, self.backbone, images, channels, present, parts)
-        return output if isinstance(output, Tensor) else logits_of(output)
+        return logits_of(output)
 
     def forward_features(
         self, images: Tensor, channels: ChannelSet | str | Sequence[str] | None = None, *, present: Any = None
@@ -207,12 +208,15 @@ class Classifier(nn.Module):
         self, images: Tensor, channels: ChannelSet | str | Sequence[str] | None = None, *, present: Any = None
     ) -> Tensor:
         """Embeddings (B, D): what the last linear layer gets; for the arguments see ``forward``."""
-        return run_pass(self, self.conv, lambda inputs: embed(self.backbone, inputs), images, channels, present)
+        call = partial(embed, self.backbone)
+        embedded: Tensor = run_pass(self, self.conv, call, images, channels, present)
+        return embedded
 
     @property
     def num_features(self) -> int:
         """Number of features before the head, of a timm network."""
-        return int(self.part("num_features"))  # type: ignore[call-overload]
+        number: Any = self.part("num_features")
+        return int(number)
 
     def get_classifier(self) -> nn.Module:
         """The last layer, of a timm network."""
@@ -221,7 +225,7 @@ class Classifier(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters without weight decay: those that the backbone names."""
-        named = getattr(self.backbone, "no_weight_decay", set)()
+        named: set[str] = getattr(self.backbone, "no_weight_decay", set)()
         stem = {f"{path}.stem.{name}" for path in stem_paths(self) for name in self.stem.no_weight_decay()}
         return {f"backbone.{name}" for name in named} | stem
 

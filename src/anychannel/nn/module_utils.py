@@ -59,9 +59,10 @@ def set_width(network: nn.Module, path: str, before: int, count: int) -> None:
     """
     names = path.split(".")
     around = [network.get_submodule(".".join(names[:depth])) for depth in range(len(names))]
-    for holder in [*around, *(getattr(module, "config", None) for module in around)]:
+    configs = [module.config for module in around if hasattr(getattr(module, "config", None), "__dict__")]
+    for holder in [*around, *configs]:
         for name in ("num_channels", "in_channels", "in_chans"):
-            if type(getattr(holder, name, None)) is int and getattr(holder, name) == before:
+            if type(vars(holder).get(name)) is int and getattr(holder, name) == before:
                 setattr(holder, name, count)
 
 

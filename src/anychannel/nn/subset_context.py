@@ -121,7 +121,7 @@ def remember_for_backward(output: Any, shown: Shown) -> None:
 
     for tensor in tensors_of(output):
         if tensor.requires_grad:
-            tensor.register_hook(recall)
+            tensor.register_hook(recall)  # type: ignore[no-untyped-call]
 
 
 def tensors_of(output: Any) -> Iterable[Tensor]:

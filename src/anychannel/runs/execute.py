@@ -86,7 +86,10 @@ def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
             raise ConfigError(f"pretrained has no effect: {holder} has the weights; leave it out")
         check_options(adapt, config.adapt_options, "adapt_options.", reserved=NETWORK)
         chosen = {} if config.source_channels is None else {"source_channels": config.source_channels}
-        return adapt(config.model, checkpoint=config.checkpoint, **common, **(config.adapt_options | chosen))
+        adapted: Classifier = adapt(
+            config.model, checkpoint=config.checkpoint, **common, **(config.adapt_options | chosen)
+        )
+        return adapted
 
 
 def train_run(
