@@ -37,7 +37,7 @@ class Tiny(nn.Sequential):
 def tiny(stem: str = "completion", **options):
     """A classifier of ``Tiny`` whose parameters and statistics are away from their start, as after training."""
     own = ac.adapt(Tiny().eval(), channels=RGB, source_channels=RGB, stem=stem, classes=["a", "b", "c", "d"], **options)
-    model = as_view(own)
+    model = ac.Classifier.of(as_view(own))
     with torch.no_grad():
         for parameter in model.stem.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -83,7 +83,7 @@ class InputRange:
                 f"({', '.join(f'{names[place]}: {m:.4g} +- {s:.4g}' for place, m, s in known)}); give images in the "
                 "units of the files that it was trained on (it normalises them itself), or create a model with the "
                 "statistics of these",
-                stacklevel=8,  # the caller of the model
+                stacklevel=9,  # the caller of the model
             )
 
 
