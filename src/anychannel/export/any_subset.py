@@ -164,7 +164,7 @@ class PresenceNorm(nn.Module):
             else:  # "0_2": the presence vector of the subset
                 row[[int(position) for position in name.split("_")]] = 1
         self.register_buffer("keys", keys)
-        norms = [norm.shared, *norm.entries.values()]
+        norms = [norm.shared, *(norm.shared if name in norm.unmet else each for name, each in norm.entries.items())]
         states = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in norms]
         self.names = [name for name, value in states[0].items() if value.ndim == 1]
         for name in self.names:

@@ -81,6 +81,8 @@ def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequenc
     name = by_subset(subset)
     trial = copy.deepcopy(model).eval()
     add_entries(trial, [name])
+    for norm in subset_norms(trial).values():
+        norm.unmet = frozenset()
     observers = [Observer(norm.entries[name], norm.choose(full)) for norm in subset_norms(trial).values()]
     device = next(trial.parameters()).device
     images = arrange_split(images, model, channels)
@@ -97,6 +99,7 @@ def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequenc
     for norm, observer in zip(subset_norms(model).values(), observers, strict=True):
         if observer.batches:
             set_statistics(norm.entries[name], observer.mean, observer.variance, observer.batches)
+            norm.find_unmet()
 
 
 def arrange_split(images: Any, model: Classifier, channels: str | Sequence[str]) -> Any:
@@ -241,3 +244,4 @@ def copy_subset_statistics(old: Classifier, new: Classifier, known: Sequence[int
         for name, source in sources.items():
             for key, value in norm.entries[source].named_buffers():
                 mine[path].entries[name].get_buffer(key).copy_(value)
+        mine[path].find_unmet()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,9 @@ class SubsetBatchNorm(nn.Module):
 
     ``key`` names the entry of a subset, which uses ``shared`` if it has none. An entry starts as a copy of ``shared``.
     ``tied`` entries differ from it in their statistics only, and share its scale and shift.
+
+    In evaluation, a tied entry that no batch has reached yet normalises as ``shared`` does: its own statistics are
+    those of no images. That concerns subsets that a short training never drew.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class SubsetBatchNorm(nn.Module):
         self.key = key
         self.tied = tied
         self.entries = nn.ModuleDict()
+        self.unmet: frozenset[str] = frozenset()
         for name in entries:
             self.add(name)
         self.register_state_dict_post_hook(leave_out_tied)  # type: ignore[no-untyped-call]
@@ -76,7 +81,26 @@ class SubsetBatchNorm(nn.Module):
     def choose(self, subset: Subset) -> nn.Module:
         """The batch norm that a subset uses."""
         name = self.key(subset)
-        return self.entries[name] if name in self.entries else self.shared  # noqa: SIM401 - ModuleDict has no get
+        if name not in self.entries:
+            return self.shared
+        entry: nn.Module = self.entries[name]
+        return self.shared if name in self.unmet and not entry.training else entry
+
+    def train(self, mode: bool = True) -> Self:
+        """As ``nn.Module`` does."""
+        super().train(mode)
+        self.find_unmet()
+        return self
+
+    def find_unmet(self) -> None:
+        """Look up, for evaluation, which tied entries no batch has reached, although one has reached ``shared``."""
+        self.unmet = frozenset()
+        if self.training or not self.tied or not self.entries:
+            return
+        counts = [norm.get_buffer("num_batches_tracked") for norm in (self.shared, *self.entries.values())]
+        if counts[0].device.type != "meta":
+            shared, *own = torch.stack(counts).tolist()
+            self.unmet = frozenset(name for name, count in zip(self.entries, own, strict=True) if shared and not count)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the rows of each part with its own batch norm; parts with the same one are joined."""
@@ -134,8 +158,9 @@ def fill_in_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, *
 
 
 def tie_again(norm: SubsetBatchNorm, _: object) -> None:
-    """Tie the parameters again after ``load_state_dict(..., assign=True)``."""
+    """Tie the parameters again after ``load_state_dict(..., assign=True)``, and look at the statistics again."""
     norm.tie()
+    norm.find_unmet()
 
 
 @dataclass(frozen=True)
