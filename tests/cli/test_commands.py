@@ -16,18 +16,10 @@ from PIL import Image
 
 from anychannel.cli.compare import against_first
 from anychannel.evaluation import load_evaluation
+from tests.helpers.commands import anychannel
 from tests.helpers.image_files import bright_halves, write_class_folders
 
 COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "export", "list", "demo")
-
-
-def anychannel(*arguments: object, check: bool = True, cwd=None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "anychannel", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment, cwd=cwd)
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -290,4 +282,6 @@ def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
 
 
 def test_the_version_is_printed():
-    assert anychannel("--version").stdout.startswith("anychannel 0.")
+    command = [sys.executable, "-m", "anychannel", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.startswith("anychannel 0.")

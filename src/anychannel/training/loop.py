@@ -264,8 +264,13 @@ def close_epoch(
 
 
 def finish(state: TrainingState, train: Split | Stream, val: Split, synchronised: Block, home: Path | None) -> None:
-    """Load the best weights, recompute their statistics from more images than each epoch can afford, validate again."""
+    """Load the best weights, with statistics from more images than each epoch can afford.
+
+    Statistics from few images make the epochs' figures noisy, so that the last epoch, whose learning rate is the
+    lowest, is compared once more with the best, both with their final statistics.
+    """
     settings, model, own = state.settings, state.model, share()
+    last, stopping = copy_state(state.evaluated), state.stopping
     model.load_state_dict(state.best)
     images = count_images(model, train, epochs=len(state.rows))
     if images == count_images(model, train):
@@ -273,11 +278,19 @@ def finish(state: TrainingState, train: Split | Stream, val: Split, synchronised
     passes = choose_passes(
         model, train, state.sampler, images, seed=settings.seed, batch_size=state.batch_size, share=own
     )
-    row = state.rows[state.stopping.best_epoch - 1]
-    with state.autocast():
-        with synchronised:
-            recompute_bn_statistics(model, passes)
-        row |= validate(model, val, batch_size=settings.batch_size, reduced=settings.shows_subsets)
+    candidates = {stopping.best_epoch: state.best, len(state.rows): last}  # one, if the last is the best
+    scores = {}
+    for epoch, weights in candidates.items():
+        model.load_state_dict(weights)
+        with state.autocast():
+            with synchronised:
+                recompute_bn_statistics(model, passes)
+            row = state.rows[epoch - 1]
+            row |= validate(model, val, batch_size=settings.batch_size, reduced=settings.shows_subsets)
+        scores[epoch] = stopping.score(row)
+        candidates[epoch] = copy_state(model)
+    stopping.best_epoch = max(scores, key=scores.__getitem__)
+    model.load_state_dict(candidates[stopping.best_epoch])
     if home is not None and own.is_main:
         save_model(model, home, weights=BEST)
         write_metrics(home, state.rows)
