@@ -47,7 +47,15 @@ def test_two_processes_train_the_weights_of_one(tmp_path):
     for count in (1, 2):
         home = tmp_path / str(count)
         home.mkdir()
-        run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count, EXAMPLES / "distributed.py", cwd=home)
+        run(
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            count,
+            EXAMPLES / "distributed.py",
+            cwd=home,
+        )
         states.append(torch.load(home / "distributed.pt"))
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5, msg=name)

@@ -10,7 +10,7 @@ from anychannel.models import MODELS, create_model, load_model, save_model
 from anychannel.models.saving import describe_model
 from anychannel.nn.channel_sampling import SAMPLERS, Part, create_sampler
 from anychannel.nn.stems import STEMS
-from anychannel.nn.subset_context import current_parts
+from anychannel.nn.subset_context import current_shown
 
 RGB = ChannelSet(("R", "G", "B"), mean=(120.0, 110.0, 100.0), std=(60.0, 55.0, 50.0))
 NAMES = [RGB.key(subset) for subset in RGB.subsets()]
@@ -129,4 +129,4 @@ def test_a_backbone_called_on_its_own_says_what_to_call():
     with pytest.raises(RuntimeError, match="call the classifier, not its backbone"):
         make().backbone(torch.zeros(1, 3, 8, 8))
     with pytest.raises(RuntimeError, match="call the classifier"):
-        current_parts()
+        current_shown()

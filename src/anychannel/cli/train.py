@@ -75,7 +75,9 @@ def train(
     accumulate: Annotated[
         int | None, typer.Option(help="Batches per step, whose gradients are added. Default: 1.")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: 0.1.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate. Default: 0.1, or 0.01 for trained weights.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without improvement. Default: never.")
     ] = None,

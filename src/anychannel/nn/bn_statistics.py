@@ -30,7 +30,7 @@ from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm, by_subset, ke
 LEAST_CORRELATION = 0.05
 """Lower bound of a feature's correlation with the full set's."""
 
-Model = TypeVar("Model", bound=Classifier)
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @torch.no_grad()
@@ -42,7 +42,8 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     single channels of eight bands (docs/LOG.md). If calibration fails, the model stays as it was.
 
     Args:
-        model: a trained classifier; its norm is ``shared``, or one with statistics for each subset.
+        model: a trained classifier, or a network that ``adapt`` returned; its norm is ``shared``, or one with
+            statistics for each subset.
         images: unlabelled images, as one tensor or array (N, k, H, W), as batches, or as a data set's split, whose
             channels are matched by name. Tensors hold just ``channels``, in that order, or all of the model's channels
             in its order, (N, C, H, W), which works better if channels predict each other. A few hundred are enough. One
@@ -60,6 +61,12 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
         ValueError: there are no images, a batch has one image or values that are not finite, or the network has no
             batch norm or whole batch norms for subsets.
     """
+    calibrate_classifier(model if isinstance(model, Classifier) else Classifier(model), images, channels, batch_size)
+    return model
+
+
+def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequence[str], batch_size: int) -> None:
+    """See ``calibrate``."""
     kind = NORMS[model.spec.norm]
     if model.spec.norm != "shared" and not kind.own_statistics:
         able = " or ".join(name for name in NORMS if name == "shared" or NORMS[name].own_statistics)
@@ -74,6 +81,8 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     name = by_subset(subset)
     trial = copy.deepcopy(model).eval()
     add_entries(trial, [name])
+    for norm in subset_norms(trial).values():
+        norm.unmet = frozenset()
     observers = [Observer(norm.entries[name], norm.choose(full)) for norm in subset_norms(trial).values()]
     device = next(trial.parameters()).device
     images = arrange_split(images, model, channels)
@@ -90,7 +99,7 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     for norm, observer in zip(subset_norms(model).values(), observers, strict=True):
         if observer.batches:
             set_statistics(norm.entries[name], observer.mean, observer.variance, observer.batches)
-    return model
+            norm.find_unmet()
 
 
 def arrange_split(images: Any, model: Classifier, channels: str | Sequence[str]) -> Any:
@@ -235,3 +244,4 @@ def copy_subset_statistics(old: Classifier, new: Classifier, known: Sequence[int
         for name, source in sources.items():
             for key, value in norm.entries[source].named_buffers():
                 mine[path].entries[name].get_buffer(key).copy_(value)
+        mine[path].find_unmet()

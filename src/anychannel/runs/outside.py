@@ -16,8 +16,8 @@ from anychannel.data import ImageDataset, Split, TorchImages
 from anychannel.evaluation import Evaluation, evaluate
 from anychannel.evaluation.evaluate import match
 from anychannel.models import Classifier
-from anychannel.models.saving import OWN_MODULE, save_model
-from anychannel.models.untrusted import ModelFileError
+from anychannel.models.saving import save_model
+from anychannel.models.untrusted import OWN_MODULE, ModelFileError
 from anychannel.results.run import FORMAT, OUTSIDE, RunError, read_record
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import COUNT, choose_examples, collect_examples

@@ -27,7 +27,7 @@ from anychannel.data.batches.split import Batch
 from anychannel.nn.channel_sampling import Part, Sampler, split_evenly
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, keeps_statistics
-from anychannel.training.step_parts import StepParts, assign_channels, take_share
+from anychannel.training.step_parts import StepParts, assign_channels, step_parts
 from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import Share
 from anychannel.utils.seeds import mix
@@ -92,8 +92,9 @@ def choose_passes(
         count = len(batch.places)
         if own:
             has = np.ones((count, len(model.channels)), bool) if batch.present is None else batch.present
-            groups = [(subset, np.flatnonzero(has[:, list(subset)].all(axis=1))) for subset in subsets]
-            found = [take_share([group], batch.present, share) for group in groups if len(group[1]) > 1]
+            whole = torch.from_numpy(has)
+            groups = [(subset, torch.nonzero(whole[:, list(subset)].all(1)).flatten()) for subset in subsets]
+            found = [step_parts([group], batch.present, share) for group in groups if len(group[1]) > 1]
         else:
             found = [assign_channels(draw_parts(sampler, count, generator), batch.present, share)]
         passes += [(batch.images, rows) for rows in found]

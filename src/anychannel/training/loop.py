@@ -30,6 +30,7 @@ from anychannel.channels import ChannelSet
 from anychannel.data import Split, Stream, TorchImages, augment
 from anychannel.data.batches.split import Batch
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
+from anychannel.models.view import as_classifier
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
@@ -85,7 +86,7 @@ class FitResult:
 
 
 def fit(
-    model: Classifier,
+    model: nn.Module,
     train: Any,
     val: Any,
     settings: TrainingSettings | None = None,
@@ -100,8 +101,8 @@ def fit(
     """Train a classifier and leave it with the weights of its best validation epoch.
 
     Args:
-        model: trained in place. If it was created from names alone, it takes the channels' mean, standard deviation and
-            correlations from the training images.
+        model: a ``Classifier``, or a network that ``adapt`` returned; trained in place. If it was created from names
+            alone, it takes the channels' mean, standard deviation and correlations from the training images.
         train, val: images with the model's channels; training images may come from shards (``Stream``). Channels are
             matched by name; a split of bare arrays, without names, has them in the model's order. An image that lacks
             channels is used with those that it has and the sampler keeps, or else with all that it has. Validation uses
@@ -139,11 +140,12 @@ def fit(
             CPU (``anychannel.training.contention``), or steps were skipped because loss or gradients were not finite.
     """
     began = time.monotonic()
-    settings = settings or TrainingSettings()
+    check_model(model)
+    model = as_classifier(model)
+    settings = (settings or TrainingSettings()).with_rate(trained=model.channel_input.trained)
     home = None if folder is None else Path(folder)
     if resume and home is None:
         raise ValueError("resume needs the folder of the training to resume; give folder, or leave resume out")
-    check_model(model)
     train = open_images(train, model, "the training images", channels)
     val = open_images(val, model, "the validation images", channels)
     if isinstance(val, Stream):
@@ -210,6 +212,7 @@ def fit(
             state.started = time.monotonic()
         finish(state, train, val, synchronised, home)
 
+    model.channel_input.trained = True
     return FitResult(
         state.rows,
         best_epoch=state.stopping.best_epoch,

@@ -23,7 +23,8 @@ class TrainingSettings:
         accumulate: batches in a step, whose gradients are added before the weights change. A step is then one of a
             batch that is so many times as large, at the memory of the small one; batch norms see the small ones.
         sampler, sampler_options: the channels of each part of a batch; see ``anychannel.nn.channel_sampling``.
-        optimizer, lr, momentum, weight_decay: see ``create_optimizer``.
+        optimizer, lr, momentum, weight_decay: see ``create_optimizer``. ``lr=None`` is 0.1 (``adamw``: 0.001) for a new
+            network and a tenth of it for trained weights, which the higher rate would destroy.
         schedule, warmup_epochs: see ``create_schedule``.
         distill: weight of distillation in the loss of images with a teacher, in [0, 1].
         distill_temperature: softens both answers; see ``training_loss``.
@@ -56,7 +57,7 @@ class TrainingSettings:
     sampler: str = "split"
     sampler_options: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
-    lr: float = 0.1
+    lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "one_cycle"
@@ -105,7 +106,7 @@ class TrainingSettings:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be between {low} and {high}, got {getattr(self, name)}")
-        if not 0 < self.lr < math.inf:
+        if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be finite and not negative, got {self.weight_decay}")
@@ -121,6 +122,12 @@ class TrainingSettings:
             raise ValueError(f"monitor {self.monitor!r} is about missing channels, which sampler 'full' never shows")
         for name, reason in idle_settings(vars(self)).items():
             raise ValueError(f"{name}={getattr(self, name):g} has no effect: {reason}; leave it out")
+
+    def with_rate(self, *, trained: bool) -> TrainingSettings:
+        """The same settings with the learning rate that ``lr=None`` stands for, for a new or a trained network."""
+        if self.lr is not None:
+            return self
+        return replace(self, lr=(0.1 if self.optimizer == "sgd" else 0.001) * (0.1 if trained else 1))
 
     @property
     def shows_subsets(self) -> bool:

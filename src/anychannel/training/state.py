@@ -43,7 +43,7 @@ class TrainingState:
 
     def __init__(self, model: Classifier, settings: TrainingSettings, *, batch_size: int, steps: int) -> None:
         self.device = next(model.parameters()).device
-        self.settings = settings
+        self.settings = settings = settings.with_rate(trained=model.channel_input.trained)
         self.batch_size = batch_size
         self.steps = steps
         self.model = model
@@ -54,7 +54,11 @@ class TrainingState:
 
             self.average = ModelEmaV3(model, decay=settings.ema, use_warmup=True)
         self.optimizer = create_optimizer(
-            model, settings.optimizer, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            model,
+            settings.optimizer,
+            lr=settings.lr or 0,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
         )
         total, warmup = settings.epochs * steps, round(settings.warmup_epochs * steps)
         self.schedule = create_schedule(self.optimizer, settings.schedule, total_steps=total, warmup_steps=warmup)
