@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import ChannelSet, Subset
+from anychannel.nn.input_range import has_values
 from anychannel.nn.module_utils import replace_module
 from anychannel.nn.subset_context import current_shown
 from anychannel.nn.sync_batchnorm import is_synchronising
@@ -98,7 +99,7 @@ class SubsetBatchNorm(nn.Module):
         if self.training or not self.tied or not self.entries:
             return
         counts = [norm.get_buffer("num_batches_tracked") for norm in (self.shared, *self.entries.values())]
-        if counts[0].device.type != "meta":
+        if has_values(counts[0]):
             shared, *own = torch.stack(counts).tolist()
             self.unmet = frozenset(name for name, count in zip(self.entries, own, strict=True) if shared and not count)
 
