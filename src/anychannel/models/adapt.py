@@ -37,7 +37,7 @@ from anychannel.nn.classifier import Classifier as TorchClassifier
 from anychannel.nn.normalisation import Normalisation, input_covariance
 from anychannel.nn.stems.completion import completion_matrix
 
-NORMALISATIONS = ("source", "data")
+NORMALISATIONS = ("source", "data", "none")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of R, G, B over ImageNet's training images, for pixels from 0 to 1."""
 
@@ -91,7 +91,8 @@ def adapt(
         first_conv: path of the network's first convolution, such as ``"patch_embed.proj"``, if it is not found.
         fill: what new channels start from: their ``neighbours`` in wavelength, the ``mean`` of all, or ``zero``.
         normalise: ``source`` keeps the statistics that the network was trained with for the channels it knows.
-            ``data`` uses the statistics of ``channels``, for files with a very different range of values.
+            ``data`` uses the statistics of ``channels``, for files with a very different range of values. ``none`` is
+            for a loader that normalises its images already.
         source_range: the value in your files for a pixel of 1.0 in timm's and ImageNet's statistics: 255 for 8 bits.
         channel_sampling: what draws the channels in training mode, a name from ``list_samplers()`` or a ``Sampler``
             that shows each image once. None or ``"full"`` shows all channels.
@@ -122,6 +123,7 @@ def adapt(
     of_classifier = not by_name and (given is None or isinstance(given, TorchClassifier | ChannelAdaptive))
     scaled = known.measured and source_channels != "imagenet"
     in_units = "the statistics are in the files' units" if normalise == "data" or scaled else ""
+    in_units = "images arrive normalised" if normalise == "none" else in_units
     for name, passed, reason in (
         ("source_channels", known.names != ("R", "G", "B"), "a classifier knows its channels" if of_classifier else ""),
         ("first_conv", first_conv is not None, "a classifier's first convolution is its stem" if of_classifier else ""),
@@ -199,12 +201,15 @@ def choose_statistics(
         if not target.measured:
             raise ValueError("normalise='data' needs channels with statistics; pass channels=data.channels")
         return target, None
+    if normalise == "none":
+        zeros, ones = (0.0,) * len(target), (1.0,) * len(target)
+        return (target, Normalisation(zeros, ones)) if target.measured else (target.with_statistics(zeros, ones), None)
     used = source.normalisation
     if used is None:
         raise ValueError(
             f"it is unknown how the images of {source.spec.model} were normalised; pass source_channels='imagenet' if "
             "by ImageNet's statistics, else source_channels=ChannelSet(names, mean=..., std=...) in the files' units, "
-            "or channels=data.channels with normalise='data'"
+            "normalise='none' if your loader normalises them, or channels=data.channels with normalise='data'"
         )
     named = match_names(source.channels, target)
     check_range(target, named, used, source_range)
