@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.module_utils import replace_module
 
 TRIAL_SIZES = (224, 64, 32)
@@ -35,7 +36,8 @@ def count_classes(network: nn.Module, in_chans: int) -> int | None:
         logits = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
         if isinstance(logits, Tensor) and logits.ndim == 2:
             return int(logits.shape[1])
-    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    inside = {layer for conv in network.modules() if isinstance(conv, AdaptiveConv2d) for layer in conv.modules()}
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear) and layer not in inside]
     return linear[0].out_features if len(linear) == 1 else None
 
 

@@ -89,7 +89,7 @@ def choose_passes(
         size, _ = single.plan(size, share)  # a DataLoader has its own
         batches = until(images, single.batches(seed=seed, epoch=0, batch_size=size, share=share))
     for batch in batches:
-        count = len(batch.places)
+        count = size if isinstance(train, Stream) else len(batch.places)  # a stream's are this process's alone
         if own:
             has = np.ones((count, len(model.channels)), bool) if batch.present is None else batch.present
             whole = torch.from_numpy(has)

@@ -195,7 +195,8 @@ def fit(
             last_checkpoint = time.monotonic()
             position = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
             for batch in train.batches(batch_size=batch_size, share=own, **position):
-                train_step(state, network, batch, teacher, synchronised)
+                size = len(batch.places) if isinstance(train, TorchImages) else batch_size
+                train_step(state, network, batch, size, teacher, synchronised)
                 advance()
                 if contention is not None:
                     contention.check()
@@ -232,18 +233,18 @@ def plan_steps(train: AnyImages, settings: TrainingSettings, share: Share) -> tu
 
 
 def train_step(
-    state: TrainingState, network: nn.Module, batch: Batch, teacher: Classifier | None, synchronised: Block
+    state: TrainingState, network: nn.Module, batch: Batch, size: int, teacher: Classifier | None, synchronised: Block
 ) -> None:
-    """One step, in ``accumulate`` pieces; ``network`` may wrap the model for several processes.
+    """One step of ``size`` images over all processes, in ``accumulate`` pieces; ``network`` may wrap the model.
 
     The host waits for the device at none but the steps 1, 2, 4, 8 ..., whose images' range is checked.
     """
     settings, channels, own = state.settings, state.model.channels, share()
     # a function of seed, epoch and step, so that a resumed training needs no generator's state
     generator = torch.Generator().manual_seed(mix(settings.seed, 2, state.epoch, state.step))
-    parts = state.sampler(len(batch.places), generator)
+    parts = state.sampler(size, generator)
     whole = assign_channels(parts, batch.present, own)
-    pieces = cut_rows(whole, parts, len(batch.places), settings.accumulate, own)
+    pieces = cut_rows(whole, parts, size, settings.accumulate, own)
     images = augment(
         to_device(batch.images, state.device),
         crop_padding=settings.crop_padding,
@@ -252,7 +253,7 @@ def train_step(
         fill=torch.tensor(channels.mean, dtype=torch.float32),
         generator=generator,
         share=own,
-        batch_size=len(batch.places),
+        batch_size=size,
     )
     state.model.stem.anneal(state.epoch + state.step / state.steps)
     network.train()
