@@ -35,6 +35,7 @@ def evaluate(
     data: Split | ImageDataset,
     *,
     subsets: str | Sequence[str] | None = None,
+    by: str | None = None,
     batch_size: int = 256,
     device: str | None = None,
     precision: str | None = None,
@@ -49,7 +50,10 @@ def evaluate(
         data: a data set or a split, whose channels are matched to the model's by name. It may lack some of the model's
             channels (only subsets of the others are evaluated) and may have more (they are not used). A split of bare
             arrays, without names, holds the model's channels in the model's order.
-        subsets: as ``"R,G"``; None takes all, or a sample if there are too many (see ``choose_subsets``).
+        subsets: as ``"R,G"`` or, of groups, ``"camera+lidar"``; None takes all, or a sample if there are too many (see
+            ``choose_subsets``).
+        by: without named subsets: ``groups`` evaluates subsets of whole groups, ``channels`` those of single channels
+            as well. None means groups if the channels have any.
         batch_size: images a forward pass; it changes speed and memory only.
         device: ``auto`` or a torch device; None uses the model's device.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
@@ -72,7 +76,7 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     channels = model.channels.select([model.channels.names[position] for position in planes])
-    chosen, sampled, note = choose_subsets(channels, subsets)
+    chosen, sampled, note = choose_subsets(channels, subsets, by=by)
     columns = list(planes.values())
     all_columns = columns == list(range(images.images.shape[1]))
     present = np.ones((len(images), len(columns)), bool) if images.present is None else images.present[:, columns]
@@ -114,6 +118,10 @@ def evaluate(
     classes = names or tuple(str(number) for number in range(model.spec.num_classes))
 
     def score(subset: Subset) -> dict[str, Any]:
+        whole = channels.grouped and channels.split(subset)
+        return figures(subset) | ({"name": channels.name(subset)} if whole else {})
+
+    def figures(subset: Subset) -> dict[str, Any]:
         key = channels.key(subset)
         if key in unmeasured:
             return {"n": 0, "refused": f"no image of the {split} split has all of {key.replace(',', ', ')}"}
@@ -143,6 +151,7 @@ def evaluate(
         probabilities=probabilities,
         present=of_model if complete < len(images) else None,
         digests=None if images.digests is None else tuple(images.digests),
+        groups=model.channels.members,
     )
 
 
