@@ -350,10 +350,8 @@ class ChannelSet:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back. Groups are left out if there are none."""
-        left_out = () if any(self.groups) else ("groups",)
-        values = {
-            part.name: getattr(self, part.name) for part in fields(self) if part.init and part.name not in left_out
-        }
+        names = [part.name for part in fields(self) if part.init and (part.name != "groups" or any(self.groups))]
+        values = {name: getattr(self, name) for name in names}
         lists = {name: None if value is None else list(value) for name, value in values.items()}
         return lists | {"correlation": self.correlation and [list(row) for row in self.correlation]}
 
@@ -386,11 +384,9 @@ def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:
         except ValueError as error:
             raise ChannelError(str(error)) from None
         found, wavelengths, kinds = zip(*bands, strict=True)
-        groups = {
-            group: [name for name in members if name in found] for group, members in SENSORS[sensor].groups.items()
-        }
-        known = {group: members for group, members in groups.items() if members}
-        return ChannelSet(found, wavelengths_nm=wavelengths, kinds=kinds, groups=known)
+        group_of = {name: group for group, members in SENSORS[sensor].groups.items() for name in members}
+        groups = tuple(group_of.get(name) for name in found)
+        return ChannelSet(found, wavelengths_nm=wavelengths, kinds=kinds, groups=groups)
     near = get_close_matches(sensor.lower(), SENSORS, n=1, cutoff=0.75) if len(names) == 1 or colon else []
     if near:
         raise ChannelError(

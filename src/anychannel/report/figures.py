@@ -226,7 +226,7 @@ def shapley_chart(found: Shapley, key: str, width: float, *, title: str) -> str:
         rows,
         key,
         title=title,
-        description="Bars: mean over the orders in which channels arrive. Dots: added to no channel, and to all others.",
+        description="Bars: mean over the orders in which they arrive. Dots: added to none, and to all others.",
         bounds=(low if min(ends) < 0 else 0.0, high),
         tick=lambda value: svg.short(value).replace("-", "−"),
         unit="points of test accuracy",

@@ -105,7 +105,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         cost=tables.cost_table(runs),
         subsets=tables.subset_table(runs, keys),
         gaps=tables.subset_gap_table(runs, keys),
-        shapley=[(run, found) for run in runs if (found := shapley_kinds(run))],
+        shapley=[(run, kinds) for run in runs if (kinds := shapley_kinds(run))],
         shapley_chart=figures.shapley_chart,
         shapley_table=tables.shapley_table,
         best_table=tables.best_table,

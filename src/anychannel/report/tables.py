@@ -253,9 +253,9 @@ def shapley_table(found: Shapley, head: str) -> Table:
     names = sorted(found.accuracy.values, key=lambda name: -found.accuracy.values[name].shapley)
     columns = (
         "Shapley value (points)",
-        "Added to all others (points)",
+        "Added to all others",
         "Accuracy alone (%)",
-        "Macro F1, Shapley value",
+        "Shapley value, macro F1",
     )
     caption = f"What each {head} contributes to test accuracy"
     return Table(caption, columns, tuple(names), tuple(map(row, names)))
