@@ -100,12 +100,10 @@ def describe_shapley(kind: str, found: dict[str, Any]) -> str:
     for name, one in ordered:
         error = "" if one["standard_error"] is None else f" ± {100 * one['standard_error']:.1f}"
         alone = "" if one["alone"] is None else percent(one["alone"])
-        lines.append(
-            f"{name:>24}  {points(one['shapley']) + error:<13}  {points(one['adds']):>19}  {alone:>14}".rstrip()
-        )
-    for best in ranking["best"]:
-        lines.append(f"{'best of ' + str(best['size']):>24}  {percent(best['value'])}  {best['subset']}")
-    smallest = ranking["smallest"]
-    lines.append(f"{'within one point of all':>24}  {percent(smallest['value'])}  {smallest['subset']}")
+        share = points(one["shapley"]) + error
+        lines.append(f"{name:>24}  {share:<13}  {points(one['adds']):>19}  {alone:>14}".rstrip())
+    best = [(f"best of {one['size']}", one) for one in ranking["best"]]
+    best.append(("within one point of all", ranking["smallest"]))
+    lines += [f"{head:>24}  {percent(one['value'])}  {one['subset']}" for head, one in best]
     how = "exact" if found["exact"] else f"from {found['orders']} random orders, with the standard error of the mean"
     return "\n".join([*lines, f"Shapley values are {how}; {found['n']:,} images that have every channel."])

@@ -31,8 +31,8 @@ def choose_subsets(
     every subset that lacks one (up to 16 channels), and the first 1, 2, ... channels of up to ``per_size`` random
     orders. These give the channels' Shapley values (``anychannel.results.shapley``). There are 8 orders up to 16
     channels, and fewer for more, so that the number of subsets is bounded (137 with the defaults). Beyond 64 channels,
-    the beginnings have 15 evenly spaced sizes. A smaller ``per_size`` draws part of what a larger one draws; with 1, no
-    subset is added for lacking one channel.
+    the beginnings have 15 evenly spaced sizes. A smaller ``per_size`` draws part of what a larger one draws. With 1,
+    which is for costs, the subsets that lack one channel are left out, and sizes are spaced beyond 16 channels.
 
     If the channels have groups, all of this holds for groups in place of channels. ``by="channels"`` takes subsets of
     single channels as well.
@@ -67,7 +67,7 @@ def sample(units: Sequence[Subset], what: str, limit: int, per_size: int) -> tup
         return [ChannelSet.join(units[i] for i in places) for places in chosen], False, ""
     orders = draw_orders(count)[:per_size]
     sizes: Sequence[int] = range(1, count)
-    if count > MOST_PLAYERS:
+    if count > (MOST_PLAYERS if per_size > 1 else MOST_SINGLE):
         sizes = sorted({round(size) for size in np.linspace(1, count - 1, MOST_SIZES)})
     found = [full]
     if count <= MOST_SINGLE:

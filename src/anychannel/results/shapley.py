@@ -119,20 +119,21 @@ def rank_channels(
     found = {}
     for kind, units in kinds.items():
         players = {frozenset[str](): empty}
-        for key, values in figures.items():
+        for key, one in figures.items():
             subset = channels.subset(key)
             inside = channels.split(subset) if kind == "groups" else [channels.names[i] for i in subset]
             if inside is not None:
-                players[frozenset(inside)] = dict(values)
+                players[frozenset(inside)] = dict(one)
         orders = known_orders(units, players)
         exact = len(players) == 2 ** len(units)
         if exact or len(orders) > 1:
             sign = "+" if kind == "groups" else ","
             rankings = {
-                figure: rank(units, {s: values[figure] for s, values in players.items()}, orders, sign)
+                figure: rank(units, {subset: one[figure] for subset, one in players.items()}, orders, sign)
                 for figure in empty
             }
-            found[kind] = asdict(Shapley(sum(supports), exact, 0 if exact else len(orders), **rankings))
+            values = asdict(Shapley(sum(supports), exact, 0 if exact else len(orders), **rankings))
+            found[kind] = values | {figure: values[figure] | {"best": list(values[figure]["best"])} for figure in empty}
     return found
 
 
