@@ -110,8 +110,8 @@ def rank_channels(
         supports: number of these images in each class.
 
     Returns:
-        ``channels``, ``groups``, or both. One is left out if neither all of its subsets nor two complete orders were
-        evaluated.
+        ``channels``, ``groups``, or both. One is left out if neither all of its subsets nor all beginnings of the
+        random orders were evaluated.
     """
     kinds = {"channels": list(channels.names)} | ({"groups": list(channels.units)} if channels.grouped else {})
     share, classes = max(supports) / sum(supports), len(supports)
@@ -126,7 +126,7 @@ def rank_channels(
                 players[frozenset(inside)] = dict(one)
         orders = known_orders(units, players)
         exact = len(players) == 2 ** len(units)
-        if exact or len(orders) > 1:
+        if exact or orders:
             sign = "+" if kind == "groups" else ","
             rankings = {
                 figure: rank(units, {subset: one[figure] for subset, one in players.items()}, orders, sign)
@@ -193,9 +193,10 @@ def sampled_values(orders: Sequence[Sequence[str]], values: Values) -> dict[str,
 
 
 def known_orders(players: Sequence[str], values: Mapping[frozenset[str], object]) -> list[list[str]]:
-    """The random orders all of whose beginnings were evaluated."""
+    """The random orders, if all of their beginnings were evaluated; else none, since a part of them may be one-sided."""
     orders = [[players[i] for i in order] for order in draw_orders(len(players))]
-    return [order for order in orders if all(frozenset(order[:size]) in values for size in range(len(order) + 1))]
+    beginnings = (frozenset(order[:size]) for order in orders for size in range(len(order) + 1))
+    return orders if all(subset in values for subset in beginnings) else []
 
 
 def draw_orders(count: int) -> list[list[int]]:
