@@ -48,9 +48,10 @@ def compare(
 ) -> Comparison:
     """Compare two evaluations' predictions on the images that have the channels for both.
 
-    ``subset`` is a key as ``"R,G"``; None uses the first's full set. Pass one evaluation twice, with another
-    ``second_subset``, to compare two subsets of one model. Raises ValueError if the images are not the same (by path,
-    label and, if known, content), no image has the channels for both, or an evaluation lacks the subset.
+    ``subset`` is a key as ``"R,G"``, or names groups, as ``"camera+lidar"``; None uses the first's full set. Pass one
+    evaluation twice, with another ``second_subset``, to compare two subsets of one model. Raises ValueError if the
+    images are not the same (by path, label and, if known, content), no image has the channels for both, or an
+    evaluation lacks the subset.
     """
     key = subset or first.full
     return compare_correct(*pair_records(first, second, key, second_subset or key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from anychannel.nn.module_utils import Float32Buffers
 from anychannel.nn.normalisation import Normalisation, moments
 from anychannel.nn.specialize import specialize_backbone
 from anychannel.nn.stems import Stem
+from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.nn.subset_context import subset_context
 
 
@@ -86,10 +88,12 @@ class Classifier(Float32Buffers):
 
         ``mean`` and ``std`` normalise images; ``channel_mean``, ``channel_std`` and ``channel_correlation`` are those
         of the training pixels, the last all zeros if it was never measured. ``channel_names`` are joined by commas.
+        ``channel_groups``, JSON, is there only if channels have groups.
         """
         channels = self._channels
         used = self.spec.normalisation or Normalisation.of(channels)
         correlation = channels.correlation or ((0.0,) * len(channels),) * len(channels)
+        groups = torch.tensor(list(json.dumps(channels.members).encode()), dtype=torch.uint8)
         return {
             "mean": torch.tensor(used.mean, dtype=torch.float64).view(1, -1, 1, 1),
             "std": torch.tensor(used.std, dtype=torch.float64).view(1, -1, 1, 1),
@@ -97,6 +101,7 @@ class Classifier(Float32Buffers):
             "channel_mean": torch.tensor(channels.mean, dtype=torch.float64),
             "channel_std": torch.tensor(channels.std, dtype=torch.float64),
             "channel_correlation": torch.tensor(correlation, dtype=torch.float64),
+            **({"channel_groups": groups} if channels.members else {}),
         }
 
     def measured_names(self) -> list[str]:
@@ -130,6 +135,7 @@ class Classifier(Float32Buffers):
                 f"{','.join(self._channels.names)}; create the model with the same names in the same order, or give a "
                 "trained network other channels with adapt()"
             )
+        self.adopt_groups(state_dict, f"{prefix}channel_groups")
         missing = [name for name in self.measured_names() if prefix + name not in state_dict]
         if missing:
             warnings.warn(
@@ -141,6 +147,29 @@ class Classifier(Float32Buffers):
             state_dict.update({prefix + name: own[name] for name in missing})
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self.adopt_statistics()
+
+    def adopt_groups(self, state_dict: dict[str, Any], name: str) -> None:
+        """Take the groups of a state dict; a state dict without them gets the model's own.
+
+        Raises:
+            ChannelError: the model has batch norms for the subsets of other groups.
+        """
+        own = self._buffers.get("channel_groups")
+        if name not in state_dict:
+            state_dict |= {} if own is None else {name: own}
+            return
+        text = bytes(state_dict[name].tolist())
+        if own is not None and text == bytes(own.tolist()):
+            return
+        channels = self._channels.with_groups(json.loads(text))
+        if NORMS[self.spec.norm].key is not None:
+            raise ChannelError(
+                f"the state dict is of a model with the groups {', '.join(channels.members)}, and this model's are "
+                f"{', '.join(self._channels.members) or 'none'}; create the model with the same groups: "
+                f"channels=ChannelSet(names, groups={channels.members})"
+            )
+        self._channels = channels
+        self.register_buffer("channel_groups", state_dict[name].clone().to(self.channel_names.device))
 
     def adopt_statistics(self) -> None:
         """Make the buffers' statistics those of ``channels`` and ``spec``."""

@@ -193,7 +193,7 @@ def sampled_values(orders: Sequence[Sequence[str]], values: Values) -> dict[str,
 
 
 def known_orders(players: Sequence[str], values: Mapping[frozenset[str], object]) -> list[list[str]]:
-    """The random orders, if all of their beginnings were evaluated; else none, since a part of them may be one-sided."""
+    """The random orders if all of their beginnings were evaluated, else none: a part of them may be one-sided."""
     orders = [[players[i] for i in order] for order in draw_orders(len(players))]
     beginnings = (frozenset(order[:size]) for order in orders for size in range(len(order) + 1))
     return orders if all(subset in values for subset in beginnings) else []
