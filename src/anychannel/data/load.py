@@ -95,7 +95,7 @@ def load_dataset(
     kind = SOURCES.get(name)
     embedded = kind is not None and kind.embedded
     show = checked["progress"] and not embedded  # embedded images are made at once
-    flags = {"settings": settings, "allow_pipe": allow_pipe, "groups": groups}
+    flags: dict[str, Any] = {"settings": settings, "allow_pipe": allow_pipe, "groups": groups}
     request = Request(
         channels, asked, cache_dir, checked["seed"], show, checked["verify"], checked["skip_bad"], **flags
     )

@@ -77,7 +77,7 @@ def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
     return runs
 
 
-def passes_an_image(config: RunConfig, channels: ChannelSet) -> float:
+def passes_an_image(config: RunConfig, channels: ChannelSet | int) -> float:
     """Forward passes per image in a training step, counted on one batch of the sampler."""
     training = config.training
     sampler = create_sampler(training.sampler, channels, **training.sampler_options)
@@ -85,7 +85,7 @@ def passes_an_image(config: RunConfig, channels: ChannelSet) -> float:
     return sum(map(len, parts)) / training.batch_size
 
 
-def epochs_of(config: RunConfig, channels: ChannelSet, budget: str, networks: int) -> int:
+def epochs_of(config: RunConfig, channels: ChannelSet | int, budget: str, networks: int) -> int:
     """Number of epochs of each of several dedicated networks, from the configuration of the adaptive network."""
     if budget not in BUDGETS:
         raise RunError(unknown_name("budget", budget, BUDGETS))
