@@ -270,10 +270,9 @@ def test_a_model_takes_the_groups_of_a_state_dict_or_says_why_it_cannot():
     plain.load_state_dict(make("completion", GROUPED).state_dict())
     assert plain.channels.members == {"visible": ("R", "G")}
     assert "channel_groups" in plain.state_dict()
+    state = make("completion", GROUPED, "statistics").state_dict()
     with pytest.raises(ChannelError, match="with the groups visible, and this model's are none; create the model with"):
-        make("completion", MEASURED, "statistics").load_state_dict(
-            make("completion", GROUPED, "statistics").state_dict()
-        )
+        make("completion", MEASURED, "statistics").load_state_dict(state)
 
 
 def test_a_state_dict_without_groups_leaves_a_model_its_own_and_plain_models_have_no_such_buffer():

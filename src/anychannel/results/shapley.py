@@ -144,7 +144,7 @@ def rank(players: Sequence[str], values: Values, orders: Sequence[Sequence[str]]
     full = values[everything]
 
     def choose(candidates: Sequence[frozenset[str]]) -> Choice:
-        best = max(candidates, key=lambda subset: values[subset])
+        best = min(candidates, key=lambda subset: (-values[subset], [name not in subset for name in players]))
         return Choice(len(best), sign.join(name for name in players if name in best), values[best])
 
     sizes = {
