@@ -340,11 +340,11 @@ def test_sixteen_channels_of_three_groups_have_statistics_for_each_subset_of_gro
     assert set(bank.entries) == {f"size_{size}" for size in (15, 13, 4, 12, 3, 1)}
 
 
-def test_a_subset_without_statistics_uses_those_of_the_nearest_one_that_has_them():
+def test_a_subset_without_statistics_uses_those_of_its_groups():
     names = ["0_1_2", "3", "0_1_2_3"]  # camera, lidar, both; the full set has six channels
     assert find_nearest((0, 1), names, 6) == "0_1_2"
-    assert find_nearest((0, 1, 3), names, 6) == "0_1_2_3"
-    assert find_nearest((0, 3), names, 6) == "3"
+    assert find_nearest((0, 3), names, 6) == "0_1_2_3"
+    assert find_nearest((0, 3), names[:2], 6) is None
     assert find_nearest((0, 1, 3, 4, 5), names, 6) is None
     assert find_nearest((0,), ["0_1", "3"], 4) == "0_1"
     bank = SubsetBatchNorm(nn.BatchNorm2d(2), by_subset, names, tied=True, nearest=6)

@@ -178,10 +178,9 @@ class PresenceNorm(nn.Module):
         """(B, F, H, W) -> the same shape."""
         present = _present.get()
         if self.nearest:  # as ``find_nearest``
-            differ = (self.keys != present).sum(1)
-            beyond = (self.keys < present).any(1).long()
-            places = torch.arange(len(self.keys), device=differ.device)
-            row = ((2 * differ + beyond) * len(self.keys) + places).min().remainder(len(self.keys)).view(1)
+            sizes = self.keys.sum(1).long() + (self.keys < present).any(1) * self.keys.shape[1]
+            places = torch.arange(len(sizes), device=sizes.device)
+            row = (sizes * len(sizes) + places).min().remainder(len(sizes)).view(1)
         else:
             own = (self.keys == (present.sum() if self.counts else present)).all(1)
             row = (own * torch.arange(1, len(own) + 1, device=own.device)).sum().view(1)  # 0 is the shared one

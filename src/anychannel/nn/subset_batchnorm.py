@@ -39,8 +39,8 @@ class SubsetBatchNorm(nn.Module):
 
     ``key`` names the entry of a subset, which uses ``shared`` if it has none. An entry starts as a copy of ``shared``.
     ``tied`` entries differ from it in their statistics only, and share its scale and shift. With ``nearest``, the
-    number of all channels, a subset without an entry uses that of the nearest subset that has one (``find_nearest``);
-    ``shared`` is that of all channels.
+    number of all channels, a subset without an entry uses that of the smallest subset around it that has one
+    (``find_nearest``); ``shared`` is that of all channels.
     """
 
     def __init__(
@@ -118,14 +118,13 @@ class SubsetBatchNorm(nn.Module):
 
 
 def find_nearest(subset: Subset, names: Iterable[str], count: int) -> str | None:
-    """The entry nearest to a subset: the one that differs in the fewest channels, of several a superset.
+    """The entry of the smallest subset that holds all channels of ``subset``: if groups have entries, of its groups.
 
-    ``names`` are keys of ``by_subset``. None is the nearest if that is the full set of ``count`` channels.
+    ``names`` are keys of ``by_subset``. None stands for the full set of ``count`` channels.
     """
     known: dict[str | None, set[int]] = {None: set(range(count))}
     known |= {name: {int(position) for position in name.split("_")} for name in names}
-    wanted = set(subset)
-    return min(known, key=lambda name: (len(known[name] ^ wanted), not known[name] >= wanted))
+    return min((name for name in known if known[name].issuperset(subset)), key=lambda name: len(known[name]))
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
