@@ -349,9 +349,8 @@ def test_the_page_says_which_channels_an_answer_rests_on(visit, photo):
     page.wait_for_selector("#contributions:not([hidden]) li")
     lines = page.locator("#contributions .class").all_inner_texts()
     assert sorted(lines) == ["B", "G", "R"]
-    assert all(
-        re.fullmatch(r"[+\u2212]\d+\.\d", text) for text in page.locator("#contributions .share").all_inner_texts()
-    )
+    shares = page.locator("#contributions .share").all_inner_texts()
+    assert all(re.fullmatch(r"[+\u2212]\d+\.\d", text) for text in shares)
     assert "its share of the test images" in page.locator("#contributions-note").inner_text()
     page.locator("#every summary").click()
     assert page.locator("#every-rows th").all_inner_texts() == ["R, G, B", "R, G", "R, B", "G, B", "R", "G", "B"]
