@@ -18,7 +18,7 @@ from anychannel.results.evaluation import Scores, SubsetResult
 from anychannel.results.gap import BudgetGap, SubsetGap
 from anychannel.results.parse import number
 from anychannel.results.run import Run
-from anychannel.results.shapley import Contribution, Shapley
+from anychannel.results.shapley import Choice, Contribution, Shapley
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import describe_size
 
@@ -263,8 +263,15 @@ def shapley_table(found: Shapley, head: str) -> Table:
 
 def best_table(found: Shapley, head: str) -> Table:
     """The best evaluated subset of each number of channels or groups."""
-    best = found.accuracy.best
-    rows = tuple((Cell(one.subset.replace(",", ", ")), Cell(f"{100 * one.value:.1f}")) for one in best)
+    best, names = found.accuracy.best, list(found.accuracy.values)
+
+    def words(one: Choice) -> str:
+        held = one.subset.split(",")
+        lacking = [name for name in names if name not in held]
+        short = head == "channel" and 0 < len(lacking) < len(held)
+        return f"all but {', '.join(lacking)}" if short else one.subset.replace(",", ", ")
+
+    rows = tuple((Cell(words(one)), Cell(f"{100 * one.value:.1f}")) for one in best)
     heads = tuple(plural(one.size, head) for one in best)
     return Table(f"The best subset of each number of {head}s", ("Best subset", "Test accuracy (%)"), heads, rows)
 
