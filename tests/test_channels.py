@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from anychannel.channels import ChannelError, ChannelSet, as_channel_set, parse_names
+from anychannel.channels import ChannelError, ChannelSet, as_channel_set, parse_groups, parse_names
 
 RGB = ChannelSet(("R", "G", "B"))
 
@@ -133,3 +133,84 @@ def test_a_wavelength_that_is_not_understood_is_not_taken_for_a_part_of_the_name
 def test_wavelengths_of_numpy_become_plain_numbers():
     known = ChannelSet(("R", "G"), wavelengths_nm=np.array([665, 560], dtype=np.float32))
     assert json.loads(json.dumps(known.to_dict()))["wavelengths_nm"] == [665.0, 560.0]
+
+
+CROWNS = ChannelSet(("R", "G", "B", "height"), groups={"camera": "R,G,B"})
+
+
+def test_groups_are_units_and_so_is_a_channel_without_one():
+    assert CROWNS.units == {"camera": (0, 1, 2), "height": (3,)}
+    assert CROWNS.members == {"camera": ("R", "G", "B")}
+    assert CROWNS.groups == ("camera", "camera", "camera", None)
+    assert [CROWNS.name(subset) for subset in CROWNS.group_subsets()] == ["camera+height", "camera", "height"]
+    assert CROWNS.name((1, 3)) == "G,height"
+    assert ChannelSet(CROWNS.names, groups=CROWNS.groups) == CROWNS
+
+
+def test_groups_stand_for_their_channels_wherever_channels_are_named():
+    assert CROWNS.positions("height,camera") == (3, 0, 1, 2)
+    assert CROWNS.subset("camera+height") == CROWNS.subset("camera, height") == (0, 1, 2, 3)
+    assert CROWNS.select("camera").names == ("R", "G", "B")
+    with pytest.raises(ChannelError, match="unknown channel 'camra'; the channels are R, G, B, height; the groups are"):
+        CROWNS.subset("camra")
+    with pytest.raises(ChannelError, match="channel 'R' is given twice"):
+        CROWNS.subset("camera,R")
+
+
+def test_a_name_with_a_plus_sign_may_be_a_channels_own():
+    cells = ChannelSet(("CD3+", "CD4", "DAPI"), groups={"stain": "CD3+,CD4"})
+    assert cells.subset("CD3+") == (0,)
+    assert cells.subset("stain+DAPI") == (0, 1, 2)
+
+
+def test_channels_of_one_group_come_and_go_by_themselves():
+    camera = CROWNS.select("R,G,B")
+    assert not camera.grouped
+    assert camera.units == {"R": (0,), "G": (1,), "B": (2,)}
+    assert camera.name((0, 1)) == "R,G"
+
+
+def test_groups_survive_json_selection_statistics_and_sets_without_them_stay_as_they_were():
+    measured = CROWNS.with_statistics((1,) * 4, (2,) * 4)
+    assert measured.units == CROWNS.units
+    assert ChannelSet.from_dict(json.loads(json.dumps(measured.to_dict()))) == measured
+    assert CROWNS.select("B,height").units == {"camera": (0,), "height": (1,)}
+    assert CROWNS.with_groups({}) == ChannelSet(CROWNS.names)
+    assert "groups" not in ChannelSet(CROWNS.names).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"camera": "R,X"}, "group 'camera': unknown channel 'X'"),
+        ({"camera": "R", "other": "R,G"}, "channel 'R' is in the groups 'camera' and 'other'"),
+        ({"R": "G"}, "group 'R' has the name of a channel"),
+        ({"a+b": "G"}, "without commas and plus signs, got 'a\\+b'"),
+        ({"camera": ""}, "must be non-empty"),
+        (("a",), "groups needs one value for each of the 4 channels, got 1"),
+    ],
+)
+def test_groups_that_cannot_be_used_are_refused(groups, message):
+    with pytest.raises(ChannelError, match=message):
+        ChannelSet(CROWNS.names, groups=groups)
+
+
+def test_groups_are_read_from_flags_and_lines():
+    read = parse_groups(["camera=R,G,B", " lidar : height "])
+    assert read == {"camera": ("R", "G", "B"), "lidar": ("height",)}
+    assert parse_groups(["none"]) == {}
+    for text in ("camera", "camera=", "=R"):
+        with pytest.raises(ChannelError, match="is no group; write its name and its channels, as camera=R,G,B"):
+            parse_groups([text])
+    with pytest.raises(ChannelError, match="the group 'a' is given twice"):
+        parse_groups(["a=R", "a=G"])
+
+
+def test_sensors_know_their_groups():
+    known = as_channel_set("sentinel2")
+    assert {group: len(members) for group, members in known.members.items()} == {"60m": 3, "10m": 4, "20m": 6}
+    assert [known.name(subset) for subset in known.group_subsets()][-1] == "20m"
+    assert not as_channel_set("sentinel2:B04,B03,B02").grouped
+    assert as_channel_set("sentinel2:B04,B11").units == {"10m": (0,), "20m": (1,)}
+    assert as_channel_set("landsat8").members["TIRS"] == ("B10", "B11")
+    assert not as_channel_set("naip").grouped

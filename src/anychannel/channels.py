@@ -3,22 +3,29 @@
 A ``ChannelSet`` lists the channels of a data set or a model in a fixed order, with the mean, standard deviation, centre
 wavelength and kind of each. A *subset* is a tuple of positions in that list, in ascending
 order: ``(0, 2)`` of ``R, G, B`` is red and blue, written ``"R,B"``.
+
+Channels of one instrument form a *group*, since instruments fail as a whole: with the groups ``camera`` (R, G, B) and
+``lidar`` (height), channel sampling and evaluation use the subsets ``camera+lidar``, ``camera`` and ``lidar``. The name
+of a group stands for its channels wherever channels are named.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from itertools import combinations
 from math import comb, isfinite
-from typing import Any
+from typing import Any, cast
 
 from anychannel.sensors import SENSORS
 from anychannel.utils.names import normal, unknown_name
 
 Subset = tuple[int, ...]
+
+Groups = Mapping[str, str | Sequence[str]]
+"""Channels by the name of their group: ``{"camera": "R,G,B", "lidar": ["height"]}``."""
 
 WAVELENGTH_RANGE_NM = (1.0, 1e8)
 """Soft X-rays to 10 cm radar. A Sentinel-2 band in micrometres (0.49) falls outside and is refused."""
@@ -59,6 +66,44 @@ def as_wavelength(value: Any) -> float | None:
         raise ChannelError(f"a wavelength is a number of nanometres, or None, got {value!r}") from None
 
 
+def parse_groups(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Read ``"camera=R,G,B"`` or ``"camera: R,G,B"``, one group each; ``"none"`` alone means no groups.
+
+    Raises:
+        ChannelError: a text has no name or no channels, or a name repeats.
+    """
+    groups: dict[str, tuple[str, ...]] = {}
+    given = list(texts)
+    if given == ["none"]:
+        return groups
+    for text in given:
+        name, sign, members = re.match(r"([^=:]*)([=:]?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+        name = normal(name.strip())
+        if not sign or not name or not members.strip():
+            raise ChannelError(f"{text.strip()!r} is no group; write its name and its channels, as camera=R,G,B")
+        if name in groups:
+            raise ChannelError(f"the group {name!r} is given twice; name all of its channels at once")
+        groups[name] = parse_names(members)
+    return groups
+
+
+def group_of_each(names: Sequence[str], groups: Groups | Sequence[str | None]) -> tuple[str | None, ...]:
+    """The name of each channel's group, or None."""
+    if not isinstance(groups, Mapping):
+        return tuple(groups) if any(groups) else (None,) * len(names)
+    found: dict[str, str | None] = dict.fromkeys(names)
+    for group, members in groups.items():
+        for name in parse_names(members):
+            if name not in found:
+                raise ChannelError(f"group {group!r}: {unknown_name('channel', name, names)}")
+            if found[name] is not None:
+                raise ChannelError(
+                    f"channel {name!r} is in the groups {found[name]!r} and {group!r}; a channel has one group"
+                )
+            found[name] = normal(group)
+    return tuple(found.values())
+
+
 @dataclass(frozen=True)
 class ChannelSet:
     """Named channels in a fixed order, with their statistics.
@@ -70,9 +115,12 @@ class ChannelSet:
         correlation: (C, C) correlation matrix of the channels over the training pixels, or None.
         wavelengths_nm: centre wavelength of each channel in nanometres, or None.
         kinds: what each channel images, in free text ("near infrared", "Hoechst 33342: nucleus"), or None.
+        groups: channels by the name of their group, ``{"camera": "R,G,B"}``; or the name of each channel's group, or
+            None, which is the form in which they are kept. A channel without a group is a unit by itself.
 
     Raises:
-        ChannelError: names repeat or are empty, or a statistic has the wrong length or range.
+        ChannelError: names repeat or are empty, a statistic has the wrong length or range, or a group's name is that
+            of another channel or holds a comma or plus sign.
     """
 
     names: tuple[str, ...]
@@ -81,6 +129,7 @@ class ChannelSet:
     correlation: tuple[tuple[float, ...], ...] | None = None
     wavelengths_nm: tuple[float | None, ...] = ()
     kinds: tuple[str | None, ...] = ()
+    groups: Groups | Sequence[str | None] = ()
     _positions: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +147,7 @@ class ChannelSet:
             "std": tuple(float(value) for value in self.std) or (1.0,) * count,
             "wavelengths_nm": tuple(map(as_wavelength, self.wavelengths_nm)) or (None,) * count,
             "kinds": tuple(self.kinds) or (None,) * count,
+            "groups": group_of_each(names, self.groups),
             "_positions": {name: position for position, name in enumerate(names)},
         }
         if self.correlation is not None:
@@ -107,7 +157,7 @@ class ChannelSet:
         self._check(count)
 
     def _check(self, count: int) -> None:
-        for label in ("mean", "std", "wavelengths_nm", "kinds"):
+        for label in ("mean", "std", "wavelengths_nm", "kinds", "groups"):
             length = len(getattr(self, label))
             if length != count:
                 raise ChannelError(f"{label} needs one value for each of the {count} channels, got {length}")
@@ -135,6 +185,11 @@ class ChannelSet:
         for name, kind in zip(self.names, self.kinds, strict=True):
             if kind is not None and not (isinstance(kind, str) and kind.strip()):
                 raise ChannelError(f"kind of channel {name!r} must be text or None, got {kind!r}")
+        for group, members in self._members().items():
+            if not (isinstance(group, str) and group.strip() == group and group) or set(",+") & set(group):
+                raise ChannelError(f"a group's name is text without commas and plus signs, got {group!r}")
+            if group in self._positions and self.names[members[0]] != group:
+                raise ChannelError(f"group {group!r} has the name of a channel; give it another")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -149,8 +204,82 @@ class ChannelSet:
         """The subset that holds every channel."""
         return tuple(range(len(self.names)))
 
+    def _members(self) -> dict[str, Subset]:
+        """Positions of each named group's channels, in the order in which the groups first occur."""
+        found: dict[str, list[int]] = {}
+        for position, group in enumerate(cast("tuple[str | None, ...]", self.groups)):
+            if group is not None:
+                found.setdefault(group, []).append(position)
+        return {group: tuple(members) for group, members in found.items()}
+
+    @property
+    def members(self) -> dict[str, tuple[str, ...]]:
+        """Names of each group's channels, by the group's name; empty without groups."""
+        return {group: tuple(self.names[i] for i in members) for group, members in self._members().items()}
+
+    @property
+    def units(self) -> dict[str, Subset]:
+        """What can be missing by itself: each group, and each channel without one, with its positions.
+
+        If all channels belong to one group, each channel is a unit.
+        """
+        groups = cast("tuple[str | None, ...]", self.groups)
+        members = self._members()
+        if len(set(groups)) < 2:
+            return {name: (position,) for name, position in self._positions.items()}
+        own = [name if group is None else group for name, group in zip(self.names, groups, strict=True)]
+        return {unit: members.get(unit) or (self._positions[unit],) for unit in own}
+
+    @property
+    def grouped(self) -> bool:
+        """Whether channels come and go in groups: there are groups, and not all channels belong to one."""
+        return len(set(self.groups)) > 1
+
+    def group_subsets(self) -> list[Subset]:
+        """Subsets of whole units, most units first, then in their order; all subsets if there are no groups.
+
+        Raises:
+            ChannelError: there are more than 2^16.
+        """
+        units = list(self.units.values())
+        return [self.join(units[i] for i in chosen) for chosen in ChannelSet(tuple(self.units)).subsets()]
+
+    @staticmethod
+    def join(units: Iterable[Subset]) -> Subset:
+        """The subset of all channels of some units."""
+        return tuple(sorted(position for unit in units for position in unit))
+
+    def split(self, subset: Iterable[int]) -> list[str] | None:
+        """Names of the units that a subset consists of; None if it holds only a part of a group."""
+        wanted = set(subset)
+        inside = {unit: members for unit, members in self.units.items() if wanted.issuperset(members)}
+        return list(inside) if len(wanted) == sum(map(len, inside.values())) else None
+
+    def name(self, subset: Iterable[int]) -> str:
+        """How a subset is shown: its groups (``"camera+lidar"``) if it consists of whole ones, else its ``key``."""
+        chosen = tuple(subset)
+        units = self.split(chosen) if self.grouped else None
+        return self.key(chosen) if units is None else "+".join(units)
+
+    def expand(self, names: str | Sequence[str]) -> tuple[str, ...]:
+        """Put the channels of a group in the place of its name; ``"camera+lidar"`` stands for those of both.
+
+        Raises:
+            ChannelError: a name is neither a channel's nor a group's.
+        """
+        members = self.members
+        found: list[str] = []
+        for name in parse_names(names):
+            parts = [name] if name in self._positions or name in members else name.split("+")
+            for part in map(str.strip, parts):
+                if part not in self._positions and part not in members:
+                    groups = f"; the groups are {', '.join(members)}" if members else ""
+                    raise ChannelError(unknown_name("channel", name, self.names) + groups)
+                found += members.get(part, (part,))
+        return tuple(found)
+
     def positions(self, names: ChannelSet | str | Sequence[str] | None) -> Subset:
-        """Positions of ``names`` in this set, in the order given (``None`` means all channels).
+        """Positions of ``names``, of channels or groups, in this set, in the order given (``None``: all channels).
 
         Raises:
             ChannelError: a name is unknown or repeats, or there is none.
@@ -158,9 +287,8 @@ class ChannelSet:
         if names is None:
             return self.full
         wanted = names.names if isinstance(names, ChannelSet) else parse_names(names)
-        for name in wanted:
-            if name not in self._positions:
-                raise ChannelError(unknown_name("channel", name, self.names))
+        if not all(name in self._positions for name in wanted):
+            wanted = self.expand(wanted)
         repeated = sorted({name for name in wanted if wanted.count(name) > 1})
         if repeated:
             raise ChannelError(f"channel {repeated[0]!r} is given twice in {list(wanted)}; name each channel once")
@@ -203,7 +331,12 @@ class ChannelSet:
             else tuple(tuple(correlation[i][j] for j in chosen) for i in chosen),
             wavelengths_nm=tuple(self.wavelengths_nm[i] for i in chosen),
             kinds=tuple(self.kinds[i] for i in chosen),
+            groups=tuple(cast("tuple[str | None, ...]", self.groups)[i] for i in chosen),
         )
+
+    def with_groups(self, groups: Groups) -> ChannelSet:
+        """The same channels in these groups; an empty mapping removes all groups."""
+        return replace(self, groups=group_of_each(self.names, groups))
 
     def with_statistics(
         self,
@@ -216,15 +349,16 @@ class ChannelSet:
         return replace(self, mean=tuple(mean), std=tuple(std), correlation=rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``from_dict`` reads them back."""
-        values = {part.name: getattr(self, part.name) for part in fields(self) if part.init}
+        """Plain values for JSON; ``from_dict`` reads them back. Groups are left out if there are none."""
+        names = [part.name for part in fields(self) if part.init and (part.name != "groups" or any(self.groups))]
+        values = {name: getattr(self, name) for name in names}
         lists = {name: None if value is None else list(value) for name, value in values.items()}
         return lists | {"correlation": self.correlation and [list(row) for row in self.correlation]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ChannelSet:
         """Inverse of ``to_dict``; statistics that a file lacks are unknown."""
-        lists = {name: tuple(values.get(name) or ()) for name in ("mean", "std", "wavelengths_nm", "kinds")}
+        lists = {name: tuple(values.get(name) or ()) for name in ("mean", "std", "wavelengths_nm", "kinds", "groups")}
         return cls(tuple(values["names"]), correlation=values.get("correlation"), **lists)
 
 
@@ -250,7 +384,9 @@ def as_channel_set(channels: ChannelSet | str | Sequence[str]) -> ChannelSet:
         except ValueError as error:
             raise ChannelError(str(error)) from None
         found, wavelengths, kinds = zip(*bands, strict=True)
-        return ChannelSet(found, wavelengths_nm=wavelengths, kinds=kinds)
+        group_of = {name: group for group, members in SENSORS[sensor].groups.items() for name in members}
+        groups = tuple(group_of.get(name) for name in found)
+        return ChannelSet(found, wavelengths_nm=wavelengths, kinds=kinds, groups=groups)
     near = get_close_matches(sensor.lower(), SENSORS, n=1, cutoff=0.75) if len(names) == 1 or colon else []
     if near:
         raise ChannelError(

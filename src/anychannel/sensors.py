@@ -8,7 +8,8 @@ The order is the instrument's own numbering. Whether a file holds its bands in t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from anychannel.utils.names import unknown_name
 
@@ -24,11 +25,13 @@ class Sensor:
         title: what it is.
         source: where names and wavelengths come from.
         bands: its channels in the order of its numbering.
+        groups: channels that come together, by a name: those of one instrument, or of one resolution.
     """
 
     title: str
     source: str
     bands: tuple[Band, ...]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def select(self, names: tuple[str, ...]) -> tuple[Band, ...]:
         """Just these channels, in the order given; all where ``names`` is empty.
@@ -61,6 +64,7 @@ LANDSAT = Sensor(
         ("B10", 10895.0, "thermal infrared 1"),
         ("B11", 12005.0, "thermal infrared 2"),
     ),
+    {"OLI": tuple(f"B{number}" for number in range(1, 10)), "TIRS": ("B10", "B11")},
 )
 
 SENSORS: dict[str, Sensor] = {
@@ -89,6 +93,11 @@ SENSORS: dict[str, Sensor] = {
             ("B11", 1613.7, "shortwave infrared 1"),
             ("B12", 2202.4, "shortwave infrared 2"),
         ),
+        {
+            "10m": ("B02", "B03", "B04", "B08"),
+            "20m": ("B05", "B06", "B07", "B8A", "B11", "B12"),
+            "60m": ("B01", "B09", "B10"),
+        },
     ),
     "landsat8": LANDSAT,
     "landsat9": LANDSAT,

@@ -377,3 +377,33 @@ def test_a_label_that_cannot_be_a_number_of_a_class_is_refused(lists: Path, labe
         DataError, match=f"the label {label} is no number of a class|'{label}' is none of the 2 classes"
     ):
         load_dataset(lists)
+
+
+@pytest.mark.parametrize("form", ["lists", "folders"])
+def test_groups_txt_names_the_channels_of_each_group(form, lists, tmp_path):
+    root = lists if form == "lists" else class_folders(tmp_path / "classes", {"cat": 4, "dog": 4})
+    (root / "groups.txt").write_text("warm: R, G\n\ncold=B\n")
+    data = load_dataset(root)
+    assert data.channels.members == {"warm": ("R", "G"), "cold": ("B",)}
+    assert data.train.channels.units == {"warm": (0, 1), "cold": (2,)}
+    assert data.fingerprint == load_dataset(root, groups={}).fingerprint
+    assert not load_dataset(root, groups={}).channels.grouped
+    assert load_dataset(root, groups={"pair": "G,B"}).channels.units == {"R": (0,), "pair": (1, 2)}
+    assert data.select("cold,R").channels.units == {"cold": (0,), "warm": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        (
+            "warm R, G",
+            DataError,
+            r"groups.txt: 'warm R, G' is no group; write its name and its channels, as camera=R,G",
+        ),
+        ("warm: R, X", ChannelError, "group 'warm': unknown channel 'X'; the channels are R, G, B"),
+    ],
+)
+def test_groups_that_cannot_be_used_are_refused(lists, text, error, message):
+    (lists / "groups.txt").write_text(text)
+    with pytest.raises(error, match=message):
+        load_dataset(lists)

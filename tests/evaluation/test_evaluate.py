@@ -12,7 +12,7 @@ from torch import nn
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import Split
-from anychannel.evaluation import evaluate
+from anychannel.evaluation import choose_subsets, evaluate
 from anychannel.models import create_model
 from anychannel.results.metrics import compute_metrics
 from tests.helpers.splits import CHANNELS, CLASSES, make_dataset, noise
@@ -226,7 +226,15 @@ def test_many_channels_are_sampled_and_the_result_says_so():
     result = evaluate(model, Split(images, np.array([0, 1, 2, 0]), tuple("abcd")))
     assert result.sampled
     assert result.note.startswith("9 channels have 511 subsets")
-    assert len(result.subsets) == 1 + 9 + 7 * 8
+    assert len(result.subsets) == len(choose_subsets(channels)[0])
+    found = result.shapley["channels"]
+    assert (found["exact"], found["orders"], found["n"]) == (False, 8, 4)
+    for figure in ("accuracy", "macro_f1"):
+        ranking = found[figure]
+        assert all(value["standard_error"] >= 0 for value in ranking["values"].values())
+        assert None not in [value[kind] for value in ranking["values"].values() for kind in ("adds", "alone")]
+        total = sum(value["shapley"] for value in ranking["values"].values())
+        assert total == pytest.approx(ranking["full"] - ranking["empty"])
 
 
 def test_progress_tells_how_far_it_is(capsys):

@@ -49,7 +49,7 @@ def test_an_evaluation_reads_back_as_it_was_saved(tmp_path):
 def test_the_files_hold_what_the_report_reads(tmp_path):
     make().save(tmp_path)
     record = json.loads((tmp_path / "evaluation" / "test.json").read_text(encoding="utf-8"))
-    assert set(record) == {"split", "n", "classes", "full", "subsets", "gap", "sampled", "note"}
+    assert set(record) == {"split", "n", "classes", "full", "subsets", "gap", "shapley", "sampled", "note"}
     with np.load(tmp_path / "evaluation" / "test_predictions.npz", allow_pickle=False) as arrays:
         assert set(arrays.files) == {"paths", "labels", "classes", "R,G", "R", "G"}
         assert arrays["R,G"].dtype == np.float32

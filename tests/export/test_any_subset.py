@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import anychannel as ac
+from anychannel import create_model
 from anychannel.channels import ChannelSet
 from anychannel.export.any_subset import AnySubset, AnySubsetError, TabledStem
 from anychannel.nn.stems import STEMS, Stem
+from anychannel.nn.subset_batchnorm import SubsetBatchNorm
 from tests.helpers.export_networks import RGB, pixels, tiny
 
 REFUSING = ("masked", "per_size")
@@ -108,3 +110,16 @@ def test_the_model_stays_as_it_is():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     AnySubset(model)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+GROUPED = ChannelSet(tuple("RGBH"), (120.0,) * 4, (60.0,) * 4, groups={"camera": "R,G", "rest": "B,H"})
+
+
+@pytest.mark.parametrize("norm", ["statistics", "stem"])
+def test_a_subset_of_no_whole_groups_takes_the_statistics_that_the_model_takes(norm):
+    model = create_model("compact_k7", channels=GROUPED, num_classes=3, norm=norm, model_options={"width": 16}).eval()
+    for module in model.modules():
+        if isinstance(module, SubsetBatchNorm):
+            for number, entry in enumerate(module.entries.values()):
+                torch.nn.init.constant_(entry.running_mean, 0.3 * number + 0.2)
+    assert_equal_on_every_subset(model)

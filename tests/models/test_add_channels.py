@@ -202,3 +202,12 @@ def test_banks_and_half_known_wavelengths_are_refused():
         with_channels(train("static"), OWN.select("R"))
     with pytest.raises(ValueError, match="wavelengths are known for 1 of 2 channels; give one for every channel"):
         create_model("compact_k7", channels="R,thermal", num_classes=3, stem="descriptor")
+
+
+def test_groups_go_along_and_new_channels_may_join_them():
+    model = train(
+        "static", ChannelSet(("B", "R"), (100.0, 90.0), (40.0, 50.0), MATRIX, (490.0, 665.0), groups={"c": "B"})
+    )
+    wider = with_channels(model, MORE.with_groups({"near": "NIR"}), new="nearest")
+    assert wider.channels.members == {"near": ("NIR",), "c": ("B",)}
+    assert wider.channels.group_subsets()[0] == wider.channels.full

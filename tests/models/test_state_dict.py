@@ -247,3 +247,39 @@ def test_a_compressed_checkpoint_is_refused_before_it_is_unfolded(tmp_path):
             packed.writestr(name, stored.read(name))
     with pytest.raises(PretrainedError, match=r"packed.pt' cannot be read: it is compressed"):
         adapt("timm/test_resnet", channels="R,G,B", checkpoint=tmp_path / "packed.pt")
+
+
+GROUPED = ChannelSet(MEASURED.names, MEASURED.mean, MEASURED.std, CORRELATION, groups={"visible": "R,G"})
+
+
+@pytest.mark.parametrize("norm", ["shared", "statistics"])
+def test_groups_come_with_a_state_dict_and_with_what_is_adapted_of_it(norm):
+    model = make("completion", GROUPED, norm)
+    assert "channel_groups" in model.state_dict()
+    twin = make("completion", GROUPED, norm)
+    twin.load_state_dict(model.state_dict())
+    assert twin.channels == model.channels == GROUPED
+    assert adapt(model, channels=GROUPED.select("B,visible"), num_classes=2).channels.units == {
+        "B": (0,),
+        "visible": (1, 2),
+    }
+
+
+def test_a_model_takes_the_groups_of_a_state_dict_or_says_why_it_cannot():
+    plain = make("completion", MEASURED)
+    plain.load_state_dict(make("completion", GROUPED).state_dict())
+    assert plain.channels.members == {"visible": ("R", "G")}
+    assert "channel_groups" in plain.state_dict()
+    state = make("completion", GROUPED, "statistics").state_dict()
+    with pytest.raises(ChannelError, match="with the groups visible, and this model's are none; create the model with"):
+        make("completion", MEASURED, "statistics").load_state_dict(state)
+
+
+def test_a_state_dict_without_groups_leaves_a_model_its_own_and_plain_models_have_no_such_buffer():
+    state = make("completion", MEASURED).state_dict()
+    assert "channel_groups" not in state
+    grouped = make("completion", GROUPED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grouped.load_state_dict(state)
+    assert grouped.channels.members == {"visible": ("R", "G")}

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
+from anychannel.channels import ChannelSet
 from anychannel.nn.channel_sampling import SAMPLERS, DropoutSampler, create_sampler, size_ranges
 
 
@@ -187,3 +188,49 @@ def test_fractions_that_say_nothing_are_refused(options, message):
 def test_a_split_out_of_range_is_refused(options):
     with pytest.raises(ValueError, match=r"in \(0, 1\], got|ranges must be between 1 and 2, .* got 0"):
         create_sampler("split", 3, **options)
+
+
+CROWNS = ChannelSet(("R", "G", "B", "height", "a", "b"), groups={"camera": "R,G,B", "spectrometer": "a,b"})
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_draws_whole_groups_as_it_draws_channels(name):
+    """The parts are those of three channels, with each group's channels in the place of its number."""
+    grouped, plain = create_sampler(name, CROWNS), create_sampler(name, 3)
+    units = [(0, 1, 2), (3,), (4, 5)]
+    seen = set()
+    for seed in range(40):
+        mine, theirs = grouped(32, generator(seed)), plain(32, generator(seed))
+        assert [(part.start, part.stop) for part in mine] == [(part.start, part.stop) for part in theirs]
+        for part, other in zip(mine, theirs, strict=True):
+            assert part.subset == tuple(position for i in other.subset for position in units[i])
+            seen.add(part.subset)
+    assert seen <= set(CROWNS.group_subsets())
+    assert len(seen) > 3 or name == "full"
+
+
+def test_single_channels_are_left_out_in_the_share_of_steps_asked_for():
+    sampler = create_sampler("uniform_size", CROWNS, within=0.5)
+    random = generator()
+    drawn = [part.subset for _ in range(600) for part in sampler(8, random)]
+    inside = sum(CROWNS.split(subset) is None for subset in drawn) / len(drawn)
+    plain = [part.subset for _ in range(600) for part in create_sampler("uniform_size", 6)(8, random)]
+    expected = 0.5 * sum(CROWNS.split(subset) is None for subset in plain) / len(plain)
+    assert inside == pytest.approx(expected, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "options", "message"),
+    [
+        ("split", 3, {"within": 0.5}, "within has no effect: the channels have no groups"),
+        ("split", CROWNS.select("R,G"), {"within": 0.5}, "within has no effect: the channels have no groups"),
+        ("full", CROWNS, {"within": 0.5}, "within has no effect: sampler 'full' leaves no channel out"),
+        ("split", CROWNS, {"within": 2}, r"within is the share of steps .* in \[0, 1\], got 2"),
+        ("split", CROWNS, {"within": "x"}, "within"),
+        ("split", CROWNS, {"fractions": [0.5, 0.5]}, "fractions needs 3 numbers"),
+        ("dropout", CROWNS, {"drops": 0.5}, "drops"),
+    ],
+)
+def test_options_of_group_sampling_are_checked(name, channels, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_sampler(name, channels, **options)

@@ -18,6 +18,7 @@ from anychannel.nn.subset_batchnorm import (
     SubsetBatchNorm,
     by_size,
     by_subset,
+    find_nearest,
     install_norms,
 )
 from anychannel.nn.subset_context import subset_context
@@ -337,3 +338,55 @@ class TestCalibration:
         )
         with pytest.raises(ValueError, match="VisionTransformer has no batch norm that keeps"):
             calibrate(vit, pixels(4, 1), "G")
+
+
+CROWNS = ChannelSet(
+    ("R", "G", "B", "height", *(f"h{i}" for i in range(12))),
+    mean=(120.0,) * 16,
+    std=(60.0,) * 16,
+    groups={"camera": "R,G,B", "spectrometer": [f"h{i}" for i in range(12)]},
+)
+
+
+def test_sixteen_channels_of_three_groups_have_statistics_for_each_subset_of_groups():
+    model = create_model("compact_k7", channels=CROWNS, num_classes=4)
+    assert model.spec.norm == "statistics"
+    bank = next(module for module in model.modules() if isinstance(module, SubsetBatchNorm))
+    expected = {by_subset(subset) for subset in CROWNS.group_subsets()} - {by_subset(CROWNS.full)}
+    assert set(bank.entries) == expected
+    assert len(expected) == 6
+    sizes = create_model("compact_k7", channels=CROWNS, num_classes=4, norm="size")
+    bank = next(module for module in sizes.modules() if isinstance(module, SubsetBatchNorm))
+    assert set(bank.entries) == {f"size_{size}" for size in (15, 13, 4, 12, 3, 1)}
+
+
+def test_a_subset_without_statistics_uses_those_of_its_groups():
+    names = ["0_1_2", "3", "0_1_2_3"]  # camera, lidar, both; the full set has six channels
+    assert find_nearest((0, 1), names, 6) == "0_1_2"
+    assert find_nearest((0, 3), names, 6) == "0_1_2_3"
+    assert find_nearest((0, 3), names[:2], 6) is None
+    assert find_nearest((0, 1, 3, 4, 5), names, 6) is None
+    assert find_nearest((0,), ["0_1", "3"], 4) == "0_1"
+    bank = SubsetBatchNorm(nn.BatchNorm2d(2), by_subset, names, tied=True, nearest=6)
+    assert bank.choose((1, 2)) is bank.entries["0_1_2"]
+    assert bank.choose((0, 1, 3, 4, 5)) is bank.shared
+    bank.add("1_2")
+    assert bank.choose((1, 2)) is bank.entries["1_2"]
+    assert SubsetBatchNorm(nn.BatchNorm2d(2), by_subset, names).choose((1, 2)) is not bank.entries["0_1_2"]
+
+
+def test_a_network_of_groups_answers_every_subset_and_keeps_its_groups_when_it_is_saved(tmp_path):
+    model = create_model("compact_k7", channels=CROWNS, num_classes=4, model_options={"width": 16}).eval()
+    for position, norm in enumerate(module for module in model.modules() if isinstance(module, SubsetBatchNorm)):
+        for number, entry in enumerate(norm.entries.values()):
+            nn.init.constant_(entry.running_mean, 0.1 * number + 0.05 * position)
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.channels == CROWNS
+    x = pixels(2, 16)
+    with torch.no_grad():
+        for subset in ("camera", "camera+height", "R,h3", "G,B,height"):
+            own = x[:, list(CROWNS.positions(subset))]
+            torch.testing.assert_close(loaded(own, channels=subset), model(own, channels=subset))
+        plain = model.specialize("R,h3")
+        torch.testing.assert_close(plain(x[:, [0, 7]]), model(x[:, [0, 7]], channels="R,h3"), atol=1e-4, rtol=1e-4)

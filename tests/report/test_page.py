@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from anychannel.channels import ChannelSet
 from anychannel.report import write_report
+from anychannel.results.shapley import rank_channels
 from tests.helpers.html_reader import read_html, table_rows
 from tests.helpers.run_folders import all_subsets, make_run
 
@@ -365,3 +367,31 @@ def test_skipped_steps_are_counted_and_a_run_without_any_says_nothing(tmp_path):
     page, _ = page_of(runs, tmp_path / "page.html")
     said = [line.text for line in section(page, "curves").all("p", "small")]
     assert said == ["rough: 3 training steps skipped, because the gradients were not finite."]
+
+
+def test_the_channels_that_matter_are_drawn_ranked_and_summed_up(tmp_path):
+    run = make_run(tmp_path / "bands", channels=("R", "G", "B", "NIR"), full=0.8, classes=2)
+    path = run / "evaluation/test.json"
+    record = json.loads(path.read_text())
+    accuracies = {key: 0.9 - 0.3 * ("NIR" not in key) - 0.005 * (3 - key.count(",")) for key in record["subsets"]}
+    figures = {key: {"accuracy": value, "macro_f1": value} for key, value in accuracies.items()}
+    found = rank_channels(ChannelSet(("R", "G", "B", "NIR")), figures, [50, 50])
+    path.write_text(json.dumps(record | {"shapley": found}))
+    page, text = page_of([run], tmp_path / "page.html")
+    channels = section(page, "channels")
+    said = " ".join(channels.text.split()).replace("\N{NO-BREAK SPACE}", " ")
+    assert "2 channels come within one point of all 4: R, NIR with 89.0 %, against 90.0 %." in said
+    contributions, best = map(table_rows, channels.all("table"))
+    assert contributions[1][0] == "NIR"
+    assert [row[0] for row in contributions[2:]] == ["R", "G", "B"]
+    total = sum(float(row[1].replace("−", "-")) for row in contributions[1:])
+    assert total == pytest.approx(100 * (0.9 - 0.5), abs=0.3)
+    assert [row[1] for row in best[1:]] == ["NIR", "R, NIR", "all but B", "R, G, B, NIR"]
+    assert '<a href="#channels">Channels</a>' in text
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(drawing)
+    assert "contribution of each channel" in (run / "figures" / "shapley_channels.svg").read_text()
+
+
+def test_runs_whose_evaluation_ranks_no_channel_have_no_such_section(pair):
+    assert "Which channels matter" not in pair[2]

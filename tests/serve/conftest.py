@@ -33,6 +33,13 @@ def run(photos):
 
 
 @pytest.fixture(scope="session")
+def grouped(photos):
+    """A run whose channels belong to two sensors, of which every subset was evaluated."""
+    groups = {"warm": ["R", "G"], "cold": ["B"]}
+    return train(photos, photos.parent / "grouped", stem="completion", groups=groups)
+
+
+@pytest.fixture(scope="session")
 def refusing(photos):
     """A run whose stem takes only the channel set that it was trained on."""
     return train(photos, photos.parent / "refusing", stem="masked", training={"sampler": "full"})

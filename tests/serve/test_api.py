@@ -19,11 +19,12 @@ from anychannel.data import DataError
 from anychannel.models import load_model
 from anychannel.results.evaluation import load_evaluation
 from anychannel.results.run import RunError
-from anychannel.runs.predict import predict_files
+from anychannel.runs.predict import Predictor, predict_files
 from anychannel.serve.images import ImageStore
 from anychannel.serve.server import LOOPBACK
 from anychannel.serve.service import Service
 from tests.helpers.service import EVALUATED, serving, train
+from tests.reference.shapley import shapley_by_orders
 
 SUBSETS = ("R,G,B", "R,G", "R,B", "G,B", "R", "G", "B")
 
@@ -369,7 +370,9 @@ def test_the_store_forgets_the_oldest_and_keeps_what_is_pinned(run, photos):
 
 def test_the_schema_is_published_and_says_what_the_answers_are(http, photo):
     schema = http.get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/api/health", "/api/model", "/api/examples", "/api/images", "/api/predict"}
+    assert set(schema["paths"]) == {
+        f"/api/{name}" for name in ("health", "model", "examples", "images", "predict", "importance")
+    }
     posted = schema["paths"]["/api/predict"]["post"]["responses"]
     names = {status: answer["content"]["application/json"]["schema"]["$ref"] for status, answer in posted.items()}
     problems = dict.fromkeys(("403", "404", "408", "413", "415", "422", "503"), "Problem")
@@ -438,3 +441,47 @@ def test_a_dedicated_run_whose_files_name_their_channels_themselves_reads_them_t
     assert service.file_channels == ("R", "-", "B")
     assert len(service.examples.images) == 8
     assert service.open(photo.read_bytes(), "3.png").input.channels == ("R", "B")
+
+
+def test_the_channels_of_an_image_are_ranked_by_what_they_add_to_its_answer(http, run, photo):
+    answer = send(http, "/api/importance", photo.read_bytes()).json()
+    assert [subset["name"] for subset in answer["subsets"]] == list(SUBSETS)
+    best, full, empty = answer["class"], answer["probability"], answer["frequency"]
+    assert empty == 0.5
+    assert answer["orders"] == 0
+    predictor = Predictor(run)
+    image, number = predictor.open(photo), predictor.classes.index(best)
+    found = {
+        frozenset(subset.split(",")): float(predictor.predict(image, subset).probabilities[number])
+        for subset in SUBSETS
+    }
+    assert full == pytest.approx(found[frozenset("RGB")], abs=1e-4)
+    expected = shapley_by_orders("RGB", found | {frozenset(): empty})
+    assert {one["name"]: one["shapley"] for one in answer["contributions"]} == pytest.approx(expected, abs=1e-4)
+    values = [one["shapley"] for one in answer["contributions"]]
+    assert values == sorted(values, reverse=True)
+    opened = send(http, "/api/images", photo.read_bytes()).json()
+    again = http.post("/api/importance", data={"image": opened["id"]}).json()
+    assert again["contributions"] == answer["contributions"]
+    assert http.post("/api/importance", data={"image": "gone"}).status_code == 404
+    assert http.post("/api/importance").status_code == 422
+
+
+def test_sensors_are_named_and_ranked(grouped, photo):
+    with serving(grouped) as url, httpx.Client(base_url=url, timeout=60) as client:
+        model = client.get("/api/model").json()
+        assert [channel["group"] for channel in model["channels"]] == ["warm", "warm", "cold"]
+        assert [entry["name"] for entry in model["expected"]] == ["warm+cold", "warm", "cold"]
+        answer = send(client, "/api/predict", photo.read_bytes(), channels="warm").json()
+        assert answer["channels"] == ["R", "G"]
+        assert answer["expected"]["name"] == "warm"
+        found = send(client, "/api/importance", photo.read_bytes()).json()
+        assert {one["name"]: one["channels"] for one in found["contributions"]} == {"warm": ["R", "G"], "cold": ["B"]}
+        assert [subset["name"] for subset in found["subsets"]] == ["warm+cold", "warm", "cold"]
+
+
+def test_a_network_that_refuses_subsets_says_so(refusing, photo):
+    with serving(refusing) as url, httpx.Client(base_url=url, timeout=60) as client:
+        answer = send(client, "/api/importance", photo.read_bytes())
+        assert answer.status_code == 422
+        assert "was trained on the channel positions" in answer.json()["error"]

@@ -337,3 +337,44 @@ def test_an_image_unlike_the_training_images_is_said_where_the_prediction_stands
     assert not remark.is_visible()
     assert figure.inner_text() == usual
     assert page.problems == []
+
+
+def test_the_page_says_which_channels_an_answer_rests_on(visit, photo):
+    page = visit()
+    assert page.locator("#explain").is_disabled()
+    assert page.locator("#groups").is_hidden()
+    upload(page, photo)
+    opened(page, photo.name)
+    page.locator("#explain").click()
+    page.wait_for_selector("#contributions:not([hidden]) li")
+    lines = page.locator("#contributions .class").all_inner_texts()
+    assert sorted(lines) == ["B", "G", "R"]
+    shares = page.locator("#contributions .share").all_inner_texts()
+    assert all(re.fullmatch(r"[+\u2212]\d+\.\d", text) for text in shares)
+    assert "its share of the test images" in page.locator("#contributions-note").inner_text()
+    page.locator("#every summary").click()
+    assert page.locator("#every-rows th").all_inner_texts() == ["R, G, B", "R, G", "R, B", "G, B", "R", "G", "B"]
+    page.locator("#strip button").first.click()
+    page.wait_for_selector("#contributions", state="hidden")
+    assert page.problems == []
+
+
+def test_a_whole_sensor_is_switched_by_one_button(visit, grouped):
+    with serving(grouped) as url:
+        page = visit(url=url)
+        page.locator("#strip button").first.click()
+        settled(page)
+        warm = page.get_by_role("button", name="warm", exact=True)
+        assert warm.get_attribute("aria-pressed") == "true"
+        warm.click()
+        settled(page)
+        assert [switch(page, name).get_attribute("aria-checked") for name in "RGB"] == ["false", "false", "true"]
+        assert "with cold" in page.locator("#accuracy-note").inner_text()
+        page.get_by_role("button", name="cold", exact=True).click()
+        assert "cold stays on" in page.locator("#channel-note").inner_text()
+        warm.click()
+        settled(page)
+        page.locator("#explain").click()
+        page.wait_for_selector("#contributions:not([hidden]) li")
+        assert sorted(page.locator("#contributions .class").all_inner_texts()) == ["cold", "warm"]
+        assert page.problems == []

@@ -23,6 +23,10 @@ from anychannel.utils.signals import Interrupted, check, handled
 Run = Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder of the cache of decoded images.")]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option("--group", help="Channels of one sensor, as camera=R,G,B; repeatable. none: no groups."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 

@@ -26,7 +26,7 @@ def compare(
             "share them. Default: both."
         ),
     ] = None,
-    channels: Annotated[list[str] | None, typer.Option(help="Subset to compare, as R,G; repeatable.")] = None,
+    channels: Annotated[list[str] | None, typer.Option(help="Subset to compare, as R,G or A+B; repeatable.")] = None,
     sample: Annotated[
         int | None, typer.Option(help="With --dedicated: use only so many of the evaluated subsets, of all sizes.")
     ] = None,
@@ -83,7 +83,7 @@ def compare(
 
 def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any]:
     """Pair each run with the first on every subset that both answered. Their channel orders may differ."""
-    from anychannel.channels import ChannelSet, parse_names
+    from anychannel.channels import parse_names
     from anychannel.results.evaluation import load_evaluation
     from anychannel.results.run import warn_unfinished
 
@@ -93,14 +93,14 @@ def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any
     first, *others = [load_evaluation(run) for run in runs]
     from anychannel.evaluation import compare as pair  # not before, since torch takes long to import
 
-    known = ChannelSet(parse_names(first.full))
+    known = first.channels
     named = None if channels is None else [known.key(known.subset(subset)) for subset in channels]
     table = {}
     for run, other in zip(runs[1:], others, strict=True):
         theirs = {frozenset(parse_names(key)): key for key in other.probabilities}
         pairs = {key: theirs.get(frozenset(parse_names(key)), key) for key in named or first.probabilities}
         table[str(run)] = {
-            key: pair(first, other, subset=key, second_subset=found).to_dict()
+            known.name(known.subset(key)): pair(first, other, subset=key, second_subset=found).to_dict()
             for key, found in pairs.items()
             if named or found in other.probabilities
         }

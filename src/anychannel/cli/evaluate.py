@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,11 @@ def evaluate(
     run: Run,
     channels: Annotated[
         list[str] | None,
-        typer.Option(help="Subset to evaluate, as R,G; repeatable. Default: the run's own subsets."),
+        typer.Option(help="Subset to evaluate, as R,G or camera+lidar; repeatable. Default: the run's own subsets."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="groups or channels: of which all subsets are evaluated. Default: groups, if there are any."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,
@@ -31,13 +35,17 @@ def evaluate(
     as_json: Json = False,
     cache: Cache = None,
 ) -> None:
-    """Evaluate the best weights of a run on channel subsets.
+    """Evaluate the best weights of a run on channel subsets, and say which channels matter.
+
+    The Shapley value of a channel is what it adds to accuracy on average over the orders in which channels can arrive.
 
     Examples:
 
     - `anychannel evaluate runs/bands`
 
     - `anychannel evaluate runs/photos --channels R,G --channels B --json`
+
+    - `anychannel evaluate runs/crowns --by channels --save`
 
     - `anychannel evaluate runs/photos --data other-camera --data-channels B,G,R`
     """
@@ -49,6 +57,7 @@ def evaluate(
     evaluation = evaluate_run(
         run,
         subsets=channels,
+        by=by,
         split=split,
         data=data,
         data_channels=data_channels,
@@ -63,14 +72,38 @@ def evaluate(
     if as_json:
         print_json(result)
         return
+    name_of = {key: figures.get("name", key) for key, figures in result["subsets"].items()}
     partial = evaluation.present is not None
     typer.echo(f"{'channels':>24}  accuracy  top-5  macro F1    ECE{'   images' if partial else ''}")
     for key, figures in result["subsets"].items():
         if "refused" in figures:
-            typer.echo(f"{key:>24}  {describe_missing(figures)}")
+            typer.echo(f"{name_of[key]:>24}  {describe_missing(figures)}")
             continue
         row = (figures["accuracy"], figures["top5"], figures["macro"]["f1"], figures["ece"])
         images = f"   {figures['n']:6,}" if partial else ""
-        typer.echo(f"{key:>24}  {'   '.join(percent(value) for value in row)}{images}")
+        typer.echo(f"{name_of[key]:>24}  {'   '.join(percent(value) for value in row)}{images}")
+    for kind, found in evaluation.shapley.items():
+        typer.echo("\n" + describe_shapley(kind, found))
     if result["note"]:
         say(result["note"])
+
+
+def describe_shapley(kind: str, found: dict[str, Any]) -> str:
+    """A table of what each channel or group contributes to accuracy, in points, and the subsets that need fewer."""
+    ranking = found["accuracy"]
+    ordered = sorted(ranking["values"].items(), key=lambda entry: -entry[1]["shapley"])
+
+    def points(value: float | None) -> str:
+        return "     " if value is None else f"{100 * value:+5.1f}"
+
+    lines = [f"{kind:>24}  Shapley value  added to all others  accuracy alone"]
+    for name, one in ordered:
+        error = "" if one["standard_error"] is None else f" ± {100 * one['standard_error']:.1f}"
+        alone = "" if one["alone"] is None else percent(one["alone"])
+        share = points(one["shapley"]) + error
+        lines.append(f"{name:>24}  {share:<13}  {points(one['adds']):>19}  {alone:>14}".rstrip())
+    best = [(f"best of {one['size']}", one) for one in ranking["best"]]
+    best.append(("within one point of all", ranking["smallest"]))
+    lines += [f"{head:>24}  {percent(one['value'])}  {one['subset']}" for head, one in best]
+    how = "exact" if found["exact"] else f"from {found['orders']} random orders, with the standard error of the mean"
+    return "\n".join([*lines, f"Shapley values are {how}; {found['n']:,} images that have every channel."])

@@ -17,7 +17,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files. All have the channels of --channels.")],
     channels: Annotated[
         str | None,
-        typer.Option(help="Channels of the files in order, as G,R; '-' for an unused one. Default: all of the run's."),
+        typer.Option(help="Channels or groups of the files in order, as G,R; '-': unused. Default: all of the run's."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 3,
     layout: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Json, print_json, refuse_flags, say
+from anychannel.cli.common import Groups, Json, print_json, refuse_flags, say
 from anychannel.utils.sizes import describe_size, parse_size
 
 
@@ -21,6 +21,7 @@ def profile(
     channels: Annotated[
         str | None, typer.Option(help="All channels, as R,G,B or a sensor's name. Default: R,G,B.")
     ] = None,
+    group: Groups = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes. Default: 50.")] = None,
     size: Annotated[
         str | None, typer.Option(help="Height and width in pixels, as 84 or 48x64. Default: the run's, or 84.")
@@ -46,13 +47,14 @@ def profile(
     from anychannel.runs.folder import check_network
 
     pixels = None if size is None else parse_size(size)
-    of_network = {"--model": model, "--stem": stem, "--channels": channels, "--classes": classes}
+    of_network = {"--model": model, "--stem": stem, "--channels": channels, "--group": group, "--classes": classes}
     if reference:
         of_size = {"RUN": run, "--size": size, "--batch-size": batch_size}
         refuse_flags(of_size | of_network, "--reference measures the report's networks as the report does")
     elif run is not None:
         refuse_flags(of_network, f"{run} says what its network is")
         check_network(run)
+    from anychannel.channels import as_channel_set, parse_groups
     from anychannel.cost.profile import profile as measure  # not before, since torch takes long to import
     from anychannel.cost.profile import profile_report_networks
     from anychannel.export import run_image_size
@@ -68,9 +70,10 @@ def profile(
         batch_size = batch_size or record.get("batch_size", 64)
         result = measure(network, batch_size=batch_size, image_size=pixels or run_image_size(run), memory=memory)
     else:
+        known = as_channel_set(channels or "R,G,B")
         network = create_model(
             model or "resnet18",
-            channels=channels or "R,G,B",
+            channels=known.with_groups(parse_groups(group)) if group else known,
             num_classes=50 if classes is None else classes,
             stem=stem or "completion",
         )
@@ -106,10 +109,10 @@ def show_profile(result: dict[str, Any]) -> None:
     typer.echo(f"{'channels':>24}{'GFLOPs':>10}{'with attention':>16}{'ms/image at 1':>15}{'at 64':>8}")
     for key, row in result["subsets"].items():
         if "refused" in row:
-            typer.echo(f"{key:>24}  refused: {row['refused']}")
+            typer.echo(f"{row.get('name', key):>24}  refused: {row['refused']}")
             continue
         latency = row["latency_ms"]
         typer.echo(
-            f"{key:>24}{row['gflops_calflops']:>10.3f}{row['gflops_with_attention']:>16.3f}"
+            f"{row.get('name', key):>24}{row['gflops_calflops']:>10.3f}{row['gflops_with_attention']:>16.3f}"
             f"{latency['1']['median']:>15.2f}{latency['64']['median']:>8.2f}"
         )

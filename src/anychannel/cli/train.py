@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Cache, Quiet, describe_missing, parse_options, say, warn_of_fault
+from anychannel.cli.common import Cache, Groups, Quiet, describe_missing, parse_options, say, warn_of_fault
 
 Options = list[str] | None
 
@@ -23,8 +23,9 @@ def train(
     channels: Annotated[
         str | None, typer.Option(help="Channels of the files in order: R,G,B, sentinel2 or sentinel2:B04,B03,B02.")
     ] = None,
+    group: Groups = None,
     only_channels: Annotated[
-        str | None, typer.Option(help="Train a network dedicated to these of the channels, as R,G. Default: all.")
+        str | None, typer.Option(help="Train a network dedicated to these channels or groups, as R,G. Default: all.")
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels. Default: the files' size.")] = None,
     epoch_images: Annotated[
@@ -119,6 +120,9 @@ def train(
     - `anychannel train --data photos --channels R,G,B,NIR --model timm/resnet18 --pretrained --lr 0.01
       --stem completion --out runs/tuned`
 
+    - `anychannel train --data crowns --channels R,G,B,height --group camera=R,G,B --group lidar=height
+      --out runs/crowns`
+
     - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
 
     - `anychannel train --data photos --channels R,G,B --track tensorboard --out runs/photos`
@@ -133,6 +137,7 @@ def train(
 
     typed = merge(settings_of(flags), nest(parse_options(option)))
     values = merge(load_recipe(config) if config else {}, typed)
+    values |= {"groups": typed["groups"]} if "groups" in typed else {}
     if allow_pipe:
         check_typed(values, typed)
     settings = RunConfig.from_dict(absolute_paths(values))
@@ -151,9 +156,9 @@ def train(
     for key, figures in result["subsets"].items():
         if "accuracy" in figures:
             images = "" if figures["n"] == result["n"] else f"  of {figures['n']:,} images"
-            say(f"{key:>24}  {100 * figures['accuracy']:5.1f} %{images}")
+            say(f"{figures.get('name', key):>24}  {100 * figures['accuracy']:5.1f} %{images}")
         else:
-            say(f"{key:>24}  {describe_missing(figures)}")
+            say(f"{figures.get('name', key):>24}  {describe_missing(figures)}")
     if result["note"]:
         say(result["note"])
     record = json.loads((home / "run.json").read_text(encoding="utf-8"))
@@ -178,7 +183,11 @@ def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
     from anychannel.training.settings import TrainingSettings
 
     training, known = ({field.name for field in fields(kind)} for kind in (TrainingSettings, RunConfig))
+    from anychannel.channels import parse_groups
+
     settings: dict[str, Any] = {"training": {}}
+    if flags["group"]:
+        settings["groups"] = parse_groups(flags["group"])
     for flag, value in flags.items():
         key = f"{flag}s" if flag.endswith("_option") else flag
         if key != flag:

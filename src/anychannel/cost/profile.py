@@ -70,7 +70,7 @@ def profile(
             if subsets is not None:
                 raise
             row = {"refused": str(error)}
-        rows[key] = row
+        rows[key] = row | ({"name": model.channels.name(subset)} if model.channels.grouped else {})
     peak, why = None, ""
     if memory and accepted:
         names = [model.channels.names[position] for position in max(accepted, key=len)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anychannel.channels import ChannelSet
+from anychannel.channels import ChannelSet, Groups
 from anychannel.data.dataset import ImageDataset
 from anychannel.data.files.read import ReadSettings, read_image
 from anychannel.data.prepare.prepare import prepare
@@ -38,6 +38,7 @@ def load_dataset(
     convert: str | None = None,
     skip_bad: bool = False,
     partial: float = 0.0,
+    groups: Groups | None = None,
     allow_pipe: bool = False,
     **options: Any,
 ) -> ImageDataset:
@@ -67,6 +68,8 @@ def load_dataset(
         check_names: refuse files whose own channel names contradict the names given.
         convert: ``"rgb"`` converts grey, alpha, palette, CMYK and 16 bits to 8-bit RGB as Pillow does; None refuses.
         skip_bad: leave out images that cannot be used, and warn of them; False refuses the data.
+        groups: channels by the name of their group, as ``{"camera": "R,G,B"}``. None takes the folder's ``groups.txt``,
+            else those of ``channels``; ``{}`` means none.
         partial: for embedded data: share of the images that lack channels, in [0, 1].
         allow_pipe: run the commands that ``source``, ``val`` and ``test`` give as ``pipe:COMMAND``.
         options: of the source; see the functions that ``SOURCES`` names.
@@ -92,8 +95,9 @@ def load_dataset(
     kind = SOURCES.get(name)
     embedded = kind is not None and kind.embedded
     show = checked["progress"] and not embedded  # embedded images are made at once
+    flags: dict[str, Any] = {"settings": settings, "allow_pipe": allow_pipe, "groups": groups}
     request = Request(
-        channels, asked, cache_dir, checked["seed"], show, checked["verify"], checked["skip_bad"], settings, allow_pipe
+        channels, asked, cache_dir, checked["seed"], show, checked["verify"], checked["skip_bad"], **flags
     )
     if embedded:
         if Path(source).is_dir():

@@ -60,7 +60,7 @@ def compare(
         first, second: what ``evaluate`` returned; or models, if ``data`` are given. One twice, with two subsets,
             compares these.
         data: images for the models: a split, or a PyTorch ``Dataset`` or ``DataLoader``; see ``evaluate``.
-        subset: of the first, as ``"R,G"``; None uses its full set.
+        subset: of the first, as ``"R,G"`` or, of groups, ``"camera+lidar"``; None uses its full set.
         second_subset: of the second; None uses the first's.
         channels: names of the planes of a ``Dataset`` or ``DataLoader``; see ``evaluate``.
         options: further options of ``evaluate``, if ``data`` are given: ``batch_size``, ``device``, ...

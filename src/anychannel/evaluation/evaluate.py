@@ -37,6 +37,7 @@ def evaluate(
     *,
     channels: Names = None,
     subsets: str | Sequence[str] | None = None,
+    by: str | None = None,
     batch_size: int = 256,
     device: str | None = None,
     precision: str | None = None,
@@ -55,7 +56,10 @@ def evaluate(
             ``DataLoader`` of (image, label) or of dictionaries; see ``fit``.
         channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order, or a sensor; None means the
             model's channels in its order.
-        subsets: as ``"R,G"``; None takes all, or a sample if there are too many (see ``choose_subsets``).
+        subsets: as ``"R,G"`` or, of groups, ``"camera+lidar"``; None takes all, or a sample if there are too many (see
+            ``choose_subsets``).
+        by: without named subsets: ``groups`` evaluates subsets of whole groups, ``channels`` those of single channels
+            as well. None means groups if the channels have any.
         batch_size: images a forward pass; it changes speed and memory only. A ``DataLoader`` has its own.
         device: ``auto`` or a torch device; None uses the model's device.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
@@ -82,7 +86,7 @@ def evaluate(
     if distributed and isinstance(images, TorchImages) and images.is_shared:
         raise ValueError("a DistributedSampler repeats images; give the Dataset, or a DataLoader without it")
     known = model.channels.select([model.channels.names[position] for position in planes])
-    chosen, sampled, note = choose_subsets(known, subsets)
+    chosen, sampled, note = choose_subsets(known, subsets, by=by)
     columns = list(planes.values())
     own = share() if distributed else Share()
     refused: dict[Subset, str] = {}
@@ -133,6 +137,10 @@ def evaluate(
             probabilities[known.key(subset)] = gather_rows(mine, len(labels), own)[has_all[subset]]
 
     def score(subset: Subset) -> dict[str, Any]:
+        whole = known.grouped and known.split(subset)
+        return figures(subset) | ({"name": known.name(subset)} if whole else {})
+
+    def figures(subset: Subset) -> dict[str, Any]:
         key = known.key(subset)
         if key in unmeasured:
             return {"n": 0, "refused": f"no image of the {split} split has all of {key.replace(',', ', ')}"}
@@ -162,6 +170,7 @@ def evaluate(
         probabilities=probabilities,
         present=of_model if complete < len(labels) else None,
         digests=tuple(images.digests) if isinstance(images, Split) and images.digests is not None else None,
+        groups=model.channels.members,
     )
 
 

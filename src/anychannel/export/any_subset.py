@@ -163,6 +163,9 @@ class PresenceNorm(nn.Module):
                 row[0] = int(name.removeprefix("size_"))
             else:  # "0_2": the presence vector of the subset
                 row[[int(position) for position in name.split("_")]] = 1
+        self.nearest = norm.nearest is not None
+        if self.nearest:  # the full set, whose norm is the shared one, comes first
+            keys = torch.cat([torch.ones(1, in_chans), keys])
         self.register_buffer("keys", keys)
         norms = [norm.shared, *(norm.shared if name in norm.unmet else each for name, each in norm.entries.items())]
         states = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in norms]
@@ -173,8 +176,13 @@ class PresenceNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, H, W) -> the same shape."""
         present = _present.get()
-        own = (self.keys == (present.sum() if self.counts else present)).all(1)
-        row = (own * torch.arange(1, len(own) + 1, device=own.device)).sum().view(1)  # 0 is the shared one
+        if self.nearest:  # as ``find_nearest``
+            sizes = self.keys.sum(1).long() + (self.keys < present).any(1) * self.keys.shape[1]
+            places = torch.arange(len(sizes), device=sizes.device)
+            row = (sizes * len(sizes) + places).min().remainder(len(sizes)).view(1)
+        else:
+            own = (self.keys == (present.sum() if self.counts else present)).all(1)
+            row = (own * torch.arange(1, len(own) + 1, device=own.device)).sum().view(1)  # 0 is the shared one
         chosen = {name: getattr(self, f"all_{name}").index_select(0, row)[0] for name in self.names}
         normalised: Tensor = functional_call(self.shared, chosen, (x,))
         return normalised

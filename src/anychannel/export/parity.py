@@ -130,7 +130,7 @@ def check_hub_folder(
 
 def every_subset(model: Classifier) -> list[tuple[str, ...]]:
     """Channel names of every subset, or of a sample of them."""
-    subsets, _, _ = choose_subsets(model.channels)
+    subsets, _, _ = choose_subsets(model.channels, by="channels")
     return [tuple(model.channels.names[position] for position in subset) for subset in subsets]
 
 

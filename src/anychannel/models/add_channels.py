@@ -97,7 +97,7 @@ def with_channels(
             module.stem = stem.train(model.training)
         if isinstance(module, SubsetBatchNorm):
             replace_module(wider.backbone, module, module.shared)
-    norm = model.spec.norm if len(merged) <= MOST_CHANNELS else "shared"
+    norm = model.spec.norm if len(merged.units) <= MOST_CHANNELS else "shared"
     spec = replace(
         model.spec,
         stem_options={key: value for key, value in model.spec.stem_options.items() if key not in MEASURED},
@@ -121,12 +121,17 @@ def pick(new: Sequence[Any], own: Sequence[Any], known: Sequence[int | None]) ->
 
 
 def keep_known(own: ChannelSet, channels: ChannelSet, known: Sequence[int | None]) -> ChannelSet:
-    """``channels`` with the model's own statistics and wavelengths for those that it knows."""
+    """``channels`` with the model's own statistics, wavelengths and, if they have none, groups for those it knows."""
     pairs = zip(pick(channels.wavelengths_nm, own.wavelengths_nm, known), channels.wavelengths_nm, strict=True)
     correlation = channels.correlation
     if correlation is None and own.correlation is not None:  # the new channels count as independent
         correlation = widen(own.correlation, known)
-    merged = replace(channels, wavelengths_nm=tuple(mine or theirs for mine, theirs in pairs))
+    groups = zip(pick(channels.groups, own.groups, known), channels.groups, strict=True)  # type: ignore[arg-type]
+    merged = replace(
+        channels,
+        wavelengths_nm=tuple(mine or theirs for mine, theirs in pairs),
+        groups=tuple(theirs or mine for mine, theirs in groups),
+    )
     return merged.with_statistics(pick(channels.mean, own.mean, known), pick(channels.std, own.std, known), correlation)
 
 

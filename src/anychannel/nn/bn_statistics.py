@@ -233,7 +233,7 @@ def copy_subset_statistics(old: Classifier, new: Classifier, known: Sequence[int
         if all(position in places for position in before):
             sources[by_subset(tuple(sorted(places[position] for position in before)))] = name
     if NORMS[new.spec.norm].own_statistics:
-        for subset in new.channels.subsets():
+        for subset in new.channels.group_subsets():
             part: Subset = tuple(sorted(position for i in subset if (position := known[i]) is not None))
             if by_subset(part) in names:
                 sources[by_subset(subset)] = by_subset(part)

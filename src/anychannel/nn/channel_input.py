@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from anychannel.nn.input_range import InputRange, has_values
 from anychannel.nn.module_utils import Float32Buffers
 from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.row_sampling import ChannelSampling, group_by_channels, show
+from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.nn.subset_context import Shown, note_last
 
 
@@ -82,7 +84,7 @@ class ChannelInput(Float32Buffers):
         """Choose what is drawn in training; see ``ChannelSampling``. None and ``full`` draw nothing."""
         if sampler is None and options:
             raise ValueError("sampling_options have no effect without channel_sampling; leave them out")
-        drawn = None if sampler is None else ChannelSampling(sampler, len(self.channels), options)
+        drawn = None if sampler is None else ChannelSampling(sampler, self.channels, options)
         self.sampling = None if sampler == "full" else drawn
 
     def inherit(self, former: ChannelInput) -> None:
@@ -96,10 +98,12 @@ class ChannelInput(Float32Buffers):
 
         ``mean`` and ``std`` normalise images; ``channel_mean``, ``channel_std`` and ``channel_correlation`` are those
         of the training pixels, the last all zeros if it was never measured. ``channel_names`` are joined by commas.
+        ``channel_groups``, JSON, is there only if channels have groups.
         """
         channels = self.channels
         used = self.spec.normalisation or Normalisation.of(channels)
         correlation = channels.correlation or ((0.0,) * len(channels),) * len(channels)
+        groups = torch.tensor(list(json.dumps(channels.members).encode()), dtype=torch.uint8)
         return {
             "mean": torch.tensor(used.mean, dtype=torch.float64).view(1, -1, 1, 1),
             "std": torch.tensor(used.std, dtype=torch.float64).view(1, -1, 1, 1),
@@ -107,6 +111,7 @@ class ChannelInput(Float32Buffers):
             "channel_mean": torch.tensor(channels.mean, dtype=torch.float64),
             "channel_std": torch.tensor(channels.std, dtype=torch.float64),
             "channel_correlation": torch.tensor(correlation, dtype=torch.float64),
+            **({"channel_groups": groups} if channels.members else {}),
         }
 
     def adopt_statistics(self) -> None:
@@ -132,6 +137,29 @@ class ChannelInput(Float32Buffers):
                 f"{','.join(self.channels.names)}; create the model with the same names in the same order, or give a "
                 "trained network other channels with adapt()"
             )
+
+    def adopt_groups(self, state_dict: dict[str, Any], name: str) -> None:
+        """Take the groups of a state dict; a state dict without them gets the model's own.
+
+        Raises:
+            ChannelError: the model has batch norms for the subsets of other groups.
+        """
+        own = self._buffers.get("channel_groups")
+        if name not in state_dict:
+            state_dict |= {} if own is None else {name: own}
+            return
+        text = bytes(state_dict[name].tolist())
+        if own is not None and text == bytes(own.tolist()):
+            return
+        channels = self.channels.with_groups(json.loads(text))
+        if NORMS[self.spec.norm].key is not None:
+            raise ChannelError(
+                f"the state dict is of a model with the groups {', '.join(channels.members)}, and this model's are "
+                f"{', '.join(self.channels.members) or 'none'}; create the model with the same groups: "
+                f"channels=ChannelSet(names, groups={channels.members})"
+            )
+        self.channels = channels
+        self.register_buffer("channel_groups", state_dict[name].clone().to(self.channel_names.device))
 
     @torch.no_grad()
     def measure(self, channels: ChannelSet) -> None:

@@ -1,7 +1,7 @@
 """Channel sampling: which subset of the channels each part of a training batch has.
 
 A sampler is a training policy and does not depend on the stem. It cuts a batch into parts with one subset each, so that
-the stem is one convolution for each part.
+the stem is one convolution for each part. If channels have groups, every sampler draws groups in place of channels.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import torch
 
-from anychannel.channels import Subset
+from anychannel.channels import ChannelSet, Subset
 from anychannel.utils.names import unknown_name
-from anychannel.utils.options import registry_options
+from anychannel.utils.options import coerce_option, registry_options
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,31 @@ class SplitSampler:
         return result
 
 
+@dataclass(frozen=True)
+class GroupSampler:
+    """Draws groups of channels: a sampler's numbers stand for the groups ``units``, whose channels the parts get.
+
+    Args:
+        units: positions of each group's channels.
+        of_groups: the sampler of as many channels as there are groups.
+        of_channels: the sampler of single channels.
+        within: share of the steps, drawn at random, that leave out single channels instead of whole groups.
+    """
+
+    units: tuple[Subset, ...]
+    of_groups: Sampler
+    of_channels: Sampler
+    within: float = 0.0
+
+    def __call__(self, batch_size: int, generator: torch.Generator) -> list[Part]:
+        if self.within and float(torch.rand(1, generator=generator)) < self.within:
+            return self.of_channels(batch_size, generator)
+        return [
+            Part(ChannelSet.join(self.units[i] for i in part.subset), part.start, part.stop)
+            for part in self.of_groups(batch_size, generator)
+        ]
+
+
 def size_ranges(num_channels: int, number: int) -> list[tuple[int, int]]:
     """The sizes 1 .. C-1 in at most ``number`` ranges that widen by about the same factor; both ends are included."""
     number = min(number, num_channels - 1)
@@ -260,12 +285,29 @@ def list_samplers() -> list[str]:
     return list(SAMPLERS)
 
 
-def create_sampler(name: str, num_channels: int, **options: Any) -> Sampler:
-    """A sampler by name; ValueError if the name or an option is unknown, of another type or out of range."""
+def create_sampler(name: str, channels: ChannelSet | int, **options: Any) -> Sampler:
+    """A sampler by name, for channels or a number of them without groups.
+
+    ``within``, an option of every sampler for channels with groups, is that of ``GroupSampler``. Raises ValueError if
+    the name or an option is unknown, of another type or out of range, or has no effect.
+    """
     if name not in SAMPLERS:
         raise ValueError(unknown_name("sampler", name, SAMPLERS))
-    kind = SAMPLERS[name]
-    checked = registry_options("sampler", name, kind, options, reserved=("num_channels",))
+    given = dict(options)
+    within = coerce_option("within", given.pop("within", 0.0), float)
+    if isinstance(channels, ChannelSet) and channels.grouped:
+        if not 0 <= within <= 1:
+            raise ValueError(f"within is the share of steps that leave out single channels, in [0, 1], got {within}")
+        if within and name == "full":
+            raise ValueError("within has no effect: sampler 'full' leaves no channel out")
+        units = tuple(channels.units.values())
+        of_groups = create_sampler(name, len(units), **given)
+        of_channels = create_sampler(name, len(channels), **given) if within else of_groups
+        return GroupSampler(units, of_groups, of_channels, within)
+    if within:
+        raise ValueError("within has no effect: the channels have no groups; leave it out, or name groups (--group)")
+    kind, num_channels = SAMPLERS[name], channels if isinstance(channels, int) else len(channels)
+    checked = registry_options("sampler", name, kind, given, reserved=("num_channels",))
     usual = signature(kind).parameters
     if num_channels == 1 and any(value != usual[option].default for option, value in checked.items()):
         raise ValueError(f"{', '.join(checked)} have no effect: a single channel is never dropped")

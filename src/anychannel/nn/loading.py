@@ -35,6 +35,7 @@ def fill_in_statistics(
     ``measured`` are the statistics' names, ``inside`` the path of ``entrance`` in the names.
     """
     entrance.check_names(state_dict.get(f"{prefix}{inside}channel_names"))
+    entrance.adopt_groups(state_dict, f"{prefix}{inside}channel_groups")
     missing = [name for name in measured if prefix + name not in state_dict]
     if missing:
         warnings.warn(

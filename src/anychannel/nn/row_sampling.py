@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from anychannel.channels import Subset
+from anychannel.channels import ChannelSet, Subset
 from anychannel.nn.channel_sampling import Part, Sampler, create_sampler
 from anychannel.nn.module_utils import process_count
 from anychannel.nn.subset_context import Shown
@@ -32,20 +32,22 @@ class ChannelSampling:
 
     Args:
         sampler: a name from ``list_samplers()``, or a ``Sampler``.
-        num_channels: number of channels of the full set.
+        channels: the full set, whose groups are drawn as a whole, or the number of its channels.
         options: keyword options of a sampler by name.
 
     Raises:
         ValueError: a name or option is unknown, or the sampler does not show each row exactly once.
     """
 
-    def __init__(self, sampler: str | Sampler, num_channels: int, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, sampler: str | Sampler, channels: ChannelSet | int, options: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = sampler if isinstance(sampler, str) else type(sampler).__name__
         self.named = isinstance(sampler, str)
         self.options = dict(options or {})
         if not self.named and options:
             raise ValueError("sampling_options are for a sampler by name; give them to the sampler itself")
-        self.sampler = create_sampler(sampler, num_channels, **options or {}) if isinstance(sampler, str) else sampler
+        self.sampler = create_sampler(sampler, channels, **options or {}) if isinstance(sampler, str) else sampler
         self.check(self.sampler(16, torch.Generator().manual_seed(0)), 16)
 
     def check(self, parts: Sequence[Part], batch: int) -> None:

@@ -24,6 +24,7 @@ from anychannel.nn.sync_batchnorm import is_synchronising
 from anychannel.utils.names import unknown_name
 
 MOST_CHANNELS = 6
+"""Largest number of channels, or of groups of channels, whose subsets get batch norms of their own."""
 
 
 def by_subset(subset: Subset) -> str:
@@ -40,19 +41,29 @@ class SubsetBatchNorm(nn.Module):
     """A batch norm, ``shared``, and further ones, ``entries``, for some subsets.
 
     ``key`` names the entry of a subset, which uses ``shared`` if it has none. An entry starts as a copy of ``shared``.
-    ``tied`` entries differ from it in their statistics only, and share its scale and shift.
+    ``tied`` entries differ from it in their statistics only, and share its scale and shift. With ``nearest``, the
+    number of all channels, a subset without an entry uses that of the smallest subset around it that has one
+    (``find_nearest``); ``shared`` is that of all channels.
 
     In evaluation, a tied entry that no batch has reached yet normalises as ``shared`` does: its own statistics are
     those of no images. That concerns subsets that a short training never drew.
     """
 
     def __init__(
-        self, shared: nn.Module, key: Callable[[Subset], str], entries: Iterable[str] = (), *, tied: bool = False
+        self,
+        shared: nn.Module,
+        key: Callable[[Subset], str],
+        entries: Iterable[str] = (),
+        *,
+        tied: bool = False,
+        nearest: int | None = None,
     ) -> None:
         super().__init__()
         self.shared = shared
         self.key = key
         self.tied = tied
+        self.nearest = nearest
+        self.found: dict[Subset, str | None] = {}
         self.entries = nn.ModuleDict()
         self.unmet: frozenset[str] = frozenset()
         for name in entries:
@@ -65,6 +76,7 @@ class SubsetBatchNorm(nn.Module):
         """Add an entry unless there is one."""
         if name not in self.entries:
             self.entries[name] = copy.deepcopy(self.shared)
+            self.found.clear()
             self.tie()
 
     def tie(self) -> None:
@@ -82,6 +94,10 @@ class SubsetBatchNorm(nn.Module):
     def choose(self, subset: Subset) -> nn.Module:
         """The batch norm that a subset uses."""
         name = self.key(subset)
+        if name not in self.entries and self.nearest is not None:
+            if subset not in self.found:
+                self.found[subset] = find_nearest(subset, self.entries, self.nearest)
+            name = self.found[subset] or name
         if name not in self.entries:
             return self.shared
         entry: nn.Module = self.entries[name]
@@ -125,6 +141,16 @@ class SubsetBatchNorm(nn.Module):
             for i, piece in zip(places, torch.split(joined, [lengths[i] for i in places]), strict=True):
                 pieces[i] = piece
         return shown.restore(torch.cat(pieces))
+
+
+def find_nearest(subset: Subset, names: Iterable[str], count: int) -> str | None:
+    """The entry of the smallest subset that holds all channels of ``subset``: if groups have entries, of its groups.
+
+    ``names`` are keys of ``by_subset``. None stands for the full set of ``count`` channels.
+    """
+    known: dict[str | None, set[int]] = {None: set(range(count))}
+    known |= {name: {int(position) for position in name.split("_")} for name in names}
+    return min((name for name in known if known[name].issuperset(subset)), key=lambda name: len(known[name]))
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
@@ -184,14 +210,15 @@ class NormKind:
         """Keys of the entries for a channel set; the full set uses the shared batch norm."""
         if self.key is None:
             return []
-        if self.key is by_size:
+        if self.key is by_size and not channels.grouped:
             return [by_size(tuple(range(size))) for size in range(1, len(channels))]
-        if len(channels) > MOST_CHANNELS:
+        if len(channels.units) > MOST_CHANNELS:
+            what = "groups" if channels.grouped else "channels"
             raise ValueError(
-                f"a batch norm for each subset takes at most {MOST_CHANNELS} channels, got {len(channels)}; "
+                f"a batch norm for each subset takes at most {MOST_CHANNELS} {what}, got {len(channels.units)}; "
                 "use norm='shared' or norm='size'"
             )
-        return [by_subset(subset) for subset in channels.subsets() if subset != channels.full]
+        return list(dict.fromkeys(self.key(subset) for subset in channels.group_subsets() if subset != channels.full))
 
 
 NORMS: dict[str, NormKind] = {
@@ -212,14 +239,14 @@ def list_norms() -> list[str]:
 
 
 def choose_norm(channels: ChannelSet, stem: str, network: nn.Module) -> str:
-    """The meaning of ``auto``: ``statistics`` for two to ``MOST_CHANNELS`` channels, else ``shared``.
+    """The meaning of ``auto``: ``statistics`` for two to ``MOST_CHANNELS`` channels or groups, else ``shared``.
 
     If channels hardly predict each other, means and variances of their subsets differ too much for one batch norm. If
     they do, statistics for each subset still add a point or two of accuracy (docs/method.md). The report's stems and
     networks without batch norms that keep statistics get ``shared``.
     """
     without = stem in REPORTED or not any(keeps_statistics(module) for module in network.modules())
-    return "shared" if without or not 1 < len(channels) <= MOST_CHANNELS else "statistics"
+    return "shared" if without or not 1 < len(channels.units) <= MOST_CHANNELS else "statistics"
 
 
 def keeps_statistics(module: nn.Module) -> bool:
@@ -233,9 +260,12 @@ def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
         raise ValueError(unknown_name("norm", kind, ["auto", *NORMS]))
     chosen, names = NORMS[kind], NORMS[kind].entries(channels)
     if (key := chosen.key) is not None:
-        replace_norms(
-            network, lambda norm: SubsetBatchNorm(norm, key, names, tied=chosen.tied), first_only=chosen.first_only
-        )
+        nearest = len(channels) if channels.grouped and key is by_subset else None
+
+        def wrap(norm: nn.Module) -> nn.Module:
+            return SubsetBatchNorm(norm, key, names, tied=chosen.tied, nearest=nearest)
+
+        replace_norms(network, wrap, first_only=chosen.first_only)
 
 
 def replace_norms(network: nn.Module, wrap: Callable[[nn.Module], nn.Module], *, first_only: bool = False) -> None:

@@ -88,7 +88,7 @@ def matrix_drawing(run: Run, result: SubsetResult, key: str) -> Markup:
         width(result),
         width(result),
         parts,
-        title=f"{run.name}, {result.key}: confusion matrix",
+        title=f"{run.name}, {result.label}: confusion matrix",
         description=f"Rows are true classes, columns predictions. {pairs}.",
         key=key,
     )

@@ -11,6 +11,7 @@ from anychannel.report import svg
 from anychannel.report.tables import signed, subset_keys
 from anychannel.results.gap import BudgetGap
 from anychannel.results.run import Epoch, Run
+from anychannel.results.shapley import Shapley
 
 CURVE_HEIGHT = 256.0
 ROW_HEIGHT = 26.0
@@ -130,7 +131,10 @@ def describe(row: Epoch, kind: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of ``row_chart``: a value with its interval and its label; a bar of this colour, or a dot without one."""
+    """One row of ``row_chart``: a value with its interval and its label; a bar of this colour, or a dot without one.
+
+    ``marks`` are further values as dots, with their colours.
+    """
 
     name: str
     value: float
@@ -138,6 +142,7 @@ class Row:
     high: float
     label: str
     bar: str = ""
+    marks: tuple[tuple[float, str], ...] = ()
 
 
 def row_chart(
@@ -162,11 +167,12 @@ def row_chart(
         middle = top + ROW_HEIGHT * (index + 0.5)
         low, high = across(max(bounds[0], row.low)), across(min(bounds[1], row.high))
         if row.bar:
-            parts.append(svg.line(left, middle, across(row.value), middle, row.bar, 16))
+            parts.append(svg.line(across(0), middle, across(row.value), middle, row.bar, 16))
             parts.append(svg.line(low, middle, high, middle, "ink", 1.25))
         else:
             parts.append(svg.line(low, middle, high, middle, "accent", 2))
             parts.append(svg.circle(across(row.value), middle, 5, "accent"))
+        parts += [svg.circle(across(value), middle, 4, colour) for value, colour in row.marks]
         parts.append(svg.text(left - 10, middle + 4, name, anchor="end", colour="ink"))
         parts.append(svg.text(right + 8, middle + 4, row.label, colour="ink", weight=600))
     parts.append(svg.text((left + right) / 2, bottom + 40, unit, anchor="middle"))
@@ -185,7 +191,7 @@ def subset_chart(run: Run, key: str) -> str:
     for result in results:
         value, error = 100 * result.accuracy, 100 * result.standard_error
         colour = "accent" if result.key == run.test.full else "heat"
-        rows.append(Row(result.key, value, value - error, value + error, f"{value:.1f}", colour))
+        rows.append(Row(result.label, value, value - error, value + error, f"{value:.1f}", colour))
     return row_chart(
         rows,
         key,
@@ -195,6 +201,36 @@ def subset_chart(run: Run, key: str) -> str:
         tick=svg.short,
         unit="test accuracy (%)",
         width=640,
+    )
+
+
+def shapley_chart(found: Shapley, key: str, width: float, *, title: str) -> str:
+    """Shapley values of channels or groups by accuracy, in points, the largest first; of many the largest.
+
+    A dot shows what each adds to all others, and another what it adds to none: its accuracy alone minus that of
+    answering the most frequent class.
+    """
+    ranking = found.accuracy
+    names = sorted(ranking.values, key=lambda name: -ranking.values[name].shapley)[:MANY_ROWS]
+    rows = []
+    for name in names:
+        one = ranking.values[name]
+        error = 100 * (one.standard_error or 0.0)
+        first = None if one.alone is None else one.alone - ranking.empty
+        marks = [(100 * value, colour) for value, colour in ((first, "second"), (one.adds, "ink")) if value is not None]
+        value = 100 * one.shapley
+        rows.append(Row(name, value, value - error, value + error, signed(one.shapley), "heat", tuple(marks)))
+    ends = [end for row in rows for end in (row.low, row.high, *(value for value, _ in row.marks))]
+    low, high = padded([0, min(ends)], -100, 0)[0], padded([0, max(ends)], 0, 100)[1]
+    return row_chart(
+        rows,
+        key,
+        title=title,
+        description="Bars: mean over the orders in which they arrive. Dots: added to none, and to all others.",
+        bounds=(low if min(ends) < 0 else 0.0, high),
+        tick=lambda value: svg.short(value).replace("-", "−"),
+        unit="points of test accuracy",
+        width=width,
     )
 
 

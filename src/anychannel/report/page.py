@@ -15,6 +15,7 @@ from anychannel.report import confusion, figures, tables, theme
 from anychannel.report.verdict import judge, percent
 from anychannel.results.evaluation import Scores, SubsetResult
 from anychannel.results.run import Run, load_runs
+from anychannel.results.shapley import Shapley
 from anychannel.utils.files import readable, write_text
 from anychannel.utils.plurals import plural
 from anychannel.utils.version import __version__
@@ -67,6 +68,9 @@ def write_figures(run: Run) -> None:
         drawings = {kind: figures.curve(run, kind, limits, kind) for kind in KINDS}
     if run.test and run.test.answered:
         drawings["subset_accuracy"] = figures.subset_chart(run, "subsets")
+    for head, found in shapley_kinds(run):
+        title = f"{run.name}: contribution of each {head}"
+        drawings[f"shapley_{head}s"] = figures.shapley_chart(found, head, 640, title=title)
     if run.test and run.test.whole:
         drawings["confusion"] = confusion.matrix_drawing(run, run.test.whole, "confusion")
     for name, drawing in drawings.items():
@@ -101,12 +105,17 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         cost=tables.cost_table(runs),
         subsets=tables.subset_table(runs, keys),
         gaps=tables.subset_gap_table(runs, keys),
+        shapley=[(run, kinds) for run in runs if (kinds := shapley_kinds(run))],
+        shapley_chart=figures.shapley_chart,
+        shapley_table=tables.shapley_table,
+        best_table=tables.best_table,
+        labels=tables.subset_labels(runs),
         comparisons=[run.gaps for at, run in enumerate(runs) if run.gaps not in (None, *(r.gaps for r in runs[:at]))],
         dedicated_table=tables.dedicated_table,
         gap_chart=figures.gap_chart,
         sizes=tables.size_table(runs),
         size_gaps=tables.size_table(runs, gap=True),
-        stacked=len(keys) > WIDE_SUBSETS or max(map(len, keys), default=0) > LONG_KEY,
+        stacked=len(keys) > WIDE_SUBSETS or max(map(len, tables.subset_labels(runs).values()), default=0) > LONG_KEY,
         error=max((result.standard_error for test in tests for result in test.answered.values()), default=0),
         many_subsets=len(keys) > tables.MANY_SUBSETS,
         subset_notes=sorted({test.note for test in tests if test.note}),
@@ -126,6 +135,12 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         scatters=[Markup(figures.cost_scatter(runs, f"cost-{width}", width)) for width in (980, 360)],
         provenance=[(run, tables.provenance(run)) for run in runs],
     )
+
+
+def shapley_kinds(run: Run) -> list[tuple[str, Shapley]]:
+    """The Shapley values of a run's groups and channels, with the word for one of them."""
+    found = run.test.shapley if run.test else {}
+    return [(head, found[kind]) for kind, head in (("groups", "group"), ("channels", "channel")) if kind in found]
 
 
 def soft(words: str) -> Markup:
@@ -181,7 +196,9 @@ def detailed(test: Scores, keys: Sequence[str]) -> list[SubsetResult]:
     if len(own) <= tables.MANY_SUBSETS:
         return own
     chosen = [test.whole]
-    for size in {result.size for result in own}:
-        alike = sorted((each for each in own if each.size == size), key=lambda each: (each.accuracy, each.key))
+    for size in {test.size(result.key) for result in own}:
+        alike = sorted(
+            (each for each in own if test.size(each.key) == size), key=lambda each: (each.accuracy, each.key)
+        )
         chosen += [alike[0], alike[-1]]
     return [result for result in own if result in chosen]

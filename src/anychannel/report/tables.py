@@ -18,6 +18,7 @@ from anychannel.results.evaluation import Scores, SubsetResult
 from anychannel.results.gap import BudgetGap, SubsetGap
 from anychannel.results.parse import number
 from anychannel.results.run import Run
+from anychannel.results.shapley import Choice, Contribution, Shapley
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import describe_size
 
@@ -124,14 +125,20 @@ def accuracy_cell(result: SubsetResult | None, given: Any = None) -> Cell:
     if result.refused is not None:
         return replace(figure(None, 2, given=given), text="refused", title=result.refused)
     error = f"{100 * result.standard_error:.2f}"
-    title = f"{result.key}: standard error {error} points, n = {result.n}"
+    title = f"{result.label}: standard error {error} points, n = {result.n}"
     return replace(figure(result.accuracy, 2, 100, given, note=f"± {error}"), title=title)
 
 
 def subset_keys(runs: Sequence[Run]) -> list[str]:
     """All evaluated subsets, larger before smaller, otherwise in the order of the runs."""
+    sizes = {key: run.test.size(key) for run in reversed(runs) if run.test for key in run.test.subsets}
     keys = dict.fromkeys(key for run in runs if run.test for key in run.test.subsets)
-    return sorted(keys, key=lambda key: -key.count(","))
+    return sorted(keys, key=lambda key: -sizes[key])
+
+
+def subset_labels(runs: Sequence[Run]) -> dict[str, str]:
+    """How subsets are shown: by the names of their groups if they have groups."""
+    return {key: result.label for run in reversed(runs) if run.test for key, result in run.test.subsets.items()}
 
 
 def subset_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
@@ -146,7 +153,8 @@ def subset_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
             return found
         return replace(found, text=f"{100 * result.accuracy:.1f}", shade=result.accuracy / top, note="")
 
-    rows = {run: {key: cell(run, key) for key in keys} for run in tests}
+    labels = subset_labels(runs)
+    rows = {run: {labels[key]: cell(run, key) for key in keys} for run in tests}
     return run_table("Test accuracy for each subset (%)", rows)
 
 
@@ -163,7 +171,8 @@ def subset_gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
         return accuracy_cell(result) if result and result.refused else NONE
 
     columns = [key for key in keys if key not in {test.full for test in tests.values()}]
-    rows = {run: {key: cell(run, key) for key in columns} for run in tests}
+    labels = subset_labels(runs)
+    rows = {run: {labels[key]: cell(run, key) for key in columns} for run in tests}
     return run_table("Each subset minus the full set (percentage points)", rows)
 
 
@@ -204,12 +213,13 @@ def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
         run: gaps_of(test) if gap else {key: result.accuracy for key, result in test.answered.items()}
         for run, test in tests.items()
     }
-    sizes = sorted({key.count(",") + 1 for found in values.values() for key in found}, reverse=True)
+    sizes = sorted({tests[run].size(key) for run, found in values.items() for key in found}, reverse=True)
     chosen = {
-        (run, size): [value for key, value in found.items() if key.count(",") + 1 == size]
+        (run, size): [value for key, value in found.items() if tests[run].size(key) == size]
         for run, found in values.items()
         for size in sizes
     }
+    what = "group" if tests and all(test.counted == "group" for test in tests.values()) else "channel"
     scale = max((abs(fmean(found)) for found in chosen.values() if found), default=1.0) or 1.0
 
     def text(value: float) -> str:
@@ -221,11 +231,49 @@ def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
         mean, count = fmean(found), len(found)
         span = f"{text(min(found))} to {text(max(found))}" if count > 1 else "one subset"
         shade = max(0.0, -mean if gap else mean) / scale
-        return Cell(text(mean), note=span, shade=shade, title=f"{count} subsets of {size} channels")
+        return Cell(text(mean), note=span, shade=shade, title=f"{count} subsets of {size} {what}s")
 
-    caption = "Subset minus full set, by number of channels" if gap else "Test accuracy (%), by number of channels"
-    rows = {run: {plural(size, "channel"): cell(chosen[run, size], size) for size in sizes} for run in tests}
+    caption = f"Subset minus full set, by number of {what}s" if gap else f"Test accuracy (%), by number of {what}s"
+    rows = {run: {plural(size, what): cell(chosen[run, size], size) for size in sizes} for run in tests}
     return run_table(f"{caption}: mean, least to greatest", rows)
+
+
+def shapley_table(found: Shapley, head: str) -> Table:
+    """What each channel or group contributes to accuracy and to macro F1, the largest Shapley value first."""
+
+    def share(one: Contribution) -> Cell:
+        error = "" if one.standard_error is None else f"± {100 * one.standard_error:.1f}"
+        return Cell(signed(one.shapley), note=error, title="standard error over random orders" if error else "")
+
+    def row(name: str) -> tuple[Cell, ...]:
+        one, other = found.accuracy.values[name], found.macro_f1.values[name]
+        adds = NONE if one.adds is None else Cell(signed(one.adds))
+        return share(one), adds, figure(one.alone, 1, 100), share(other)
+
+    names = sorted(found.accuracy.values, key=lambda name: -found.accuracy.values[name].shapley)
+    columns = (
+        "Shapley value (points)",
+        "Added to all others",
+        "Accuracy alone (%)",
+        "Shapley value, macro F1",
+    )
+    caption = f"What each {head} contributes to test accuracy"
+    return Table(caption, columns, tuple(names), tuple(map(row, names)))
+
+
+def best_table(found: Shapley, head: str) -> Table:
+    """The best evaluated subset of each number of channels or groups."""
+    best, names = found.accuracy.best, list(found.accuracy.values)
+
+    def words(one: Choice) -> str:
+        held = one.subset.split(",")
+        lacking = [name for name in names if name not in held]
+        short = head == "channel" and 0 < len(lacking) < len(held)
+        return f"all but {', '.join(lacking)}" if short else one.subset.replace(",", ", ")
+
+    rows = tuple((Cell(words(one)), Cell(f"{100 * one.value:.1f}")) for one in best)
+    heads = tuple(plural(one.size, head) for one in best)
+    return Table(f"The best subset of each number of {head}s", ("Best subset", "Test accuracy (%)"), heads, rows)
 
 
 def cost_table(runs: Sequence[Run]) -> Table:

@@ -117,7 +117,7 @@ def describe_fault(run: Run, test: Scores) -> list[str]:
         return []
     if test.partial:
         gaps = {each.key: test.gap[each.key]["accuracy"] for each in others if each.key in test.gap}
-        others = [replace(whole, key=key, accuracy=whole.accuracy + gap) for key, gap in gaps.items()]
+        others = [replace(test.answered[key], n=whole.n, accuracy=whole.accuracy + gap) for key, gap in gaps.items()]
     best = max(others, key=lambda each: each.accuracy, default=whole)
     separate = NormalDist().inv_cdf(1 - NormalDist().cdf(-SEPARATE) / max(1, len(others)))
     if best.accuracy <= whole.accuracy or not differ(best, whole, separate):
@@ -126,7 +126,7 @@ def describe_fault(run: Run, test: Scores) -> list[str]:
     if 0 < len(run.epochs) < FEW_EPOCHS:
         cause = f"It was trained for {plural(len(run.epochs), 'epoch')}, probably too short: train longer."
     return [
-        f"Something is wrong or unfinished in {run.name}: it reaches {percent(best.accuracy)} with {best.key} alone, "
+        f"Something is wrong or unfinished in {run.name}: it reaches {percent(best.accuracy)} with {best.label} alone, "
         f"but {percent(whole.accuracy)} with all channels.",
         cause,
     ]
@@ -239,7 +239,7 @@ def describe_single(entry: Standing, mean: Mean, worst: SubsetResult, standings:
     headline = f"{entry.run.name} averages {percent(mean.accuracy)} when channels are missing"
     if len(standings) > 1:
         headline = f"Only {entry.run.name} has results with channels missing: it averages {percent(mean.accuracy)}"
-    sentence = f"The worst subset is {worst.key} at {percent(worst.accuracy)}"
+    sentence = f"The worst subset is {worst.label} at {percent(worst.accuracy)}"
     if entry.full:
         headline += f", against {percent(entry.full.accuracy)} with all channels"
         loss = entry.full.accuracy - worst.accuracy
@@ -260,15 +260,16 @@ def describe_ranked(ranked: Sequence[tuple[Standing, Mean, SubsetResult]], share
             else f"{listed(tied)} keep most accuracy when channels go missing,"
         )
         headline = f"{who} within two standard errors of the highest mean."
-    over = f"the {len(shared)} subsets with channels missing" if len(shared) > 1 else f"the subset {shared[0]}"
+    only = first.test.answered[shared[0]].label
+    over = f"the {len(shared)} subsets with channels missing" if len(shared) > 1 else f"the subset {only}"
     lead = points(mean.accuracy - next_mean.accuracy)
     best, _, worst = max(ranked, key=lambda each: each[2].accuracy)
-    worst_case = f"Its worst subset is {own.key} at {percent(own.accuracy)}"
+    worst_case = f"Its worst subset is {own.label} at {percent(own.accuracy)}"
     if best is first:
         worst_case += "; no other run's worst is better."
     else:
         worst_case += (
-            f". {best.run.name} has the best worst case, {percent(worst.accuracy)} on {worst.key}, "
+            f". {best.run.name} has the best worst case, {percent(worst.accuracy)} on {worst.label}, "
             f"{points(worst.accuracy - own.accuracy)} more; {significance(own, worst)}."
         )
     return [

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 from zipfile import BadZipFile
 
 import numpy as np
 
+from anychannel.channels import ChannelError, ChannelSet
 from anychannel.results.metrics import compute_metrics
 from anychannel.results.parse import parse
+from anychannel.results.shapley import Shapley, rank_channels
 from anychannel.utils.files import write_atomically, write_json
 
 PRESENT, DIGESTS = ",present", ",digests"
@@ -33,7 +36,8 @@ class Evaluation:
         classes: names of the K classes.
         full: key of the full channel set (``"R,G,B"``).
         subsets: for each subset's key (``"R,G"``) the figures of ``compute_metrics``, or ``{"refused": reason}`` if
-            the model does not accept the subset; with ``n`` 0 if no image has it.
+            the model does not accept the subset; with ``n`` 0 if no image has it. ``name``, of a subset
+            of whole groups, is how it is shown (``"camera+lidar"``).
         sampled: whether the subsets are a sample of all subsets.
         note: a sentence about the sample; empty without one.
         paths: where each of the N images comes from.
@@ -42,6 +46,7 @@ class Evaluation:
             channels. These are all N images unless ``present`` is given.
         present: (N, C) booleans, which channels of ``full`` each image has; None if no image lacks one.
         digests: hashes of the images' files, see ``Split``; None if unknown.
+        groups: channels by the name of their group; empty if they have none.
     """
 
     split: str
@@ -55,12 +60,19 @@ class Evaluation:
     probabilities: dict[str, np.ndarray]
     present: np.ndarray | None = None
     digests: tuple[str, ...] | None = None
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def channels(self) -> ChannelSet:
+        """The channels of ``full``, with their groups."""
+        return ChannelSet(tuple(self.full.split(",")), groups=self.groups)
 
     def own_key(self, subset: str) -> str:
-        """A subset's key in this evaluation's order of channels; unchanged if it has other names."""
-        names = subset.split(",")
-        ordered = [name for name in self.full.split(",") if name in names]
-        return ",".join(ordered) if len(ordered) == len(names) else subset
+        """The key of a subset that is given by its channels in any order, or by its groups; unchanged if unknown."""
+        try:
+            return self.channels.key(self.channels.subset(subset))
+        except ChannelError:
+            return subset
 
     def rows(self, subset: str) -> np.ndarray:
         """Positions of the images on which a subset was measured, ascending."""
@@ -89,13 +101,27 @@ class Evaluation:
                 }
         return gaps
 
-    def on_whole_images(self, subset: str) -> dict[str, Any]:
-        """A subset's figures on the images that have every channel of the full set."""
+    @property
+    def shapley(self) -> dict[str, dict[str, Any]]:
+        """Which channels and groups matter: ``rank_channels`` on the images that have every evaluated channel.
+
+        Empty if too few subsets were evaluated, or no image has every channel.
+        """
+        names = {name for key in self.probabilities for name in key.split(",")}
+        channels = self.channels.select([name for name in self.channels.names if name in names]) if names else None
+        if channels is None or (whole := channels.key(channels.full)) not in self.probabilities:
+            return {}
+        found = {key: self.on_whole_images(key, whole) for key in self.probabilities}
+        figures = {key: {"accuracy": one["accuracy"], "macro_f1": one["macro"]["f1"]} for key, one in found.items()}
+        return rank_channels(channels, figures, [each["support"] for each in found[whole]["per_class"]])
+
+    def on_whole_images(self, subset: str, whole: str | None = None) -> dict[str, Any]:
+        """A subset's figures on the images that have every channel of ``whole``, by default of the full set."""
         if self.present is None or subset not in self.probabilities:
             return self.subsets[subset]
-        whole = self.rows(self.full)
-        table = self.probabilities[subset][np.isin(self.rows(subset), whole)]
-        return compute_metrics(self.labels[whole], table, self.classes)
+        rows = self.rows(whole or self.full)
+        table = self.probabilities[subset][np.isin(self.rows(subset), rows)]
+        return compute_metrics(self.labels[rows], table, self.classes)
 
     def correct(self, subset: str) -> np.ndarray:
         """Which images are classified correctly from the channels of ``subset``: (n,) booleans, in order of ``rows``.
@@ -118,6 +144,8 @@ class Evaluation:
             "full": self.full,
             "subsets": self.subsets,
             "gap": self.gap,
+            "shapley": self.shapley,
+            **({"groups": {group: list(names) for group, names in self.groups.items()}} if self.groups else {}),
             "sampled": self.sampled,
             "note": self.note,
         }
@@ -171,6 +199,7 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
                 probabilities={key.rstrip(","): arrays[key] for key in arrays.files if key not in RESERVED_ARRAYS},
                 present=arrays[PRESENT] if PRESENT in arrays.files else None,
                 digests=tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None,
+                groups={group: tuple(names) for group, names in values.get("groups", {}).items()},
             )
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
         raise ValueError(
@@ -186,7 +215,8 @@ ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall"
 class SubsetResult:
     """The figures of one channel subset (``key`` as ``"R,G"``), see ``compute_metrics``.
 
-    ``refused`` says why the network does not accept the subset; the accuracy is then NaN.
+    ``refused`` says why the network does not accept the subset; the accuracy is then NaN. ``name`` is that of a
+    subset of whole groups, ``camera+lidar``; else empty.
     """
 
     key: str
@@ -196,11 +226,12 @@ class SubsetResult:
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     refused: str | None = None
+    name: str = ""
 
     @property
-    def size(self) -> int:
-        """Number of channels."""
-        return self.key.count(",") + 1
+    def label(self) -> str:
+        """How the subset is shown: its groups, or its channels."""
+        return self.name or self.key
 
     @property
     def standard_error(self) -> float:
@@ -232,6 +263,8 @@ class Scores:
     sampled: bool
     note: str
     gap: dict[str, dict[str, float]]
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    shapley: dict[str, Shapley] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Scores:
@@ -246,6 +279,17 @@ class Scores:
             if not (result.n > 0 and 0 <= result.accuracy <= 1):
                 raise ValueError(f"subsets: {key}: accuracy {result.accuracy} over {result.n} images")
         return scores
+
+    @property
+    def counted(self) -> str:
+        """What the size of a subset counts: ``group`` if all subsets consist of whole groups, else ``channel``."""
+        return "group" if self.groups and all(result.name for result in self.subsets.values()) else "channel"
+
+    def size(self, key: str) -> int:
+        """Number of channels, or groups, of a subset."""
+        names = set(key.split(","))
+        whole = [names.intersection(members) for members in self.groups.values() if names.issuperset(members)]
+        return len(names) if self.counted == "channel" else len(names) - sum(map(len, whole)) + len(whole)
 
     @property
     def answered(self) -> dict[str, SubsetResult]:

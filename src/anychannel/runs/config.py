@@ -31,6 +31,8 @@ class RunConfig:
     Args:
         data: folder of images, name of an embedded data set, shards (``wds:``) or a Hugging Face data set (``hf:``).
         channels: channel names in the files' order, or a sensor's name. None uses the data set's own names.
+        groups: channels by the name of their group, ``{"camera": "R,G,B"}``. None uses the data's or sensor's own; an
+            empty table means none.
         only_channels: train and evaluate a network dedicated to these channels. None uses all.
         size: height and width in pixels to which images are resized and cropped. None keeps the files' size.
         classes: use only the first so many classes. None uses all.
@@ -56,6 +58,7 @@ class RunConfig:
 
     data: str
     channels: tuple[str, ...] | None = None
+    groups: dict[str, Any] | None = None
     only_channels: tuple[str, ...] | None = None
     size: int | None = None
     classes: int | None = None
@@ -80,6 +83,8 @@ class RunConfig:
         values: dict[str, Any] = dict(vars(self))
         named = [key for key in NAMES if isinstance(values[key], str) or is_texts(values[key])]
         values |= {key: parse_names(values[key]) for key in named}
+        if isinstance(values["groups"], Mapping):
+            values["groups"] = {name: list(parse_names(members)) for name, members in values["groups"].items()}
         if isinstance(values["subsets"], str):
             values["subsets"] = (values["subsets"],)
         for name, value in coerce_options(RunConfig, values).items():

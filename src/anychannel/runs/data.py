@@ -12,7 +12,7 @@ from anychannel.runs.config import RunConfig
 from anychannel.training.matching import describe
 from anychannel.utils.options import check_options
 
-RESERVED = ("source", "channels", "size", "classes", "cache_dir", "progress", "allow_pipe")
+RESERVED = ("source", "channels", "groups", "size", "classes", "cache_dir", "progress", "allow_pipe")
 """Parameters of ``load_dataset`` that other settings give, so ``data_options`` may not."""
 
 
@@ -26,6 +26,7 @@ def load_data(
     dataset = load_dataset(
         config.data,
         channels=config.channels,
+        groups=config.groups,
         size=config.size,
         classes=config.classes,
         cache_dir=cache_dir,

@@ -77,24 +77,24 @@ def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
     return runs
 
 
-def passes_an_image(config: RunConfig, num_channels: int) -> float:
+def passes_an_image(config: RunConfig, channels: ChannelSet | int) -> float:
     """Forward passes per image in a training step, counted on one batch of the sampler."""
     training = config.training
-    sampler = create_sampler(training.sampler, num_channels, **training.sampler_options)
+    sampler = create_sampler(training.sampler, channels, **training.sampler_options)
     parts = sampler(training.batch_size, torch.Generator().manual_seed(0))
     return sum(map(len, parts)) / training.batch_size
 
 
-def epochs_of(config: RunConfig, num_channels: int, budget: str, networks: int) -> int:
+def epochs_of(config: RunConfig, channels: ChannelSet | int, budget: str, networks: int) -> int:
     """Number of epochs of each of several dedicated networks, from the configuration of the adaptive network."""
     if budget not in BUDGETS:
         raise RunError(unknown_name("budget", budget, BUDGETS))
-    epochs = config.training.epochs * passes_an_image(config, num_channels)
+    epochs = config.training.epochs * passes_an_image(config, channels)
     return max(1, round(epochs / (networks if budget == "total" else 1)))
 
 
-def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
-    """The configuration of a plain network for ``subset`` (``"R,G"``) and a number of epochs."""
+def dedicated_config(config: RunConfig, subset: str, epochs: int, name: str | None = None) -> RunConfig:
+    """The configuration of a plain network for ``subset`` (``"R,G"``, shown as ``name``) and a number of epochs."""
     return replace(
         config,
         only_channels=parse_names(subset),
@@ -104,7 +104,7 @@ def dedicated_config(config: RunConfig, subset: str, epochs: int) -> RunConfig:
         teacher=None,
         subsets=(subset,),
         report_name=None,
-        name=f"dedicated to {subset}",
+        name=f"dedicated to {name or subset}",
         training=replace(
             config.training,
             sampler="full",
@@ -140,7 +140,7 @@ def choose_keys(runs: Sequence[Adaptive], subsets: Sequence[str] | None, sample:
     """
     answered = [key for key in runs[0].evaluation.probabilities if all(key in r.evaluation.probabilities for r in runs)]
     if subsets is not None:
-        known = ChannelSet(parse_names(runs[0].evaluation.full))
+        known = runs[0].evaluation.channels
         chosen = list(dict.fromkeys(known.key(known.subset(subset)) for subset in subsets))
         for key in chosen:
             if key not in answered:
@@ -182,7 +182,8 @@ def compare_dedicated(
     runs = load_adaptive(folders)
     keys = choose_keys(runs, subsets, sample)
     full = runs[0].evaluation.full
-    channels = len(parse_names(full))
+    channels = runs[0].evaluation.channels
+    name_of = {key: channels.name(channels.subset(key)) for key in keys}
     epochs = {budget: epochs_of(runs[0].config, channels, budget, len(keys)) for budget in budgets}
     settings = flatten(runs[0].config.to_dict())
     result: dict[str, Any] = {
@@ -196,11 +197,12 @@ def compare_dedicated(
     for budget, count in epochs.items():
         homes: dict[str, list[Path]] = {key: [] for key in keys}
         for run, key in product(runs, keys):
-            home = Path(out) / folder_name(key, count, run.config.training.seed)
-            config = dedicated_config(run.config, key, count)
+            home = Path(out) / folder_name(name_of[key], count, run.config.training.seed)
+            config = dedicated_config(run.config, key, count, name_of[key])
             homes[key].append(train_run(config, home, resume=True, cache_dir=cache_dir, progress=progress, cost=False))
         table = compare_with_dedicated(
-            [run.evaluation for run in runs], {key: [load_evaluation(home) for home in homes[key]] for key in keys}
+            [run.evaluation for run in runs],
+            {name_of[key]: [load_evaluation(home) for home in homes[key]] for key in keys},
         )
         result["budgets"][budget] = {
             "adaptive_epochs": runs[0].config.training.epochs,

@@ -19,6 +19,7 @@ def evaluate_run(
     folder: str | Path,
     *,
     subsets: Sequence[str] | None = None,
+    by: str | None = None,
     split: str = "test",
     data: str | None = None,
     data_channels: str | Sequence[str] | None = None,
@@ -33,6 +34,7 @@ def evaluate_run(
     Args:
         folder: the run's folder.
         subsets: channel subsets as ``"R,G"``. None uses the run's own choice.
+        by: ``groups`` or ``channels``, see ``evaluate``; not beside ``subsets``, and in place of the run's own choice.
         split: ``train``, ``val`` or ``test``.
         data: another folder with images of the same classes. Its channels are matched to the run's by name.
         data_channels: channel names of that folder in file order. None reads its ``channels.txt``, else uses the run's
@@ -43,6 +45,8 @@ def evaluate_run(
         save: replace the evaluation in the run's folder. The data must be the run's own.
         cache_dir, progress: see ``train_run``.
     """
+    if by is not None and subsets is not None:
+        raise RunError("by chooses subsets where none are named; leave out by (--by), or the subsets (--channels)")
     config = check_evaluation(folder, split, data, allow_unfinished=allow_unfinished)
     warn_unfinished(folder)
     model = load_model(folder)
@@ -64,7 +68,8 @@ def evaluate_run(
     evaluation = evaluate(
         model,
         dataset,
-        subsets=config.subsets if subsets is None else subsets,
+        subsets=config.subsets if subsets is None and by is None else subsets,
+        by=by,
         device=config.training.device,
         precision=config.training.precision,
         progress=progress,

@@ -141,6 +141,8 @@ def train_run(
     whole = main_first(
         lambda: load_data(every, cache_dir=cache_dir, progress=progress and share().is_main, allow_pipe=allow_pipe)
     )
+    if not on_main(lambda: "groups" in read_record(home) if (home / "run.json").is_file() else True):
+        whole = replace(whole, channels=whole.channels.with_groups({}))  # resumed, of a version without groups
     dataset = whole if config.only_channels is None else whole.select(config.only_channels)
     on_main(lambda: check_data(config, home, dataset))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
@@ -231,7 +233,7 @@ def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
 def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifier, Classifier | None]:
     """Build the network and load its teacher, after checking all settings that depend on the data."""
     training = config.training
-    create_sampler(training.sampler, len(dataset.channels), **training.sampler_options)
+    create_sampler(training.sampler, dataset.channels, **training.sampler_options)
     warn_unfinished(*(path for path in (config.model, config.teacher) if path is not None and is_saved(path)))
     model = build_model(config, dataset)
     check_missing_channels(model, dataset.train, dataset.val)
@@ -265,6 +267,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "sampler": training.sampler,
         "dataset": dataset.name,
         **describe_data(dataset),
+        "groups": {group: list(names) for group, names in dataset.channels.members.items()},
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
         **({"skipped": list(dataset.skipped)} if dataset.skipped else {}),
         **({"converted": dict(dataset.converted)} if dataset.converted else {}),

@@ -117,8 +117,8 @@ class Reader:
 
         Args:
             image: path of a file, content of a file, or a (C, H, W) array.
-            channels: names of the image's channels in order, ``-`` for each that the network does not know. None means
-                the network's channels.
+            channels: names of the image's channels, or groups, in order, ``-`` for each that the network does not know.
+                None means the network's channels.
             name: name for messages. None uses the path.
             layout: ``planar`` or ``interleaved``, for a TIFF or array that does not say. None uses the run's setting.
             nodata: ``"keep"`` or a replacement value; see ``load_dataset``. None uses the run's setting.
@@ -131,7 +131,8 @@ class Reader:
             name = name or str(image)
             image = open_content(image, name)
         name = name or "the image"
-        names = self.channels.names if channels is None else parse_names(channels)
+        given = self.channels.names if channels is None else parse_names(channels)
+        names = tuple(name for one in given for name in ((one,) if one == UNUSED else self.channels.expand([one])))
         kept = [position for position, channel in enumerate(names) if channel != UNUSED]
         if not kept:
             raise ChannelError(
@@ -250,7 +251,7 @@ class Predictor:
             ChannelError: a name is unknown, repeats or is not in the image, or the network refuses the subset.
             DataError: the probabilities are not finite.
         """
-        names = image.channels if channels is None else parse_names(channels)
+        names = image.channels if channels is None else self.channels.expand(channels)
         subset = self.channels.subset(names)
         absent = [name for name in names if name not in image.channels]
         if absent:

@@ -20,7 +20,7 @@ from anychannel.serve.decoding import PROCESSES
 from anychannel.serve.guard import Guard
 from anychannel.serve.images import OpenedImage
 from anychannel.serve.page import render, render_assets
-from anychannel.serve.schemas import Examples, Health, Image, Model, Prediction, Problem
+from anychannel.serve.schemas import Examples, Health, Image, Importance, Model, Prediction, Problem
 from anychannel.serve.service import Service
 from anychannel.utils.extras import MissingExtraError
 from anychannel.utils.version import __version__
@@ -109,10 +109,21 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
     """The JSON endpoints. Those that compute run in threads, of which only ``PROCESSES`` wait for decoding."""
     router = APIRouter()
     decoding = CapacityLimiter(PROCESSES)
+    explaining = CapacityLimiter(1)  # each asks the network many times
 
     async def decode(file: UploadFile, channels: str | None, layout: str | None) -> OpenedImage:
         name = file.filename or "the file"
         return await run_sync(service.open, file.file, name, channels, layout, limiter=decoding)
+
+    async def find(file: UploadFile | None, image: str | None, channels: str | None, layout: str | None) -> OpenedImage:
+        if (file is None) == (image is None):
+            raise HTTPException(422, "give either file, an image, or image, the id of an opened one")
+        if file is not None:
+            return await decode(file, channels, layout)
+        opened = service.images.get(image or "")
+        if opened is None:
+            raise HTTPException(404, f"image {image!r} is not kept here (any more); send the file again")
+        return opened
 
     described = service.describe(max_bytes)
 
@@ -152,14 +163,17 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
         top: Annotated[int, Form(ge=1, le=MOST_CLASSES, description="Number of classes to return.")] = 5,
     ) -> Prediction:
         """Classify an image from some of its channels."""
-        if (file is None) == (image is None):
-            raise HTTPException(422, "give either file, an image, or image, the id of an opened one")
-        opened: OpenedImage | None
-        if file is not None:
-            opened = await decode(file, file_channels, layout)
-        elif (opened := service.images.get(image or "")) is None:
-            raise HTTPException(404, f"image {image!r} is not kept here (any more); send the file again")
-        return await run_sync(service.predict, opened, channels, top)
+        return await run_sync(service.predict, await find(file, image, file_channels, layout), channels, top)
+
+    @router.post("/importance", responses=REFUSED | GONE)
+    async def importance(
+        file: Annotated[UploadFile | None, File(description="The image, or else the id of an opened one.")] = None,
+        image: Annotated[str | None, Form(description="Id of an opened image, instead of a file.")] = None,
+        file_channels: FileChannels = None,
+        layout: Layout = None,
+    ) -> Importance:
+        """Classify an image from subsets of its channels, and say which channels its answer rests on."""
+        return await run_sync(service.explain, await find(file, image, file_channels, layout), limiter=explaining)
 
     return router
 

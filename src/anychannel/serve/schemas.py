@@ -28,12 +28,14 @@ class Channel(BaseModel):
     std: float
     wavelength_nm: float | None = Field(description="Centre wavelength in nanometres; null if unknown.")
     kind: str | None = Field(description="What the channel shows; null if unknown.")
+    group: str | None = Field(description="The sensor or group that it belongs to; null if it has none.")
 
 
 class Expected(BaseModel):
     """Test result of the run for one subset of the channels."""
 
     channels: list[str]
+    name: str = Field(description="The subset's groups, as camera+lidar; if it has none, its channels, as R,G.")
     accuracy: float | None = Field(description="Fraction of correct test images; null if the subset is refused.")
     standard_error: float | None = Field(
         description="Binomial standard error of the accuracy, never 0; null if the subset is refused."
@@ -116,3 +118,35 @@ class Prediction(BaseModel):
     )
     notes: list[str] = Field(description="Differences from the training images in these channels, in sentences.")
     label: str | None = Field(description="The true class; null if unknown.")
+
+
+class Contribution(BaseModel):
+    """What a channel or a group contributes to the probability of the class answered."""
+
+    name: str
+    channels: list[str]
+    shapley: float = Field(description="Shapley value: what it adds on average, over all orders of arrival.")
+    standard_error: float | None = Field(description="Standard error over random orders; null if the value is exact.")
+    adds: float | None = Field(description="What it adds to all others; null if not computed.")
+    alone: float | None = Field(description="The class's probability from it alone; null if not computed.")
+
+
+class SubsetAnswer(BaseModel):
+    """The network's answer from one subset of the image's channels."""
+
+    name: str = Field(description="The subset's groups, as camera+lidar; if it has none, its channels, as R,G.")
+    channels: list[str]
+    label: str = Field(alias="class")
+    probability: float = Field(description="Probability of that class.")
+
+
+class Importance(BaseModel):
+    """Which channels the answer rests on."""
+
+    image: str = Field(description="Id of the image, for further requests without the file.")
+    label: str = Field(alias="class", description="The class answered from all of the image's channels.")
+    probability: float = Field(description="Its probability from all channels.")
+    frequency: float = Field(description="Its share of the test images: the value of no channel.")
+    orders: int = Field(description="Number of random orders that the Shapley values rest on; 0 if they are exact.")
+    contributions: list[Contribution] = Field(description="The largest Shapley value first.")
+    subsets: list[SubsetAnswer] = Field(description="Answers from subsets, larger ones first.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -13,11 +14,12 @@ from anychannel.models import Classifier
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
 from anychannel.runs import examples
+from anychannel.runs.explain import explain
 from anychannel.runs.folder import read_array, read_config
 from anychannel.runs.predict import UNUSED, Predictor
 from anychannel.serve.decoding import DECODER
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
-from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
+from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Importance, Model, Prediction
 
 
 class Service:
@@ -79,17 +81,44 @@ class Service:
             label=image.view.label,
         )
 
+    def explain(self, image: OpenedImage) -> Importance:
+        """Rank the channels, or groups, of an image by what they add to its answer; see ``explain``."""
+        test = self.run.test.whole if self.run.test else None
+        share = {score["class"]: score["support"] / test.n for score in test.per_class} if test else {}
+        first = self.predictor.predict(image.input).top(1)[0][0]
+        found = explain(self.predictor, image.input, frequency=share.get(first))
+        ranked = sorted(found.ranking.values.items(), key=lambda entry: -entry[1].shapley)
+        return Importance.model_validate(
+            {
+                "image": image.view.id,
+                "class": first,
+                "probability": found.ranking.full,
+                "frequency": found.ranking.empty,
+                "orders": found.orders,
+                "contributions": [
+                    {"name": name, "channels": list(found.members[name])} | asdict(one) for name, one in ranked
+                ],
+                "subsets": [
+                    {"name": name, "channels": list(answer.channels), "class": best, "probability": probability}
+                    for name, answer in found.predictions.items()
+                    for best, probability in answer.top(1)
+                ],
+            }
+        )
+
     def describe(self, max_upload_bytes: int) -> Model:
         """The network, and the accuracy of every evaluated subset."""
         test, known = self.run.test, self.channels
-        statistics = zip(known.names, known.mean, known.std, known.wavelengths_nm, known.kinds, strict=True)
+        statistics = zip(
+            known.names, known.mean, known.std, known.wavelengths_nm, known.kinds, known.groups, strict=True
+        )
         return Model(
             name=self.run.name,
             model=self.names[0],
             stem=self.names[1],
             channels=[
-                Channel(name=name, mean=mean, std=std, wavelength_nm=wavelength, kind=kind)
-                for name, mean, std, wavelength, kind in statistics
+                Channel(name=name, mean=mean, std=std, wavelength_nm=wavelength, kind=kind, group=group)
+                for name, mean, std, wavelength, kind, group in statistics
             ],
             classes=list(self.predictor.classes),
             image_size=self.shape,
@@ -111,6 +140,7 @@ def describe_result(result: SubsetResult) -> Expected:
     taken = result.refused is None
     return Expected(
         channels=result.key.split(","),
+        name=result.label,
         accuracy=result.accuracy if taken else None,
         standard_error=result.standard_error if taken and result.n else None,
         images=result.n,

@@ -56,7 +56,7 @@ def count_images(model: Classifier, train: Split | Stream | TorchImages, epochs:
 def normalised_subsets(model: Classifier) -> list[Subset]:
     """The subsets with their own statistics; the full set if all subsets share their statistics."""
     own = NORMS[model.spec.norm].own_statistics
-    return list(model.channels.subsets()) if own else [model.channels.full]
+    return model.channels.group_subsets() if own else [model.channels.full]
 
 
 def choose_passes(

@@ -89,7 +89,7 @@ def check_distillation(settings: TrainingSettings, model: Classifier, teacher: C
     if teacher is None:
         if not settings.distill:
             return
-        sampler = create_sampler(settings.sampler, len(model.channels), **settings.sampler_options)
+        sampler = create_sampler(settings.sampler, model.channels, **settings.sampler_options)
         parts = sampler(settings.batch_size, torch.Generator().manual_seed(0))
         if not (own_teacher_rows(assign_channels(parts, None, Share()), model.channels.full) >= 0).any():
             raise ValueError(

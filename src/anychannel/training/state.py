@@ -47,7 +47,7 @@ class TrainingState:
         self.batch_size = batch_size
         self.steps = steps
         self.model = model
-        self.sampler = create_sampler(settings.sampler, len(model.channels), **settings.sampler_options)
+        self.sampler = create_sampler(settings.sampler, model.channels, **settings.sampler_options)
         self.average = None
         if settings.ema is not None:
             from timm.utils import ModelEmaV3  # here, since timm takes seconds to import

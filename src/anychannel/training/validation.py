@@ -28,15 +28,17 @@ def assign_subsets(channels: ChannelSet, images: int) -> tuple[list[Subset], np.
     """Subsets with channels missing, and which of them each validation image gets: (images,), the same at every epoch.
 
     Of more than ``MOST_SUBSETS``, as many are drawn evenly over sizes. A single channel cannot be missing. Each subset
-    occurs about as often as any other.
+    occurs about as often as any other. If the channels have groups, whole groups are missing.
     """
-    count = len(channels)
-    if channels.count_subsets() - 1 <= MOST_SUBSETS:
-        subsets = [subset for subset in channels.subsets() if subset != channels.full] or [channels.full]
+    units = list(channels.units.values())
+    count = len(units)
+    if 2**count - 2 <= MOST_SUBSETS:
+        subsets = [subset for subset in channels.group_subsets() if subset != channels.full] or [channels.full]
     else:
         generator = torch.Generator().manual_seed(0)
         sizes = np.linspace(1, count - 1, MOST_SUBSETS).round().astype(int)
-        subsets = [draw_subset(count, int(size), generator) for size in sizes]
+        drawn = [draw_subset(count, int(size), generator) for size in sizes]
+        subsets = [channels.join(units[i] for i in places) for places in drawn]
     return subsets, np.random.default_rng(0).permutation(images) % len(subsets)
 
 

@@ -110,6 +110,8 @@ class Preparation:
         walks = {split: self.walk(split) for split in SPLITS}
         opened: dict[str, Any] = {}
         named = self.name_channels(walks, opened)
+        groups = self.source.groups if self.request.groups is None else self.request.groups
+        named = named if groups is None else named.with_groups(groups)
         fields = self.source.channels
         if isinstance(fields, tuple) and self.listing is None and len(fields) != len(named):
             raise DataError(

@@ -13,9 +13,10 @@ Class folders lie inside ``train/``, ``val/`` and ``test/``, or directly in the 
 Classes are numbered in the alphabetical order of their folders; images may lie in folders below, also linked ones.
 Splits have their usual spellings (``Training``, ``validation``, ``dev``, ``test`` ...), see ``SPLIT_NAMES``.
 
-Both take ``channels.txt`` (optional), which names the channels, one per line, and ``channels.csv`` (optional), which
-says which channels each image has, if not every image has all of them. It names the channels of single images, of
-folders, or of all paths that match a pattern:
+Both take ``channels.txt`` (optional), which names the channels, one per line. ``groups.txt`` (optional) names the
+channels of each group, one group per line, as ``camera: R, G, B``. ``channels.csv`` (optional) says which channels each
+image has, if not every image has all of them. It names the channels of single images, of folders, or of all paths that
+match a pattern:
 
     path,channels
     drone/*,"R,G,B"
@@ -37,6 +38,7 @@ from dataclasses import dataclass, replace
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
+from anychannel.channels import ChannelError, parse_groups
 from anychannel.data.content import is_folder_image
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.files.registry import image_suffixes
@@ -93,6 +95,16 @@ def read_names(path: Path) -> tuple[str, ...] | None:
     return names
 
 
+def read_groups(path: Path) -> dict[str, tuple[str, ...]] | None:
+    """Read groups, one per line; None if there is no such file. Raises DataError if a line is no group."""
+    if not path.is_file():
+        return None
+    try:
+        return parse_groups(line for line in read_lines(path) if line.strip())
+    except ChannelError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
 def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
     """Read the lists. Wrong lines are noted as problems and left out."""
     root, problems = Path(spec), Problems()
@@ -108,7 +120,9 @@ def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
         numbers = [label for label in labels if isinstance(label, int)]
         names = number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
     channels = read_names(root / "channels.txt")
-    return Source(root.name, apply_table(root, splits, problems), names, channels, str(root), problems)
+    groups = read_groups(root / "groups.txt")
+    table = apply_table(root, splits, problems)
+    return Source(root.name, table, names, channels, str(root), problems, groups=groups)
 
 
 def read_list(path: Path, problems: Problems) -> list[Sample]:
@@ -201,7 +215,9 @@ def open_folders(spec: str, request: Request) -> Source:
     if junk:
         text = f"{root}: hidden files and those of desktops and network drives are left out: {len(junk):,} ({junk[0]}"
         warnings.warn(f"{text}{', ...' * (len(junk) > 1)})", stacklevel=5)
-    return Source(root.name, apply_table(root, splits, problems), classes, channels, str(root), problems)
+    groups = read_groups(root / "groups.txt")
+    table = apply_table(root, splits, problems)
+    return Source(root.name, table, classes, channels, str(root), problems, groups=groups)
 
 
 def read_splits(

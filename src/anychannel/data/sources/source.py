@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from anychannel.channels import ChannelSet
+from anychannel.channels import ChannelSet, Groups
 from anychannel.data.content import Content, Stamp, digest_content, read_content, stamp_content
 from anychannel.data.errors import DataError, ImageError, Problems
 from anychannel.data.files.decoded import Decoded
@@ -349,7 +349,7 @@ class Source:
     the labels' order; None takes them from the labels. ``channels`` are names in the images' channel order; None takes
     them from the first image that has names. Messages call the data ``place``, by default its name. ``problems`` holds
     what is wrong with single samples, found while listing them. With ``stream``, training images are read from shards
-    during training; None reads all images beforehand.
+    during training; None reads all images beforehand. ``groups`` are the channels' groups, if the data name any.
     """
 
     name: str
@@ -359,6 +359,7 @@ class Source:
     place: str = ""
     problems: Problems = field(default_factory=Problems)
     stream: StreamSettings | None = None
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True)
@@ -374,6 +375,7 @@ class Request:
     skip_bad: bool | None = None
     settings: ReadSettings = field(default_factory=ReadSettings)
     allow_pipe: bool = False
+    groups: Groups | None = None
 
 
 MOST_CLASSES = 100_000

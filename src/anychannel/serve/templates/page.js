@@ -16,7 +16,11 @@
   let asking = null; // aborts the latest question to the network
 
   const switches = new Map();
+  const groups = new Map(); // channels of each group
   const phrase = (names) => {
+    const whole = [...groups].filter(([, members]) => members.every((name) => names.includes(name)));
+    const inside = whole.flatMap(([, members]) => members);
+    if (whole.length && names.length < model.channels.length && names.every((name) => inside.includes(name))) return listed(whole.map(([group]) => group));
     const others = model.channels.map((channel) => channel.name).filter((name) => !names.includes(name));
     if (!others.length) return "all channels";
     return names.length > 4 && others.length < names.length ? `all channels but ${listed(others)}` : listed(names);
@@ -59,6 +63,7 @@
       if (turn !== opening) return;
       image = opened;
       file = source;
+      clearImportance();
       complain("");
       if (!chosen().length) image.channels.forEach((channel) => on.add(channel.name));
       drawImage();
@@ -132,8 +137,37 @@
     }
   }
 
+  // One button for each sensor, which switches all of its channels.
+  function buildGroups() {
+    for (const { name, group } of model.channels) if (group !== null) groups.set(group, [...(groups.get(group) ?? []), name]);
+    byId("groups").hidden = groups.size < 2;
+    byId("groups").replaceChildren(...[...groups].map(([group, members]) => {
+      const button = make("button", "", group);
+      button.type = "button";
+      button.title = listed(members);
+      button.addEventListener("click", () => {
+        const here = members.filter(holds);
+        const off = here.every((name) => on.has(name));
+        if (off && chosen().every((name) => here.includes(name))) {
+          byId("channel-note").textContent = `${group} stays on: the network needs at least one channel. Switch on another first.`;
+          return;
+        }
+        byId("channel-note").textContent = "";
+        for (const name of here) if (off) on.delete(name); else on.add(name);
+        drawSwitches();
+        predict();
+      });
+      return button;
+    }));
+  }
+
   function drawSwitches() {
     const now = chosen();
+    for (const button of byId("groups").children) {
+      const here = groups.get(button.textContent).filter(holds);
+      button.disabled = !here.length;
+      button.setAttribute("aria-pressed", here.length > 0 && here.every((name) => on.has(name)));
+    }
     for (const [name, { button, picture, range, idle }] of switches) {
       const plane = image?.channels.find((channel) => channel.name === name);
       const absent = Boolean(image) && !plane;
@@ -273,6 +307,59 @@
     byId("said").textContent = `No prediction. ${error.message}`;
   }
 
+  // Which channels the answer rests on: asked for, since it takes an answer from each subset.
+  function clearImportance() {
+    byId("explain").disabled = !image;
+    for (const id of ["contributions", "every"]) byId(id).hidden = true;
+    byId("contributions-note").textContent = "";
+  }
+
+  async function explain() {
+    const mine = image;
+    const note = byId("contributions-note");
+    byId("explain").disabled = true;
+    note.textContent = "Asking the network about each subset …";
+    try {
+      const put = (id) => ask("api/importance", form({ image: id }));
+      const answer = await put(mine.id).catch(async (error) => {
+        if (error.status !== 404 || !file) throw error;
+        return put((await ask("api/images", form(file))).id);
+      });
+      if (mine === image) drawImportance(answer);
+    } catch (error) {
+      if (mine === image) note.textContent = error.message;
+    } finally {
+      if (mine === image) byId("explain").disabled = false;
+    }
+  }
+
+  function drawImportance(answer) {
+    const points = (share) => `${share < 0 ? "\u2212" : "+"}${Math.abs(100 * share).toFixed(1)}`;
+    const most = Math.max(...answer.contributions.map((one) => Math.abs(one.shapley)), 1e-9);
+    byId("contributions").replaceChildren(...answer.contributions.map((one) => {
+      const line = make("li");
+      const bar = make("span", "bar");
+      const part = make("i", one.shapley < 0 ? "less" : "");
+      part.style.width = `${100 * Math.abs(one.shapley) / most}%`;
+      bar.append(part);
+      bar.setAttribute("aria-hidden", "true");
+      const error = one.standard_error === null ? "" : ` ± ${(100 * one.standard_error).toFixed(1)}`;
+      line.title = `${one.adds === null ? "" : `added to all others: ${points(one.adds)} points; `}${one.alone === null ? "" : `alone: ${percent(one.alone)}`}`;
+      line.append(make("span", "class", one.name), make("span", "share", points(one.shapley) + error), bar);
+      return line;
+    }));
+    byId("contributions").hidden = false;
+    byId("contributions-note").textContent = `Points of probability for ${answer.class} (Shapley values${answer.orders ? `, from ${answer.orders} random orders` : ""}): from ${percent(answer.frequency)}, its share of the test images, to ${percent(answer.probability)} with all channels of this image.`;
+    byId("every-rows").replaceChildren(...answer.subsets.map((one) => {
+      const row = make("tr");
+      const head = make("th", "", one.name.replaceAll(",", ", "));
+      head.scope = "row";
+      row.append(head, make("td", "", one.class), make("td", "", percent(one.probability)));
+      return row;
+    }));
+    byId("every").hidden = false;
+  }
+
   // Examples.
   async function loadExamples() {
     const { images, reason } = await ask("api/examples");
@@ -322,6 +409,7 @@
       predict();
     });
     byId("retry").addEventListener("click", predict);
+    byId("explain").addEventListener("click", explain);
   }
 
   async function start() {
@@ -332,6 +420,7 @@
       on = new Set(model.channels.map((channel) => channel.name));
       byId("file-channels").value = model.file_channels.join(",");
       buildSwitches();
+      buildGroups();
       drawSwitches();
       listen();
       await loadExamples();
