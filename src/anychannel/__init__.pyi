@@ -13,6 +13,7 @@ from anychannel.data import list_datasets as list_datasets
 from anychannel.data import load_dataset as load_dataset
 from anychannel.evaluation import Evaluation as Evaluation
 from anychannel.evaluation import evaluate as evaluate
+from anychannel.evaluation.predict import Predictions as Predictions
 from anychannel.export import card_facts as card_facts
 from anychannel.export import check_export as check_export
 from anychannel.export import export_model as export_model
@@ -32,6 +33,7 @@ from anychannel.nn.stems import list_stems as list_stems
 from anychannel.report import write_report as write_report
 from anychannel.runs import RunConfig as RunConfig
 from anychannel.runs import train_run as train_run
+from anychannel.runs.predict import predict as predict
 from anychannel.sensors import list_sensors as list_sensors
 from anychannel.sweeps import SweepError as SweepError
 from anychannel.sweeps import sweep as sweep

@@ -13,7 +13,8 @@ from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
 from anychannel.runs import examples
 from anychannel.runs.folder import read_array, read_config
-from anychannel.runs.predict import UNUSED, Predictor
+from anychannel.runs.predict import Predictor
+from anychannel.runs.reader import UNUSED
 from anychannel.serve.decoding import DECODER
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, Prediction
