@@ -79,7 +79,7 @@ def predict(
 
     - `find today -name '*.jpg' | anychannel predict runs/photos - --drop B --out without-blue.csv`
     """
-    from anychannel.runs.folder import check_network
+    from anychannel.runs.folder import check_network, read_config
     from anychannel.runs.image_paths import find_images
     from anychannel.runs.prediction_files import check_format, open_rows
     from anychannel.utils.progress import progress_bar
@@ -91,7 +91,9 @@ def predict(
     from anychannel.runs.predict import Predictor
 
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
-    predictor = Predictor(run, device=device, precision=precision)
+    if precision is None and (run / "config.toml").is_file():
+        precision = read_config(run).training.precision
+    predictor = Predictor(run, device=device, precision=precision or "auto")
     answers = predictor.predict_paths(paths, channels=channels, use=use, drop=drop, layout=layout, nodata=replacement)
     shown = not quiet and len(paths) > FEW and (out is not None or as_json or not sys.stdout.isatty())
     count = Count(len(paths))

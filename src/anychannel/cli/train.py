@@ -24,7 +24,10 @@ def train(
         str | None, typer.Option(help="Channels of the files in order: R,G,B, sentinel2 or sentinel2:B04,B03,B02.")
     ] = None,
     only_channels: Annotated[
-        str | None, typer.Option(help="Train a network dedicated to these of the channels, as R,G. Default: all.")
+        str | None,
+        typer.Option(
+            "--only-channels", "--use", help="Train a network dedicated to these of the channels, as R,G. Default: all."
+        ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels. Default: the files' size.")] = None,
     epoch_images: Annotated[

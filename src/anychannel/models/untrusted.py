@@ -9,6 +9,7 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -26,6 +27,9 @@ MOST_BYTES = 64 * 2**20
 
 SPEC = {part.name for part in fields(ModelSpec)}
 CHANNELS = {part.name for part in fields(ChannelSet) if part.init}
+DRAWS = (torch.ops.aten.normal_, torch.ops.aten.uniform_)
+"""Random numbers, of which a network of millions needs as long as for the rest; the saved weights take their place."""
+
 DAMAGE = (
     ArithmeticError,
     AssertionError,
@@ -105,14 +109,23 @@ class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.bytes = 2**28 + 64 * sum(map(prod, shapes.values()))
         self.calls = 50_000 + 100 * len(shapes)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No network is compiled meanwhile, and PyTorch would import its compiler to keep out of its way: seconds."""
+        return False
+
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Count an operation and the bytes that it creates."""
         options = kwargs or {}
         self.calls -= 1
+        if func.overloadpacket in DRAWS:  # type: ignore[attr-defined]
+            return args[0].zero_()
         if args and isinstance(args[0], list | tuple) and all(isinstance(size, int) for size in args[0]):
             self.bytes -= prod(args[0]) * 8  # torch.empty and its like
+        elif func.overloadpacket is torch.ops.aten.eye:  # type: ignore[attr-defined]
+            self.bytes -= args[0] * args[-1] * 8  # on the meta device it imports PyTorch's compiler
         elif any(argument.name == "device" for argument in func._schema.arguments):  # type: ignore[attr-defined]
             made = func(*args, **(options | {"device": "meta"}))
             self.bytes -= made.numel() * made.element_size()

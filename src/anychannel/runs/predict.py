@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from torch import Tensor
 from anychannel.channels import ChannelError, parse_names
 from anychannel.data import DataError, to_tensor
 from anychannel.data.content import Content
-from anychannel.evaluation.predict import Predictions
 from anychannel.models.saving import BEST, read_model
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode, place
@@ -41,6 +40,9 @@ from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.plurals import plural
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.sizes import height_width
+
+if TYPE_CHECKING:  # what is needed to evaluate a data set, most predictions do without
+    from anychannel.evaluation.predict import Predictions
 
 WEIGHTS = "model.safetensors"
 """The weights in a folder that ``save_pretrained`` wrote."""
@@ -119,8 +121,7 @@ class Predictor:
         model: a run's folder, a folder written by ``save_model`` or ``save_pretrained``, or a classifier in evaluation
             mode. Without a run's record, images keep their size.
         device: ``auto`` or a torch device; None is the CPU for a folder, and the model's own for a classifier.
-        precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is the run's
-            setting, ``fp32`` without a run.
+        precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
 
     Raises:
         RunError, ModelFileError: the folder is neither, or a file of it is damaged.
@@ -156,7 +157,6 @@ class Predictor:
                 )
                 shape = (None, len(self.network.channels), appearance.FIGURES)
                 self.appearance = read_array(folder / appearance.FILE, shape)
-                precision = precision or config.training.precision
         self.channels = self.network.channels
         self.reader = reader or Reader(self.channels)
         self.classes = self.network.classes or tuple(str(index) for index in range(self.network.spec.num_classes))
@@ -456,6 +456,8 @@ def predict(
         DataError: a file cannot be read or classified, or there is none.
         RunError, ModelFileError: the folder holds no model.
     """
+    from anychannel.evaluation.predict import Predictions
+
     paths = find_images(images)
     with ExitStack() as stack:
         if isinstance(model, Classifier):
