@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anychannel.channels import ChannelSet
@@ -122,11 +123,15 @@ class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls -= 1
         if func.overloadpacket in DRAWS:  # type: ignore[attr-defined]
             return args[0].zero_()
-        if args and isinstance(args[0], list | tuple) and all(isinstance(size, int) for size in args[0]):
-            self.bytes -= prod(args[0]) * 8  # torch.empty and its like
+        makes = any(argument.name == "device" for argument in func._schema.arguments)  # type: ignore[attr-defined]
+        first, second = (*args, None, None)[:2]
+        if isinstance(first, list | tuple) and all(isinstance(size, int) for size in first):
+            self.bytes -= prod(first) * 8  # torch.empty and its like
+        elif makes and isinstance(first, Tensor):
+            self.bytes -= prod(second if isinstance(second, list | tuple) else first.shape) * 8  # torch.zeros_like ...
         elif func.overloadpacket is torch.ops.aten.eye:  # type: ignore[attr-defined]
-            self.bytes -= args[0] * args[-1] * 8  # on the meta device it imports PyTorch's compiler
-        elif any(argument.name == "device" for argument in func._schema.arguments):  # type: ignore[attr-defined]
+            self.bytes -= args[0] * args[-1] * 8
+        elif makes:  # not for the others, as on the meta device some import PyTorch's compiler
             made = func(*args, **(options | {"device": "meta"}))
             self.bytes -= made.numel() * made.element_size()
         if self.bytes < 0 or self.calls < 0:
