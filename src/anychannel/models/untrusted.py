@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,12 @@ def read_shapes(path: Path) -> dict[str, list[int]]:
         return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  # not a mapping
 
 
+@cache
+def creates(func: Callable[..., Any]) -> bool:
+    """Whether an operation of PyTorch's creates a tensor, and so can be asked for one on some device."""
+    return any(argument.name == "device" for argument in func._schema.arguments)  # type: ignore[attr-defined]
+
+
 class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Ends the building of a network that outgrows its weights, before the tensor is allocated.
 
@@ -123,7 +130,7 @@ class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls -= 1
         if func.overloadpacket in DRAWS:  # type: ignore[attr-defined]
             return args[0].zero_()
-        makes = any(argument.name == "device" for argument in func._schema.arguments)  # type: ignore[attr-defined]
+        makes = creates(func)
         first, second = (*args, None, None)[:2]
         if isinstance(first, list | tuple) and all(isinstance(size, int) for size in first):
             self.bytes -= prod(first) * 8  # torch.empty and its like

@@ -334,16 +334,16 @@ class Predictor:
             except ChannelError as error:
                 found |= dict.fromkeys(rows, error)
                 continue
+            finite = logits.isfinite().all(dim=1).numpy()
+            good = np.flatnonzero(finite).tolist()
+            unlike = self._compare([members[i] for i in good], pixels[good], subset)
             shares = torch.softmax(logits, dim=1)
-            finite = logits.isfinite().all(dim=1).tolist()
-            for i, (row, text) in enumerate(zip(rows, self._compare(members, pixels, subset), strict=True)):
-                found[row] = (
-                    Prediction(subset, self.classes, shares[i], text)
-                    if finite[i]
-                    else DataError(
-                        f"{images[row].name}: the network's answer is not finite, so its values are far beyond the "
-                        "training images'; bring them to the same units"
-                    )
+            for i, text in zip(good, unlike, strict=True):
+                found[rows[i]] = Prediction(subset, self.classes, shares[i], text)
+            for i in np.flatnonzero(~finite).tolist():
+                found[rows[i]] = DataError(
+                    f"{members[i].name}: the network's answer is not finite, so its values are far beyond the training "
+                    "images'; bring them to the same units"
                 )
         return [found[row] for row in range(len(images))]
 
