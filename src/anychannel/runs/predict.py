@@ -336,7 +336,7 @@ class Predictor:
                 continue
             finite = logits.isfinite().all(dim=1).numpy()
             good = np.flatnonzero(finite).tolist()
-            unlike = self._compare([members[i] for i in good], pixels[good], subset)
+            unlike = self._compare([members[i] for i in good], pixels[good], subset) if good else []
             shares = torch.softmax(logits, dim=1)
             for i, text in zip(good, unlike, strict=True):
                 found[rows[i]] = Prediction(subset, self.classes, shares[i], text)
