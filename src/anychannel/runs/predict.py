@@ -51,6 +51,8 @@ BATCH = 64
 """Most images that the network computes together."""
 AHEAD = 4 * BATCH
 """Files that are decoded before the network needs them."""
+THREADS = 4
+"""Most threads that compute batches on a CPU."""
 VALUES = 2**24
 """Values (pixels times channels) of a batch, and of the images that are decoded ahead an eighth of this."""
 
@@ -162,6 +164,8 @@ class Predictor:
         self.classes = self.network.classes or tuple(str(index) for index in range(self.network.spec.num_classes))
         self.bf16 = choose_precision(precision or "fp32", self.device) == "bf16"
         self._lock = Lock()
+        own = self.device.type == "cpu" and not isinstance(model, Classifier)  # a user's network may not stand threads
+        self._threads = max(1, min(THREADS, torch.get_num_threads())) if own else 1
         self._familiar = lru_cache(maxsize=256)(self._find_familiar)
 
     @cached_property
@@ -183,8 +187,7 @@ class Predictor:
             DataError: the probabilities are not finite.
         """
         names = image.channels if channels is None else parse_names(channels)
-        with self._lock, ExitStack() as stack:
-            self._prepare_thread(stack)
+        with self._lock:
             (found,) = self._classify([image], [self.choose(image, names)])
         if isinstance(found, Exception):
             raise found
@@ -275,24 +278,24 @@ class Predictor:
         with ExitStack() as stack:
             decoders = ThreadPoolExecutor(os.cpu_count())
             stack.callback(decoders.shutdown, cancel_futures=True)
-            inside = ExitStack()
-            network = stack.enter_context(ThreadPoolExecutor(1, initializer=self._prepare_thread, initargs=(inside,)))
-            stack.callback(network.submit, inside.close)  # in its own thread, as it was entered
+            stack.callback(torch.set_num_threads, cores := torch.get_num_threads())
+            network = stack.enter_context(
+                ThreadPoolExecutor(self._threads, initializer=self._start_thread, initargs=(cores // self._threads,))
+            )
             waiting: deque[tuple[int, list[InputImage | Exception], Future[Any]]] = deque()
             stack.callback(lambda: [answers.cancel() for *_, answers in waiting])
             done = 0
             for batch in in_batches(ahead(decoders, decode, images)):
                 waiting.append((done, batch, network.submit(classify, batch)))
                 done += len(batch)
-                if len(waiting) > 2:
+                if len(waiting) > self._threads + 1:
                     yield from finish(*waiting.popleft())
             while waiting:
                 yield from finish(*waiting.popleft())
 
-    def _prepare_thread(self, stack: ExitStack) -> None:
-        """Compute without gradients and in the chosen precision; autocast keeps the converted weights till the end."""
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16))
+    def _start_thread(self, cores: int) -> None:
+        """A thread that computes batches shares no core with others: small maps give several cores too little work."""
+        torch.set_num_threads(cores)
 
     def _kept(self, channels: Names, use: Names, drop: Names) -> tuple[str, ...]:
         """The channels that the network may get."""
@@ -329,8 +332,9 @@ class Predictor:
             if any(image.far for image in members):
                 self.network.input_range.warned = True  # the image's remarks say it
             try:
-                tensor = to_tensor(pixels).contiguous(memory_format=torch.channels_last)
-                logits = self.network(tensor.to(self.device), channels=subset).float().cpu()
+                tensor = to_tensor(pixels).contiguous(memory_format=torch.channels_last).to(self.device)
+                with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    logits = self.network(tensor, channels=subset).float().cpu()
             except ChannelError as error:
                 found |= dict.fromkeys(rows, error)
                 continue
@@ -353,13 +357,14 @@ class Predictor:
         if known is None:  # an earlier version's run, or too few images with these channels
             far = [[image.far[name] for name in channels if name in image.far] for image in images]
             return [f"It is unlike the training images: {'; '.join(texts)}." if texts else None for texts in far]
+        pieces = [pixels[start : start + 4] for start in range(0, len(pixels), 4)]  # that fit into the cache
         seen = ", ".join(channels) if len(channels) <= 4 else f"these {len(channels)} channels"
         return [
             f"In {seen} it is unlike the training images (distance {distance:,.0f}, theirs are up to "
             f"{known.limit:,.0f}), so neither the prediction nor its confidence can be relied on."
             if distance > known.limit
             else None
-            for distance in known.distance(describe_appearance(pixels)).tolist()
+            for distance in known.distance(np.concatenate([*map(describe_appearance, pieces)])).tolist()
         ]
 
     def _find_familiar(self, positions: tuple[int, ...]) -> Familiar | None:
