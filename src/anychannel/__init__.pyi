@@ -16,7 +16,6 @@ from anychannel.evaluation import Evaluation as Evaluation
 from anychannel.evaluation import Predictions as Predictions
 from anychannel.evaluation import compare as compare
 from anychannel.evaluation import evaluate as evaluate
-from anychannel.evaluation import predict as predict
 from anychannel.export import card_facts as card_facts
 from anychannel.export import check_export as check_export
 from anychannel.export import export_model as export_model
@@ -36,6 +35,7 @@ from anychannel.report.outside import report as report
 from anychannel.report.page import write_report as write_report
 from anychannel.runs import RunConfig as RunConfig
 from anychannel.runs import train_run as train_run
+from anychannel.runs.predict import predict as predict
 from anychannel.sensors import list_sensors as list_sensors
 from anychannel.sweeps import SweepError as SweepError
 from anychannel.sweeps import sweep as sweep

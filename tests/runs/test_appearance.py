@@ -10,7 +10,7 @@ from anychannel.runs.appearance import (
     FIGURES,
     LEAST,
     describe_appearance,
-    measure_distance,
+    familiar,
     sample_appearance,
 )
 
@@ -44,8 +44,8 @@ def dataset():
 
 
 def share_unlike(sample, images, subset):
-    found = [measure_distance(sample, describe_appearance(image[list(subset)]), subset) for image in images]
-    return np.mean([distance > limit for distance, limit in found])
+    known = familiar(sample, subset)
+    return (known.distance(describe_appearance(images[:, list(subset)])) > known.limit).mean()
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
@@ -59,10 +59,9 @@ def test_images_of_another_kind_are_unlike_in_every_subset_even_with_the_same_me
 
 
 def test_too_few_images_say_nothing(dataset):
-    sample, image = sample_appearance(dataset), np.asarray(dataset.test.images[0])
-    figures = describe_appearance(image)
-    assert measure_distance(sample[: LEAST - 1], figures, (0, 1, 2)) is None
-    assert measure_distance(sample[:LEAST], figures, (0, 1, 2)) is not None
+    sample = sample_appearance(dataset)
+    assert familiar(sample[: LEAST - 1], (0, 1, 2)) is None
+    assert familiar(sample[:LEAST], (0, 1, 2)) is not None
 
 
 def test_only_images_that_have_the_channels_count(dataset):
@@ -75,9 +74,9 @@ def test_only_images_that_have_the_channels_count(dataset):
     sample = sample_appearance(partial)
     assert np.isnan(sample[:, 2, 0]).sum() == 190
     figures = describe_appearance(np.asarray(dataset.test.images[0]))
-    assert measure_distance(sample, figures, (0, 1, 2)) is None
-    distance, limit = measure_distance(sample, figures[:2], (0, 1))
-    assert distance < limit
+    assert familiar(sample, (0, 1, 2)) is None
+    known = familiar(sample, (0, 1))
+    assert known.distance(figures[None, :2]).item() < known.limit
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 7), (3, 2, 3), (1, 5, 4)])
@@ -87,6 +86,12 @@ def test_figures_are_finite_whatever_the_size_and_type(shape, dtype):
     assert figures.shape == (shape[0], FIGURES)
     assert figures.dtype == np.float32
     assert np.isfinite(figures).all()
+
+
+def test_the_figures_of_many_images_are_those_of_each():
+    images = np.random.default_rng(0).integers(0, 255, (5, 2, 9, 14)).astype(np.uint8)
+    together = describe_appearance(images)
+    np.testing.assert_allclose(together, np.stack([describe_appearance(image) for image in images]), rtol=1e-5)
 
 
 def test_figures_are_what_they_are_said_to_be():

@@ -87,7 +87,7 @@ def test_a_network_of_an_own_class_is_served_when_it_is_passed(tmp_path):
     with pytest.warns(UserWarning, match="weights of your own class .*Plain, which only your code can build"):
         home = record_model(model, Pairs(16), tmp_path / "run")
     image = make_split(16, 1).images[0]
-    predictor = Predictor(home, model=model)
+    predictor = Predictor(model, run=home)
     assert predictor.predict(predictor.open(image, "R,G,B")).classes == ("0", "1", "2", "3")
     with pytest.raises(ValueError, match="adapted from a network of your own"):
         Predictor(home)

@@ -31,6 +31,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
+Use = Annotated[
+    list[str] | None,
+    typer.Option(help="Subset of the channels that the network gets, as R,G; repeatable. Default: all of the run's."),
+]
+"""``--channels`` names the channels that images hold, in their order, in all commands; ``--use`` some of these."""
+
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "; make room there, or choose another folder"),
     errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
@@ -164,6 +170,16 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[key] = text
     return options
+
+
+def former_use(use: list[str] | None, channels: list[str] | None) -> list[str] | None:
+    """The subsets of ``--use``, or with a remark those of ``--channels``, its former name."""
+    if channels is None:
+        return use
+    flags = " ".join(f"--use {subset}" for subset in channels)
+    refuse_flags({"--channels": use and channels}, "--use names the subsets")
+    say(f"--channels names the channels that files hold; for a subset that the network gets, write {flags}")
+    return channels
 
 
 def refuse_flags(flags: dict[str, Any], reason: str) -> None:

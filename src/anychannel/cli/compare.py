@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Cache, Json, Quiet, Runs, percent, print_json, refuse_flags, say
+from anychannel.cli.common import Cache, Json, Quiet, Runs, Use, former_use, percent, print_json, refuse_flags, say
 
 
 def compare(
@@ -26,7 +26,8 @@ def compare(
             "share them. Default: both."
         ),
     ] = None,
-    channels: Annotated[list[str] | None, typer.Option(help="Subset to compare, as R,G or A+B; repeatable.")] = None,
+    use: Use = None,
+    channels: Annotated[list[str] | None, typer.Option(hidden=True, help="The former name of --use.")] = None,
     sample: Annotated[
         int | None, typer.Option(help="With --dedicated: use only so many of the evaluated subsets, of all sizes.")
     ] = None,
@@ -54,6 +55,7 @@ def compare(
 
     for run in runs:
         read_record(run)  # before torch is imported, which takes long
+    use = former_use(use, channels)
     if dedicated:
         from anychannel.report import write_report
         from anychannel.runs.dedicated import BUDGETS, compare_dedicated
@@ -63,7 +65,7 @@ def compare(
             runs,
             home,
             budgets=BUDGETS if budget in (None, "both") else (str(budget),),
-            subsets=channels,
+            subsets=use,
             sample=sample,
             cache_dir=cache,
             progress=not (quiet or as_json),
@@ -72,7 +74,7 @@ def compare(
     else:
         flags = {"--budget": budget, "--sample": sample, "--out": out}
         refuse_flags(flags, "without --dedicated no network is trained")
-        result = against_first(runs, channels)
+        result = against_first(runs, use)
     if as_json:
         print_json(result)
     elif dedicated:
@@ -108,7 +110,7 @@ def against_first(runs: list[Path], channels: list[str] | None) -> dict[str, Any
             raise ValueError(
                 f"{runs[0]} and {run} have no subset in common: the first answered {' / '.join(first.probabilities)}, "
                 f"the other {' / '.join(other.probabilities)}; evaluate them on the same (anychannel evaluate RUN "
-                "--channels R,G --save)"
+                "--use R,G --save)"
             )
     return {"first": str(runs[0]), "others": table}
 

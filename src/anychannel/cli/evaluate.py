@@ -6,25 +6,36 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Cache, Json, Run, describe_missing, percent, print_json, say, warn_of_fault
+from anychannel.cli.common import (
+    Cache,
+    Json,
+    Run,
+    Use,
+    describe_missing,
+    former_use,
+    percent,
+    print_json,
+    say,
+    warn_of_fault,
+)
 
 
 def evaluate(
     run: Run,
-    channels: Annotated[
-        list[str] | None,
-        typer.Option(help="Subset to evaluate, as R,G or camera+lidar; repeatable. Default: the run's own subsets."),
-    ] = None,
+    use: Use = None,
     by: Annotated[
         str | None,
         typer.Option(help="groups or channels: of which all subsets are evaluated. Default: groups, if there are any."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,
-    data_channels: Annotated[
-        str | None,
-        typer.Option(help="Channels of those files in order, as B,G,R. Default: its channels.txt, else the run's."),
+    channels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Channels of the files of --data in order, as B,G,R. Default: its channels.txt, else the run's."
+        ),
     ] = None,
+    data_channels: Annotated[str | None, typer.Option(hidden=True, help="The former name of --channels.")] = None,
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Let the masked stem try subsets that it was not trained on.")
     ] = False,
@@ -43,20 +54,24 @@ def evaluate(
 
     - `anychannel evaluate runs/bands`
 
-    - `anychannel evaluate runs/photos --channels R,G --channels B --json`
+    - `anychannel evaluate runs/photos --use R,G --use B --json`
 
     - `anychannel evaluate runs/crowns --by channels --save`
 
-    - `anychannel evaluate runs/photos --data other-camera --data-channels B,G,R`
+    - `anychannel evaluate runs/photos --data other-camera --channels B,G,R`
     """
     from anychannel.runs.folder import check_evaluation
 
     check_evaluation(run, split, data, allow_unfinished=allow_unfinished)  # before torch is imported, which takes long
     from anychannel.runs import evaluate_run
 
+    if data is None or data_channels is not None or len(channels or ()) > 1:
+        use = former_use(use, channels)
+    elif channels is not None:
+        data_channels = channels[0]
     evaluation = evaluate_run(
         run,
-        subsets=channels,
+        subsets=use,
         by=by,
         split=split,
         data=data,

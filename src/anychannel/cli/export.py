@@ -16,7 +16,9 @@ def export(
     out: Annotated[Path, typer.Option(help="File to write (.onnx, .pt2), or a folder with --format hub.")],
     channels: Annotated[
         str | None,
-        typer.Option(help="Subset in the images' channel order, as G,R; or any. Default: all channels."),
+        typer.Option(
+            help="Channels that the images given to the file hold, in their order, as G,R; or any. Default: all."
+        ),
     ] = None,
     format_name: Annotated[
         str | None,

@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
-import errno
-import os
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Json, Run, parse_options, print_json
+from anychannel.cli.common import Json, Quiet, Run, parse_options, say
+from anychannel.utils.plurals import plural
+
+if TYPE_CHECKING:  # torch takes long to import
+    from anychannel.runs.predict import Answer
+
+REMARKS = 20
+"""Lines about images that are unlike the training images or were changed, before the others are only counted."""
+SECONDS = 10.0
+"""Time between two lines of progress where there is no terminal."""
+FEW = 64
+"""So many files need no progress."""
 
 
 def predict(
     run: Run,
-    images: Annotated[list[Path], typer.Argument(help="Image files. All have the channels of --channels.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, folders (all images in them), patterns such as '*.tif', text files with one path a "
+            "line, or - to read such lines from standard input."
+        ),
+    ],
     channels: Annotated[
         str | None,
         typer.Option(help="Channels or groups of the files in order, as G,R; '-': unused. Default: all of the run's."),
+    ] = None,
+    use: Annotated[
+        str | None, typer.Option(help="Channels that the network gets, as R,G. Default: all that a file has.")
+    ] = None,
+    drop: Annotated[
+        str | None, typer.Option(help="Channels that the network does not get, as B: what if they were missing?")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the answers to this file (.csv or .jsonl), with the probability of every class."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 3,
     layout: Annotated[
@@ -27,42 +59,121 @@ def predict(
         str | None,
         typer.Option(help="keep, or a replacement for values that a file marks as no data. Default: the run's."),
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ..., or auto for a GPU if there is one.")] = "cpu",
+    precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32. Default: the run's.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Classify image files with a trained network, whichever of its channels they have.
 
-    A file that cannot be read is named on standard error, and the others are answered; the exit status is then 1, or 2
-    if there are no others.
+    A file that cannot be read or classified is named on standard error, and the others are answered; the exit status is
+    then 1, or 2 if there are no others.
 
     Examples:
 
     - `anychannel predict runs/photos cat.jpg`
 
     - `anychannel predict runs/cells cell.tif --channels PI,darkfield --json`
+
+    - `anychannel predict runs/photos today/ --out predictions.csv`
+
+    - `find today -name '*.jpg' | anychannel predict runs/photos - --drop B --out without-blue.csv`
     """
-    from anychannel.runs.folder import check_network
+    from anychannel.runs.folder import check_network, read_config
+    from anychannel.runs.image_paths import find_images
+    from anychannel.runs.prediction_files import check_format, open_rows
+    from anychannel.utils.progress import progress_bar
 
     check_network(run)  # before torch is imported, which takes long
-    if not any(path.exists() for path in images):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(images[0]))
-    from anychannel.runs.predict import predict_files
+    if out is not None:
+        check_format(out)
+    paths = find_images(images)
+    from anychannel.runs.predict import Predictor
 
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
-    options = {"layout": layout, "nodata": replacement}
-    results = predict_files(run, images, channels=channels, top=top, skip_bad=True, **options)
-    failed = [result for result in results if "error" in result]
-    answered = [result for result in results if "error" not in result]
-    for result in answered:
-        for note in filter(None, (result["unlike"], *result["notes"])):
-            typer.secho(f"{result['path']}: {note}", fg="yellow", err=True)
-    for result in failed:
-        typer.secho(f"error: {result['error']}", fg="red", err=True)
-    if as_json:
-        print_json(results)
-    else:
-        for result in answered:
-            ranked = ", ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in result["top"])
-            warned = " (unlike the training images)" if result["unlike"] else ""
-            typer.echo(f"{result['path']}: {ranked}{warned}")
-    if failed:
-        raise typer.Exit(1 if answered else 2)
+    if precision is None and (run / "config.toml").is_file():
+        precision = read_config(run).training.precision
+    predictor = Predictor(run, device=device, precision=precision or "auto")
+    answers = predictor.predict_paths(paths, channels=channels, use=use, drop=drop, layout=layout, nodata=replacement)
+    shown = not quiet and len(paths) > FEW and (out is not None or as_json or not sys.stdout.isatty())
+    count = Count(len(paths))
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(closing(answers))
+            advance = stack.enter_context(progress_bar("predict", len(paths), show=shown))
+            write = None if out is None else stack.enter_context(open_rows(out, predictor.classes))
+            show = stack.enter_context(json_list()) if as_json else None
+            for answer in answers:
+                count.add(answer)
+                if write is not None:
+                    write(answer.full())
+                if show is not None:
+                    show(answer.brief(top))
+                elif write is None and answer.prediction is not None:
+                    typer.echo(describe(answer, top))
+                advance(note=count.progress())
+    finally:
+        if out is not None and count.done:
+            errors = f" and {plural(count.failed, 'error')}" if count.failed else ""
+            say(f"{out} holds {plural(count.done - count.failed, 'prediction')}{errors} for {count.total:,} files")
+        if count.remarks > REMARKS:
+            where = "in the file" if out is not None else "with --json or --out"
+            say(f"{count.remarks - REMARKS:,} more remarks about images are {where}")
+    if count.failed:
+        raise typer.Exit(1 if count.failed < count.done else 2)
+
+
+@dataclass
+class Count:
+    """What is said about the answers on standard error."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    remarks: int = 0
+    noted: float = field(default_factory=time.monotonic)
+
+    def add(self, answer: Answer) -> None:
+        """Count an answer, and say what is wrong with it or with the image."""
+        self.done += 1
+        if answer.prediction is None:
+            self.failed += 1
+            typer.secho(f"error: {answer.reason}", fg="red", err=True)
+            return
+        for note in filter(None, (answer.prediction.unlike, *answer.notes)):
+            self.remarks += 1
+            if self.remarks <= REMARKS:
+                typer.secho(f"{answer.path}: {note}", fg="yellow", err=True)
+
+    def progress(self) -> str | None:
+        """How far it is, every few seconds; None between."""
+        if time.monotonic() - self.noted < SECONDS:
+            return None
+        self.noted = time.monotonic()
+        return f"{self.done:,} of {self.total:,} files"
+
+
+def describe(answer: Answer, top: int) -> str:
+    """The line that a person reads."""
+    assert answer.prediction is not None
+    ranked = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answer.prediction.top(top))
+    return f"{answer.path}: {ranked}{' (unlike the training images)' if answer.prediction.unlike else ''}"
+
+
+@contextmanager
+def json_list() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Print a JSON list entry by entry; it is whole also if the program is interrupted."""
+    written = 0
+
+    def add(entry: dict[str, Any]) -> None:
+        nonlocal written
+        typer.echo(
+            ("," if written else "[") + "\n" + indent(json.dumps(entry, indent=1, allow_nan=False), " "), nl=False
+        )
+        written += 1
+
+    try:
+        yield add
+    finally:
+        if written:
+            typer.echo("\n]")

@@ -19,7 +19,7 @@ def profile(
         str | None, typer.Option(help="First convolution (`anychannel list stems`). Default: completion.")
     ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="All channels, as R,G,B or a sensor's name. Default: R,G,B.")
+        str | None, typer.Option(help="Channels that the images hold, as R,G,B or a sensor's name. Default: R,G,B.")
     ] = None,
     group: Groups = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes. Default: 50.")] = None,

@@ -25,7 +25,12 @@ def train(
     ] = None,
     group: Groups = None,
     only_channels: Annotated[
-        str | None, typer.Option(help="Train a network dedicated to these channels or groups, as R,G. Default: all.")
+        str | None,
+        typer.Option(
+            "--only-channels",
+            "--use",
+            help="Train a network dedicated to these channels or groups. Default: all.",
+        ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels. Default: the files' size.")] = None,
     epoch_images: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anychannel.evaluation.compare import compare, compare_with_dedicated, gap_table
 from anychannel.evaluation.evaluate import evaluate
-from anychannel.evaluation.predict import Predictions, predict
+from anychannel.evaluation.predict import Predictions
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.results.evaluation import Evaluation, load_evaluation
 
@@ -17,5 +17,4 @@ __all__ = [
     "evaluate",
     "gap_table",
     "load_evaluation",
-    "predict",
 ]

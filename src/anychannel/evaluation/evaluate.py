@@ -20,7 +20,7 @@ from torch import Tensor
 from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import SPLITS, ImageDataset, Split, Stream, TorchImages
 from anychannel.evaluation.subsets import choose_subsets
-from anychannel.models import Classifier
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import compute_metrics

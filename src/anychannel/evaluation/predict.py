@@ -1,9 +1,9 @@
-"""Classify all images of a data set, with or without labels, from whichever channels each has."""
+"""The answers of a classifier to the images of a data set, from whichever channels each has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from anychannel.channels import ChannelError, Subset
+from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import DataError, TorchImages
 from anychannel.data.batches.split import group_rows
 from anychannel.evaluation.evaluate import answer, match
@@ -31,12 +31,18 @@ class Predictions:
         paths: where each image comes from: a file's path, else its number in the order read.
         probabilities: (N, K) float32.
         channels: names of the channels that each image was classified from.
+        unlike: how each image is unlike the training images, None if it is not. Empty if nothing is known.
+        notes: other remarks on each image. Empty if there are none.
+        failed: files that could not be classified, and why.
     """
 
     classes: tuple[str, ...]
     paths: tuple[str, ...]
     probabilities: np.ndarray
     channels: tuple[tuple[str, ...], ...]
+    unlike: tuple[str | None, ...] = ()
+    notes: tuple[tuple[str, ...], ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> np.ndarray:
@@ -56,33 +62,19 @@ class Predictions:
         ]
 
 
-def predict(
+def predict_dataset(
     model: Classifier,
     data: Any,
     *,
     channels: Names = None,
-    subset: str | Sequence[str] | None = None,
+    use: str | Sequence[str] | None = None,
+    drop: str | Sequence[str] | None = None,
     batch_size: int = 256,
     device: str | None = None,
     precision: str | None = None,
     progress: bool = False,
 ) -> Predictions:
-    """Classify images; labels are not needed and not read.
-
-    Args:
-        model: returned to its former mode and device.
-        data: a tensor or array (N, k, H, W); a PyTorch ``Dataset`` or ``DataLoader`` of images, of (image, label), or
-            of dictionaries with ``image``; or a split.
-        channels: names of the images' planes in their order, or a sensor; None means the split's, else the model's.
-        subset: names of the channels to use; None uses all that an image has and the model knows.
-        batch_size, device, precision, progress: see ``evaluate``.
-
-    Raises:
-        ChannelError: a name is unknown, the images have another number of planes, an image has no channel of
-            ``subset``, or the network refuses its channels.
-        TypeError: the model or the data are of another type; see ``fit``.
-        ValueError: there is no image, or the network's output is not finite.
-    """
+    """Classify the images of a data set; see ``anychannel.predict``."""
     if isinstance(data, Tensor | np.ndarray):
         given = torch.as_tensor(np.asarray(data, np.float32) if getattr(data, "dtype", None) == np.uint16 else data)
         if given.ndim != 4:
@@ -90,7 +82,7 @@ def predict(
         data = SingleImages(given)
     images, planes, names = match(model, data, "data", channels, labelled=False)
     known = model.channels.select([model.channels.names[position] for position in planes])
-    wanted = known.positions(subset)
+    wanted = choose_positions(known, use, drop)
     columns = list(planes.values())
     tables: list[np.ndarray] = []
     paths: list[str] = []
@@ -129,6 +121,19 @@ def predict(
     table = np.concatenate(tables)
     classes = names or tuple(str(number) for number in range(count_classes(model) or table.shape[1]))
     return Predictions(classes, tuple(paths), table, tuple(used))
+
+
+def choose_positions(known: ChannelSet, use: Names, drop: Names) -> tuple[int, ...]:
+    """Positions of the channels that the network gets: those of ``use``, or all but those of ``drop``."""
+    if use is not None and drop is not None:
+        raise ChannelError("use names the channels that the network gets, drop those that it does not; give one")
+    chosen = known.positions(use if drop is None else drop)
+    if drop is None:
+        return chosen
+    left = tuple(position for position in known.full if position not in chosen)
+    if not left:
+        raise ChannelError(f"no channel is left without {', '.join(known.names[i] for i in chosen)}; drop fewer")
+    return left
 
 
 def answer_rows(model: Classifier, pixels: Tensor, known: Any, pattern: Subset, rows: np.ndarray) -> np.ndarray:

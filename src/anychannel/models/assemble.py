@@ -71,11 +71,12 @@ def stem_for(
     return build_stem(name, start.weight, start.bias, start.geometry, wavelengths_nm=wavelengths(channels), **values)
 
 
-def build_model(channels: ChannelSet, spec: ModelSpec) -> Classifier:
-    """A classifier with a fresh network; see ``create_model``."""
+def build_model(channels: ChannelSet, spec: ModelSpec, *, twin: bool = False) -> Classifier:
+    """A classifier with a fresh network; see ``create_model``, and for ``twin`` ``create_backbone``."""
     if spec.num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {spec.num_classes}")
     if spec.classes is not None and len(spec.classes) != spec.num_classes:
         raise ValueError(f"num_classes is {spec.num_classes}, but {len(spec.classes)} class names were given")
-    network = create_backbone(spec.model, spec.in_chans or len(channels), spec.num_classes, spec.model_options)
+    width = spec.in_chans or len(channels)
+    network = create_backbone(spec.model, width, spec.num_classes, spec.model_options, twin=twin)
     return assemble(network, channels, spec)

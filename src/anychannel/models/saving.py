@@ -116,11 +116,11 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str = BEST) -> 
     save_weights(shown.state_dict(), folder / weights)
 
 
-def rebuild_model(description: dict[str, Any], network: nn.Module | None = None) -> Classifier:
+def rebuild_model(description: dict[str, Any], network: nn.Module | None = None, *, twin: bool = False) -> Classifier:
     """The classifier that ``describe_model`` described, with fresh weights.
 
     The description may be untrusted: no file that it names is opened, and nothing is downloaded. ``network`` is a fresh
-    one of the user's own class, if one was adapted; it is copied.
+    one of the user's own class, if one was adapted; it is copied. For ``twin`` see ``create_backbone``.
     """
     channels = ChannelSet.from_dict(description["channels"])
     values = {part.name: description[part.name] for part in fields(ModelSpec) if part.name in description}
@@ -129,7 +129,7 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
     values |= {"model_options": options, "classes": classes and tuple(classes), "calibrated": ()}
     spec = ModelSpec(**values | {"normalisation": used and Normalisation(**used)})
     if not spec.model.startswith(OWN_MODULE):
-        model = build_model(channels, spec)
+        model = build_model(channels, spec, twin=twin)
     elif network is None:
         raise ModelFileError(
             f"the model was adapted from a network of your own, {spec.model.removeprefix(OWN_MODULE)}; "
@@ -147,8 +147,10 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
     return model
 
 
-def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | None = None) -> Classifier:
-    """See ``load_model``."""
+def read_model(
+    folder: str | Path, *, weights: str = BEST, network: nn.Module | None = None, twin: bool = False
+) -> Classifier:
+    """See ``load_model``, and for ``twin`` ``create_backbone``."""
     folder = Path(folder)
     description, tensors = folder / "model.json", folder / weights
     for file in (description, tensors):
@@ -160,7 +162,7 @@ def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
         if values["num_classes"] and not any(values["num_classes"] in shape for shape in shapes.values()):
             raise ValueError(f"it has {values['num_classes']:,} classes, and no tensor of {tensors} has as many rows")
         with Allowance(shapes):
-            model = rebuild_model(values, network)
+            model = rebuild_model(values, network, twin=twin)
     except SafetensorError as error:
         raise ModelFileError(f"{tensors} does not hold the weights of {description}: {error}") from error
     except DAMAGE as error:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anychannel.channels import ChannelSet
@@ -29,6 +32,9 @@ MOST_BYTES = 64 * 2**20
 
 SPEC = {part.name for part in fields(ModelSpec)}
 CHANNELS = {part.name for part in fields(ChannelSet) if part.init}
+DRAWS = (torch.ops.aten.normal_, torch.ops.aten.uniform_)
+"""Random numbers, of which a network of millions needs as long as for the rest; the saved weights take their place."""
+
 DAMAGE = (
     ArithmeticError,
     AssertionError,
@@ -98,6 +104,12 @@ def read_shapes(path: Path) -> dict[str, list[int]]:
         return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  # not a mapping
 
 
+@cache
+def creates(func: Callable[..., Any]) -> bool:
+    """Whether an operation of PyTorch's creates a tensor, and so can be asked for one on some device."""
+    return any(argument.name == "device" for argument in func._schema.arguments)  # type: ignore[attr-defined]
+
+
 class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Ends the building of a network that outgrows its weights, before the tensor is allocated.
 
@@ -109,15 +121,28 @@ class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.bytes = 2**28 + 64 * sum(map(prod, shapes.values()))
         self.calls = 50_000 + 100 * len(shapes)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No network is compiled meanwhile, and PyTorch would import its compiler to keep out of its way: seconds."""
+        return False
+
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Count an operation and the bytes that it creates."""
         options = kwargs or {}
         self.calls -= 1
-        if args and isinstance(args[0], list | tuple) and all(isinstance(size, int) for size in args[0]):
-            self.bytes -= prod(args[0]) * 8  # torch.empty and its like
-        elif any(argument.name == "device" for argument in func._schema.arguments):  # type: ignore[attr-defined]
+        if func.overloadpacket in DRAWS:  # type: ignore[attr-defined]
+            return args[0].zero_()
+        makes = creates(func)
+        first, second = (*args, None, None)[:2]
+        if isinstance(first, list | tuple) and all(isinstance(size, int) for size in first):
+            self.bytes -= prod(first) * 8  # torch.empty and its like
+        elif makes and isinstance(first, Tensor):
+            self.bytes -= prod(second if isinstance(second, list | tuple) else first.shape) * 8  # torch.zeros_like ...
+        elif func.overloadpacket is torch.ops.aten.eye:  # type: ignore[attr-defined]
+            self.bytes -= args[0] * args[-1] * 8
+        elif makes:  # not for the others, as on the meta device some import PyTorch's compiler
             made = func(*args, **(options | {"device": "meta"}))
             self.bytes -= made.numel() * made.element_size()
         if self.bytes < 0 or self.calls < 0:

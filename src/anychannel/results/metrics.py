@@ -28,31 +28,34 @@ def compute_metrics(
     prediction. Rates that are not defined, for a class without images or without predictions, are 0 and count in the
     means. Raises MetricError if the arguments are not as described.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # here: it takes over a second
-
     labels, probabilities = check(labels, probabilities)
-    every = range(probabilities.shape[1])
-    names = [str(number) for number in every] if classes is None else list(classes)
-    if len(names) != len(every):
-        raise MetricError(f"{len(names)} class names were given for probabilities over {len(every)} classes")
+    count = probabilities.shape[1]
+    names = [str(number) for number in range(count)] if classes is None else list(classes)
+    if len(names) != count:
+        raise MetricError(f"{len(names)} class names were given for probabilities over {count} classes")
     predicted, own = probabilities.argmax(axis=1), probabilities[np.arange(len(labels)), labels]
-    *rates, support = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
-    kinds = ("precision", "recall", "f1")
+    confusion = np.bincount(labels * count + predicted, minlength=count**2).reshape(count, count)
+    support, found, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
+    rates = {"precision": ratio(right, found), "recall": ratio(right, support), "f1": ratio(2 * right, found + support)}
     return {
         "n": len(labels),
         "accuracy": top_k_accuracy(labels, probabilities, 1),
         "top5": top_k_accuracy(labels, probabilities, 5),
         "loss": float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
         "ece": expected_calibration_error(labels, probabilities),
-        "macro": {kind: float(np.mean(values)) for kind, values in zip(kinds, rates, strict=True)},
+        "macro": {kind: float(np.mean(values)) for kind, values in rates.items()},
         "per_class": [
-            {"class": name}
-            | {kind: float(values[k]) for kind, values in zip(kinds, rates, strict=True)}
-            | {"support": int(support[k])}
+            {"class": name} | {kind: float(values[k]) for kind, values in rates.items()} | {"support": int(support[k])}
             for k, name in enumerate(names)
         ],
-        "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
+        "confusion": confusion.tolist(),
     }
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Part by whole, 0 where the whole is 0."""
+    found: np.ndarray = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    return found
 
 
 def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,23 +23,23 @@ RIDGE = 0.01
 
 
 def describe_appearance(pixels: np.ndarray) -> np.ndarray:
-    """The figures of each channel of an image (k, H, W): float32 of shape (k, ``FIGURES``).
+    """The figures of each channel of images (..., k, H, W): float32 of shape (..., k, ``FIGURES``).
 
     Mean and standard deviation, the same of the border's pixels alone, and the mean difference of neighbouring pixels
     in the image, in the one of half its size, and so on. All but the means are logarithms, ln(1 + x).
     """
-    image = pixels.astype(np.float32)
-    sides = (image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1])
-    border = np.concatenate(sides, axis=1)
-    figures = [image.std(axis=(1, 2)), border.std(axis=1)]
+    image, outer = pixels.astype(np.float32), pixels.shape[:-2]
+    sides = (image[..., 0, :], image[..., -1, :], image[..., 0], image[..., -1])
+    border = np.concatenate(sides, axis=-1)
+    figures = [image.std(axis=(-2, -1)), border.std(axis=-1)]
     for _ in range(SCALES):
-        steps = [np.abs(np.diff(image, axis=axis)).reshape(len(image), -1) for axis in (1, 2)]
-        figures.append(np.concatenate(steps, axis=1).sum(axis=1) / max(1, sum(step.shape[1] for step in steps)))
-        height, width = (max(1, side // 2) for side in image.shape[1:])
-        tall, wide = (2 if side > 1 else 1 for side in image.shape[1:])
-        image = image[:, : tall * height, : wide * width].reshape(len(image), height, tall, width, wide).mean((2, 4))
-    means = (pixels.mean(axis=(1, 2), dtype=np.float64), border.mean(axis=1, dtype=np.float64))
-    return np.stack([*means, *np.log1p(figures)], axis=1).astype(np.float32)
+        steps = [np.abs(np.diff(image, axis=axis)).reshape(*outer, -1) for axis in (-2, -1)]
+        figures.append(np.concatenate(steps, axis=-1).sum(axis=-1) / max(1, sum(step.shape[-1] for step in steps)))
+        height, width = (max(1, side // 2) for side in image.shape[-2:])
+        tall, wide = (2 if side > 1 else 1 for side in image.shape[-2:])
+        image = image[..., : tall * height, : wide * width].reshape(*outer, height, tall, width, wide).mean((-3, -1))
+    means = (pixels.mean(axis=(-2, -1), dtype=np.float64), border.mean(axis=-1, dtype=np.float64))
+    return np.stack([*means, *np.log1p(figures)], axis=-1).astype(np.float32)
 
 
 def sample_appearance(dataset: ImageDataset) -> np.ndarray:
@@ -56,20 +56,31 @@ def sample_appearance(dataset: ImageDataset) -> np.ndarray:
     return sample
 
 
-def measure_distance(sample: np.ndarray, figures: np.ndarray, positions: Sequence[int]) -> tuple[float, float] | None:
-    """Distance of an image from a sample in the channels at these positions, and the largest that is still like it.
+class Familiar:
+    """What images of a sample look like in the channels at some positions; see ``familiar``.
 
-    ``figures`` are the image's, (k, ``FIGURES``) in the positions' order. One half of the sample gives mean and
-    covariance. The limit is the largest distance of the other half, and more if that is small. Returns None if fewer
-    than ``LEAST`` images of the sample have the channels.
+    ``limit`` is the largest distance of an image that is still like them.
+    """
+
+    def __init__(self, known: np.ndarray) -> None:
+        self.centre, self.spread = known[::2].mean(axis=0), known[::2].std(axis=0) + 1e-6
+        scaled = (known[::2] - self.centre) / self.spread
+        self.inverse = np.linalg.inv(np.cov(scaled.T) + RIDGE * np.eye(known.shape[1]))
+        self.limit = float(self.distance(known[1::2]).max() * (1 + 4 / np.sqrt(len(known) // 2)))
+
+    def distance(self, figures: np.ndarray) -> np.ndarray:
+        """Distances (n,) of n images from the sample; ``figures`` are theirs, (n, k, ``FIGURES``)."""
+        scaled = (figures.reshape(len(figures), -1) - self.centre) / self.spread
+        distances: np.ndarray = np.sqrt(((scaled @ self.inverse) * scaled).sum(axis=1))
+        return distances
+
+
+def familiar(sample: np.ndarray, positions: Sequence[int]) -> Familiar | None:
+    """How images of a sample look in the channels at these positions; None if fewer than ``LEAST`` have all of them.
+
+    One half of the sample gives mean and covariance. The limit is the largest distance of the other half, and more if
+    that is small.
     """
     known = sample[:, list(positions)].reshape(len(sample), -1).astype(np.float64)
     known = known[np.isfinite(known).all(axis=1)]
-    if len(known) < LEAST:
-        return None
-    centre, spread = known[::2].mean(axis=0), known[::2].std(axis=0) + 1e-6
-    scaled = (np.concatenate([known, figures.reshape(1, -1)]) - centre) / spread
-    covariance = np.cov(scaled[:-1:2].T) + RIDGE * np.eye(known.shape[1])
-    distances = np.sqrt((scaled * np.linalg.solve(covariance, scaled.T).T).sum(axis=1))
-    limit = distances[1:-1:2].max() * (1 + 4 / np.sqrt(len(known) // 2))
-    return float(distances[-1]), float(limit)
+    return None if len(known) < LEAST else Familiar(known)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anychannel.data.sources.folders import read_names
 from anychannel.evaluation import Evaluation, evaluate
-from anychannel.models import load_model
+from anychannel.models.saving import read_model
 from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs.config import RunConfig
@@ -49,7 +49,7 @@ def evaluate_run(
         raise RunError("by chooses subsets where none are named; leave out by (--by), or the subsets (--channels)")
     config = check_evaluation(folder, split, data, allow_unfinished=allow_unfinished)
     warn_unfinished(folder)
-    model = load_model(folder)
+    model = read_model(folder, twin=True)
     if allow_untrained and isinstance(stem := model.stem, MaskedStem):
         stem.allow_untrained = True
     if data_channels is not None and data is None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from anychannel.channels import ChannelError
 from anychannel.evaluation import choose_subsets
 from anychannel.results.shapley import Ranking, known_orders, rank
-from anychannel.runs.predict import InputImage, Prediction, Predictor
+from anychannel.runs.predict import Prediction, Predictor
+from anychannel.runs.reader import InputImage
 
 
 @dataclass(frozen=True, eq=False)

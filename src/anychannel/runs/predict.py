@@ -3,71 +3,62 @@
 predictor = Predictor("runs/photos")
 image = predictor.open("green.tif", channels="G")
 print(predictor.predict(image).top(3))
+
+Files are decoded in threads while the network computes; a few hundred are in memory at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from anychannel.channels import ChannelError, ChannelSet, parse_names
+from anychannel.channels import ChannelError
 from anychannel.data import DataError, to_tensor
 from anychannel.data.content import Content
-from anychannel.data.errors import ImageError
-from anychannel.data.files.names import check_names
-from anychannel.data.files.read import ReadSettings, open_content, read
-from anychannel.data.files.resize import resize_valid
-from anychannel.models import Classifier, load_model
-from anychannel.models.hub import WEIGHTS
-from anychannel.models.saving import BEST
+from anychannel.models.saving import BEST, read_model
+from anychannel.models.view import as_view
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.module_utils import inference_mode, place
 from anychannel.results.run import OUTSIDE, read_record, warn_unfinished
 from anychannel.runs import appearance
-from anychannel.runs.appearance import describe_appearance, measure_distance
+from anychannel.runs.appearance import Familiar, describe_appearance, familiar
 from anychannel.runs.folder import read_array, read_config
-from anychannel.training.matching import count_classes
+from anychannel.runs.image_paths import ImagePath, find_images
+from anychannel.runs.reader import READING, UNUSED, InputImage, Reader
 from anychannel.training.outputs import logits_of
+from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.plurals import plural
+from anychannel.utils.progress import progress_bar
 from anychannel.utils.sizes import height_width
 
-READING = ("layout", "nodata", "scaled", "check_names", "convert")
-"""Entries of ``data_options`` that apply to new files as well."""
+if TYPE_CHECKING:  # what is needed to evaluate a data set, most predictions do without
+    from anychannel.evaluation.predict import Predictions
 
-UNUSED = "-"
-"""Stands in a list of a file's channels for one that the network does not know."""
+WEIGHTS = "model.safetensors"
+"""The weights in a folder that ``save_pretrained`` wrote."""
 
-FAR = 3.0
-"""A channel is reported if its mean is this many training standard deviations from the training mean."""
+BATCH = 64
+"""Most images that the network computes together."""
+AHEAD = 4 * BATCH
+"""Files that are decoded before the network needs them."""
+THREADS = 4
+"""Most threads that compute batches on a CPU."""
+VALUES = 2**24
+"""Values (pixels times channels) of a batch, and of the images that are decoded ahead an eighth of this."""
 
-
-@dataclass(frozen=True, eq=False)
-class InputImage:
-    """An image that is ready for the network: the k channels that it has and the network knows, in the planes' order.
-
-    ``original`` holds the (k, H, W) pixels of the file, ``pixels`` those resized and cropped as in training. ``far`` is
-    a sentence for each channel whose mean is far from the training mean. ``notes`` lists the other differences from the
-    training images in sentences.
-    """
-
-    name: str
-    channels: tuple[str, ...]
-    original: np.ndarray
-    pixels: np.ndarray
-    far: Mapping[str, str]
-    notes: tuple[str, ...]
-
-    def remarks(self, channels: Sequence[str] | None = None) -> list[str]:
-        """All differences from the training images in these channels; None means all that the image has."""
-        far = [text for name, text in self.far.items() if channels is None or name in channels]
-        others = f", and {plural(len(far) - 1, 'more channel')} likewise" if len(far) > 1 else ""
-        about = [f"{far[0]}{others}: is this the same sensor, depth and order of channels?"] if far else []
-        return [*self.notes, *about]
+Names = str | Sequence[str] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,162 +80,120 @@ class Prediction:
         return [(self.classes[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
-@dataclass(frozen=True)
-class Reader:
-    """Brings images to the form in which a network of these channels was trained on them. It holds no network.
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What became of one file: a prediction with notes about the image, or the error that prevented one."""
 
-    ``shape`` is the height and width in pixels of the training images, and None keeps an image's own; ``size_was_set``
-    says that it is not the files' own size. ``image_type`` names the training images' type, if known. ``options`` are
-    arguments of ``ReadSettings``.
-    """
+    path: str
+    channels: tuple[str, ...] = ()
+    prediction: Prediction | None = None
+    notes: tuple[str, ...] = ()
+    error: Exception | None = None
 
-    channels: ChannelSet
-    shape: tuple[int, int] | None = None
-    size_was_set: bool = False
-    image_type: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    @property
+    def reason(self) -> str:
+        """The text of the error."""
+        if isinstance(self.error, OSError):
+            return f"{self.path} cannot be read: {self.error.strerror}"
+        return str(self.error)
 
-    def open(
-        self,
-        image: str | Path | Content | np.ndarray,
-        channels: str | Sequence[str] | None = None,
-        *,
-        name: str | None = None,
-        layout: str | None = None,
-        nodata: float | str | None = None,
-    ) -> InputImage:
-        """Decode an image as in training.
+    def brief(self, top: int) -> dict[str, Any]:
+        """The ``top`` classes as JSON holds them; see ``predict_files``."""
+        if self.prediction is None:
+            return {"path": self.path, "error": self.reason}
+        ranked = [{"class": name, "probability": round(share, 4)} for name, share in self.prediction.top(top)]
+        return {"path": self.path, "channels": list(self.channels), "top": ranked} | self._remarks()
 
-        Args:
-            image: path of a file, content of a file, or a (C, H, W) array.
-            channels: names of the image's channels, or groups, in order, ``-`` for each that the network does not know.
-                None means the network's channels.
-            name: name for messages. None uses the path.
-            layout: ``planar`` or ``interleaved``, for a TIFF or array that does not say. None uses the run's setting.
-            nodata: ``"keep"`` or a replacement value; see ``load_dataset``. None uses the run's setting.
+    def full(self) -> dict[str, Any]:
+        """The probabilities of all classes, as a row of ``anychannel.runs.prediction_files``."""
+        if self.prediction is None:
+            return {"path": self.path, "error": self.reason}
+        ((best, share),) = self.prediction.top(1)
+        shares = dict(zip(self.prediction.classes, self.prediction.probabilities.tolist(), strict=True))
+        row = {"path": self.path, "channels": list(self.channels), "class": best, "probability": share}
+        return row | {"probabilities": shares} | self._remarks()
 
-        Raises:
-            ChannelError: a name is unknown or repeats, or all are ``-``.
-            DataError: the image cannot be read, or has another number of channels or other channel names.
-        """
-        if isinstance(image, str | Path):
-            name = name or str(image)
-            image = open_content(image, name)
-        name = name or "the image"
-        given = self.channels.names if channels is None else parse_names(channels)
-        names = tuple(name for one in given for name in ((one,) if one == UNUSED else self.channels.expand([one])))
-        kept = [position for position, channel in enumerate(names) if channel != UNUSED]
-        if not kept:
-            raise ChannelError(
-                f"every channel of {name} is named {UNUSED!r}; name at least one of {', '.join(self.channels.names)}"
-            )
-        used = tuple(names[position] for position in kept)
-        kinds = [self.channels.kinds[position] for position in self.channels.positions(used)]
-        options = {"check_names": True, **self.options}
-        options |= {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
-        settings = ReadSettings(names, **{**options, "check_names": False})
-        try:
-            found = read(image, settings)
-            if options["check_names"] and len(found.names) == len(names):
-                check_names([found.names[position] for position in kept], used, kinds)
-        except ImageError as error:
-            raise DataError(f"{name}: {error}") from error
-        found = found.select(kept)
-        return self.prepare(found.pixels, used, name, found.missing)
-
-    def prepare(
-        self, pixels: np.ndarray, channels: tuple[str, ...], name: str, missing: np.ndarray | None = None
-    ) -> InputImage:
-        """Resize (k, H, W) pixels of named channels as in training, and compare them with the training images.
-
-        A channel is missing if all of its pixels are no data (``missing``, shaped like the pixels).
-
-        Raises:
-            DataError: no pixel of any channel is valid.
-        """
-        shape = self.shape or (pixels.shape[1], pixels.shape[2])
-        fitted, missing = resize_valid(pixels, shape, missing)
-        notes = []
-        if missing is not None:
-            held = np.flatnonzero(~missing.all(axis=(1, 2))).tolist()
-            absent = [channel for position, channel in enumerate(channels) if position not in held]
-            if not held:
-                raise DataError(f"{name}: all values of {', '.join(channels)} are no data; it cannot be classified")
-            if absent:
-                notes.append(f"No pixel of {', '.join(absent)} is valid, so that it counts as missing.")
-            pixels, fitted, missing = pixels[held], fitted[held], missing[held]
-            channels = tuple(channels[position] for position in held)
-        far = self.find_far(fitted, channels, missing)
-        if self.image_type not in (None, pixels.dtype.name):
-            notes.append(
-                f"It holds {pixels.dtype.name} values, the training images held {self.image_type}: do equal numbers "
-                "mean the same?"
-            )
-        if not self.size_was_set and pixels.shape[1:] != shape:
-            sizes = [f"{height} x {width}" for height, width in (pixels.shape[1:], shape)]
-            notes.append(f"It is {sizes[0]} pixels and was brought to {sizes[1]}, as in training.")
-        return InputImage(name, channels, pixels, fitted, far, tuple(notes))
-
-    def find_far(
-        self, pixels: np.ndarray, channels: Sequence[str], missing: np.ndarray | None = None
-    ) -> dict[str, str]:
-        """Find channels whose mean is far from the training mean. A wrong depth or order of channels causes this."""
-        far = {}
-        valid = np.broadcast_to(True, pixels.shape) if missing is None else ~missing
-        for i, (name, position) in enumerate(zip(channels, self.channels.positions(channels), strict=True)):
-            mean, std = self.channels.mean[position], self.channels.std[position]
-            average = float(pixels[i].mean(dtype=np.float64, where=valid[i]))
-            if abs(average - mean) > FAR * std:
-                here, usual, spread = (f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.4g}" for v in (average, mean, std))
-                far[name] = f"{name} averages {here} here, but {usual} ± {spread} in training"
-        return far
+    def _remarks(self) -> dict[str, Any]:
+        assert self.prediction is not None
+        return {"unlike": self.prediction.unlike, "notes": list(self.notes)}
 
 
 class Predictor:
     """A trained network that classifies images. It may be used from several threads.
 
     Args:
-        folder: a run's folder, or a folder written by ``save_model`` or ``save_pretrained``. Without a run's record,
-            images keep their size.
-        model: the network, if the folder cannot rebuild it, since it is of a class of your own; None loads it.
+        model: a run's folder, a folder written by ``save_model`` or ``save_pretrained``, or a classifier in evaluation
+            mode, which ``adapt`` may have returned.
+        run: of a classifier, the folder with its record, if there is one. Without a run's record, images keep their
+            size.
+        device: ``auto`` or a torch device; None is the CPU for a folder, and the model's own for a classifier.
+        precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
 
     Raises:
         RunError, ModelFileError: the folder is neither, or a file of it is damaged.
+        ValueError: the device or precision is unknown.
 
     Warns:
         UserWarning: the run is not finished, so its weights are not the final ones.
     """
 
-    def __init__(self, folder: str | Path, model: Classifier | None = None) -> None:
-        folder = Path(folder)
-        warn_unfinished(folder)
-        if model is None:
-            model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
-        self.model = model.eval()
-        self.channels = model.channels
-        self.classes = model.classes or tuple(str(index) for index in range(count_classes(model) or 0))
-        self.reader, self.appearance = Reader(self.channels), None
-        if (folder / "run.json").is_file():
-            record = read_record(folder)
-            if record.get(OUTSIDE):
-                self.classes = tuple(record["classes"])
-            config = None if record.get(OUTSIDE) else read_config(folder)
+    def __init__(
+        self,
+        model: str | Path | nn.Module,
+        *,
+        run: str | Path | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+    ) -> None:
+        folder = run if isinstance(model, nn.Module) else model
+        home = None if folder is None else Path(folder)
+        if home is not None:
+            warn_unfinished(home)
+        if isinstance(model, nn.Module):
+            self.network = as_view(model)
+            self.device = next(model.parameters()).device if device is None else choose_device(device)
+        else:
+            assert home is not None
+            weights = WEIGHTS if (home / WEIGHTS).is_file() else BEST
+            self.network = read_model(home, weights=weights, twin=True)
+            self.device = choose_device(device or "cpu")
+            place(self.network, self.device)
+        self.channels = self.network.channels
+        self.classes = self.network.classes or tuple(str(index) for index in range(self.network.spec.num_classes))
+        self.reader = Reader(self.channels)
+        self.appearance: np.ndarray | None = None
+        if home is not None and (home / "run.json").is_file():
+            record = read_record(home)
+            outside = bool(record.get(OUTSIDE))
+            config = None if outside else read_config(home)
+            options = {} if config is None else config.data_options
+            self.classes = tuple(record["classes"]) if outside else self.classes
             self.reader = Reader(
                 self.channels,
                 height_width(record["image_size"]),
                 config is not None and config.size is not None,
                 record.get("image_type"),
-                {key: config.data_options[key] for key in READING if key in config.data_options} if config else {},
+                {key: options[key] for key in READING if key in options},
             )
-            self.appearance = read_array(folder / appearance.FILE, (None, len(self.channels), appearance.FIGURES))
+            self.appearance = read_array(home / appearance.FILE, (None, len(self.channels), appearance.FIGURES))
+        self.bf16 = choose_precision(precision or "fp32", self.device) == "bf16"
         self._lock = Lock()
+        own = self.device.type == "cpu" and not isinstance(model, nn.Module)  # a user's network may not stand threads
+        self._threads = max(1, min(THREADS, torch.get_num_threads())) if own else 1
+        self._familiar = lru_cache(maxsize=256)(self._find_familiar)
+
+    @cached_property
+    def model(self) -> Classifier:
+        """The network with the methods of ``anychannel.Classifier``."""
+        from anychannel.models.hub import Classifier as HubClassifier  # here, since it imports the hub's client
+
+        return HubClassifier.of(self.network)
 
     def open(self, image: str | Path | Content | np.ndarray, *arguments: Any, **options: Any) -> InputImage:
         """Decode an image as in training; see ``Reader.open``."""
         return self.reader.open(image, *arguments, **options)
 
-    @torch.no_grad()
-    def predict(self, image: InputImage, channels: str | Sequence[str] | None = None) -> Prediction:
+    def predict(self, image: InputImage, channels: Names = None) -> Prediction:
         """Classify an image that ``open`` returned from some of its channels; None uses all that it has.
 
         Raises:
@@ -252,47 +201,226 @@ class Predictor:
             DataError: the probabilities are not finite.
         """
         names = image.channels if channels is None else self.channels.expand(channels)
+        with self._lock:
+            (found,) = self._classify([image], [self.choose(image, names)])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def choose(self, image: InputImage, names: Sequence[str]) -> tuple[str, ...]:
+        """Channels of an image in the network's order. Raises ChannelError as ``predict`` does."""
         subset = self.channels.subset(names)
         absent = [name for name in names if name not in image.channels]
         if absent:
             raise ChannelError(f"{image.name} does not hold {', '.join(absent)}; it holds {', '.join(image.channels)}")
-        chosen = tuple(self.channels.names[position] for position in subset)
-        planes = image.pixels[[image.channels.index(name) for name in chosen]]
-        if image.far:
-            self.model.input_range.warned = True  # the image's remarks say it
-        with self._lock:
-            device = next(self.model.parameters()).device
-            logits = logits_of(self.model(to_tensor(planes)[None].to(device), channels=chosen)).cpu()
-        if not logits.isfinite().all():
-            raise DataError(
-                f"{image.name}: the network's answer is not finite, so its values are far beyond the training images'; "
-                "bring them to the same units"
-            )
-        return Prediction(chosen, self.classes, torch.softmax(logits.float(), dim=1)[0], self._compare(image, chosen))
+        return tuple(self.channels.names[position] for position in subset)
 
-    def _compare(self, image: InputImage, channels: tuple[str, ...]) -> str | None:
-        """How the image is unlike the training images in these channels; None if it is not, or nothing is known."""
-        measured = None
-        if self.appearance is not None:
-            figures = describe_appearance(image.pixels[[image.channels.index(name) for name in channels]])
-            measured = measure_distance(self.appearance, figures, self.channels.positions(channels))
-        if measured is None:  # an earlier version's run, or too few images with these channels
-            far = [image.far[name] for name in channels if name in image.far]
-            return f"It is unlike the training images: {'; '.join(far)}." if far else None
-        if measured[0] <= measured[1]:
-            return None
+    def predict_paths(
+        self,
+        images: Sequence[ImagePath],
+        *,
+        channels: Names = None,
+        use: Names = None,
+        drop: Names = None,
+        layout: str | None = None,
+        nodata: float | str | None = None,
+    ) -> Generator[Answer]:
+        """Classify image files; yields an answer for each, in their order.
+
+        Args:
+            images: the files. Names of channels that come with one and are not the network's are not used.
+            channels: names of the channels of all other files in order; see ``Reader.open``, also for ``layout`` and
+                ``nodata``.
+            use: the channels of each image that the network gets. None means all.
+            drop: channels that the network does not get.
+
+        Raises:
+            ChannelError: a name of ``channels``, ``use`` or ``drop`` is unknown, or no channel is left.
+        """
+        return self._answer(images, self._kept(channels, use, drop), channels, use is not None, layout, nodata)
+
+    def _answer(
+        self,
+        images: Sequence[ImagePath],
+        kept: tuple[str, ...],
+        channels: Names,
+        exactly: bool,
+        layout: str | None,
+        nodata: float | str | None,
+    ) -> Generator[Answer]:
+        """See ``predict_paths``; ``exactly`` refuses images that lack one of the ``kept`` channels."""
+
+        def decode(image: ImagePath) -> InputImage | Exception:
+            names = image.channels and [name if name in self.channels.names else UNUSED for name in image.channels]
+            try:
+                opened = self.reader.open(image.path, names or channels, layout=layout, nodata=nodata)
+            except (DataError, OSError) as error:
+                return error
+            return replace(opened, original=opened.pixels)
+
+        def subset_of(image: InputImage) -> tuple[str, ...]:
+            names = kept if exactly else tuple(name for name in image.channels if name in kept)
+            if not names:
+                raise ChannelError(f"{image.name} holds {', '.join(image.channels)}, and none of them is to be used")
+            return self.choose(image, names)
+
+        def classify(batch: list[InputImage | Exception]) -> list[Prediction | Exception]:
+            """Answers in the batch's order."""
+            found: list[Any] = list(batch)
+            rows, subsets = [], []
+            for row, image in enumerate(batch):
+                if isinstance(image, InputImage):
+                    try:
+                        subsets.append(subset_of(image))
+                        rows.append(row)
+                    except ChannelError as error:
+                        found[row] = error
+            answers = self._classify([found[row] for row in rows], subsets)
+            for row, answer in zip(rows, answers, strict=True):
+                found[row] = answer
+            return found
+
+        def finish(first: int, batch: list[InputImage | Exception], answers: Future[Any]) -> Iterator[Answer]:
+            for number, (image, found) in enumerate(zip(batch, answers.result(), strict=True), start=first):
+                path = images[number].path
+                if isinstance(found, Exception) or isinstance(image, Exception):
+                    yield Answer(path, error=found)
+                else:
+                    used = tuple(name for name in image.channels if name in found.channels)
+                    yield Answer(path, used, found, tuple(image.remarks(found.channels)))
+
+        with ExitStack() as stack:
+            decoders = ThreadPoolExecutor(os.cpu_count())
+            stack.callback(decoders.shutdown, cancel_futures=True)
+            stack.callback(torch.set_num_threads, cores := torch.get_num_threads())
+            network = stack.enter_context(
+                ThreadPoolExecutor(self._threads, initializer=self._start_thread, initargs=(cores // self._threads,))
+            )
+            waiting: deque[tuple[int, list[InputImage | Exception], Future[Any]]] = deque()
+            stack.callback(lambda: [answers.cancel() for *_, answers in waiting])
+            done = 0
+            for batch in in_batches(ahead(decoders, decode, images)):
+                waiting.append((done, batch, network.submit(classify, batch)))
+                done += len(batch)
+                if len(waiting) > self._threads + 1:
+                    yield from finish(*waiting.popleft())
+            while waiting:
+                yield from finish(*waiting.popleft())
+
+    def _start_thread(self, cores: int) -> None:
+        """A thread that computes batches shares no core with others: small maps give several cores too little work."""
+        torch.set_num_threads(cores)
+
+    def _kept(self, channels: Names, use: Names, drop: Names) -> tuple[str, ...]:
+        """The channels that the network may get."""
+        if use is not None and drop is not None:
+            raise ChannelError("use names the channels that the network gets, drop those that it does not; give one")
+        known = self.channels.names
+        if channels is not None:
+            known = tuple(name for name in self.reader.expand(channels) if name != UNUSED)
+            self.channels.positions(known)
+        chosen = use if drop is None else drop
+        if chosen is None:
+            return known
+        named = self.channels.expand(chosen)
+        self.channels.positions(named)
+        unknown = [name for name in named if name not in known]
+        if unknown:
+            raise ChannelError(f"the files have the channels {', '.join(known)}, not {', '.join(unknown)}")
+        left = named if drop is None else tuple(name for name in known if name not in named)
+        if not left:
+            raise ChannelError(f"no channel is left without {', '.join(named)}; drop fewer")
+        return left
+
+    def _classify(
+        self, images: Sequence[InputImage], subsets: Sequence[tuple[str, ...]]
+    ) -> list[Prediction | Exception]:
+        """Predictions from a subset of each image; images of one subset, size and type are computed together."""
+        groups: dict[Any, list[int]] = {}
+        for row, (image, subset) in enumerate(zip(images, subsets, strict=True)):
+            groups.setdefault((subset, image.pixels.shape[1:], image.pixels.dtype), []).append(row)
+        found: dict[int, Prediction | Exception] = {}
+        for (subset, *_), rows in groups.items():
+            members = [images[row] for row in rows]
+            pixels = np.stack([image.pixels[[image.channels.index(name) for name in subset]] for image in members])
+            if any(image.far for image in members):
+                self.network.input_range.warned = True  # the image's remarks say it
+            try:
+                tensor = to_tensor(pixels).contiguous(memory_format=torch.channels_last).to(self.device)
+                with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    logits = logits_of(self.network(tensor, channels=subset)).float().cpu()
+            except ChannelError as error:
+                found |= dict.fromkeys(rows, error)
+                continue
+            finite = logits.isfinite().all(dim=1).numpy()
+            good = np.flatnonzero(finite).tolist()
+            unlike = self._compare([members[i] for i in good], pixels[good], subset) if good else []
+            shares = torch.softmax(logits, dim=1)
+            for i, text in zip(good, unlike, strict=True):
+                found[rows[i]] = Prediction(subset, self.classes, shares[i], text)
+            for i in np.flatnonzero(~finite).tolist():
+                found[rows[i]] = DataError(
+                    f"{members[i].name}: the network's answer is not finite, so its values are far beyond the training "
+                    "images'; bring them to the same units"
+                )
+        return [found[row] for row in range(len(images))]
+
+    def _compare(self, images: Sequence[InputImage], pixels: np.ndarray, channels: tuple[str, ...]) -> list[str | None]:
+        """How images are unlike the training images in these channels; None if not, or if nothing is known."""
+        known = self._familiar(self.channels.positions(channels))
+        if known is None:  # an earlier version's run, or too few images with these channels
+            far = [[image.far[name] for name in channels if name in image.far] for image in images]
+            return [f"It is unlike the training images: {'; '.join(texts)}." if texts else None for texts in far]
+        pieces = [pixels[start : start + 4] for start in range(0, len(pixels), 4)]  # that fit into the cache
         seen = ", ".join(channels) if len(channels) <= 4 else f"these {len(channels)} channels"
-        return (
-            f"In {seen} it is unlike the training images (distance {measured[0]:,.0f}, theirs are up to "
-            f"{measured[1]:,.0f}), so neither the prediction nor its confidence can be relied on."
-        )
+        return [
+            f"In {seen} it is unlike the training images (distance {distance:,.0f}, theirs are up to "
+            f"{known.limit:,.0f}), so neither the prediction nor its confidence can be relied on."
+            if distance > known.limit
+            else None
+            for distance in known.distance(np.concatenate([*map(describe_appearance, pieces)])).tolist()
+        ]
+
+    def _find_familiar(self, positions: tuple[int, ...]) -> Familiar | None:
+        return None if self.appearance is None else familiar(self.appearance, positions)
+
+
+def ahead(workers: ThreadPoolExecutor, decode: Any, images: Iterable[ImagePath]) -> Iterator[InputImage | Exception]:
+    """Decoded images in order, of which ``AHEAD`` wait at most, fewer if they are large."""
+    waiting: deque[Future[InputImage | Exception]] = deque()
+    most = 2 * (os.cpu_count() or 1)
+    for image in images:
+        waiting.append(workers.submit(decode, image))
+        if len(waiting) >= most:
+            found = waiting.popleft().result()
+            size = found.pixels.size if isinstance(found, InputImage) else 1
+            most = max(1, min(AHEAD, 8 * VALUES // size))
+            yield found
+            while len(waiting) >= most:
+                yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def in_batches(images: Iterator[InputImage | Exception]) -> Iterator[list[InputImage | Exception]]:
+    """Batches of up to ``BATCH`` images and ``VALUES`` values."""
+    batch: list[InputImage | Exception] = []
+    values = 0
+    for image in images:
+        values += image.pixels.size if isinstance(image, InputImage) else 0
+        if batch and (len(batch) == BATCH or values > VALUES):
+            yield batch
+            batch, values = [], image.pixels.size if isinstance(image, InputImage) else 0
+        batch.append(image)
+    if batch:
+        yield batch
 
 
 def predict_files(
     folder: str | Path,
     images: Sequence[str | Path],
     *,
-    channels: str | Sequence[str] | None = None,
+    channels: Names = None,
     top: int = 3,
     layout: str | None = None,
     nodata: float | str | None = None,
@@ -305,25 +433,123 @@ def predict_files(
         with ``unlike`` as in ``Prediction``; or, with ``skip_bad``, ``{"path", "error"}`` if a file cannot be read or
         classified. Otherwise that raises DataError or OSError.
     """
-    predictor = Predictor(folder)
-    results: list[dict[str, Any]] = []
-    for path in images:
-        try:
-            image = predictor.open(path, channels, layout=layout, nodata=nodata)
-            answer = predictor.predict(image)
-        except (DataError, OSError) as error:
-            if not skip_bad:
-                raise
-            reason = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-            results.append({"path": str(path), "error": reason})
-            continue
-        results.append(
-            {
-                "path": str(path),
-                "channels": list(image.channels),
-                "top": [{"class": name, "probability": round(value, 4)} for name, value in answer.top(top)],
-                "unlike": answer.unlike,
-                "notes": image.remarks(),
-            }
-        )
+    paths = [ImagePath(str(path)) for path in images]
+    answers = Predictor(folder).predict_paths(paths, channels=channels, layout=layout, nodata=nodata)
+    results = []
+    for answer in answers:
+        if answer.error is not None and not skip_bad:
+            raise answer.error
+        results.append(answer.brief(top))
     return results
+
+
+def predict(
+    model: str | Path | nn.Module,
+    images: Any,
+    *,
+    channels: Names = None,
+    use: Names = None,
+    drop: Names = None,
+    batch_size: int = 256,
+    device: str | None = None,
+    precision: str | None = None,
+    progress: bool = False,
+    **reading: Any,
+) -> Predictions:
+    """Classify image files, or the images of a data set, whichever of the network's channels they have.
+
+    Args:
+        model: the folder of a run or of a saved model, or a classifier, which is returned to its former mode and
+            device.
+        images: a path or several: image files, folders, patterns, lists of paths; see ``find_images``. Or a tensor or
+            array (N, k, H, W); a PyTorch ``Dataset`` or ``DataLoader`` of images, of (image, label), or of dictionaries
+            with ``image``; or a split. Labels are not needed and not read.
+        channels: names of the images' channels in order, or a sensor. None means a split's own, else the model's. For
+            files see ``Reader.open``.
+        use: names of the channels that the network gets, as ``"R,G"``, to ask what a missing channel would do. None
+            means all that an image has.
+        drop: names of the channels that the network does not get.
+        batch_size: images of a data set in a forward pass. Files are put together by their size.
+        device: ``auto`` or a torch device; None is the CPU for a folder, and the model's own for a classifier.
+        precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
+        progress: show a bar with the time left on standard error.
+        reading: of files: ``layout`` and ``nodata``, see ``Reader.open``; ``skip_bad=True`` leaves out files that
+            cannot be read or classified, which ``failed`` names.
+
+    Raises:
+        ChannelError: a channel's name is unknown, an image lacks a channel of ``use``, or the network refuses its
+            channels.
+        DataError: a file cannot be read or classified, or there is none.
+        RunError, ModelFileError: the folder holds no model.
+        TypeError: the model or the images are of another type, or a data set is given options of reading files.
+        ValueError: there is no image, or the network's output is not finite.
+    """
+    if isinstance(images, str | Path) or (
+        isinstance(images, list | tuple) and all(isinstance(each, str | Path) for each in images)
+    ):
+        return classify_files(
+            model,
+            images,
+            {"channels": channels, "use": use, "drop": drop},
+            device=device,
+            precision=precision,
+            progress=progress,
+            **reading,
+        )
+    if reading:
+        raise TypeError(f"{', '.join(reading)} are about reading files, but the images are a {type(images).__name__}")
+    from anychannel.evaluation.predict import predict_dataset
+
+    network = model if isinstance(model, nn.Module) else Predictor(model).network
+    return predict_dataset(
+        network,  # type: ignore[arg-type]
+        images,
+        channels=channels,
+        use=use,
+        drop=drop,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
+
+
+def classify_files(
+    model: str | Path | nn.Module,
+    images: Any,
+    names: dict[str, Names],
+    *,
+    device: str | None,
+    precision: str | None,
+    progress: bool,
+    layout: str | None = None,
+    nodata: float | str | None = None,
+    skip_bad: bool = False,
+) -> Predictions:
+    """See ``predict``; ``names`` are its ``channels``, ``use`` and ``drop``."""
+    from anychannel.evaluation.predict import Predictions
+
+    paths = find_images(images)
+    with ExitStack() as stack:
+        if isinstance(model, nn.Module):
+            stack.enter_context(inference_mode(model, None if device is None else choose_device(device)))
+        predictor = Predictor(model, device=device, precision=precision)
+        found: list[Answer] = []
+        advance = stack.enter_context(progress_bar("predict", len(paths), show=progress))
+        for answer in predictor.predict_paths(paths, layout=layout, nodata=nodata, **names):
+            if answer.error is not None and not skip_bad:
+                raise answer.error
+            found.append(answer)
+            advance()
+    good = [(answer, answer.prediction) for answer in found if answer.prediction is not None]
+    if not good:
+        raise DataError(f"none of {plural(len(found), 'file')} can be classified; the first: {found[0].reason}")
+    return Predictions(
+        classes=predictor.classes,
+        paths=tuple(answer.path for answer, _ in good),
+        probabilities=np.stack([prediction.probabilities.numpy() for _, prediction in good]),
+        channels=tuple(answer.channels for answer, _ in good),
+        unlike=tuple(prediction.unlike for _, prediction in good),
+        notes=tuple(answer.notes for answer, _ in good),
+        failed={answer.path: answer.reason for answer in found if answer.error is not None},
+    )

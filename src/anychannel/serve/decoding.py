@@ -34,7 +34,7 @@ from anychannel.channels import ChannelError
 from anychannel.data import DataError
 from anychannel.data.content import digest_content
 from anychannel.data.limits import MAX_VALUES, VARIABLE
-from anychannel.runs.predict import InputImage, Reader
+from anychannel.runs.reader import InputImage, Reader
 from anychannel.serve.images import OpenedImage, draw_image
 from anychannel.serve.schemas import Image
 from anychannel.utils.extras import MissingExtraError

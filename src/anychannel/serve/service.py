@@ -16,7 +16,8 @@ from anychannel.results.run import load_runs
 from anychannel.runs import examples
 from anychannel.runs.explain import explain
 from anychannel.runs.folder import read_array, read_config
-from anychannel.runs.predict import UNUSED, Predictor
+from anychannel.runs.predict import Predictor
+from anychannel.runs.reader import UNUSED
 from anychannel.serve.decoding import DECODER
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Importance, Model, Prediction
@@ -32,7 +33,7 @@ class Service:
         DECODER.start()
         self.run = load_runs([Path(folder)])[0]
         config = None if self.run.trained_elsewhere else read_config(folder)
-        self.predictor = Predictor(folder, model)
+        self.predictor = Predictor(folder if model is None else model, run=folder)
         self.channels = self.predictor.channels
         own = self.channels if config is None else config.channels or self.channels
         held = self.run.record.get("file_channels") or as_channel_set(own).names

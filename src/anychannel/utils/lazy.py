@@ -7,13 +7,15 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
     """``__getattr__`` and ``__all__`` of a package, from the imports in the stub (``.pyi``) beside its ``file``.
 
-    A name that is a subpackage as well, which can be called, stays the subpackage.
+    A name that is a subpackage as well, which can be called, stays the subpackage. No other public name is the
+    submodule of the same name, whichever is imported first.
     """
     stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
     homes = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
@@ -27,4 +29,10 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], list[str]
         setattr(sys.modules[package], name, value)
         return value
 
+    class Package(ModuleType):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not (name in homes and isinstance(value, ModuleType)):  # Python sets each imported submodule
+                super().__setattr__(name, value)
+
+    sys.modules[package].__class__ = Package
     return load, sorted(homes)

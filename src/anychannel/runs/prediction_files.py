@@ -1,0 +1,57 @@
+"""Predictions in a file, one row an image: CSV or JSON lines. Rows are whole whenever the program ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+Row = Mapping[str, Any]
+Write = Callable[[Row], None]
+
+COLUMNS = ("file", "channels", "class", "probability", "unlike", "notes", "error")
+PREFIX = "p_"
+"""Stands before a class's name in the header of its column."""
+
+
+def csv_rows(file: TextIO, classes: Sequence[str]) -> Write:
+    """A table: ``COLUMNS``, and for each class its probability. A file that failed has its name and the error."""
+    table = csv.writer(file)
+    table.writerow([*COLUMNS, *(PREFIX + name for name in classes)])
+
+    def write(row: Row) -> None:
+        if "error" in row:
+            table.writerow([row["path"], "", "", "", "", "", row["error"], *[""] * len(classes)])
+            return
+        shares = [f"{share:.6g}" for share in (row["probability"], *row["probabilities"].values())]
+        found = [row["path"], ",".join(row["channels"]), row["class"], shares[0], row["unlike"] or ""]
+        table.writerow([*found, " ".join(row["notes"]), "", *shares[1:]])
+
+    return write
+
+
+def json_lines(file: TextIO, classes: Sequence[str]) -> Write:  # noqa: ARG001
+    """One JSON object a line."""
+    return lambda row: print(json.dumps(row, allow_nan=False), file=file)
+
+
+FORMATS: dict[str, Callable[[TextIO, Sequence[str]], Write]] = {".csv": csv_rows, ".jsonl": json_lines}
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file whose ending is none of ``FORMATS``, or whose folder does not exist."""
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"predictions are written as {' or '.join(FORMATS)}, got {path.name!r}; name it so")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"the folder {path.absolute().parent} for {path.name} does not exist; make it first")
+
+
+@contextmanager
+def open_rows(path: Path, classes: Sequence[str]) -> Iterator[Write]:
+    """Start a file of predictions, in place of any of this name; yield the function that writes a row to it."""
+    check_format(path)
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="", buffering=1) as file:
+        yield FORMATS[path.suffix.lower()](file, classes)
