@@ -35,6 +35,13 @@ from anychannel.nn.stems.completion import completion_matrix
 
 NORMALISATIONS = ("source", "data")
 
+PHOTOGRAPHS = ChannelSet(("R", "G", "B"), correlation=((1, 0.895, 0.771), (0.895, 1, 0.902), (0.771, 0.902, 1)))
+"""Correlation of the channels of ImageNet's photographs, for R, G and B that were never measured.
+
+It follows from the principal components of their pixels that Krizhevsky, Sutskever and Hinton (2012) shift for
+augmentation, with the values of fb.resnet.torch and of timm's older training code.
+"""
+
 
 def adapt(
     model: str | Path | nn.Module,
@@ -68,7 +75,7 @@ def adapt(
             source knows all of them.
         source_channels: the channels that the network was trained on, in its order. A ``ChannelSet`` with statistics
             in the files' units also tells how its images were normalised. A classifier knows its own.
-        stem, stem_options, norm: see ``create_model``.
+        stem, stem_options, norm: see ``create_model``. ``completion`` has ``grey_single`` by default.
         num_classes: number of classes of a new head. None keeps the network's head.
         classes: names of the classes.
         pretrained: load timm's published weights.
@@ -129,7 +136,7 @@ def adapt(
         source.spec,
         num_classes=count,
         stem=stem,
-        stem_options=dict(stem_options or {}),
+        stem_options=({"grey_single": True} if stem == "completion" else {}) | dict(stem_options or {}),
         norm=norm,
         calibrated=(),
         classes=names,
@@ -179,8 +186,18 @@ def choose_statistics(
             target = target.with_statistics(known.mean, known.std, known.correlation)
         else:
             target = target.with_statistics(mean, std)
+    target = as_photographs(target)
     kept = Normalisation(tuple(mean), tuple(std))
     return target, None if kept == Normalisation.of(target) else kept
+
+
+def as_photographs(channels: ChannelSet) -> ChannelSet:
+    """Some or all of red, green and blue with the correlation of photographs, unless theirs was measured."""
+    places = match_names(PHOTOGRAPHS, channels)
+    if channels.correlation is not None or None in places or len(set(places)) < len(places):
+        return channels
+    known = PHOTOGRAPHS.select([PHOTOGRAPHS.names[place] for place in places if place is not None])
+    return channels.with_statistics(channels.mean, channels.std, known.correlation)
 
 
 def restrict(source: Source, target: ChannelSet) -> Source:
