@@ -13,7 +13,7 @@ from anychannel.cli.common import Json, Quiet, parse_options, percent, print_jso
 def adapt(
     source: Annotated[
         str,
-        typer.Argument(help="Folder of a run, file of weights (safetensors or torch), or timm/NAME.", metavar="RUN"),
+        typer.Argument(help="Folder of a run, file of weights, or timm/NAME.", metavar="RUN"),
     ],
     images: Annotated[Path, typer.Option(help="Folder of image files that have all channels. No labels are needed.")],
     out: Annotated[Path, typer.Option(help="Folder for the adapted network; new or empty.")],
@@ -28,7 +28,7 @@ def adapt(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     adapt_option: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=VALUE for adapting trained weights; see docs/pretrained.md; repeatable."),
+        typer.Option(help="KEY=VALUE for trained weights; see docs/pretrained.md; repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",

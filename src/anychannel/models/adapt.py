@@ -35,11 +35,16 @@ from anychannel.nn.stems.completion import completion_matrix
 
 NORMALISATIONS = ("source", "data")
 
-PHOTOGRAPHS = ChannelSet(("R", "G", "B"), correlation=((1, 0.895, 0.771), (0.895, 1, 0.902), (0.771, 0.902, 1)))
-"""Correlation of the channels of ImageNet's photographs, for R, G and B that were never measured.
+PHOTOGRAPHS = ChannelSet(
+    ("R", "G", "B"),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.284, 0.276, 0.290),
+    correlation=((1, 0.895, 0.771), (0.895, 1, 0.902), (0.771, 0.902, 1)),
+)
+"""Statistics of the pixels of ImageNet's photographs, between 0 and 1, for R, G and B that were never measured.
 
-It follows from the principal components of their pixels that Krizhevsky, Sutskever and Hinton (2012) shift for
-augmentation, with the values of fb.resnet.torch and of timm's older training code.
+Deviations and correlations follow from the principal components that Krizhevsky, Sutskever and Hinton (2012) shift for
+augmentation, with the values of fb.resnet.torch. (The usual 0.229, 0.224 and 0.225 are deviations within an image.)
 """
 
 
@@ -184,20 +189,26 @@ def choose_statistics(
         if None not in named and source.channels.measured:
             known = source.channels.select([source.channels.names[match] for match in named if match is not None])
             target = target.with_statistics(known.mean, known.std, known.correlation)
+            target = target if known.correlation else as_photographs(target, None)
         else:
-            target = target.with_statistics(mean, std)
-    target = as_photographs(target)
+            target = as_photographs(target.with_statistics(mean, std), source_range)
     kept = Normalisation(tuple(mean), tuple(std))
     return target, None if kept == Normalisation.of(target) else kept
 
 
-def as_photographs(channels: ChannelSet) -> ChannelSet:
-    """Some or all of red, green and blue with the correlation of photographs, unless theirs was measured."""
+def as_photographs(channels: ChannelSet, white: float | None) -> ChannelSet:
+    """Some or all of red, green and blue with the statistics of photographs; other channels as they are.
+
+    ``white`` is the value of a pixel of 1.0. None keeps the mean and deviation.
+    """
     places = match_names(PHOTOGRAPHS, channels)
-    if channels.correlation is not None or None in places or len(set(places)) < len(places):
+    if None in places or len(set(places)) < len(places):
         return channels
     known = PHOTOGRAPHS.select([PHOTOGRAPHS.names[place] for place in places if place is not None])
-    return channels.with_statistics(channels.mean, channels.std, known.correlation)
+    if white is None:
+        return channels.with_statistics(channels.mean, channels.std, known.correlation)
+    scaled = ([white * value for value in values] for values in (known.mean, known.std))
+    return channels.with_statistics(*scaled, known.correlation)
 
 
 def restrict(source: Source, target: ChannelSet) -> Source:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from anychannel.data.unlabelled import read_folder
 from anychannel.models import Classifier, adapt, load_model, save_model
 from anychannel.models.adapt import is_saved
 from anychannel.models.hub import WEIGHTS
@@ -16,9 +17,12 @@ from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs import appearance
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.execute import NETWORK
+from anychannel.runs.folder import read_config
+from anychannel.runs.predict import READING
 from anychannel.training import Adaptation, learn_unlabelled
 from anychannel.utils.files import write_json
 from anychannel.utils.options import check_options
+from anychannel.utils.sizes import ImageSize
 
 RECORD = "adaptation.json"
 """What was done, in the adapted network's folder."""
@@ -61,10 +65,14 @@ def adapt_folder(
     saved = is_saved(source)
     network = open_network(source, model, channels, dict(adapt_options or {}))
     of_run = saved and (Path(source) / "run.json").is_file()
-    if size is None and of_run:
-        pixels = read_record(source)["image_size"]
-        size = pixels if isinstance(pixels, int) else pixels[0]
-    found = learn_unlabelled(network, images, size=size, device=device, **options)
+    pixels: ImageSize | None = size
+    reading: dict[str, Any] = {}
+    if of_run:
+        given = read_config(source).data_options
+        reading = {name: given[name] for name in READING if name in given}
+        pixels = size or read_record(source)["image_size"]
+    shown = read_folder(images, network.channels, size=pixels, **reading)
+    found = learn_unlabelled(network, shown, device=device, **options)
     out.mkdir(parents=True, exist_ok=True)
     save_model(found.model, out)
     if of_run:

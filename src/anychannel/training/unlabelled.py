@@ -35,6 +35,7 @@ from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import divergence
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.progress import progress_bar
+from anychannel.utils.sizes import ImageSize
 
 MOST_HELD_OUT = 100
 """Images that check the result; a tenth of the images if that is less."""
@@ -98,7 +99,7 @@ def learn_unlabelled(
     passes: int = 25_000,
     batch_size: int = 24,
     lr: float = 1e-3,
-    size: int | None = None,
+    size: ImageSize | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -270,7 +271,7 @@ def undo(model: Classifier, start: dict[str, Tensor], subsets: Sequence[Subset])
             value.copy_(start[name])
 
 
-def collect(images: Any, model: Classifier, size: int | None) -> Tensor:
+def collect(images: Any, model: Classifier, size: ImageSize | None) -> Tensor:
     """All images as one tensor (N, C, H, W) with the model's channels; see ``adapt_unlabelled``."""
     names = model.channels.names
     if isinstance(images, str | Path):
