@@ -114,7 +114,8 @@ def main() -> None:
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
     result["command"] = (
         f"python -m benchmarks.measure.pretrained {Path(options.data).name} "
-        f"--out benchmarks/results/{options.out.name} --test {options.test} --passes {options.passes} --seed {options.seed}"
+        f"--out benchmarks/results/{options.out.name} --test {options.test} --passes {options.passes} "
+        f"--seed {options.seed}"
     )
     result["data"] = {"name": data.name, "fingerprint": data.fingerprint, "size": SIZE, "n_test": len(images)}
     result["environment"] = describe_environment() | ({"commit": options.commit} if options.commit else {})

@@ -31,8 +31,13 @@ from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm, by_subset, ke
 LEAST_CORRELATION = 0.05
 """Lower bound of a feature's correlation with the full set's."""
 
+LEAST_VARIANCE = 1e-3
+"""Share of the trained variance below which a feature's variance says nothing: both sets count as having it alike."""
+
 HELD_OUT = 5
-"""One of so many images with all channels checks the new statistics."""
+"""One of so many images with all channels checks the new statistics, in batches of at least ``LEAST_BATCH``."""
+
+LEAST_BATCH = 32
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -90,8 +95,9 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     held_out = []
     for number, batch in enumerate(as_batches(images, batch_size), start=1):
         if batch.shape[1] == len(full) > len(subset):
-            shown, kept = batch.tensor_split([len(batch) - len(batch) // HELD_OUT])
-            held_out.append(kept)
+            kept = len(batch) // HELD_OUT if len(batch) >= LEAST_BATCH else 0
+            shown, checked = batch.tensor_split([len(batch) - kept])
+            held_out += [checked] if kept else []
             trial(shown.to(device), parts=[Part(each, 0, len(shown)) for each in (full, subset)])
         else:
             trial(batch.to(device), channels=channels)
@@ -109,9 +115,9 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     if held_out and not disagreement(model, held_out, subset) <= before:
         for norm, (mean, variance, batches) in zip(norms, former, strict=True):
             set_statistics(norm, mean, variance, int(batches))
-        which, checked = ",".join(model.channels.names[i] for i in subset), sum(map(len, held_out))
+        which, count = ",".join(model.channels.names[i] for i in subset), sum(map(len, held_out))
         warnings.warn(
-            f"recomputed statistics of {which} take its answers further from those to all channels on {checked} held-out "
+            f"recomputed statistics of {which} take its answers further from those to all channels on {count} held-out "
             "images, so it keeps its former ones",
             stacklevel=3,
         )
@@ -179,12 +185,13 @@ class Observer:
         if self.whole is not None:
             other = at_least_float32(self.whole)
             other_variance, other_mean = torch.var_mean(other, places, correction=0)
-            covariance = (own * other).mean(places) - mean * other_mean
-            product = (variance * other_variance).clamp(min=torch.finfo(torch.float32).tiny)
-            correlation = (covariance / product.sqrt()).clamp(LEAST_CORRELATION, 1)
-            least = torch.finfo(torch.float32).tiny
+            trained = self.source.get_buffer("running_var")
+            least = LEAST_VARIANCE * trained + torch.finfo(torch.float32).tiny
+            covariance = (own * other).mean(places) - mean * other_mean + least
+            variance, other_variance = variance + least, other_variance + least
+            correlation = (covariance / (variance * other_variance).sqrt()).clamp(LEAST_CORRELATION, 1)
             mean = self.source.get_buffer("running_mean") + mean - other_mean
-            variance = self.source.get_buffer("running_var") * variance / other_variance.clamp(min=least) / correlation
+            variance = trained * variance / other_variance / correlation
             self.whole, correction = None, 1.0
         self.batches += 1
         self.values += count
