@@ -240,8 +240,9 @@ def teach(
             parts = sampler(len(chosen), generator)[1:]
             logits = network.forward(network.load(chosen, mirrored), parts)
             loss = divergence(logits, targets.repeat(len(parts), 1)).mean()
-            if not loss.isfinite():
-                raise TrainingError(f"the loss is {float(loss)} at step {step}; look for NaN or infinity in the images")
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(f"the loss is {value} at step {step}; look for NaN or infinity in the images")
             for group in optimizer.param_groups:
                 warm = min(1.0, (step + 1) / WARM_UP)
                 group["lr"] = lr * warm * 0.5 * (1 + math.cos(math.pi * network.spent / budget))
@@ -249,7 +250,7 @@ def teach(
             loss.backward()
             optimizer.step()
             step += 1
-            advance(network.spent - before, f"loss {float(loss):.3f}" if step % 50 == 0 else None)
+            advance(network.spent - before, f"loss {value:.3f}" if step % 50 == 0 else None)
 
 
 def choose_checked(model: Classifier, generator: torch.Generator) -> list[Subset]:
