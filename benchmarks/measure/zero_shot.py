@@ -37,7 +37,7 @@ WAYS = {
     "default": ("default", None),
     "default_calibrated_whole": ("default", "all channels"),
 }
-"""Each way's stem, and which channels the images for calibration hold; the ``default`` of ``replace_stem`` has options."""
+"""Each way's stem, or ``replace_stem``'s default, and which channels the images for calibration hold."""
 
 
 def adapt(plain: Classifier, stem: str) -> Classifier:

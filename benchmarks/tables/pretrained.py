@@ -46,9 +46,9 @@ def make(_: str) -> str:
     passes = max(value for rows in networks.values() for key, value in rows.items() if key.endswith("_passes"))
     about = (
         f"Test accuracy (%) of networks with ImageNet weights on {count:,} photographs of 50 of its classes at "
-        f"{size} x {size}, one seed; one standard error is at most {50 / count**0.5:.1f} points. The networks have seen "
-        "these photographs in their own training, so compare ways with each other only. An adaptation takes at most "
-        f"{passes:,} image passes. Measured by `python -m benchmarks.measure.pretrained`."
+        f"{size} x {size}, one seed; one standard error is at most {50 / count**0.5:.1f} points. The networks have "
+        "seen these photographs in their own training, so compare ways with each other only. An adaptation takes at "
+        f"most {passes:,} image passes. Measured by `python -m benchmarks.measure.pretrained`."
     )
     return "\n\n".join([about, *(network(name, rows) for name, rows in networks.items())])
 

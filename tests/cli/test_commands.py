@@ -18,7 +18,20 @@ from anychannel.cli.compare import against_first
 from anychannel.evaluation import load_evaluation
 from tests.helpers.image_files import bright_halves, write_class_folders
 
-COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "export", "list", "demo")
+COMMANDS = (
+    "train",
+    "adapt",
+    "sweep",
+    "evaluate",
+    "report",
+    "compare",
+    "profile",
+    "predict",
+    "serve",
+    "export",
+    "list",
+    "demo",
+)
 
 
 def anychannel(*arguments: object, check: bool = True, cwd=None) -> subprocess.CompletedProcess[str]:
