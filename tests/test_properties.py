@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_a_wavelength_is_read_from_its_name(name, wavelength):
     text = f"{name} @ {wavelength} nm"
     assert AT_WAVELENGTH.fullmatch(text)
     channels = as_channel_set([text, "other channel"])
-    assert (channels.names[0], channels.wavelengths_nm[0]) == (name, float(wavelength))
+    assert (channels.names[0], channels.wavelengths_nm[0]) == (unicodedata.normalize("NFC", name), float(wavelength))
 
 
 @quick

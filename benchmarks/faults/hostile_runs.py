@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -99,7 +100,7 @@ def by_serve(settings: dict[str, Any], folder: Path) -> None:
         (folder / name).mkdir()
         run = with_settings({**settings, **more}, folder / name)
         with suppress(ValueError):
-            Service(run, folder / "cache")
+            Service(run)
 
 
 def by_reading(settings: dict[str, Any], folder: Path) -> None:
@@ -155,11 +156,11 @@ def check_typed(folder: Path) -> None:
 def check_streamed(folder: Path) -> None:
     shards(folder)
     run = with_settings({"data": f"wds:{folder}", "only_channels": ["band_1"], "channels": None}, folder)
-    for split in ("train", "val", "test"):
-        (folder / f"{split}.tar").unlink()  # what is not there cannot be opened
-    service = Service(run, folder / "cache")
-    assert service.examples.images == []
-    assert "streamed" in service.examples.reason
+    opened: list[str] = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+    Service(run)
+    assert str(run / "model.json") in opened
+    assert not [path for path in opened if path.endswith(".tar")]
 
 
 def cases() -> list[Case]:

@@ -25,7 +25,7 @@ CALLS = {
     "data.prepare.survey:progress_bar": (1,),
 }
 WRITERS = {
-    "training.state:torch.save": (1, 3, 6),
+    "training.state:seal": (1, 3, 6),
     "models.saving:save_file": (1, 3),
     "results.evaluation:np.savez_compressed": (1,),
 }

@@ -125,7 +125,7 @@ def commands(folder: Path) -> dict[str, tuple[tuple[Any, ...], str, int]]:
         "export --check": (("export", run, "--out", folder / "out" / "a.onnx", "--check"), "export.export:capture", 1),
         "export hub": (("export", run, "--format", "hub", "--out", folder / "out"), "models.saving:save_file", 1),
         "profile": (("profile", run, "--no-memory"), "cost.latency:time.perf_counter", 5),
-        "predict": (("predict", run, images / "test/left/0.png"), "runs.predict:resize_and_crop", 1),
+        "predict": (("predict", run, images / "test/left/0.png"), "runs.predict:resize_valid", 1),
         "report": (("report", run, "--out", folder / "out" / "page.html"), "report.page:write_text", 1),
     }
 

@@ -105,7 +105,7 @@ def stirred(model: Classifier) -> Classifier:
     torch.manual_seed(9)
     with torch.no_grad():
         for name, value in [*model.backbone.named_parameters(), *model.backbone.named_buffers()]:
-            if value.is_floating_point() and ".stem." not in name:
+            if value.is_floating_point() and ".stem." not in name and ".channel_input." not in name:
                 value.add_(0.1 * torch.rand_like(value))
     model.stem.anneal(7.0)
     return model

@@ -177,7 +177,7 @@ def measure(name: str, rounds: int = 7) -> None:
     """Time a training step of a network on 128 images of 42 x 42 pixels both ways."""
     from anychannel import create_model
 
-    model = create_model(name, channels=["R", "G", "B"], num_classes=25, stem="static")
+    model = create_model(name, channels=["R", "G", "B"], num_classes=25, stem="static", channel_sampling=None)
     model = model.train().to(memory_format=torch.channels_last)
     images = torch.rand(128, 3, 42, 42).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(25, (128,))

@@ -11,8 +11,12 @@ from anychannel.data import dataset_from_arrays as dataset_from_arrays
 from anychannel.data import dataset_from_huggingface as dataset_from_huggingface
 from anychannel.data import list_datasets as list_datasets
 from anychannel.data import load_dataset as load_dataset
+from anychannel.data import measure_channels as measure_channels
 from anychannel.evaluation import Evaluation as Evaluation
+from anychannel.evaluation import Predictions as Predictions
+from anychannel.evaluation import compare as compare
 from anychannel.evaluation import evaluate as evaluate
+from anychannel.evaluation import predict as predict
 from anychannel.export import card_facts as card_facts
 from anychannel.export import check_export as check_export
 from anychannel.export import export_model as export_model
@@ -20,7 +24,6 @@ from anychannel.export import open_export as open_export
 from anychannel.models import Classifier as Classifier
 from anychannel.models import PretrainedError as PretrainedError
 from anychannel.models import adapt as adapt
-from anychannel.models import calibrate as calibrate
 from anychannel.models import create_model as create_model
 from anychannel.models import list_models as list_models
 from anychannel.models import load_model as load_model
@@ -29,7 +32,8 @@ from anychannel.models import save_model as save_model
 from anychannel.models import with_channels as with_channels
 from anychannel.nn.channel_sampling import list_samplers as list_samplers
 from anychannel.nn.stems import list_stems as list_stems
-from anychannel.report import write_report as write_report
+from anychannel.report.outside import report as report
+from anychannel.report.page import write_report as write_report
 from anychannel.runs import RunConfig as RunConfig
 from anychannel.runs import train_run as train_run
 from anychannel.sensors import list_sensors as list_sensors
@@ -39,5 +43,6 @@ from anychannel.training import FitResult as FitResult
 from anychannel.training import TrainingError as TrainingError
 from anychannel.training import TrainingSettings as TrainingSettings
 from anychannel.training import adapt_unlabelled as adapt_unlabelled
+from anychannel.training import calibrate as calibrate
 from anychannel.training import fit as fit
 from anychannel.utils.version import __version__ as __version__

@@ -21,7 +21,7 @@ from tests.helpers.run_folders import make_run
         (("train", "--data", "bands", "--out", "x" * 300), "cannot be read or written: File name too long"),
         (
             ("train", "--data", "photos", "--cache", "file", "--out", "run"),
-            "/file/locks cannot be read or written: a file stands",
+            "/file (Not a directory); set ANYCHANNEL_CACHE or --cache to another folder",
         ),
         (
             ("train", "--config", "folder", "--out", "run"),

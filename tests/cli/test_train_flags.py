@@ -39,7 +39,7 @@ def test_defaults_in_the_help_are_the_settings_own():
     found = {name: re.search(r"Default: ([\w.]+)\.$", flag.help) for name, flag in FLAGS.items()}
     stated = {name: match[1] for name, match in found.items() if match and SETTINGS.get(name) is not None}
     assert stated == {name: str(SETTINGS[name]) for name in stated}
-    assert stated.keys() >= {"model", "stem", "sampler", "norm", "epochs", "batch_size", "lr", "seed", "device"}
+    assert stated.keys() >= {"model", "stem", "sampler", "norm", "epochs", "batch_size", "seed", "device"}
 
 
 def test_flags_become_the_settings_of_a_recipe_and_others_are_left_out():

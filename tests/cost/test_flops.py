@@ -157,10 +157,11 @@ def test_a_plain_stem_costs_less_on_fewer_channels():
 
 def test_counting_leaves_the_model_and_torch_as_they_were():
     model = create_model("compact_k7", channels=RGB, num_classes=5).train()
-    before, names = patched_names(), {name: id(value) for name, value in model.state_dict(keep_vars=True).items()}
+    before, names = patched_names(), {name: id(value) for name, value in model.named_parameters()}
     count_flops(model, batch_size=2, image_size=16)
     assert patched_names() == before
-    assert {name: id(value) for name, value in model.state_dict(keep_vars=True).items()} == names
+    assert {name: id(value) for name, value in model.named_parameters()} == names
+    assert model.channel_input.step == 0
     assert model.training
     assert not any(module.literal for module in model.modules() if isinstance(module, SelfAttention))
     assert not any(module._forward_hooks or hasattr(module, "__flops__") for module in model.modules())

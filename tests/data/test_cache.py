@@ -221,7 +221,7 @@ def test_a_limit_on_file_sizes_is_named_and_nothing_stays(lists: Path, cache_dir
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
     try:
-        with pytest.raises(DataError, match=r"cannot be written to .* \(File too large\); make room there, or set"):
+        with pytest.raises(DataError, match=r"cannot be written to .* \(File too large\); set ANYCHANNEL_CACHE"):
             load_dataset(lists)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -7,6 +7,7 @@ from torch import nn
 
 import anychannel as ac
 from anychannel.channels import ChannelSet
+from anychannel.models.view import as_view
 
 RGB = ChannelSet(
     ("R", "G", "B"),
@@ -35,7 +36,8 @@ class Tiny(nn.Sequential):
 
 def tiny(stem: str = "completion", **options):
     """A classifier of ``Tiny`` whose parameters and statistics are away from their start, as after training."""
-    model = ac.adapt(Tiny(), channels=RGB, source_channels=RGB, stem=stem, classes=["a", "b", "c", "d"], **options)
+    own = ac.adapt(Tiny().eval(), channels=RGB, source_channels=RGB, stem=stem, classes=["a", "b", "c", "d"], **options)
+    model = ac.Classifier.of(as_view(own))
     with torch.no_grad():
         for parameter in model.stem.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import traceback
@@ -13,6 +12,8 @@ from typing import Any
 
 import torch
 
+from tests.helpers.commands import SERVER
+
 
 class Team:
     """``count`` processes that each run the function they are sent, all at the same time.
@@ -22,7 +23,7 @@ class Team:
     """
 
     def __init__(self, count: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = SERVER
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

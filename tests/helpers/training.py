@@ -8,10 +8,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from anychannel.channels import ChannelSet
 from anychannel.data import Split
-from anychannel.models import Classifier, create_model
+from anychannel.models import Classifier, adapt, create_model
 from anychannel.training import TrainingSettings
 
 CHANNELS = ChannelSet(("R", "G", "B"), mean=(100.0,) * 3, std=(40.0,) * 3)
@@ -43,6 +44,21 @@ def make_model(stem: str = "static", seed: int = 0, norm: str = "shared") -> Cla
     torch.manual_seed(seed)
     options = {"stem": stem, "norm": norm, "model_options": {"width": 32}}
     return create_model("compact_k7", channels=CHANNELS, num_classes=4, **options)
+
+
+class Plain(nn.Sequential):
+    """A network without batch norm."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(3, 16, 3, 2, 1), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(),
+            nn.Flatten(), nn.Linear(144, 4),
+        )  # fmt: skip
+
+
+def plain_model(stem: str = "completion") -> Classifier:
+    torch.manual_seed(0)
+    return adapt(Plain(), channels=CHANNELS, source_channels=CHANNELS, stem=stem).double()
 
 
 def draw_present(count: int, seed: int, channels: int = 3) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_the_static_stem_leaves_a_timm_model_what_it_was():
     plain = timm.create_model("resnet10t", num_classes=5).eval()
     model = create_model("timm/resnet10t", channels="R,G,B", num_classes=5, stem="static").eval()
     state = {name.replace(".stem.weight", ".weight"): value for name, value in model.backbone.state_dict().items()}
-    plain.load_state_dict(state)
+    plain.load_state_dict({name: value for name, value in state.items() if ".channel_input." not in name})
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(images), plain(images))
 

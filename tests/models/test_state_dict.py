@@ -40,7 +40,7 @@ def trained(stem: str = "completion", norm: str = "shared"):
     model = make(stem, MEASURED, norm, normalisation=USED)
     with torch.no_grad():
         for name, value in [*model.named_parameters(), *model.backbone.named_buffers()]:
-            if value.is_floating_point() and ".stem." not in name:
+            if value.is_floating_point() and ".stem." not in name and ".channel_input." not in name:
                 value.add_(0.1 * torch.rand_like(value))
     model.stem.anneal(7.0)
     if stem == "masked":

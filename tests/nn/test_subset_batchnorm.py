@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import calibrate, create_model, load_model, save_model
@@ -153,12 +154,31 @@ def test_a_wrong_kind_or_too_many_subsets_are_refused(norm, channels, message):
         install_norms(nn.Sequential(nn.BatchNorm2d(2)), norm, ChannelSet(tuple("abcdefg"[:channels])))
 
 
-def test_activation_checkpointing_is_refused_where_subsets_have_statistics_of_their_own():
-    model = create_model("timm/resnet10t", channels=correlated(3, 0.1), num_classes=2, norm="statistics").train()
-    model.backbone.set_grad_checkpointing(True)
-    logits = model(torch.rand(4, 3, 32, 32))
-    with pytest.raises(RuntimeError, match=r"without activation checkpointing .* or with norm='shared'"):
-        logits.sum().backward()
+def test_a_subset_that_training_never_drew_is_normalised_as_the_full_set(tmp_path):
+    model, images = make("statistics").train(), pixels(16)
+    for _ in range(50):
+        model(images, parts=[Part((0, 1, 2), 0, 8), Part((0, 1), 8, 16)])
+    bank = model.backbone.bn1
+    assert bank.choose((2,)) is bank.entries["2"]
+    model.eval()
+    assert bank.choose((2,)) is bank.shared
+    assert bank.choose((0, 1)) is bank.entries["0_1"]
+    save_model(model, tmp_path)
+    assert torch.equal(load_model(tmp_path)(images[:, 2:], channels="B"), model(images[:, 2:], channels="B"))
+    calibrate(model, images[:, 2:], "B")
+    assert bank.choose((2,)) is bank.entries["2"]
+
+
+def test_torchs_update_bn_measures_every_subset_that_is_drawn():
+    model, images = make("statistics").train(), pixels(32)
+    bank = model.backbone.bn1
+    nn.init.constant_(bank.entries["0"].running_mean, 1e6)
+    update_bn([[images, torch.zeros(32)]] * 40, model)
+    with torch.no_grad():
+        features = model.stem(model.normalise(images[:, :1], (0,)), (0,))
+    expected = features.mean((0, 2, 3))
+    torch.testing.assert_close(bank.entries["0"].running_mean, expected, rtol=0.2, atol=0.2)
+    assert all(entry.num_batches_tracked for entry in bank.entries.values())
 
 
 @pytest.mark.parametrize("sizes", [(128, 2), (100, 30)])

@@ -14,14 +14,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, DistributedSampler
 
 from anychannel.data import Split
+from anychannel.evaluation import evaluate
 from anychannel.models import create_model
 from anychannel.nn.channel_sampling import SAMPLERS
 from anychannel.nn.stems import STEMS
 from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.training import TrainingError, fit
-from tests.helpers.training import CHANNELS, UNEVEN, assert_close, lacking, make_split
+from tests.helpers.torch_data import Dictionaries, Flow, Pairs
+from tests.helpers.training import (
+    CHANNELS,
+    SETTINGS,
+    UNEVEN,
+    assert_close,
+    draw_present,
+    lacking,
+    make_split,
+    plain_model,
+)
 
 TRAIN, VAL = make_split(48, 1), make_split(17, 2)
 
@@ -100,6 +112,83 @@ def test_in_float32_the_weights_agree_to_rounding(pair):
 def test_two_processes_train_on_images_that_lack_channels_as_one_does(sampler, norm, pair):
     settings = replace(UNEVEN, sampler=sampler, distill=0.5 if sampler == "sandwich" else 0.0)
     assert_close(pair.run(trained_on_lacking, settings, norm), trained_on_lacking(settings, norm))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "stem"),
+    [("split", "completion"), ("sandwich", "per_size"), ("dropout", "per_size"), ("uniform_size", "descriptor")],
+)
+def test_two_processes_add_up_the_gradients_of_several_batches_as_one_does(sampler, stem, pair):
+    assert_close(pair.run(trained_in_pieces, sampler, stem), trained_in_pieces(sampler, stem))
+
+
+def trained_in_pieces(sampler, stem):
+    """Without batch norms, so that it does not matter which images are in a piece."""
+    options = {"drop": 0.4, "parts": 3} if sampler == "dropout" else {}
+    settings = replace(UNEVEN, batch_size=8, accumulate=2, sampler=sampler, sampler_options=options)
+    model = plain_model(stem)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    rows = fit(model, TRAIN, VAL, settings).rows
+    figures = [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+    after = model.state_dict()
+    return after, figures, [key for key, value in before.items() if torch.equal(after[key], value)]
+
+
+@pytest.mark.parametrize("norm", ["shared", "subset", "statistics"])
+def test_pieces_of_a_step_keep_batch_norms_of_two_processes_together(norm, pair):
+    settings = replace(UNEVEN, batch_size=8, accumulate=3, sampler="dropout", sampler_options={"parts": 4, "drop": 0.4})
+    first, second = pair.run(trained, settings, {"norm": norm, "stem": "per_size"})
+    assert_close([second], first, 0)
+    assert all(value.isfinite().all() for value in first[0].values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize("kind", ["data set", "loader", "partial", "flow"])
+def test_two_processes_train_on_pytorchs_data_as_one_does(kind, pair):
+    settings = replace(SETTINGS, epochs=1, sampler="split", batch_size=16, lr=0.01)
+    assert_close(pair.run(trained_on_torch_data, settings, kind), trained_on_torch_data(settings, kind))
+
+
+def trained_on_torch_data(settings, kind):
+    data = Dictionaries(48, present=draw_present(48, 1) if kind == "partial" else None)
+    sources = {"loader": DataLoader(data, 16, shuffle=True), "flow": Flow(data)}
+    return trained(settings, train=sources.get(kind, data), val=DataLoader(Dictionaries(17, 2), 6))
+
+
+def test_a_distributed_sampler_gives_each_process_its_own_images(pair):
+    first, second = pair.run(trained_with_distributed_sampler)
+    assert_close([second], first, 0)
+    with pytest.raises(AssertionError, match="a DistributedSampler repeats images; give the Dataset"):
+        pair.run(evaluated_with_distributed_sampler)
+
+
+def distributed_loader():
+    data = Pairs(48)
+    return DataLoader(data, 8, sampler=DistributedSampler(data))
+
+
+def trained_with_distributed_sampler():
+    settings = replace(SETTINGS, epochs=2, sampler="split", batch_size=8, lr=0.01, accumulate=2)
+    return trained(settings, train=distributed_loader(), val=DataLoader(Dictionaries(17, 2), 6))
+
+
+def evaluated_with_distributed_sampler():
+    model = create_model("compact_k7", channels=CHANNELS, num_classes=4, model_options={"width": 16})
+    return evaluate(model, distributed_loader(), distributed=True)
+
+
+def test_two_processes_evaluate_a_loader_as_one_does(pair):
+    one = evaluated(distributed=False)
+    for found in pair.run(evaluated):
+        assert found[0] == one[0]
+        np.testing.assert_allclose(found[1], one[1], atol=1e-5)
+
+
+def evaluated(distributed=True):
+    torch.manual_seed(0)
+    model = create_model("compact_k7", channels=CHANNELS, num_classes=4, model_options={"width": 16})
+    data = Dictionaries(17, 2, present=draw_present(17, 2))
+    found = evaluate(model, DataLoader(data, 5, shuffle=True), distributed=distributed)
+    return (found.labels.tolist(), found.paths, found.present.tolist()), found.probabilities["R"]
 
 
 def trained_on_lacking(settings, norm):

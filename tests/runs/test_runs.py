@@ -350,7 +350,7 @@ def test_two_processes_never_train_in_one_folder(tmp_path, monkeypatch):
         ({"data": "bands", "training": {"epochs": 0}}, "epochs must be between 1 and 100000, got 0"),
         ({"data": "bands", "training": 3}, "training must be a table, got 3"),
         ({"data": "bands", "training": {"flip": "maybe"}}, r"training\.flip must be true or false, got 'maybe'"),
-        ({"data": "bands", "training": {"lr": "0,1"}}, r"training\.lr must be a number, got '0,1'"),
+        ({"data": "bands", "training": {"lr": "0,1"}}, r"training\.lr must be a number or left out, got '0,1'"),
         ({"data": "bands", "training": {"seed": 1.5}}, r"training\.seed must be a whole number, got 1\.5"),
         ({"data": "bands", "training": {"sampler_options": 3}}, r"training\.sampler_options must be a table, got 3"),
         ({"data": 3}, "data must be text, got 3"),

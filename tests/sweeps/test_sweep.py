@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 
@@ -21,6 +18,7 @@ from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, load_recipe, train_run
 from anychannel.runs.config import merge
 from anychannel.sweeps import SweepError, search, sweep
+from tests.helpers.commands import Command, anychannel
 from tests.helpers.trackers import VALUES
 
 RECIPE = merge(VALUES, {"training": {"sampler": "split", "lr": 0.001}})
@@ -46,7 +44,7 @@ def command(home, *more):
     (home.parent / "recipe.toml").write_text(tomli_w.dumps(RECIPE))
     (home.parent / "space.toml").write_text(tomli_w.dumps(SPACE))
     files = [str(home.parent / "recipe.toml"), "--space", str(home.parent / "space.toml"), "--out", str(home)]
-    return [sys.executable, "-m", "anychannel", "sweep", *files, "--metric", METRIC, "--no-prune", *more]
+    return ["sweep", *files, "--metric", METRIC, "--no-prune", *more]
 
 
 def test_each_trial_is_a_run_whose_test_images_are_unread(done):
@@ -94,22 +92,18 @@ def test_the_table_lists_every_trial(done):
 
 def test_a_sweep_killed_within_a_trial_goes_on_and_ends_as_if_it_had_not_been(done, tmp_path):
     home = tmp_path / "killed"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-    process = subprocess.Popen(command(home, "--trials", str(TRIALS), "--quiet"), env=environment)
+    sweep = Command(*command(home, "--trials", str(TRIALS), "--quiet"))
     metrics = home / "trial-0001" / "metrics.jsonl"
     deadline = time.monotonic() + 180
     while not metrics.is_file():
-        assert process.poll() is None
+        assert sweep.process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    sweep.process.kill()
+    sweep.finish()
     first = (home / "trial-0000" / "weights" / "best.safetensors").stat().st_mtime_ns
     assert not (home / "trial-0001" / "evaluation").exists()
-    again = subprocess.run(
-        command(home, "--trials", str(TRIALS), "--resume", "--quiet"),
-        env=environment, capture_output=True, text=True, check=True, timeout=300,
-    )  # fmt: skip
+    again = anychannel(*command(home, "--trials", str(TRIALS), "--resume", "--quiet"))
     assert (home / "trial-0000" / "weights" / "best.safetensors").stat().st_mtime_ns == first, "finished: left alone"
     assert len((home / "trial-0001" / "command.txt").read_text().splitlines()) == 2, "gone on with, not begun again"
     assert sorted(path.name for path in home.glob("trial-*")) == [f"trial-{i:04d}" for i in range(TRIALS)]
@@ -122,11 +116,10 @@ def test_a_sweep_killed_within_a_trial_goes_on_and_ends_as_if_it_had_not_been(do
 
 def test_two_processes_share_a_sweep_and_do_each_trial_once(done, tmp_path):
     home = tmp_path / "shared"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-    start = command(home, "--trials", str(TRIALS), "--resume", "--quiet")
-    workers = [subprocess.Popen(start, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [worker.communicate(timeout=300)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], told
+    workers = [Command(*command(home, "--trials", str(TRIALS), "--resume", "--quiet")) for _ in range(2)]
+    done_by = [worker.finish() for worker in workers]
+    told = [each.stderr for each in done_by]
+    assert [each.returncode for each in done_by] == [0, 0], told
     ends = [line.split()[0] for text in told for line in text.splitlines() if " finished mean_subset" in line]
     assert sorted(ends) == [f"trial-{i:04d}" for i in range(TRIALS)]
     assert [row["trial"] for row in table(home)] == sorted(ends)

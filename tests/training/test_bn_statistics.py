@@ -169,6 +169,24 @@ def test_the_kept_network_has_statistics_from_more_images_than_an_epoch_affords(
     assert all(torch.equal(value, kept[name]) for name, value in resumed.state_dict().items())
 
 
+def test_the_last_epoch_is_kept_if_it_is_better_with_final_statistics(monkeypatch):
+    """The second epoch has the best figure, by the luck of few images; the last has it with the final statistics."""
+    accuracies = iter([0.5, 0.9, 0.7, 0.6, 0.8])  # three epochs, then the second and the third again
+
+    def scripted(*_, **__):
+        return {"val_loss": 1.0, "val_accuracy": 0.0, "val_mean_accuracy": next(accuracies)}
+
+    monkeypatch.setattr("anychannel.training.loop.validate", scripted)
+    model = make("statistics")
+    result = fit(model, split(900), split(40), replace(SETTINGS, epochs=3, monitor="val_mean_accuracy"))
+    assert [row["best"] for row in result.rows] == [True, True, False]
+    assert (result.best_epoch, result.rows[1]["val_mean_accuracy"], result.rows[2]["val_mean_accuracy"]) == (
+        3,
+        0.6,
+        0.8,
+    )
+
+
 def test_recomputing_does_not_change_what_is_learned(tmp_path, monkeypatch):
     fit(make("statistics"), split(64), split(12), SETTINGS, folder=tmp_path / "with")
     monkeypatch.setattr("anychannel.training.loop.choose_passes", lambda *_, **__: [])

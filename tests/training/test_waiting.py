@@ -65,13 +65,13 @@ def waits(settings, split, model, teacher=None):
     state = TrainingState(model, settings, batch_size=16, steps=3)
     found = []
     first, *others = split.batches(seed=0, epoch=0, batch_size=16, share=Share())
-    train_step(state, model, first, teacher, nullcontext())
+    train_step(state, model, first, len(first.places), teacher, nullcontext())
     for batch in others:
         networks = [model] if teacher is None else [model, teacher]
         tensors = [*(value for n in networks for value in n.state_dict().values()), batch.images, batch.labels]
         moments = [value for entry in state.optimizer.state.values() for value in entry.values()]
         with Watch([*tensors, *moments, state.counts, state.updates.streak]) as watch, WatchLists(watch):
-            train_step(state, model, batch, teacher, nullcontext())
+            train_step(state, model, batch, len(batch.places), teacher, nullcontext())
         found += watch.waited
     assert state.counts[2] > 0
     return found

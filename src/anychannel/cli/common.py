@@ -85,7 +85,7 @@ def explained(flags: Mapping[str, str], trains: Mapping[str, str]) -> Iterator[N
             if not isinstance(error, TrainingError):
                 raise
         text = describe_error(error)
-        if "anychannel.data" in sys.modules:  # such an error needs no import
+        if "anychannel.data.load" in sys.modules:  # such an error needs no import of torch
             text = name_flags(text, flags, trains)
         typer.secho(f"error: {text}", fg="red", err=True)
         raise typer.Exit(2) from error

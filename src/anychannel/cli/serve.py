@@ -17,6 +17,12 @@ def serve(
         str, typer.Option(help="Address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for all.")
     ] = "127.0.0.1",
     max_upload_mb: Annotated[float, typer.Option(help="Largest request in MB.")] = 64.0,
+    module: Annotated[
+        str | None,
+        typer.Option(
+            help="The run's network, if it is of your own class: FILE.py:FUNCTION that returns it. Your code runs."
+        ),
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     cache: Annotated[Path | None, typer.Option(hidden=True, help="Not needed: the run holds its examples.")] = None,  # noqa: ARG001
 ) -> None:
@@ -33,7 +39,8 @@ def serve(
     """
     from anychannel.runs.folder import check_network
 
-    check_network(run)  # before torch is imported, which takes long
+    if module is None:
+        check_network(run)  # before torch is imported, which takes long
     from anychannel.serve import serve as serve_run
 
     def ready(address: str) -> None:
@@ -41,4 +48,10 @@ def serve(
         if open_browser:
             typer.launch(address)
 
-    serve_run(run, host=host, port=port, max_upload_mb=max_upload_mb, ready=ready)
+    network = None
+    if module is not None:
+        from anychannel.cli.objects import load_object
+
+        found = load_object(module, "--module")
+        network = found[0] if isinstance(found, tuple) else found
+    serve_run(run, host=host, port=port, max_upload_mb=max_upload_mb, ready=ready, model=network)

@@ -71,8 +71,13 @@ def train(
         str | None, typer.Option(help="Batch norm: auto, shared, statistics, subset, size or stem. Default: auto.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Largest number of epochs. Default: 15.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step. Default: 128.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: 0.1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch. Default: 128.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Batches per step, whose gradients are added. Default: 1.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate. Default: 0.1, or 0.01 for trained weights.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without improvement. Default: never.")
     ] = None,

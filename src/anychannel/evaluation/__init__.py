@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from anychannel.evaluation.compare import compare, compare_with_dedicated, gap_table
 from anychannel.evaluation.evaluate import evaluate
+from anychannel.evaluation.predict import Predictions, predict
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.results.evaluation import Evaluation, load_evaluation
 
 __all__ = [
     "Evaluation",
+    "Predictions",
     "choose_subsets",
     "compare",
     "compare_with_dedicated",
     "evaluate",
     "gap_table",
     "load_evaluation",
+    "predict",
 ]

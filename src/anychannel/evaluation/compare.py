@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from anychannel.evaluation.evaluate import evaluate
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.gap import GapTable, SubsetGap
 
@@ -44,14 +45,46 @@ class Comparison:
 
 
 def compare(
-    first: Evaluation, second: Evaluation, *, subset: str | None = None, second_subset: str | None = None
+    first: Any,
+    second: Any,
+    data: Any = None,
+    *,
+    subset: str | None = None,
+    second_subset: str | None = None,
+    channels: Any = None,
+    **options: Any,
 ) -> Comparison:
-    """Compare two evaluations' predictions on the images that have the channels for both.
+    """Compare the predictions of two evaluations, or of two models, on the images that have the channels for both.
 
-    ``subset`` is a key as ``"R,G"``; None uses the first's full set. Pass one evaluation twice, with another
-    ``second_subset``, to compare two subsets of one model. Raises ValueError if the images are not the same (by path,
-    label and, if known, content), no image has the channels for both, or an evaluation lacks the subset.
+    Args:
+        first, second: what ``evaluate`` returned; or models, if ``data`` are given. One twice, with two subsets,
+            compares these.
+        data: images for the models: a split, or a PyTorch ``Dataset`` or ``DataLoader``; see ``evaluate``.
+        subset: of the first, as ``"R,G"``; None uses its full set.
+        second_subset: of the second; None uses the first's.
+        channels: names of the planes of a ``Dataset`` or ``DataLoader``; see ``evaluate``.
+        options: further options of ``evaluate``, if ``data`` are given: ``batch_size``, ``device``, ...
+
+    Raises:
+        TypeError: evaluations are given with data, or models without.
+        ValueError: the images are not the same (by path, label and, if known, content), no image has the channels for
+            both, or an evaluation lacks the subset.
     """
+    evaluated = [isinstance(each, Evaluation) for each in (first, second)]
+    if data is None:
+        if not all(evaluated):
+            raise TypeError("compare takes two evaluations (of evaluate), or two models and data to compare them on")
+        if channels is not None or options:
+            raise TypeError(f"{', '.join(['channels', *options])} are about reading data; give data too")
+    else:
+        if any(evaluated):
+            raise TypeError("evaluations have their images already; leave data out, or give two models")
+        first_key = subset or first.channels.key(first.channels.full)
+        keys = (first_key, second_subset or first_key)
+        first, second = (
+            evaluate(model, data, channels=channels, subsets=key, **options)
+            for model, key in zip((first, second), keys, strict=True)
+        )
     key = subset or first.full
     return compare_correct(*pair_records(first, second, key, second_subset or key))
 

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from anychannel.channels import ChannelError, ChannelSet, Subset
-from anychannel.data import SPLITS, ImageDataset, Split, iterate_batches
+from anychannel.data import SPLITS, ImageDataset, Split, Stream, TorchImages
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.models import Classifier
 from anychannel.nn.module_utils import inference_mode
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import compute_metrics
-from anychannel.training.matching import check_classes, check_planes
+from anychannel.training.matching import Names, check_classes, check_model, check_planes, count_classes, open_images
+from anychannel.training.outputs import logits_of
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.processes import Share, gather_rows, share, tell_all
 from anychannel.utils.progress import progress_bar
@@ -32,8 +33,9 @@ from anychannel.utils.progress import progress_bar
 
 def evaluate(
     model: Classifier,
-    data: Split | ImageDataset,
+    data: Any,
     *,
+    channels: Names = None,
     subsets: str | Sequence[str] | None = None,
     batch_size: int = 256,
     device: str | None = None,
@@ -45,12 +47,16 @@ def evaluate(
     """Score a classifier on each channel subset.
 
     Args:
-        model: returned to its former mode and device.
+        model: returned to its former mode and device. It may have been trained anywhere; its output is logits, or an
+            object, dictionary or tuple that holds them (see ``anychannel.training.outputs``).
         data: a data set or a split, whose channels are matched to the model's by name. It may lack some of the model's
             channels (only subsets of the others are evaluated) and may have more (they are not used). A split of bare
-            arrays, without names, holds the model's channels in the model's order.
+            arrays, without names, holds the model's channels in the model's order. Or a PyTorch ``Dataset`` or
+            ``DataLoader`` of (image, label) or of dictionaries; see ``fit``.
+        channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order, or a sensor; None means the
+            model's channels in its order.
         subsets: as ``"R,G"``; None takes all, or a sample if there are too many (see ``choose_subsets``).
-        batch_size: images a forward pass; it changes speed and memory only.
+        batch_size: images a forward pass; it changes speed and memory only. A ``DataLoader`` has its own.
         device: ``auto`` or a torch device; None uses the model's device.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
         progress: show a bar with the time left on standard error.
@@ -65,114 +71,147 @@ def evaluate(
     Raises:
         ChannelError: the model or the data does not know a channel of a named subset, the model refuses the subset, or
             the images do not hold the model's channels.
+        TypeError: the model is no channel-adaptive network, the data are none of these, a sample has another form, or
+            the network returns no logits.
         ValueError: the split is empty, the classes are not the model's, a label is out of range, the network's output
             is not finite, or a setting is unknown.
     """
-    images, planes, names = match(model, data, split)
+    images, planes, names = match(model, data, split, channels)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    channels = model.channels.select([model.channels.names[position] for position in planes])
-    chosen, sampled, note = choose_subsets(channels, subsets)
+    if distributed and isinstance(images, TorchImages) and images.is_shared:
+        raise ValueError("a DistributedSampler repeats images; give the Dataset, or a DataLoader without it")
+    known = model.channels.select([model.channels.names[position] for position in planes])
+    chosen, sampled, note = choose_subsets(known, subsets)
     columns = list(planes.values())
-    all_columns = columns == list(range(images.images.shape[1]))
-    present = np.ones((len(images), len(columns)), bool) if images.present is None else images.present[:, columns]
-    has = {subset: np.asarray(present[:, list(subset)].all(axis=1)) for subset in chosen}
-    measured = [subset for subset in chosen if has[subset].any()]
-    unmeasured = [channels.key(subset) for subset in chosen if not has[subset].any()]
     own = share() if distributed else Share()
-    rows = own.rows(len(images))
     refused: dict[Subset, str] = {}
-    tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in measured}
+    tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in chosen}
+    read: list[tuple[np.ndarray, np.ndarray, Sequence[str]]] = []
+    total = len(own.rows(len(images))) if isinstance(images, Split) or images.size is not None else 0
     with inference_mode(model, None if device is None else choose_device(device)) as target:
         bf16 = choose_precision(precision or "fp32", target) == "bf16"
-        bar = progress_bar("evaluate", len(rows) * len(measured), show=progress and own.is_main)
+        bar = progress_bar("evaluate", total * len(chosen), show=progress and own.is_main)
         with bar as advance, torch.autocast(target.type, torch.bfloat16, enabled=bf16):
-            batches = iterate_batches(images, batch_size, order=rows)
-            for start, (pixels, _) in zip(range(0, len(rows), batch_size), batches, strict=True):
-                here = rows[start : start + batch_size]
-                batch = pixels.to(target).float()
-                batch = batch if all_columns else batch[:, columns]
-                for subset in measured:
+            for batch in images.in_order(batch_size, own):
+                has = np.ones((len(batch.labels), len(columns)), bool)
+                if batch.present is not None:
+                    has = batch.present[:, columns]
+                read.append((batch.labels.numpy(), has, batch.places))
+                pixels = batch.images.to(target).float()
+                pixels = pixels if columns == list(range(pixels.shape[1])) else pixels[:, columns]
+                for subset in chosen:
                     if subset not in refused:
+                        shown = np.asarray(has[:, list(subset)].all(axis=1))
                         try:
-                            tables[subset].append(predict(model, batch, channels, subset, has[subset][here]))
+                            tables[subset].append(answer(model, pixels, known, subset, shown))
                         except ChannelError as error:
                             if subsets is not None and own.count == 1:
                                 raise
                             refused[subset] = str(error)
-                    advance(len(batch))
+                    advance(len(batch.labels))
     if distributed:
         refused = {subset: reason for each in tell_all(refused) for subset, reason in each.items()}
         if subsets is not None and refused:
             raise ChannelError(next(iter(refused.values())))
-    empty = np.empty((0, model.spec.num_classes), dtype=np.float32)
-    probabilities = {
-        channels.key(subset): gather_rows(np.concatenate([empty, *tables[subset]]), len(images), own)[has[subset]]
-        for subset in measured
-        if subset not in refused
-    }
-    classes = names or tuple(str(number) for number in range(model.spec.num_classes))
+    labels, present, paths = gather_read(read, len(columns), own)
+    if not len(labels):
+        raise ValueError(f"the {split} split is empty; there is nothing to evaluate")
+    has_all = {subset: np.asarray(present[:, list(subset)].all(axis=1)) for subset in chosen}
+    measured = [subset for subset in chosen if has_all[subset].any()]
+    unmeasured = [known.key(subset) for subset in chosen if not has_all[subset].any()]
+    width = max((table.shape[1] for found in tables.values() for table in found), default=0)
+    width = max(tell_all(width)) if distributed else width
+    classes = names or tuple(str(number) for number in range(count_classes(model) or width))
+    if width and int(labels.max()) >= width:
+        raise ValueError(f"the images have labels up to {int(labels.max())}, but the network answers {width} classes")
+    probabilities = {}
+    for subset in measured:
+        if subset not in refused:
+            table = [piece if piece.shape[1] else np.zeros((len(piece), width), np.float32) for piece in tables[subset]]
+            mine = np.concatenate([np.empty((0, width), np.float32), *table])
+            probabilities[known.key(subset)] = gather_rows(mine, len(labels), own)[has_all[subset]]
 
     def score(subset: Subset) -> dict[str, Any]:
-        key = channels.key(subset)
+        key = known.key(subset)
         if key in unmeasured:
             return {"n": 0, "refused": f"no image of the {split} split has all of {key.replace(',', ', ')}"}
         if subset in refused:
             return {"refused": refused[subset]}
-        return compute_metrics(images.labels[has[subset]], probabilities[key], classes)
+        return compute_metrics(labels[has_all[subset]], probabilities[key], classes)
 
     complete = int(present.all(axis=1).sum())
-    if complete < len(images):
+    if complete < len(labels):
         none = f" No image has all of {' / '.join(unmeasured)}." if unmeasured else ""
         partial = (
-            f"{complete:,} of {len(images):,} images have every channel. Each subset is measured on the images that "
+            f"{complete:,} of {len(labels):,} images have every channel. Each subset is measured on the images that "
             f"have all of its channels, so that figures of different subsets rest on different images.{none}"
         )
         note = f"{note} {partial}".lstrip()
-    of_model = np.zeros((len(images), len(model.channels)), dtype=bool)
+    of_model = np.zeros((len(labels), len(model.channels)), dtype=bool)
     of_model[:, list(planes)] = present
     return Evaluation(
         split=split,
         classes=classes,
         full=model.channels.key(model.channels.full),
-        subsets={channels.key(subset): score(subset) for subset in chosen},
+        subsets={known.key(subset): score(subset) for subset in chosen},
         sampled=sampled,
         note=note,
-        paths=tuple(images.paths),
-        labels=np.asarray(images.labels),
+        paths=paths,
+        labels=labels,
         probabilities=probabilities,
-        present=of_model if complete < len(images) else None,
-        digests=None if images.digests is None else tuple(images.digests),
+        present=of_model if complete < len(labels) else None,
+        digests=tuple(images.digests) if isinstance(images, Split) and images.digests is not None else None,
     )
 
 
-def predict(model: Classifier, images: Tensor, channels: ChannelSet, subset: Subset, has: np.ndarray) -> np.ndarray:
+def gather_read(
+    read: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], columns: int, own: Share
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """All images' labels (N,), channels (N, columns) and paths, from what each process read of each of its batches."""
+    labels = np.concatenate([np.empty(0, np.int64), *(each[0] for each in read)])
+    present = np.concatenate([np.empty((0, columns), bool), *(each[1] for each in read)])
+    paths = [path for each in read for path in each[2]]
+    if own.count == 1:
+        return labels, present, tuple(paths)
+    total = sum(tell_all(len(labels)))
+    listed = tell_all(paths)
+    ordered = tuple(listed[position % own.count][position // own.count] for position in range(total))
+    return gather_rows(labels, total, own), gather_rows(present, total, own), ordered
+
+
+def answer(model: Classifier, images: Tensor, channels: ChannelSet, subset: Subset, has: np.ndarray) -> np.ndarray:
     """Class probabilities (B, K) in float32 from a subset of the channels of images (B, C, H, W).
 
-    ``has``, (B,) booleans, says which images have all of the subset's channels; the rows of the others are zero.
+    ``has``, (B,) booleans, says which images have all of the subset's channels; the rows of the others are zero. K is 0
+    if none has.
     """
-    table = np.zeros((len(images), model.spec.num_classes), dtype=np.float32)
+    table = np.zeros((len(images), 0), dtype=np.float32)
     if has.any():
         chosen = images if has.all() else images[torch.from_numpy(has).to(images.device)]
         chosen = chosen if len(subset) == images.shape[1] else chosen[:, list(subset)]
         names = [channels.names[position] for position in subset]
-        logits = model(chosen.contiguous(memory_format=torch.channels_last), channels=names)
+        logits = logits_of(model(chosen.contiguous(memory_format=torch.channels_last), channels=names))
+        table = np.zeros((len(images), logits.shape[1]), dtype=np.float32)
         table[has] = logits.float().softmax(dim=1).cpu().numpy()
     return table
 
 
 def match(
-    model: Classifier, data: Split | ImageDataset, split: str
-) -> tuple[Split, dict[int, int], tuple[str, ...] | None]:
+    model: Classifier, data: Any, split: str, channels: Names = None, *, labelled: bool = True
+) -> tuple[Split | TorchImages, dict[int, int], tuple[str, ...] | None]:
     """The images to read, the plane of each of the model's channels that they hold, and the classes' names."""
+    check_model(model)
     known = model.channels
     if isinstance(data, ImageDataset) and split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; a data set has {', '.join(SPLITS)}")
-    images: Split = getattr(data, split) if isinstance(data, ImageDataset) else data
-    if not images.random_access:
-        raise ValueError("the training images are read from shards as training goes on; evaluate val or test")
     what = f"the images of data set {data.name!r}" if isinstance(data, ImageDataset) else "the images"
-    check_classes(model, images, what)
+    given = getattr(data, split) if isinstance(data, ImageDataset) else data
+    images = open_images(given, model, what, channels, labelled=labelled)
+    if isinstance(images, Stream):
+        raise ValueError("the training images are read from shards as training goes on; evaluate val or test")
+    if labelled:
+        check_classes(model, images, what)
     if images.channels is None:
         check_planes(model, images, what)
         planes = dict(enumerate(known.full))
@@ -184,6 +223,6 @@ def match(
                 f"{what} have the channels {', '.join(plane_of)}, of which the model knows none; it knows "
                 f"{', '.join(known.names)}"
             )
-    if len(images) == 0:
+    if isinstance(images, Split) and len(images) == 0:
         raise ValueError(f"the {split} split is empty; there is nothing to evaluate")
     return images, planes, images.classes or model.classes

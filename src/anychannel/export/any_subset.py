@@ -6,7 +6,6 @@ subset.
 
 from __future__ import annotations
 
-import copy
 from contextvars import ContextVar
 
 import torch
@@ -15,9 +14,9 @@ from torch.func import functional_call
 
 from anychannel.channels import ChannelSet
 from anychannel.evaluation import choose_subsets
-from anychannel.models import Classifier
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.module_utils import replace_module
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.module_utils import plain_copy, replace_module
 from anychannel.nn.specialize import MixedConvolution
 from anychannel.nn.stems import STEMS, Stem
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm, by_size
@@ -44,7 +43,7 @@ class AnySubset(nn.Module):
         super().__init__()
         self.register_buffer("mean", model.mean.clone())
         self.register_buffer("std", model.std.clone())
-        self.backbone = copy.deepcopy(model.backbone)
+        self.backbone = plain_copy(model.backbone)
         for module in list(self.backbone.modules()):
             if isinstance(module, AdaptiveConv2d):
                 replace_module(self.backbone, module, stem_of_presence(module.stem))
@@ -165,7 +164,7 @@ class PresenceNorm(nn.Module):
             else:  # "0_2": the presence vector of the subset
                 row[[int(position) for position in name.split("_")]] = 1
         self.register_buffer("keys", keys)
-        norms = [norm.shared, *norm.entries.values()]
+        norms = [norm.shared, *(norm.shared if name in norm.unmet else each for name, each in norm.entries.items())]
         states = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in norms]
         self.names = [name for name, value in states[0].items() if value.ndim == 1]
         for name in self.names:

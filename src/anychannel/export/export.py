@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from anychannel.export.any_subset import AnySubset
 from anychannel.export.formats import FORMATS, ExportError
 from anychannel.export.graph import Sizes, capture
-from anychannel.models import Classifier
+from anychannel.models.view import as_classifier
+from anychannel.nn.classifier import Classifier
 from anychannel.utils.files import check_place
 from anychannel.utils.names import unknown_name
 from anychannel.utils.sizes import ImageSize, height_width, plain_size
@@ -26,7 +28,7 @@ UNITS = "the files' own (0-255 for 8-bit images); normalisation is part of the g
 
 
 def export_model(
-    model: Classifier,
+    model: nn.Module,
     path: str | Path,
     *,
     channels: str | Sequence[str] | None = None,
@@ -37,7 +39,7 @@ def export_model(
     """Write a classifier as a graph that runs without anychannel. The batch size is always free.
 
     Args:
-        model: the classifier. It is not changed.
+        model: a ``Classifier``, or a network that ``adapt`` returned. It is not changed.
         path: the file to write, with the format's suffix.
         channels: the subset, in the images' channel order. None is the full set. ``"any"`` writes one graph for every
             subset, which takes images with all channels and a bool vector of the present ones.
@@ -54,6 +56,7 @@ def export_model(
         ValueError: the format is unknown, the file's name does not fit it, ``image_size`` is invalid, packages are
             missing, the stem cannot be exported for any subset, or PyTorch cannot capture the network.
     """
+    model = as_classifier(model)
     if format not in FORMATS:
         raise ExportError(unknown_name("format", format, FORMATS))
     kind, path = FORMATS[format], Path(path)

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anychannel.evaluation import choose_subsets
 from anychannel.export.export import ANY
 from anychannel.export.formats import open_export
 from anychannel.export.graph import Sizes
-from anychannel.models import Classifier
+from anychannel.models import Classifier as HubClassifier
+from anychannel.models.view import as_classifier
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.stems import MaskedStem
 from anychannel.utils.sizes import ImageSize, describe_size, height_width
 
@@ -65,7 +67,7 @@ class Parity:
 
 
 def check_export(
-    model: Classifier, path: str | Path, *, image_size: ImageSize = 224, tolerance: float = TOLERANCE
+    model: nn.Module, path: str | Path, *, image_size: ImageSize = 224, tolerance: float = TOLERANCE
 ) -> Parity:
     """Compare an exported file with the model. ONNX files run in onnxruntime, torch.export files in PyTorch.
 
@@ -83,6 +85,7 @@ def check_export(
         ExportError: the file is missing or has another format.
         ChannelError: the model does not know a channel of the file.
     """
+    model = as_classifier(model)
     metadata, run = open_export(path)
     names = tuple(metadata["channels"])
     fixed = metadata["fixed_size"]
@@ -110,7 +113,7 @@ def check_hub_folder(
 
     Subsets that the stem refuses are left out.
     """
-    again = Classifier.from_pretrained(folder)
+    again = HubClassifier.from_pretrained(folder)
 
     @torch.no_grad()
     def answer(images: Tensor, subset: tuple[str, ...]) -> np.ndarray:

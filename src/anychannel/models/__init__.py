@@ -18,7 +18,7 @@ from anychannel.models.replace import replace_stem
 from anychannel.models.saving import save_model
 from anychannel.models.untrusted import ModelFileError
 from anychannel.nn.bn_statistics import calibrate
-from anychannel.nn.classifier import ModelSpec
+from anychannel.nn.channel_input import ModelSpec
 
 __all__ = [
     "MODELS",

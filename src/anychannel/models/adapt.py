@@ -15,7 +15,7 @@ from torch import nn
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import assemble
-from anychannel.models.head import replace_head
+from anychannel.models.head import count_classes, replace_head
 from anychannel.models.hub import Classifier
 from anychannel.models.kernel_transfer import adopt_wavelengths, match_names, resemblance, transfer_kernel
 from anychannel.models.pretrained import (
@@ -29,11 +29,17 @@ from anychannel.models.pretrained import (
 )
 from anychannel.models.registry import MODELS
 from anychannel.models.saving import read_model
+from anychannel.models.untrusted import OWN_MODULE
+from anychannel.nn.adapted import ChannelAdaptive
 from anychannel.nn.bn_statistics import copy_subset_statistics
+from anychannel.nn.channel_sampling import Sampler
+from anychannel.nn.classifier import Classifier as TorchClassifier
 from anychannel.nn.normalisation import Normalisation, input_covariance
 from anychannel.nn.stems.completion import completion_matrix
 
-NORMALISATIONS = ("source", "data")
+NORMALISATIONS = ("source", "data", "none")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of R, G, B over ImageNet's training images, for pixels from 0 to 1."""
 
 PHOTOGRAPHS = ChannelSet(
     ("R", "G", "B"),
@@ -65,21 +71,29 @@ def adapt(
     fill: str = "neighbours",
     normalise: str = "source",
     source_range: float = 255.0,
-) -> Classifier:
-    """Make a channel-adaptive classifier from a trained network.
+    channel_sampling: str | Sampler | None = "split",
+    sampling_options: Mapping[str, Any] | None = None,
+    sampling_seed: int = 0,
+) -> Any:
+    """Make a trained network take any subset of your channels.
+
+    In training mode, the result draws which of its channels each image of a batch shows, so it learns to do without the
+    others in any training loop. At inference, ``model(images, channels=["R", "G"])`` takes what is there.
 
     A channel that the network knows by name keeps its slice of the first kernel, or shares it with new channels that
     start from it (see ``kernel_transfer.py``). Without new channels, or with ``fill="zero"``, the classifier gives the
     network's own logits on exactly the source's channels.
 
     Args:
-        model: a timm name (``"timm/resnet18"``, ``"convnext_tiny.fb_in1k"``), the folder of a finished run or of
-            ``save_model``, a ``Classifier``, or a network of your own, which is copied.
-        channels: the full set of channels of the new classifier. Pass ``data.channels``, which has measured statistics:
+        model: a network of timm, torchvision, transformers, segmentation_models_pytorch or your own, which is copied;
+            a timm name (``"timm/resnet18"``, ``"convnext_tiny.fb_in1k"``); the folder of a finished run or of
+            ``save_model``; or a ``Classifier``.
+        channels: the full set of channels of the new model. Pass ``data.channels``, which has measured statistics:
             they normalise new channels, and ``completion`` uses their correlations. Names alone are enough if the
             source knows all of them.
         source_channels: the channels that the network was trained on, in its order. A ``ChannelSet`` with statistics
-            in the files' units also tells how its images were normalised. A classifier knows its own.
+            in the files' units also tells how its images were normalised. ``"imagenet"`` is R, G, B with ImageNet's
+            statistics. A classifier knows its own.
         stem, stem_options, norm: see ``create_model``. ``completion`` has ``grey_single`` by default.
         num_classes: number of classes of a new head. None keeps the network's head.
         classes: names of the classes.
@@ -89,11 +103,20 @@ def adapt(
         first_conv: path of the network's first convolution, such as ``"patch_embed.proj"``, if it is not found.
         fill: what new channels start from: their ``neighbours`` in wavelength, the ``mean`` of all, or ``zero``.
         normalise: ``source`` keeps the statistics that the network was trained with for the channels it knows.
-            ``data`` uses the statistics of ``channels``, for files with a very different range of values.
-        source_range: the value in your files for a pixel of 1.0 in timm's statistics: 255 for 8 bits.
+            ``data`` uses the statistics of ``channels``, for files with a very different range of values. ``none`` is
+            for a loader that normalises its images already.
+        source_range: the value in your files for a pixel of 1.0 in timm's and ImageNet's statistics: 255 for 8 bits.
+        channel_sampling: what draws the channels in training mode, a name from ``list_samplers()`` or a ``Sampler``
+            that shows each image once. None or ``"full"`` shows all channels.
+        sampling_options: keyword options of a sampler by name.
+        sampling_seed: seed of the draws. They depend on it and on the number of training passes alone; both are in the
+            state dict. Several processes need the same seed.
 
     Returns:
-        A classifier in evaluation mode, on the network's device.
+        For a network, a copy that is still an object of its class, in the network's mode: attributes, outputs and the
+        arguments of ``forward`` are its own; ``forward`` also takes ``channels`` and ``present`` (see
+        ``Classifier.forward``). For a name, folder or classifier, a ``Classifier`` in evaluation mode. Both are on the
+        network's device.
 
     Raises:
         PretrainedError: weights cannot be downloaded or read, or do not fit the network.
@@ -104,24 +127,28 @@ def adapt(
     if normalise not in NORMALISATIONS:
         raise ValueError(f"unknown normalise {normalise!r}; use one of {', '.join(NORMALISATIONS)}")
     target = as_channel_set(channels)
-    known = as_channel_set(source_channels)
+    known = imagenet(source_range) if source_channels == "imagenet" else as_channel_set(source_channels)
     by_name = not isinstance(model, nn.Module) and not is_saved(model)
     if not by_name and (checkpoint is not None or model_options):
         raise ValueError("checkpoint and model_options are for timm's names; this network is there already")
-    of_classifier = not by_name and (isinstance(model, Classifier) or not isinstance(model, nn.Module))
-    in_units = "the statistics are in the files' units" if normalise == "data" or known.measured else ""
-    for name, given, reason in (
+    given = model if isinstance(model, nn.Module) else None
+    of_classifier = not by_name and (given is None or isinstance(given, TorchClassifier | ChannelAdaptive))
+    scaled = known.measured and source_channels != "imagenet"
+    in_units = "the statistics are in the files' units" if normalise == "data" or scaled else ""
+    in_units = "images arrive normalised" if normalise == "none" else in_units
+    for name, passed, reason in (
         ("source_channels", known.names != ("R", "G", "B"), "a classifier knows its channels" if of_classifier else ""),
         ("first_conv", first_conv is not None, "a classifier's first convolution is its stem" if of_classifier else ""),
         ("source_range", source_range != 255, "a classifier knows its statistics" if of_classifier else in_units),
         ("pretrained", not pretrained, "" if by_name else "the network has its weights"),
     ):
-        if given and reason:
+        if passed and reason:
             raise ValueError(f"{name} has no effect: {reason}; leave it out")
-    if isinstance(model, Classifier):
-        source = classifier_source(model, target)
-    elif isinstance(model, nn.Module):
-        source = module_source(model, known, source_range=source_range, first_conv=first_conv)
+    if isinstance(given, TorchClassifier | ChannelAdaptive):
+        view = given if isinstance(given, TorchClassifier) else TorchClassifier(given)
+        source = classifier_source(view, target)
+    elif given is not None:
+        source = module_source(given, known, source_range=source_range, first_conv=first_conv)
     elif by_name:
         source = timm_source(
             str(model),
@@ -133,7 +160,7 @@ def adapt(
             options=model_options,
         )
     else:
-        source = classifier_source(read_model(model), target)
+        source = classifier_source(read_model(str(model)), target)
     source = restrict(source, target)
     target, normalisation = choose_statistics(source, target, fill, normalise, source_range)
     count, names = choose_head(source, num_classes, classes)
@@ -148,10 +175,24 @@ def adapt(
         normalisation=normalisation,
     )
     transfer = partial(transfer_kernel, source=source.channels, target=target, fill=fill)
-    adapted = assemble(source.network, target, spec, transfer=transfer, conv=source.conv).eval()
+    kept = given is not None and not isinstance(given, TorchClassifier)
+    adapted = assemble(source.network, target, spec, transfer=transfer, conv=source.conv, keep_kind=kept)
+    entrance = adapted.channel_input
+    entrance.trained = pretrained or checkpoint is not None
+    entrance.seed = sampling_seed
+    if channel_sampling != "split" or sampling_options:
+        entrance.sample(channel_sampling, sampling_options)
     if source.classifier is not None and adapted.spec.norm == "statistics":
         copy_subset_statistics(source.classifier, adapted, match_names(source.classifier.channels, target))
-    return Classifier.of(adapted)
+    return adapted.backbone if kept else Classifier.of(adapted.eval())
+
+
+def imagenet(source_range: float) -> ChannelSet:
+    """R, G, B with ImageNet's statistics for pixels from 0 to ``source_range``."""
+    if source_range <= 0:
+        raise ValueError(f"source_range must be positive, got {source_range}")
+    mean, std = (tuple(source_range * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return ChannelSet(("R", "G", "B"), mean, std)
 
 
 def is_saved(model: str | Path) -> bool:
@@ -172,11 +213,15 @@ def choose_statistics(
         if not target.measured:
             raise ValueError("normalise='data' needs channels with statistics; pass channels=data.channels")
         return target, None
+    if normalise == "none":
+        zeros, ones = (0.0,) * len(target), (1.0,) * len(target)
+        return (target, Normalisation(zeros, ones)) if target.measured else (target.with_statistics(zeros, ones), None)
     used = source.normalisation
     if used is None:
         raise ValueError(
-            f"it is unknown how the images of {source.spec.model} were normalised; pass source_channels=ChannelSet("
-            "names, mean=..., std=...) in the files' units, or channels=data.channels with normalise='data'"
+            f"it is unknown how the images of {source.spec.model} were normalised; pass source_channels='imagenet' if "
+            "by ImageNet's statistics, else source_channels=ChannelSet(names, mean=..., std=...) in the files' units, "
+            "normalise='none' if your loader normalises them, or channels=data.channels with normalise='data'"
         )
     named = match_names(source.channels, target)
     check_range(target, named, used, source_range)
@@ -251,8 +296,12 @@ def choose_head(
     own, named = source.spec.num_classes, source.spec.classes
     if classes is not None and num_classes not in (None, len(classes)):
         raise ValueError(f"num_classes is {num_classes}, but {len(classes)} class names were given")
-    if num_classes is None and classes is None and own < 1:
-        raise ValueError(f"{source.spec.model} comes without a head; pass num_classes")
+    if num_classes is None and classes is None:
+        if own < 1 and not source.spec.model.startswith(OWN_MODULE):
+            raise ValueError(f"{source.spec.model} comes without a head; pass num_classes")
+        return own, named
+    if own < 1:
+        own = count_classes(source.network, len(source.channels)) or 0
     wanted = len(classes) if classes is not None else own if num_classes is None else num_classes
     if wanted < 1:
         raise ValueError(f"num_classes must be at least 1, got {wanted}")

@@ -8,15 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from anychannel.channels import ChannelError, ChannelSet, as_channel_set
 from anychannel.models.assemble import stem_for
 from anychannel.models.first_conv import FirstConv
-from anychannel.models.hub import Classifier
 from anychannel.models.kernel_transfer import wavelengths
+from anychannel.models.view import as_view
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.bn_statistics import copy_subset_statistics
-from anychannel.nn.module_utils import replace_module
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.forward_pass import stem_paths
+from anychannel.nn.module_utils import replace_module, set_width
 from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.stems import CompletionStem, Stem
 from anychannel.nn.stems.descriptor import DescribedStem
@@ -30,20 +33,21 @@ MEASURED = ("correlation", "offset")
 
 
 def with_channels(
-    model: Classifier,
+    model: nn.Module,
     channels: ChannelSet | str | Sequence[str],
     *,
     new: str | None = None,
     embedding: Sequence[Sequence[float]] | None = None,
-) -> Classifier:
+) -> Any:
     """Copy a trained classifier and add channels to it, without training it again.
 
     Logits for subsets of the model's own channels stay the same, to rounding. ``completion`` is the exception: it
     adopts the correlations of ``channels`` if they have any, and estimates new channels from the others.
 
     Args:
-        model: a classifier with norm ``shared`` or ``statistics``. ``statistics`` becomes ``shared`` if there are too
-            many channels for it; the old subsets keep their statistics. ``calibrate`` measures new subsets' own.
+        model: a model of ``create_model`` or ``adapt`` with norm ``shared`` or ``statistics``. ``statistics`` becomes
+            ``shared`` if there are too many channels for it; the old subsets keep their statistics. ``calibrate``
+            measures new subsets' own.
         channels: the model's channels and the new ones, in any order. New channels need a mean and standard deviation,
             measured on unlabelled images. The model's channels keep its statistics.
         new: how a new channel gets a kernel. ``generated`` makes it from the channel's descriptor (stems
@@ -56,6 +60,7 @@ def with_channels(
         ChannelError: a channel of the model is missing, or statistics or wavelengths are.
         ValueError: ``new`` is unknown or does not fit the stem, or the model has whole batch norms for subsets.
     """
+    given, model = model, as_view(model)
     if model.spec.norm not in ("shared", "statistics"):
         raise ValueError(
             f"a model with norm={model.spec.norm!r} has batch norms for the old channels' subsets; "
@@ -101,10 +106,13 @@ def with_channels(
         norm=norm,
         calibrated=(),
     )
-    wider = Classifier(wider.backbone, merged, spec).train(model.training)
+    wider = type(model)(wider.backbone, merged, spec)
+    wider.training = model.training
+    if wider.channel_input.wide:
+        set_width(wider.backbone, stem_paths(wider.backbone)[0], len(model.channels), len(merged))
     install_norms(wider.backbone, norm, merged)
     copy_subset_statistics(model, wider, known)
-    return wider
+    return wider if isinstance(given, Classifier) else wider.backbone
 
 
 def pick(new: Sequence[Any], own: Sequence[Any], known: Sequence[int | None]) -> tuple[Any, ...]:

@@ -12,11 +12,13 @@ from anychannel.channels import ChannelSet
 from anychannel.models.first_conv import FirstConv, read_first_conv
 from anychannel.models.kernel_transfer import wavelengths
 from anychannel.models.registry import create_backbone
+from anychannel.nn.adapted import make_adaptive
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.classifier import Classifier, ModelSpec
-from anychannel.nn.module_utils import replace_module
+from anychannel.nn.channel_input import ModelSpec
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.module_utils import replace_module, set_width
 from anychannel.nn.normalisation import Normalisation, moments
-from anychannel.nn.stems import STEMS, CompletionStem, Stem, build_stem
+from anychannel.nn.stems import STEMS, CompletionStem, MaskedStem, Stem, build_stem
 from anychannel.nn.subset_batchnorm import MOST_CHANNELS, choose_norm, install_norms
 
 
@@ -27,6 +29,7 @@ def assemble(
     *,
     transfer: Callable[[Tensor], Tensor] | None = None,
     conv: FirstConv | None = None,
+    keep_kind: bool = False,
 ) -> Classifier:
     """A classifier from a network, in place.
 
@@ -35,7 +38,8 @@ def assemble(
     it the stem starts from the network's kernel, or from a fresh one if ``spec.in_chans`` is set.
 
     If norm ``auto`` resolves to ``shared`` because there are too many channels for statistics of each subset,
-    ``completion`` learns a bias for each missing channel (``presence``).
+    ``completion`` learns a bias for each missing channel (``presence``). ``keep_kind`` is for networks of other
+    libraries: the backbone becomes adaptive itself, see ``make_adaptive``.
     """
     before = conv or read_first_conv(network, spec.in_chans or len(channels), spec.first_conv)
     weight = before.weight if transfer is None else transfer(before.weight)
@@ -50,7 +54,13 @@ def assemble(
     stem = stem_for(channels, spec.stem, start, spec.normalisation, spec.stem_options)
     replace_module(network, network.get_submodule(before.path), AdaptiveConv2d(stem))
     install_norms(network, spec.norm, channels)
-    return Classifier(network, channels, spec)
+    model = Classifier(network, channels, spec)
+    model.channel_input.sample(None if isinstance(stem, MaskedStem) else "split")
+    if keep_kind:
+        model.channel_input.wide = True
+        set_width(network, before.path, before.weight.shape[1], len(channels))
+        model.backbone = make_adaptive(network)
+    return model
 
 
 def stem_for(

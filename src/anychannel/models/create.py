@@ -13,7 +13,9 @@ from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import build_model
 from anychannel.models.hub import Classifier
 from anychannel.models.saving import BEST, read_model
-from anychannel.nn.classifier import ModelSpec
+from anychannel.nn.adapted import ChannelAdaptive
+from anychannel.nn.channel_input import ModelSpec
+from anychannel.nn.channel_sampling import Sampler
 from anychannel.nn.normalisation import Normalisation
 
 
@@ -30,6 +32,9 @@ def create_model(
     first_conv: str | None = None,
     in_chans: int | None = None,
     normalisation: Normalisation | None = None,
+    channel_sampling: str | Sampler | None = "split",
+    sampling_options: dict[str, Any] | None = None,
+    sampling_seed: int = 0,
 ) -> Classifier:
     """Build a channel-adaptive classifier.
 
@@ -47,6 +52,7 @@ def create_model(
         in_chans: number of channels that the network is built for before the stem replaces its first convolution. None
             means the full set.
         normalisation: how images are normalised. None means by the channels' statistics.
+        channel_sampling, sampling_options, sampling_seed: what is drawn in training mode; see ``adapt``.
 
     Raises:
         ValueError: a name or option is unknown; the message lists the valid ones.
@@ -64,11 +70,15 @@ def create_model(
         in_chans=in_chans,
         normalisation=normalisation,
     )
-    return Classifier.of(build_model(as_channel_set(channels), spec))
+    made = Classifier.of(build_model(as_channel_set(channels), spec))
+    made.channel_input.seed = sampling_seed
+    if channel_sampling != "split" or sampling_options:
+        made.channel_input.sample(channel_sampling, sampling_options)
+    return made
 
 
-def load_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | None = None) -> Classifier:
-    """Load a saved classifier, in evaluation mode, on the CPU.
+def load_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | None = None) -> Any:
+    """Load a saved model, in evaluation mode, on the CPU: a ``Classifier``, or an object of your network's class.
 
     Args:
         folder: a run's folder, or any folder that ``save_model`` wrote.
@@ -79,7 +89,8 @@ def load_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
         ModelFileError: a file is missing or damaged, the weights do not fit the network, a newer version wrote the
             files, or ``network`` is needed.
     """
-    return Classifier.of(read_model(folder, weights=weights, network=network))
+    model = read_model(folder, weights=weights, network=network)
+    return model.backbone if isinstance(model.backbone, ChannelAdaptive) else Classifier.of(model)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ model card) and ``config.json`` (a note that anychannel wrote the other files).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +15,7 @@ from typing import Any, Self
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from torch import nn
 
+from anychannel.models.head import replace_head
 from anychannel.models.saving import BEST, read_model, save_model
 from anychannel.nn.classifier import Classifier as TorchClassifier
 from anychannel.utils.sizes import height_width
@@ -32,7 +35,17 @@ class Classifier(TorchClassifier, ModelHubMixin):
     @classmethod
     def of(cls, model: TorchClassifier) -> Self:
         """The same network, not copied, with this class's methods."""
-        return cls(model.backbone, model.channels, model.spec).train(model.training)
+        made = cls(model.backbone)
+        made.training = model.training
+        return made
+
+    def reset_classifier(self, num_classes: int, *, classes: Sequence[str] | None = None) -> None:
+        """Replace the last layer, in place, by a fresh one for ``num_classes``, with the names ``classes`` or none."""
+        if num_classes < 1 or (classes is not None and len(classes) != num_classes):
+            raise ValueError(f"num_classes must be at least 1 and the number of classes' names, got {num_classes}")
+        replace_head(self.backbone, num_classes, self.spec.num_classes)
+        names = None if classes is None else tuple(classes)
+        self.spec = replace(self.spec, num_classes=num_classes, classes=names)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write description and weights. The mixin's ``save_pretrained`` calls this."""

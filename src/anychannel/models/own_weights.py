@@ -15,9 +15,10 @@ from torch import nn
 
 from anychannel.models.assemble import stem_for
 from anychannel.models.first_conv import FirstConv
-from anychannel.models.hub import Classifier
+from anychannel.models.view import as_view
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.bn_statistics import subset_norms
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import replace_module
 from anychannel.nn.stems import CompletionStem, StaticStem
 from anychannel.nn.stems.static import MOST_CHANNELS as MOST_KERNELS
@@ -33,16 +34,18 @@ from anychannel.nn.subset_batchnorm import (
 
 
 @torch.no_grad()
-def with_own_weights(model: Classifier) -> Classifier:
-    """Copy a trained classifier and give its reduced subsets weights of their own, which start from those in use.
+def with_own_weights(model: nn.Module) -> Any:
+    """Copy a trained classifier, or a network that ``adapt`` returned, and give its reduced subsets own weights.
 
-    The copy's answers are the model's. With up to six channels each subset has a batch norm of its own, with more each
-    number of channels. With up to eight each subset has a correction of the first kernel, with more each pair of a
-    missing and a present channel. A network without batch norms gets a bias for each missing channel in their place.
+    They start from the weights in use, so the copy's answers are the model's. With up to six channels each subset has a
+    batch norm of its own, with more each number of channels. With up to eight each subset has a correction of the first
+    kernel, with more each pair of a missing and a present channel. A network without batch norms gets a bias for each
+    missing channel in their place.
 
     Raises:
         ValueError: the model has one channel, or no kernel that can be corrected for a subset.
     """
+    given, model = model, as_view(model)
     channels = model.channels
     if len(channels) < 2:
         raise ValueError(f"the model has one channel, {channels.names[0]}, which cannot be missing")
@@ -58,7 +61,8 @@ def with_own_weights(model: Classifier) -> Classifier:
         give_norms(adapted, norm)
     options = dict(model.spec.stem_options) | dict(stem.options)
     adapted.spec = replace(model.spec, stem="completion", stem_options=options, norm=norm, calibrated=())
-    return adapted
+    adapted.training = model.training
+    return adapted if isinstance(given, Classifier) else adapted.backbone
 
 
 def corrected_stem(model: Classifier, *, presence: bool) -> CompletionStem:

@@ -13,19 +13,24 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelSet
 from anychannel.models.first_conv import FirstConv, as_tuple, read_first_conv
-from anychannel.models.head import count_classes
+from anychannel.models.head import noted_classes
 from anychannel.models.kernel_transfer import match_names
 from anychannel.models.registry import MODELS, TIMM_PREFIX, create_backbone
-from anychannel.models.saving import OWN_MODULE, load_weights
+from anychannel.models.saving import load_weights
+from anychannel.models.untrusted import OWN_MODULE
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.classifier import Classifier, ModelSpec
-from anychannel.nn.module_utils import replace_module
+from anychannel.nn.channel_input import ModelSpec
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.module_utils import plain_copy, replace_module
 from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm
 from anychannel.utils.files import is_stored
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes of a network's names inside DistributedDataParallel and averaged models, ``torch.compile`` and Lightning."""
+
+WRAPPED = ("OptimizedModule", "DistributedDataParallel", "DataParallel", "AveragedModel")
+"""Classes of wrappers of torch's."""
 
 Weights = str | Path | Mapping[str, Tensor]
 
@@ -188,12 +193,12 @@ def trained_normalisation(config: Mapping[str, Any], channels: ChannelSet, sourc
 
 def module_source(module: nn.Module, channels: ChannelSet, *, source_range: float, first_conv: str | None) -> Source:
     """A copy of the user's own network."""
+    if type(module).__name__ in WRAPPED:
+        raise ValueError(f"{type(module).__name__} wraps a network; adapt the network itself, and wrap the result")
     network = copy.deepcopy(module)
     conv = read_first_conv(network, len(channels), first_conv)
-    count = count_classes(network, len(channels))
+    count = noted_classes(network)
     kind = type(module)
-    if count is None:
-        raise ValueError(f"the number of classes of {kind.__name__} is unknown; set its num_classes")
     name = f"{OWN_MODULE}{kind.__module__}.{kind.__qualname__}"
     spec = ModelSpec(name, count, "static", first_conv=first_conv, in_chans=len(channels))
     config = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", None) or {}
@@ -214,7 +219,7 @@ def classifier_source(old: Classifier, target: ChannelSet) -> Source:
         )
     shared = shared_positions(old.channels, target) or old.channels.full
     bias = stem.bias_for(shared)
-    network = copy.deepcopy(old.backbone)
+    network = plain_copy(old.backbone)
     path = next(path for path, module in network.named_modules() if isinstance(module, AdaptiveConv2d))
     for module in list(network.modules()):
         if isinstance(module, SubsetBatchNorm):  # it is for the old channels' subsets

@@ -7,14 +7,17 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from anychannel.models.assemble import stem_for
 from anychannel.models.first_conv import FirstConv
-from anychannel.models.hub import Classifier
+from anychannel.models.view import as_view
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.stems import StaticStem
 
 
-def replace_stem(model: Classifier, stem: str = "completion", **options: Any) -> Classifier:
+def replace_stem(model: nn.Module, stem: str = "completion", **options: Any) -> Any:
     """Copy a trained classifier and give it another stem, which starts from the old one's kernel.
 
     With ``completion`` the classifier answers any subset as if the missing channels had been estimated from the present
@@ -22,16 +25,19 @@ def replace_stem(model: Classifier, stem: str = "completion", **options: Any) ->
     full set stay the same.
 
     Args:
-        model: a classifier whose stem has one kernel (out, C, kh, kw): ``static`` or one built on it.
+        model: a model of ``create_model`` or ``adapt`` whose stem has one kernel (out, C, kh, kw): ``static`` or one
+            built on it. For any other network use ``adapt``.
         stem: one of ``list_stems()``.
         options: the stem's keyword options. ``correlation``, (C, C), replaces the one of the model's channels.
 
     Raises:
+        TypeError: the model takes no named channels yet.
         ValueError: the model's stem has no such kernel, or a name or option is unknown.
 
     Warns:
         UserWarning: ``completion`` needs correlations and none are known.
     """
+    given, model = model, as_view(model)
     old = model.stem
     if not isinstance(old, StaticStem):
         raise ValueError(
@@ -53,5 +59,7 @@ def replace_stem(model: Classifier, stem: str = "completion", **options: Any) ->
     for module in adapted.modules():
         if isinstance(module, AdaptiveConv2d):
             module.stem = new
+    new.train(model.training)
     adapted.spec = replace(model.spec, stem=stem, stem_options=dict(options))
-    return adapted.train(model.training)
+    adapted.training = model.training
+    return adapted if isinstance(given, Classifier) else adapted.backbone

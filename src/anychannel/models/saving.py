@@ -18,9 +18,19 @@ from torch import Tensor, nn
 from anychannel.channels import ChannelSet
 from anychannel.models.assemble import assemble, build_model
 from anychannel.models.head import count_classes, replace_head
-from anychannel.models.untrusted import DAMAGE, FORMAT, Allowance, ModelFileError, read_description, read_shapes
+from anychannel.models.untrusted import (
+    DAMAGE,
+    FORMAT,
+    OWN_MODULE,
+    Allowance,
+    ModelFileError,
+    read_description,
+    read_shapes,
+)
+from anychannel.models.view import as_view
 from anychannel.nn.bn_statistics import add_entries
-from anychannel.nn.classifier import Classifier, ModelSpec
+from anychannel.nn.channel_input import ModelSpec
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.normalisation import Normalisation
 from anychannel.utils.files import write_atomically, write_json
 
@@ -29,9 +39,6 @@ BEST = "weights/best.safetensors"
 
 DIGEST = "sha256"
 """Entry of a safetensors file's metadata: the digest of its tensors. Files of other programs have none."""
-
-OWN_MODULE = "module:"
-"""Prefix of the class of a user's own network in ``ModelSpec.model``."""
 
 SOURCES_OF_WEIGHTS = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """timm options that load weights from files or the hub; a saved model brings its own weights."""
@@ -56,10 +63,12 @@ def describe_model(model: Classifier) -> dict[str, Any]:
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors with their digest, atomically."""
+    """Write tensors as safetensors with their digest, atomically; without the state of training's draws."""
     tensors: dict[str, Tensor] = {}
     stored: set[int] = set()
     for name, value in state.items():
+        if name == "_extra_state":
+            continue
         tensor = value.detach().cpu().contiguous()
         place = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if place in stored else tensor  # safetensors takes no two names for one tensor
@@ -90,11 +99,11 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_model(model: Classifier, folder: str | Path, *, weights: str = BEST) -> None:
+def save_model(model: nn.Module, folder: str | Path, *, weights: str = BEST) -> None:
     """Write ``model.json`` and the weights.
 
     Args:
-        model: the classifier.
+        model: a ``Classifier``, or a network that ``adapt`` returned.
         folder: the folder, created if it does not exist.
         weights: file name of the weights inside the folder.
 
@@ -102,8 +111,9 @@ def save_model(model: Classifier, folder: str | Path, *, weights: str = BEST) ->
         ModelFileError: an option of the model cannot be written as JSON.
     """
     folder = Path(folder)
-    write_json(folder / "model.json", describe_model(model))
-    save_weights(model.state_dict(), folder / weights)
+    shown = as_view(model)
+    write_json(folder / "model.json", describe_model(shown))
+    save_weights(shown.state_dict(), folder / weights)
 
 
 def rebuild_model(description: dict[str, Any], network: nn.Module | None = None) -> Classifier:
@@ -127,10 +137,10 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None)
         )
     else:
         given = copy.deepcopy(network)
-        now = count_classes(given, spec.in_chans or len(channels))
-        if now is not None and now != spec.num_classes:
+        now = count_classes(given, spec.in_chans or len(channels)) if spec.num_classes else 0
+        if now and now != spec.num_classes:
             replace_head(given, spec.num_classes, now)
-        model = assemble(given, channels, spec)
+        model = assemble(given, channels, spec, keep_kind=True)
     if description.get("bias") and model.stem.bias is None:  # its kernel came from channels that are no longer there
         model.stem.bias = nn.Parameter(torch.zeros(model.stem.out_chans))
     add_entries(model, description.get("calibrated") or ())
@@ -147,7 +157,7 @@ def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
     values = read_description(description)
     try:
         shapes = read_shapes(tensors)
-        if not any(values["num_classes"] in shape for shape in shapes.values()):
+        if values["num_classes"] and not any(values["num_classes"] in shape for shape in shapes.values()):
             raise ValueError(f"it has {values['num_classes']:,} classes, and no tensor of {tensors} has as many rows")
         with Allowance(shapes):
             model = rebuild_model(values, network)
@@ -157,6 +167,7 @@ def read_model(folder: str | Path, *, weights: str = BEST, network: nn.Module | 
         raise ModelFileError(f"{description} cannot be used: {error or repr(error)}") from error
     try:
         state = load_weights(tensors)
+        model.channel_input.trained = True
         own, lacking = model.state_dict(), [name for name in model.measured_names() if name not in state]
         if lacking and values["format"] > 1:
             raise ValueError(f"it lacks {', '.join(lacking)}")

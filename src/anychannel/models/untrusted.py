@@ -13,12 +13,15 @@ from safetensors import safe_open
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anychannel.channels import ChannelSet
-from anychannel.nn.classifier import ModelSpec
+from anychannel.nn.channel_input import ModelSpec
 from anychannel.nn.subset_batchnorm import by_subset
 from anychannel.utils.options import coerce_options, is_number, is_texts
 
 FORMAT = 2
 """In format 1 (versions before 0.2) the weights' file lacks the statistics, which are only in ``model.json``."""
+
+OWN_MODULE = "module:"
+"""Prefix of the class of a user's own network in ``ModelSpec.model``."""
 
 MOST_CHANNELS = 4096
 MOST_BYTES = 64 * 2**20
@@ -73,7 +76,8 @@ def check_description(values: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"it has the unknown entry {min(unknown)}")
     plain = coerce_options(ModelSpec, {name: value for name, value in values.items() if name in SPEC})
-    if plain["num_classes"] < 1 or (plain.get("in_chans") or 1) < 1:
+    least = 0 if plain["model"].startswith(OWN_MODULE) else 1  # a network of somebody's own may be no classifier
+    if plain["num_classes"] < least or (plain.get("in_chans") or 1) < 1:
         raise ValueError("num_classes and in_chans are at least 1")
     if not is_texts(channels["names"]) or len(channels["names"]) > MOST_CHANNELS:
         raise ValueError(f"channels.names is a list of at most {MOST_CHANNELS:,} texts")

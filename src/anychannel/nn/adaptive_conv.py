@@ -1,30 +1,132 @@
-"""The module that replaces a backbone's first convolution; the backbone's ``forward`` stays as it is."""
+"""The module that replaces a network's first convolution; the network's ``forward`` stays as it is."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from anychannel.channels import Subset
 from anychannel.nn.stems import Stem
-from anychannel.nn.subset_context import current_parts
+from anychannel.nn.subset_context import Shown, current_shown
 
 
 class AdaptiveConv2d(nn.Module):
-    """Runs the stem on each part of the batch and joins the features."""
+    """Runs the stem on each row's subset; it also holds the model's ``ChannelInput``, which belongs to the stem.
+
+    It has the attributes of the convolution that networks read: ``weight``, ``bias``, ``kernel_size`` and the like.
+    """
+
+    channel_input: Any
 
     def __init__(self, stem: Stem) -> None:
         super().__init__()
         self.stem = stem
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, k, H, W) of one subset, or (B, C, H, W) with a subset for each part -> (sum of parts, out, H', W')."""
-        parts = current_parts()
-        if len(parts) == 1 and len(parts[0]) == len(images) and len(parts[0].subset) == images.shape[1]:
-            whole: Tensor = self.stem(images, parts[0].subset)
+        """(B, k, H, W) of one subset, or (B, C, H, W) with a subset for each row -> (B, out, H', W')."""
+        shown = current_shown()
+        if shown.present is not None:
+            return self.mix_by_presence(images, shown.present)
+        parts = [part for part in shown.parts if len(part)]
+        if len(parts) == 1:
+            whole: Tensor = self.stem(pick(images, parts[0].subset), parts[0].subset)
             return whole
-        features = []
-        for part in filter(len, parts):  # one of several processes may have no image of a part
-            rows = images[part.start : part.stop]
-            kept = rows if len(part.subset) == rows.shape[1] else rows[:, list(part.subset)]
-            features.append(self.stem(kept, part.subset))
-        return torch.cat(features)
+        if shown.order is not None and self.stem.estimates:
+            return self.mix(images, shown)
+        rows = shown.sort(images)
+        features = [self.stem(pick(rows[part.start : part.stop], part.subset), part.subset) for part in parts]
+        return shown.restore(torch.cat(features))
+
+    def mix(self, images: Tensor, shown: Shown) -> Tensor:
+        """Estimate each row's missing channels, and convolve the whole batch at once."""
+        parts = [part for part in shown.parts if len(part)]
+        matrices = torch.stack([spread(self.stem.estimate(part.subset), part.subset) for part in parts])
+        biases = [self.stem.bias_for(part.subset) for part in parts]
+        lengths = [len(part) for part in parts]
+        number = torch.arange(len(parts)).repeat_interleave(torch.tensor(lengths))
+        number = shown.restore(number.to(images.device, non_blocking=True))
+        if all(bias is biases[0] for bias in biases):
+            return self.convolve(images, matrices[number], biases[0])
+        return self.convolve(images, matrices[number], None) + self.table(biases)[number][:, :, None, None]
+
+    def mix_by_presence(self, images: Tensor, present: Tensor) -> Tensor:
+        """``mix`` in operations that are the same for all subsets; ``present`` is (B, C)."""
+        known = present.to(self.stem.weight_like.dtype)
+        matrices = torch.stack([self.stem.estimate_where(row) for row in known.unbind()])
+        biases = [self.stem.bias_where(row) for row in known.unbind()]
+        if biases[0] is None or biases[0] is self.stem.bias:
+            return self.convolve(images, matrices, biases[0])
+        return self.convolve(images, matrices, None) + self.table(biases)[:, :, None, None]
+
+    def table(self, biases: list[Tensor | None]) -> Tensor:
+        """Biases as rows; no bias is zeros."""
+        nothing = self.weight.new_zeros(self.out_channels)
+        return torch.stack([nothing if bias is None else bias for bias in biases])
+
+    def convolve(self, images: Tensor, matrices: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve images (B, C, H, W) after each one's matrix (C, C) was applied to its channels."""
+        held = (matrices != 0).any(1)  # a missing channel's plane may hold NaN
+        images = torch.where(held[:, :, None, None], images, 0)
+        with torch.autocast(images.device.type, enabled=False):
+            mixed = torch.einsum("bchw,bdc->bdhw", images, matrices.to(images.dtype))
+        if images.is_contiguous(memory_format=torch.channels_last):
+            mixed = mixed.contiguous(memory_format=torch.channels_last)
+        everything = tuple(range(self.stem.in_chans))
+        return self.stem.geometry.convolve(mixed, self.stem.kernel(everything), bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """A parameter of the stem, for its type and device; a plain kernel if the stem has one."""
+        return self.stem.weight_like
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The stem's bias."""
+        return self.stem.bias
+
+    @property
+    def in_channels(self) -> int:
+        """The number of channels of the full set."""
+        return self.stem.in_chans
+
+    @property
+    def out_channels(self) -> int:
+        """The number of features."""
+        return self.stem.out_chans
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """Height and width of the kernel."""
+        return self.stem.geometry.kernel_size
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Vertical and horizontal stride."""
+        return self.stem.geometry.stride
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Vertical and horizontal padding."""
+        return self.stem.geometry.padding
+
+    @property
+    def dilation(self) -> tuple[int, int]:
+        """Vertical and horizontal dilation."""
+        return self.stem.geometry.dilation
+
+    @property
+    def groups(self) -> int:
+        """Always 1."""
+        return 1
+
+
+def pick(images: Tensor, subset: Subset) -> Tensor:
+    """The planes of a subset, of images that hold just these or all channels."""
+    return images if images.shape[1] == len(subset) else images[:, list(subset)]
+
+
+def spread(matrix: Tensor, subset: Subset) -> Tensor:
+    """A matrix (C, k) of a subset's channels as (C, C), with zeros for the missing ones."""
+    return matrix.new_zeros(len(matrix), len(matrix)).index_copy(1, torch.tensor(subset, device=matrix.device), matrix)

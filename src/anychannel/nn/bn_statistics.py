@@ -41,7 +41,7 @@ LEAST_BATCH = 32
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
-Model = TypeVar("Model", bound=Classifier)
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @torch.no_grad()
@@ -53,7 +53,8 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     single channels of eight bands (docs/LOG.md). If calibration fails, the model stays as it was.
 
     Args:
-        model: a trained classifier; its norm is ``shared``, or one with statistics for each subset.
+        model: a trained classifier, or a network that ``adapt`` returned; its norm is ``shared``, or one with
+            statistics for each subset.
         images: unlabelled images, as one tensor or array (N, k, H, W), as batches, or as a data set's split, whose
             channels are matched by name. Tensors hold just ``channels``, in that order, or all of the model's channels
             in its order, (N, C, H, W), which is better: statistics change only by how the subset differs from all
@@ -75,6 +76,12 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     Warns:
         UserWarning: the check failed, so that the subset keeps its former statistics.
     """
+    calibrate_classifier(model if isinstance(model, Classifier) else Classifier(model), images, channels, batch_size)
+    return model
+
+
+def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequence[str], batch_size: int) -> None:
+    """See ``calibrate``."""
     kind = NORMS[model.spec.norm]
     if model.spec.norm != "shared" and not kind.own_statistics:
         able = " or ".join(name for name in NORMS if name == "shared" or NORMS[name].own_statistics)
@@ -89,6 +96,8 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     name = by_subset(subset)
     trial = copy.deepcopy(model).eval()
     add_entries(trial, [name])
+    for norm in subset_norms(trial).values():
+        norm.unmet = frozenset()
     observers = [Observer(norm.entries[name], norm.choose(full)) for norm in subset_norms(trial).values()]
     device = next(trial.parameters()).device
     images = arrange_split(images, model, channels)
@@ -107,21 +116,22 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
             )
     before = disagreement(model, held_out, subset)
     add_entries(model, [name])
-    norms = [norm.entries[name] for norm in subset_norms(model).values()]
-    former = [[norm.get_buffer(key).clone() for key in STATISTICS] for norm in norms]
+    norms = subset_norms(model).values()
+    former = [[norm.entries[name].get_buffer(key).clone() for key in STATISTICS] for norm in norms]
     for norm, observer in zip(norms, observers, strict=True):
         if observer.batches:
-            set_statistics(norm, observer.mean, observer.variance, observer.batches)
+            set_statistics(norm.entries[name], observer.mean, observer.variance, observer.batches)
+            norm.find_unmet()
     if held_out and not disagreement(model, held_out, subset) <= before:
         for norm, (mean, variance, batches) in zip(norms, former, strict=True):
-            set_statistics(norm, mean, variance, int(batches))
+            set_statistics(norm.entries[name], mean, variance, int(batches))
+            norm.find_unmet()
         which, count = ",".join(model.channels.names[i] for i in subset), sum(map(len, held_out))
         warnings.warn(
             f"recomputed statistics of {which} take its answers further from those to all channels on {count} held-out "
             "images, so it keeps its former ones",
             stacklevel=3,
         )
-    return model
 
 
 @torch.no_grad()
@@ -286,3 +296,4 @@ def copy_subset_statistics(old: Classifier, new: Classifier, known: Sequence[int
         for name, source in sources.items():
             for key, value in norm.entries[source].named_buffers():
                 mine[path].entries[name].get_buffer(key).copy_(value)
+        mine[path].find_unmet()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,176 +11,143 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.channel_input import ChannelInput, ModelSpec
 from anychannel.nn.channel_sampling import Part
-from anychannel.nn.input_range import InputRange, has_values
-from anychannel.nn.module_utils import Float32Buffers
-from anychannel.nn.normalisation import Normalisation, moments
+from anychannel.nn.embedding import embed
+from anychannel.nn.forward_pass import continue_pass, find_conv, run_pass, stem_paths
+from anychannel.nn.input_range import InputRange
+from anychannel.nn.loading import fill_in_statistics, strip_prefix
+from anychannel.nn.normalisation import moments
 from anychannel.nn.specialize import specialize_backbone
 from anychannel.nn.stems import Stem
-from anychannel.nn.subset_context import subset_context
+from anychannel.nn.subset_context import last_shown
+
+INPUT = "channel_input."
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """What rebuilds a network: flat values that JSON can hold, most of them as ``create_model`` takes them.
-
-    Args:
-        calibrated: subsets with batch norm statistics of their own.
-        first_conv: path of the convolution that the stem replaces; None searches for it.
-        in_chans: number of channels that the network is built for before it gets the stem; None means the model's.
-        normalisation: how images are normalised; None means by the channels' own statistics.
-    """
-
-    model: str
-    num_classes: int
-    stem: str
-    stem_options: dict[str, Any] = field(default_factory=dict)
-    model_options: dict[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] | None = None
-    norm: str = "shared"
-    calibrated: tuple[str, ...] = ()
-    first_conv: str | None = None
-    in_chans: int | None = None
-    normalisation: Normalisation | None = None
-
-
-class Classifier(Float32Buffers):
+class Classifier(nn.Module):
     """An image classifier that takes any subset of its channels, by name; ``create_model`` makes one.
 
     It has the channels' names, order, mean and standard deviation, and normalises images itself, so images are always
     in the files' own units. All of these are buffers: a state dict has everything that changes a logit, and
     ``load_state_dict`` refuses one with other channel names.
 
+    In training mode, a forward pass without ``channels`` draws which subset each image shows (``channel_sampling``).
+
     Args:
         backbone: a network whose first convolution is an ``AdaptiveConv2d``.
-        channels: the full set.
+        channels: the full set. None takes the channels and the spec that the backbone has already.
         spec: what rebuilds the network.
 
     Raises:
         ChannelError: the number of channels is not the stem's.
     """
 
-    mean: Tensor
-    std: Tensor
-    channel_names: Tensor
-    channel_mean: Tensor
-    channel_std: Tensor
-    channel_correlation: Tensor
+    conv: AdaptiveConv2d
+    """The module where the backbone's first convolution was."""
 
-    def __init__(self, backbone: nn.Module, channels: ChannelSet, spec: ModelSpec) -> None:
+    def __init__(self, backbone: nn.Module, channels: ChannelSet | None = None, spec: ModelSpec | None = None) -> None:
         super().__init__()
         self.backbone = backbone
-        self.spec = spec
-        if len(channels) != self.stem.in_chans:
-            raise ChannelError(f"the stem has {self.stem.in_chans} input channels, got {list(channels.names)}")
-        self._channels = channels
-        self.input_range = InputRange()
-        like = next(backbone.parameters())
-        for name, values in self.statistics().items():
-            kind = torch.promote_types(like.dtype, torch.float32) if values.is_floating_point() else values.dtype
-            self.register_buffer(name, values.to(like.device, kind))
+        conv = find_conv(backbone)
+        if channels is not None and spec is not None:
+            if len(channels) != conv.stem.in_chans:
+                raise ChannelError(f"the stem has {conv.stem.in_chans} input channels, got {list(channels.names)}")
+            former = getattr(conv, "channel_input", None)
+            conv.channel_input = ChannelInput(channels, spec, next(backbone.parameters()))
+            if former is not None:
+                conv.channel_input.inherit(former)
+        self.__dict__["conv"] = conv  # a second name for a module of the backbone, outside the state dict
+        self.register_state_dict_post_hook(shorten_names)  # type: ignore[no-untyped-call]
 
-    def statistics(self) -> dict[str, Tensor]:
-        """The buffers, from the channels' names and statistics.
-
-        ``mean`` and ``std`` normalise images; ``channel_mean``, ``channel_std`` and ``channel_correlation`` are those
-        of the training pixels, the last all zeros if it was never measured. ``channel_names`` are joined by commas.
-        """
-        channels = self._channels
-        used = self.spec.normalisation or Normalisation.of(channels)
-        correlation = channels.correlation or ((0.0,) * len(channels),) * len(channels)
-        return {
-            "mean": torch.tensor(used.mean, dtype=torch.float64).view(1, -1, 1, 1),
-            "std": torch.tensor(used.std, dtype=torch.float64).view(1, -1, 1, 1),
-            "channel_names": torch.tensor(list(",".join(channels.names).encode()), dtype=torch.uint8),
-            "channel_mean": torch.tensor(channels.mean, dtype=torch.float64),
-            "channel_std": torch.tensor(channels.std, dtype=torch.float64),
-            "channel_correlation": torch.tensor(correlation, dtype=torch.float64),
-        }
+    @property
+    def channel_input(self) -> ChannelInput:
+        """The channels, their statistics and the sampling of training."""
+        entrance: ChannelInput = self.conv.channel_input
+        return entrance
 
     def measured_names(self) -> list[str]:
-        """Names of this module's and the stem's buffers in a state dict; another program's may have weights alone."""
-        stems = [
-            path for path, module in self.named_modules(remove_duplicate=False) if isinstance(module, AdaptiveConv2d)
-        ]
+        """Names of the statistics in a state dict, the stem's too; another program's may have weights alone."""
         stem = [name for name, _ in self.stem.named_buffers(recurse=False)]
-        return [*self._buffers, *(f"{path}.stem.{name}" for path in stems for name in stem)]
+        paths = stem_paths(self)
+        return [*self.channel_input._buffers, *(f"{path}.stem.{name}" for path in paths for name in stem)]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``nn.Module`` does; also from a checkpoint's ``state_dict``, and with a wrapper's prefix on each name.
 
         DistributedDataParallel writes ``module.``, ``torch.compile`` ``_orig_mod.``, Lightning the attribute's name.
         """
-        given = state_dict.get("state_dict", state_dict)
-        first = next(name for name, _ in self.named_parameters())
-        prefixes = [name.removesuffix(first) for name in given if f".{name}".endswith(f".{first}")]
-        prefix = min(prefixes, key=len, default="")
-        if prefix:
-            given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
-        return super().load_state_dict(given, strict, assign)
+        return super().load_state_dict(strip_prefix(self, state_dict), strict, assign)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Load a state dict of the same channels, and adopt its statistics; without them the model keeps its own."""
-        names = state_dict.get(f"{prefix}channel_names")
-        if names is not None and bytes(names.tolist()) != bytes(self.channel_names.tolist()):
-            theirs = bytes(names.tolist()).decode(errors="replace")
-            raise ChannelError(
-                f"the state dict is of a model with the channels {theirs}, and this model's are "
-                f"{','.join(self._channels.names)}; create the model with the same names in the same order, or give a "
-                "trained network other channels with adapt()"
-            )
-        missing = [name for name in self.measured_names() if prefix + name not in state_dict]
-        if missing:
-            warnings.warn(
-                f"the state dict lacks {', '.join(missing)}; the model keeps its own, and answers rightly only if "
-                "these belong to the weights",
-                stacklevel=4,
-            )
-            own = self.state_dict()
-            state_dict.update({prefix + name: own[name] for name in missing})
+        fill_in_statistics(self, state_dict, prefix, self.channel_input, self.measured_names())
+        for name in [*self.channel_input._buffers, "_extra_state"]:
+            value = state_dict.pop(prefix + name)
+            for path in stem_paths(self):
+                state_dict[f"{prefix}{path}.{INPUT}{name}"] = value
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        self.adopt_statistics()
-
-    def adopt_statistics(self) -> None:
-        """Make the buffers' statistics those of ``channels`` and ``spec``."""
-        if all(
-            torch.equal(values.to(self.get_buffer(name)), self.get_buffer(name))
-            for name, values in self.statistics().items()
-        ):
-            return
-        correlation = self.channel_correlation.tolist() if self.channel_correlation.any() else None
-        self._channels = self._channels.with_statistics(
-            self.channel_mean.tolist(), self.channel_std.tolist(), correlation
-        )
-        used = Normalisation(tuple(self.mean.flatten().tolist()), tuple(self.std.flatten().tolist()))
-        self.spec = replace(self.spec, normalisation=None if used == Normalisation.of(self._channels) else used)
 
     @torch.no_grad()
     def measure(self, channels: ChannelSet) -> None:
         """Take measured statistics of the same channels, in place: images are normalised by them from now on."""
-        self._channels = self._channels.with_statistics(channels.mean, channels.std, channels.correlation)
-        self.spec = replace(self.spec, normalisation=None)
-        for name, values in self.statistics().items():
-            self.get_buffer(name).copy_(values)
-        self.stem.measure(**moments(self._channels, None))
+        self.channel_input.measure(channels)
+        self.stem.measure(**moments(self.channels, None))
 
     @property
     def stem(self) -> Stem:
         """The stem, where the backbone's first convolution was."""
-        for module in self.backbone.modules():
-            if isinstance(module, AdaptiveConv2d):
-                return module.stem
-        raise RuntimeError("the backbone holds no stem")
+        return self.conv.stem
 
     @property
     def channels(self) -> ChannelSet:
         """The full set of channels with their statistics."""
-        return self._channels
+        return self.channel_input.channels
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What rebuilds the network."""
+        return self.channel_input.spec
+
+    @spec.setter
+    def spec(self, spec: ModelSpec) -> None:
+        self.channel_input.spec = spec
+
+    @property
+    def mean(self) -> Tensor:
+        """What is subtracted from images, (1, C, 1, 1)."""
+        return self.channel_input.mean
+
+    @property
+    def std(self) -> Tensor:
+        """What images are divided by, (1, C, 1, 1)."""
+        return self.channel_input.std
+
+    @property
+    def input_range(self) -> InputRange:
+        """The check of the images' range of values."""
+        return self.channel_input.input_range
 
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes, or None."""
         return self.spec.classes
+
+    @property
+    def channel_sampling(self) -> str | None:
+        """What draws the subsets in training mode: a sampler's name, or None. Assign a name to change it."""
+        sampling = self.channel_input.sampling
+        return None if sampling is None else sampling.name
+
+    @channel_sampling.setter
+    def channel_sampling(self, sampler: Any) -> None:
+        self.channel_input.sample(sampler)
+
+    @property
+    def last_subsets(self) -> list[str] | None:
+        """The channels that each image of this thread's last pass showed, such as ``"R,B"``; None before any pass."""
+        shown = last_shown(self.channel_input)
+        return None if shown is None else [self.channels.key(subset) for subset in shown.subsets()]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -193,6 +159,7 @@ class Classifier(Float32Buffers):
         images: Tensor,
         channels: ChannelSet | str | Sequence[str] | None = None,
         *,
+        present: Any = None,
         parts: Sequence[Part] | None = None,
     ) -> Tensor:
         """Logits of a batch.
@@ -200,8 +167,12 @@ class Classifier(Float32Buffers):
         Args:
             images: (B, k, H, W), integers or floats in the files' own units, with just ``channels``, in that order.
                 Give zeros for a black channel, and no plane for a missing one.
-            channels: names of the images' channels; None means the full set in its order.
-            parts: for training: each part of the batch keeps a subset of the channels. The images have the full set.
+            channels: names of the images' channels; None means the full set in its order. In training mode, None also
+                means that subsets are drawn; name the channels to show exactly these.
+            present: (B, k) booleans, which planes of each image hold something; None means all. The other planes may
+                hold anything.
+            parts: each part of the batch keeps a subset of the channels, and nothing is drawn. The images have the
+                full set.
 
         Returns:
             (B, num_classes); with ``parts``, one row for each image of each part, in the parts' order.
@@ -210,44 +181,64 @@ class Classifier(Float32Buffers):
             ChannelError: a name is unknown or repeats, the images have another number of channels, or ``parts`` come
                 with other channels than the full set in its order.
             TypeError: the images are not a tensor.
-            ValueError: a part lies outside the batch, or all are empty.
+            ValueError: a part lies outside the batch, or all are empty; ``present`` has another shape, or an image
+                without any channel.
 
         Warns:
             UserWarning: once, if values lie far outside the channels' statistics, or between 0 and 1 where the
                 statistics are of larger values.
         """
-        if not isinstance(images, Tensor):
-            raise TypeError(
-                f"images are a torch tensor (batch, channels, height, width), got {type(images).__name__}; of an array "
-                "give torch.from_numpy(images)"
-            )
-        positions = self._channels.positions(channels)
-        if images.ndim != 4 or images.shape[1] != len(positions):
-            names = ", ".join(self._channels.names[i] for i in positions)
-            raise ChannelError(
-                f"images of shape {tuple(images.shape)} given for {len(positions)} channels ({names}); expected "
-                f"(batch, {len(positions)}, height, width) with one plane for each of them"
-            )
-        if parts is None:
-            order = sorted(range(len(positions)), key=positions.__getitem__)
-            if order != list(range(len(order))):
-                images = images[:, order]
-            subset = tuple(positions[i] for i in order)
-            parts = [Part(subset, 0, len(images))]
-        elif positions != self._channels.full:
-            raise ChannelError(
-                f"parts are of images that hold all channels in the model's order, {', '.join(self._channels.names)}; "
-                "bring the images into it and leave channels out"
-            )
-        else:
-            subset = positions
-            check_parts(parts, len(images))
-        if not self.input_range.warned and self._channels.measured and has_values(images):
-            self.input_range.look(images, parts, self._channels.names, self.channel_mean, self.channel_std)
-        normalised = self.normalise(images, subset)
-        with subset_context(parts):
-            logits: Tensor = self.backbone(normalised)
+        output = run_pass(self, self.conv, self.backbone, images, channels, present, parts)
+        return logits_of(output)
+
+    def forward_features(
+        self, images: Tensor, channels: ChannelSet | str | Sequence[str] | None = None, *, present: Any = None
+    ) -> Tensor:
+        """Features before pooling, of a timm network; for the arguments see ``forward``."""
+        features: Tensor = run_pass(self, self.conv, self.part("forward_features"), images, channels, present)
+        return features
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits of ``forward_features``' features or, with ``pre_logits``, the pooled features; of a timm network."""
+        head = self.part("forward_head")
+        logits: Tensor = continue_pass(self.conv, lambda: head(features, pre_logits=pre_logits))
         return logits
+
+    def embed(
+        self, images: Tensor, channels: ChannelSet | str | Sequence[str] | None = None, *, present: Any = None
+    ) -> Tensor:
+        """Embeddings (B, D): what the last linear layer gets; for the arguments see ``forward``."""
+        call = partial(embed, self.backbone)
+        embedded: Tensor = run_pass(self, self.conv, call, images, channels, present)
+        return embedded
+
+    @property
+    def num_features(self) -> int:
+        """Number of features before the head, of a timm network."""
+        number: Any = self.part("num_features")
+        return int(number)
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer, of a timm network."""
+        layer: nn.Module = self.part("get_classifier")()
+        return layer
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters without weight decay: those that the backbone names."""
+        named: set[str] = getattr(self.backbone, "no_weight_decay", set)()
+        stem = {f"{path}.stem.{name}" for path in stem_paths(self) for name in self.stem.no_weight_decay()}
+        return {f"backbone.{name}" for name in named} | stem
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute activations again in the backward pass instead of keeping them, of a timm network."""
+        self.part("set_grad_checkpointing")(enable)
+
+    def part(self, name: str) -> Callable[..., Any]:
+        """A method or attribute of the backbone; AttributeError if it has none of this name."""
+        found: Callable[..., Any] | None = getattr(self.backbone, name, None)
+        if found is None:
+            raise AttributeError(f"{type(self.backbone).__name__} has no {name}, which timm's networks have")
+        return found
 
     def specialize(self, channels: ChannelSet | str | Sequence[str]) -> nn.Module:
         """A plain PyTorch module that computes what ``model(images, channels=channels)`` does.
@@ -265,21 +256,34 @@ class Classifier(Float32Buffers):
             ChannelError: a name is unknown or repeats.
             SpecializeError: each image's kernel is its own, and no linear combination of basis kernels.
         """
-        return specialize_backbone(self.backbone, self._channels.positions(channels), self.mean, self.std)
+        return specialize_backbone(self.backbone, self.channels.positions(channels), self.mean, self.std)
 
     def normalise(self, images: Tensor, subset: Sequence[int]) -> Tensor:
         """(x - mean) / std for each channel of ``subset``, in the images' memory format and the weights' type."""
-        if len(subset) == self.mean.shape[1] and list(subset) == list(range(len(subset))):
-            mean, std = self.mean, self.std
-        else:
-            mean, std = self.mean[:, list(subset)], self.std[:, list(subset)]
-        return ((images.to(mean.dtype) - mean) / std).to(self.dtype)
+        return self.channel_input.normalise(images, subset, self.dtype)
 
 
-def check_parts(parts: Sequence[Part], batch: int) -> None:
-    """Refuse parts that lie outside a batch, which slicing would cut without a word."""
-    for part in parts:
-        if not 0 <= part.start <= part.stop <= batch:
-            raise ValueError(f"{part} lies outside the batch, which has the images 0 to {batch - 1}")
-    if not any(map(len, parts)):
-        raise ValueError(f"the parts of a batch of {batch} images hold no image")
+def shorten_names(model: Classifier, state: dict[str, Any], prefix: str, _: object) -> None:
+    """Name the channels' statistics in a state dict as the model's own."""
+    for path in stem_paths(model):
+        start = f"{prefix}{path}.{INPUT}"
+        for name in [name for name in state if name.startswith(start)]:
+            state[prefix + name.removeprefix(start)] = state.pop(name)
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in a network's output: a tensor, or an output with ``logits``, as transformers' networks give.
+
+    TypeError if it is no classifier's.
+    """
+    if isinstance(output, Tensor):
+        return output
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(output, tuple) and output and logits is None:
+        logits = output[0]
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"the network gives {type(output).__name__}, not the logits of a classifier; train and evaluate it in "
+            "your own loop"
+        )
+    return logits

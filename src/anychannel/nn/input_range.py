@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from anychannel.nn.channel_sampling import Part
+from anychannel.channels import Subset
+from anychannel.nn.subset_context import Shown
 
 FAR = 10.0
 """A channel is far outside if its values are on average so many standard deviations from its mean in training."""
@@ -53,19 +54,26 @@ class InputRange:
         return self
 
     @torch.no_grad()
-    def look(self, images: Tensor, parts: Sequence[Part], names: Sequence[str], mean: Tensor, std: Tensor) -> None:
-        """Warn if a part of images (B, k, H, W) looks wrong; parts take turns. ``mean`` and ``std`` are (C,)."""
+    def look(
+        self, images: Tensor, shows: Shown, planes: Subset, names: Sequence[str], mean: Tensor, std: Tensor
+    ) -> None:
+        """Warn if a part of images (B, k, H, W) looks wrong; parts take turns.
+
+        ``planes`` has the images' channels, ``mean`` and ``std``, (C,), the statistics of all.
+        """
         self.seen += 1
-        shown = [part for part in parts if len(part)]
+        shown = [part for part in shows.parts if len(part)]
         if not shown or (images.device.type != "cpu" and self.seen & (self.seen - 1)):
             return
         part = shown[self.seen % len(shown)]
         rows, columns = (max(size // SIDE, 1) for size in images.shape[2:])
-        pixels = images[part.start : part.stop : max(len(part) // FEW, 1), :, ::rows, ::columns].to(mean.dtype)
-        places = list(part.subset)
+        few = slice(part.start, part.stop, max(len(part) // FEW, 1))
+        pixels = (images[few] if shows.order is None else images[shows.order[few]])[..., ::rows, ::columns]
+        pixels, places = pixels.to(mean.dtype), list(part.subset)
         if len(places) != len(names):
             mean, std = mean[places], std[places]
-            pixels = pixels if pixels.shape[1] == len(places) else pixels[:, places]
+        if part.subset != planes:
+            pixels = pixels[:, [planes.index(place) for place in places]]
         problem = find_problem(pixels, mean, std, [names[place] for place in places])
         if problem:
             self.warned = True
@@ -75,7 +83,7 @@ class InputRange:
                 f"({', '.join(f'{names[place]}: {m:.4g} +- {s:.4g}' for place, m, s in known)}); give images in the "
                 "units of the files that it was trained on (it normalises them itself), or create a model with the "
                 "statistics of these",
-                stacklevel=6,  # the caller of the model
+                stacklevel=9,  # the caller of the model
             )
 
 

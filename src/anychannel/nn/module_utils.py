@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -39,6 +40,30 @@ def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
         if module is old:
             parent, _, attribute = path.rpartition(".")
             setattr(network.get_submodule(parent), attribute, new)
+
+
+def plain_copy(network: nn.Module) -> nn.Module:
+    """A deep copy, of the network's own class if ``make_adaptive`` gave it another."""
+    made = copy.deepcopy(network)
+    original = getattr(type(made), "original", None)
+    if original is not None:
+        made.__class__ = original
+    return made
+
+
+def set_width(network: nn.Module, path: str, before: int, count: int) -> None:
+    """Tell a network, in place, that its first convolution, at ``path``, takes ``count`` channels.
+
+    transformers' networks check their images against ``num_channels``, in the modules around the convolution and in
+    their configuration.
+    """
+    names = path.split(".")
+    around = [network.get_submodule(".".join(names[:depth])) for depth in range(len(names))]
+    configs = [module.config for module in around if hasattr(getattr(module, "config", None), "__dict__")]
+    for holder in [*around, *configs]:
+        for name in ("num_channels", "in_channels", "in_chans"):
+            if type(vars(holder).get(name)) is int and getattr(holder, name) == before:
+                setattr(holder, name, count)
 
 
 def place(model: nn.Module, device: torch.device) -> None:

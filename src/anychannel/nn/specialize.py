@@ -18,7 +18,7 @@ from torch.fx.experimental.optimization import fuse
 
 from anychannel.channels import Subset
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
-from anychannel.nn.module_utils import replace_module
+from anychannel.nn.module_utils import plain_copy, replace_module, set_width
 from anychannel.nn.stems import ConvGeometry, Stem
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm
 
@@ -48,9 +48,10 @@ def specialize_backbone(backbone: nn.Module, order: Sequence[int], mean: Tensor,
     the classifier's normalisation.
     """
     subset: Subset = tuple(sorted(order))
-    plain = copy.deepcopy(backbone).eval()
-    for module in list(plain.modules()):
+    plain = plain_copy(backbone).eval()
+    for path, module in list(plain.named_modules()):
         if isinstance(module, AdaptiveConv2d):
+            set_width(plain, path, module.in_channels, len(subset))
             replace_module(plain, module, plain_stem(module.stem, subset, order))
         elif isinstance(module, SubsetBatchNorm):
             replace_module(plain, module, module.choose(subset))

@@ -10,14 +10,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.nn.module_utils import process_count, replace_module
-from anychannel.nn.subset_context import current_parts
+from anychannel.nn.input_range import has_values
+from anychannel.nn.module_utils import replace_module
+from anychannel.nn.subset_context import current_shown
+from anychannel.nn.sync_batchnorm import is_synchronising
 from anychannel.utils.names import unknown_name
 
 MOST_CHANNELS = 6
@@ -38,6 +41,9 @@ class SubsetBatchNorm(nn.Module):
 
     ``key`` names the entry of a subset, which uses ``shared`` if it has none. An entry starts as a copy of ``shared``.
     ``tied`` entries differ from it in their statistics only, and share its scale and shift.
+
+    In evaluation, a tied entry that no batch has reached yet normalises as ``shared`` does: its own statistics are
+    those of no images. That concerns subsets that a short training never drew.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class SubsetBatchNorm(nn.Module):
         self.key = key
         self.tied = tied
         self.entries = nn.ModuleDict()
+        self.unmet: frozenset[str] = frozenset()
         for name in entries:
             self.add(name)
         self.register_state_dict_post_hook(leave_out_tied)  # type: ignore[no-untyped-call]
@@ -75,15 +82,34 @@ class SubsetBatchNorm(nn.Module):
     def choose(self, subset: Subset) -> nn.Module:
         """The batch norm that a subset uses."""
         name = self.key(subset)
-        return self.entries[name] if name in self.entries else self.shared  # noqa: SIM401 - ModuleDict has no get
+        if name not in self.entries:
+            return self.shared
+        entry: nn.Module = self.entries[name]
+        return self.shared if name in self.unmet and not entry.training else entry
+
+    def train(self, mode: bool = True) -> Self:
+        """As ``nn.Module`` does."""
+        super().train(mode)
+        self.find_unmet()
+        return self
+
+    def find_unmet(self) -> None:
+        """Look up, for evaluation, which tied entries no batch has reached, although one has reached ``shared``."""
+        self.unmet = frozenset()
+        if self.training or not self.tied or not self.entries:
+            return
+        counts = [norm.get_buffer("num_batches_tracked") for norm in (self.shared, *self.entries.values())]
+        if has_values(counts[0]):
+            shared, *own = torch.stack(counts).tolist()
+            self.unmet = frozenset(name for name, count in zip(self.entries, own, strict=True) if shared and not count)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each part of the batch with its own batch norm; parts with the same one are joined."""
-        parts = current_parts()
+        """Normalise the rows of each part with its own batch norm; parts with the same one are joined."""
+        shown = current_shown()
+        parts = shown.parts
         norms = [self.choose(part.subset) for part in parts]
         if all(norm is norms[0] for norm in norms):
-            whole: Tensor = norms[0](x)
-            return whole
+            return normalise(norms[0], x)
         images = sum(map(len, parts))
         rows, rest = divmod(len(x), images)  # a network may have folded positions into the first axis
         if rest:
@@ -92,23 +118,33 @@ class SubsetBatchNorm(nn.Module):
                 "unknown; use norm='shared'"
             )
         lengths = [rows * len(part) for part in parts]
-        pieces = list(torch.split(x, lengths))
+        pieces = list(torch.split(shown.sort(x), lengths))
         for norm in dict.fromkeys(norms):
             places = [i for i, other in enumerate(norms) if other is norm]
             joined = normalise(norm, torch.cat([pieces[i] for i in places]))
             for i, piece in zip(places, torch.split(joined, [lengths[i] for i in places]), strict=True):
                 pieces[i] = piece
-        return torch.cat(pieces)
+        return shown.restore(torch.cat(pieces))
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply one part's batch norm; with one value a feature, which has no variance, by the running statistics."""
-    alone = norm.training and x.numel() == x.shape[1] and process_count() == 1
+    """Apply one part's batch norm.
+
+    With one value a feature, which has no variance, it normalises by the running statistics. Without rows, which one
+    of several processes may have, it does nothing unless the processes exchange their statistics.
+    """
+    exchanging = is_synchronising(norm)
+    if len(x) == 0 and not exchanging:
+        return x
+    alone = norm.training and x.numel() == x.shape[1] and not exchanging
+    if alone:
+        norm.eval()
     try:
-        joined: Tensor = norm.train(norm.training and not alone)(x)
+        normal: Tensor = norm(x)
     finally:
-        norm.train(norm.training or alone)
-    return joined
+        if alone:
+            norm.train()
+    return normal
 
 
 def leave_out_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, metadata: object) -> None:  # noqa: ARG001
@@ -123,8 +159,9 @@ def fill_in_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, *
 
 
 def tie_again(norm: SubsetBatchNorm, _: object) -> None:
-    """Tie the parameters again after ``load_state_dict(..., assign=True)``."""
+    """Tie the parameters again after ``load_state_dict(..., assign=True)``, and look at the statistics again."""
     norm.tie()
+    norm.find_unmet()
 
 
 @dataclass(frozen=True)

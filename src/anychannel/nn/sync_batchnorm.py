@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from anychannel.nn.module_utils import process_count
@@ -72,6 +72,12 @@ class SyncBatchNorm(TorchFunctionMode):
         self.group = group
         self.synchronise = synchronise
         self.followed: dict[int, Followed] = {}
+
+    def __enter__(self) -> SyncBatchNorm:
+        """Begin to intercept."""
+        _active.append(self)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -137,9 +143,19 @@ class SyncBatchNorm(TorchFunctionMode):
     ) -> None:
         """Combine the running statistics that each process updated by itself."""
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        _active.remove(self)
         if kind is None and self.followed:
             combine_running(list(self.followed.values()), self.group)
         self.followed.clear()
+
+
+_active: list[SyncBatchNorm] = []
+"""The blocks that a pass is in."""
+
+
+def is_synchronising(norm: nn.Module) -> bool:
+    """Whether a batch norm in training exchanges its statistics, so that all processes have to call it."""
+    return bool(_active) or (isinstance(norm, nn.SyncBatchNorm) and norm.training and process_count() > 1)
 
 
 @torch.no_grad()

@@ -21,6 +21,9 @@ FORMAT = 2
 """Version of a run's folder, ``format`` in ``run.json``; 1 if there is no entry. All versions up to it are read."""
 
 
+OUTSIDE = "trained_elsewhere"
+"""Entry of ``run.json`` of a network that anychannel did not train."""
+
 UNFINISHED = {
     "running": "is still training",
     "not finished": "was killed, or trains on another machine",
@@ -96,6 +99,11 @@ class Run:
         """A field of ``run.json`` as text, empty without one."""
         value = self.record.get(key)
         return "" if value is None else str(value)
+
+    @property
+    def trained_elsewhere(self) -> bool:
+        """Whether the network was trained outside anychannel, so that there are test results alone."""
+        return bool(self.record.get(OUTSIDE))
 
     @property
     def pixels(self) -> str:
@@ -189,7 +197,7 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
             return None
 
     status, epochs = read_status(folder, record), read_epochs(folder / "metrics.jsonl", problems)
-    if not epochs and status == "finished":
+    if not epochs and status == "finished" and not record.get(OUTSIDE):
         problems.append("metrics.jsonl is missing or has no epoch, so there are no curves.")
     return Run(
         folder=folder,

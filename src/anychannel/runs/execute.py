@@ -39,7 +39,20 @@ from anychannel.utils.processes import join, lost_processes_named, main_first, o
 from anychannel.utils.seeds import seeded
 from anychannel.utils.sizes import plain_size
 
-NETWORK = ("model", "model_options", "stem", "stem_options", "norm", "channels", "num_classes", "classes", "checkpoint")
+NETWORK = (
+    "model",
+    "model_options",
+    "stem",
+    "stem_options",
+    "norm",
+    "channels",
+    "num_classes",
+    "classes",
+    "checkpoint",
+    "channel_sampling",
+    "sampling_options",
+    "sampling_seed",
+)
 """Parameters of ``adapt`` that other settings give, so ``adapt_options`` may not."""
 
 
@@ -73,7 +86,10 @@ def build_model(config: RunConfig, dataset: ImageDataset) -> Classifier:
             raise ConfigError(f"pretrained has no effect: {holder} has the weights; leave it out")
         check_options(adapt, config.adapt_options, "adapt_options.", reserved=NETWORK)
         chosen = {} if config.source_channels is None else {"source_channels": config.source_channels}
-        return adapt(config.model, checkpoint=config.checkpoint, **common, **(config.adapt_options | chosen))
+        adapted: Classifier = adapt(
+            config.model, checkpoint=config.checkpoint, **common, **(config.adapt_options | chosen)
+        )
+        return adapted
 
 
 def train_run(
@@ -114,6 +130,8 @@ def train_run(
         Interrupted: SIGINT or SIGTERM ended it; the status is ``interrupted``, and ``resume`` continues it.
         DataError, ConfigError, ValueError: the data or a setting cannot be used. Nothing has been written.
     """
+    tuned = bool(config.pretrained or config.checkpoint or is_saved(config.model))
+    config = replace(config, training=config.training.with_rate(trained=tuned))  # recorded as it is used
     device = join(config.training.device)
     home = Path(folder)
     on_main(lambda: check_trackers(config.track or ()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,10 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, locked: bool 
         return True
     if not resume:
         raise RunError(f"{home} already holds a run; add --resume to continue it, or choose another --out")
-    changed = read_config(home).differences(config)
+    recorded = read_config(home)
+    if config.training.lr is None:  # the network decides, which is not known here
+        config = replace(config, training=replace(config.training, lr=recorded.training.lr))
+    changed = recorded.differences(config)
     if changed:
         raise RunError(
             f"{home} holds a run with other settings ({'; '.join(changed)}); resume it with its own "

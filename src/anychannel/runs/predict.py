@@ -24,13 +24,15 @@ from anychannel.data.errors import ImageError
 from anychannel.data.files.names import check_names
 from anychannel.data.files.read import ReadSettings, open_content, read
 from anychannel.data.files.resize import resize_valid
-from anychannel.models import load_model
+from anychannel.models import Classifier, load_model
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST
-from anychannel.results.run import read_record, warn_unfinished
+from anychannel.results.run import OUTSIDE, read_record, warn_unfinished
 from anychannel.runs import appearance
 from anychannel.runs.appearance import describe_appearance, measure_distance
 from anychannel.runs.folder import read_array, read_config
+from anychannel.training.matching import count_classes
+from anychannel.training.outputs import logits_of
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import height_width
 
@@ -203,6 +205,7 @@ class Predictor:
     Args:
         folder: a run's folder, or a folder written by ``save_model`` or ``save_pretrained``. Without a run's record,
             images keep their size.
+        model: the network, if the folder cannot rebuild it, since it is of a class of your own; None loads it.
 
     Raises:
         RunError, ModelFileError: the folder is neither, or a file of it is damaged.
@@ -211,21 +214,26 @@ class Predictor:
         UserWarning: the run is not finished, so its weights are not the final ones.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, model: Classifier | None = None) -> None:
         folder = Path(folder)
         warn_unfinished(folder)
-        self.model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
-        self.channels = self.model.channels
-        self.classes = self.model.classes or tuple(str(index) for index in range(self.model.spec.num_classes))
+        if model is None:
+            model = load_model(folder, weights=WEIGHTS if (folder / WEIGHTS).is_file() else BEST)
+        self.model = model.eval()
+        self.channels = model.channels
+        self.classes = model.classes or tuple(str(index) for index in range(count_classes(model) or 0))
         self.reader, self.appearance = Reader(self.channels), None
         if (folder / "run.json").is_file():
-            config, record = read_config(folder), read_record(folder)
+            record = read_record(folder)
+            if record.get(OUTSIDE):
+                self.classes = tuple(record["classes"])
+            config = None if record.get(OUTSIDE) else read_config(folder)
             self.reader = Reader(
                 self.channels,
                 height_width(record["image_size"]),
-                config.size is not None,
+                config is not None and config.size is not None,
                 record.get("image_type"),
-                {key: config.data_options[key] for key in READING if key in config.data_options},
+                {key: config.data_options[key] for key in READING if key in config.data_options} if config else {},
             )
             self.appearance = read_array(folder / appearance.FILE, (None, len(self.channels), appearance.FIGURES))
         self._lock = Lock()
@@ -252,7 +260,8 @@ class Predictor:
         if image.far:
             self.model.input_range.warned = True  # the image's remarks say it
         with self._lock:
-            logits = self.model(to_tensor(planes)[None], channels=chosen)
+            device = next(self.model.parameters()).device
+            logits = logits_of(self.model(to_tensor(planes)[None].to(device), channels=chosen)).cpu()
         if not logits.isfinite().all():
             raise DataError(
                 f"{image.name}: the network's answer is not finite, so its values are far beyond the training images'; "

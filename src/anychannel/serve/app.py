@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from anychannel.channels import ChannelError
 from anychannel.data import DataError
+from anychannel.models import Classifier
 from anychannel.serve.decoding import PROCESSES
 from anychannel.serve.guard import Guard
 from anychannel.serve.images import OpenedImage
@@ -51,6 +52,7 @@ def create_app(
     *,
     max_upload_mb: float = DEFAULT_UPLOAD_MB,
     hosts: Sequence[str] | None = None,
+    model: Classifier | None = None,
 ) -> FastAPI:
     """Create the application for one run. Its endpoints may be called by many clients at once.
 
@@ -58,6 +60,7 @@ def create_app(
         run: a run's folder.
         max_upload_mb: largest request in MB (2^20 bytes).
         hosts: host names that requests may use. None accepts all.
+        model: the run's network, if it is of a class of your own, which the folder cannot rebuild; None loads it.
 
     Raises:
         ValueError: ``max_upload_mb`` is not positive.
@@ -65,7 +68,7 @@ def create_app(
     """
     if max_upload_mb <= 0:
         raise ValueError(f"max_upload_mb is the largest request in MB, above 0, got {max_upload_mb}")
-    service = Service(run)
+    service = Service(run, model)
     max_bytes = int(max_upload_mb * 2**20)
     app = FastAPI(
         title=f"anychannel: {service.run.name}",

@@ -137,6 +137,7 @@ class Decoder:
             process.recv_bytes()
         except (EOFError, OSError) as error:
             process.close()
+            self.close()  # the nursery ends, or cannot fork
             raise RuntimeError("the processes that decode images cannot be started; see the terminal") from error
         return process
 

@@ -31,7 +31,7 @@ def render(service: Service) -> str:
     """The page of one run."""
     names = service.channels.names
     facts = [
-        f"{service.config.model} with stem {service.config.stem}",
+        " with stem ".join(filter(None, service.names)),
         plural(len(names), "channel"),
         f"{len(service.predictor.classes)} classes",
         f"images of {service.shape[1]} × {service.shape[0]} pixels",

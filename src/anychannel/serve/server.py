@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from anychannel.models import Classifier
 from anychannel.serve.app import DEFAULT_UPLOAD_MB, create_app
 from anychannel.serve.decoding import DECODER
 
@@ -105,6 +106,7 @@ def serve(
     port: int = 8000,
     max_upload_mb: float = DEFAULT_UPLOAD_MB,
     ready: Callable[[str], object] = print,
+    model: Classifier | None = None,
 ) -> None:
     """Serve a run until interrupted; see ``create_app``.
 
@@ -113,7 +115,7 @@ def serve(
     """
     with listen(host, port) as taken:
         hosts = LOOPBACK if host in LOOPBACK else None
-        app = create_app(run, max_upload_mb=max_upload_mb, hosts=hosts)
+        app = create_app(run, max_upload_mb=max_upload_mb, hosts=hosts, model=model)
         DECODER.warm()
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{taken.getsockname()[1]}")

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from anychannel.channels import as_channel_set
 from anychannel.data.limits import check_extent
+from anychannel.models import Classifier
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import load_runs
 from anychannel.runs import examples
@@ -20,15 +21,20 @@ from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Model, 
 
 
 class Service:
-    """A trained run that answers. It reads nothing outside the run's folder."""
+    """A trained run that answers. It reads nothing outside the run's folder.
 
-    def __init__(self, folder: str | Path) -> None:
+    ``model`` is the network, if the folder cannot rebuild it; None loads it.
+    """
+
+    def __init__(self, folder: str | Path, model: Classifier | None = None) -> None:
         DECODER.start()
-        self.config = read_config(folder)
         self.run = load_runs([Path(folder)])[0]
-        self.predictor = Predictor(folder)
+        config = None if self.run.trained_elsewhere else read_config(folder)
+        self.predictor = Predictor(folder, model)
         self.channels = self.predictor.channels
-        held = self.run.record.get("file_channels") or as_channel_set(self.config.channels or self.channels).names
+        own = self.channels if config is None else config.channels or self.channels
+        held = self.run.record.get("file_channels") or as_channel_set(own).names
+        self.names = (self.run.text("model"), self.run.text("stem")) if config is None else (config.model, config.stem)
         self.file_channels = tuple(name if name in self.channels.names else UNUSED for name in held)
         found = self._read_examples()
         self.images = ImageStore(found)
@@ -79,8 +85,8 @@ class Service:
         statistics = zip(known.names, known.mean, known.std, known.wavelengths_nm, known.kinds, strict=True)
         return Model(
             name=self.run.name,
-            model=self.config.model,
-            stem=self.config.stem,
+            model=self.names[0],
+            stem=self.names[1],
             channels=[
                 Channel(name=name, mean=mean, std=std, wavelength_nm=wavelength, kind=kind)
                 for name, mean, std, wavelength, kind in statistics

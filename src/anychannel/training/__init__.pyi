@@ -1,5 +1,6 @@
 """The public names of the package and the modules that define them. ``__init__.py`` reads this list."""
 
+from anychannel.training.calibration import calibrate as calibrate
 from anychannel.training.early_stopping import EarlyStopping as EarlyStopping
 from anychannel.training.finite_updates import TrainingError as TrainingError
 from anychannel.training.loop import FitResult as FitResult

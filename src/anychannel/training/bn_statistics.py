@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -21,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import Subset
-from anychannel.data import Split, Stream
+from anychannel.data import Split, Stream, TorchImages
+from anychannel.data.batches.split import Batch
 from anychannel.nn.channel_sampling import Part, Sampler, split_evenly
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.subset_batchnorm import NORMS, keeps_statistics
-from anychannel.training.step_parts import StepParts, assign_channels, take_share
+from anychannel.training.step_parts import StepParts, assign_channels, step_parts
 from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import Share
 from anychannel.utils.seeds import mix
@@ -43,7 +45,7 @@ Pass = tuple[Tensor, StepParts]
 """Images, and the channels that are kept of each."""
 
 
-def count_images(model: Classifier, train: Split | Stream, epochs: int = 1) -> int:
+def count_images(model: Classifier, train: Split | Stream | TorchImages, epochs: int = 1) -> int:
     """Number of images that each subset's statistics are recomputed from, if it may cost a share of so many epochs."""
     if not batch_norms(model):
         return 0
@@ -58,7 +60,14 @@ def normalised_subsets(model: Classifier) -> list[Subset]:
 
 
 def choose_passes(
-    model: Classifier, train: Split | Stream, sampler: Sampler, images: int, *, seed: int, batch_size: int, share: Share
+    model: Classifier,
+    train: Split | Stream | TorchImages,
+    sampler: Sampler,
+    images: int,
+    *,
+    seed: int,
+    batch_size: int,
+    share: Share,
 ) -> list[Pass]:
     """Choose training images and their channels for the statistics; ``images`` comes from ``count_images``.
 
@@ -73,17 +82,33 @@ def choose_passes(
     passes: list[Pass] = []
     if isinstance(train, Split):
         batches = train.batches_of(stratify(train.labels, images // size, size, seed), share=share)
-    else:
+    elif isinstance(train, Stream):
         batches = islice(train.batches(seed=seed, epoch=0, batch_size=size, share=share), images // size)
+    else:
+        single = replace(train, accumulate=1)
+        size, _ = single.plan(size, share)  # a DataLoader has its own
+        batches = until(images, single.batches(seed=seed, epoch=0, batch_size=size, share=share))
     for batch in batches:
+        count = size if isinstance(train, Stream) else len(batch.places)  # a stream's are this process's alone
         if own:
-            has = np.ones((size, len(model.channels)), bool) if batch.present is None else batch.present
-            groups = [(subset, np.flatnonzero(has[:, list(subset)].all(axis=1))) for subset in subsets]
-            found = [take_share([group], batch.present, share) for group in groups if len(group[1]) > 1]
+            has = np.ones((count, len(model.channels)), bool) if batch.present is None else batch.present
+            whole = torch.from_numpy(has)
+            groups = [(subset, torch.nonzero(whole[:, list(subset)].all(1)).flatten()) for subset in subsets]
+            found = [step_parts([group], batch.present, share) for group in groups if len(group[1]) > 1]
         else:
-            found = [assign_channels(draw_parts(sampler, size, generator), batch.present, share)]
+            found = [assign_channels(draw_parts(sampler, count, generator), batch.present, share)]
         passes += [(batch.images, rows) for rows in found]
     return passes
+
+
+def until(images: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches until they hold so many images."""
+    taken = 0
+    for batch in batches:
+        yield batch
+        taken += len(batch.places)
+        if taken >= images:
+            return
 
 
 def stratify(labels: np.ndarray, batches: int, size: int, seed: int) -> np.ndarray:

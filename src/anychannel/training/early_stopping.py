@@ -37,10 +37,8 @@ class EarlyStopping:
             )
 
     def update(self, epoch: int, figures: dict[str, Any]) -> bool:
-        """Add an epoch's figures; return whether it is the best so far. NaN is worse than any number."""
-        score = MONITORS[self.monitor] * float(figures[self.monitor])
-        if math.isnan(score):
-            score = -math.inf
+        """Add an epoch's figures; return whether it is the best so far."""
+        score = self.score(figures)
         if score > self.reference + self.min_delta:
             self.reference, self.waited = score, 0
         else:
@@ -49,6 +47,11 @@ class EarlyStopping:
             return False
         self.best_epoch, self.best_score = epoch, score
         return True
+
+    def score(self, figures: dict[str, Any]) -> float:
+        """The monitored figure, with its sign so that larger is better. NaN is worse than any number."""
+        score = MONITORS[self.monitor] * float(figures[self.monitor])
+        return -math.inf if math.isnan(score) else score
 
     @property
     def should_stop(self) -> bool:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from anychannel.channels import ChannelSet
-from anychannel.data import Split, Stream, augment
+from anychannel.data import Split, Stream, TorchImages, augment
 from anychannel.data.batches.split import Batch
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
+from anychannel.models.view import as_classifier
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
@@ -43,14 +45,16 @@ from anychannel.training.bn_statistics import (
 from anychannel.training.contention import Contention
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
-from anychannel.training.matching import match_images, take_statistics
-from anychannel.training.metrics import count_answers, mean_figures, write_metrics
-from anychannel.training.settings import TrainingSettings
+from anychannel.training.matching import AnyImages, Names, check_model, match_images, open_images, take_statistics
+from anychannel.training.metrics import count_answers, mean_figures, new_counts, write_metrics
+from anychannel.training.micro_batches import cut_rows
+from anychannel.training.outputs import logits_of
+from anychannel.training.settings import TrainingSettings, check_own_transforms
 from anychannel.training.state import TrainingState, copy_state, describe_settings, load_checkpoint, save_checkpoint
 from anychannel.training.step_parts import assign_channels, check_missing_channels
 from anychannel.training.validation import validate
 from anychannel.utils.hardware import to_device
-from anychannel.utils.processes import Ending, add_up, average_gradients, join, on_main, share
+from anychannel.utils.processes import Ending, Share, add_up, average_gradients, join, on_main, share
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.seeds import mix, seeded
 from anychannel.utils.signals import held
@@ -82,11 +86,12 @@ class FitResult:
 
 
 def fit(
-    model: Classifier,
-    train: Split | Stream,
-    val: Split,
+    model: nn.Module,
+    train: Any,
+    val: Any,
     settings: TrainingSettings | None = None,
     *,
+    channels: Names = None,
     teacher: Classifier | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -96,13 +101,21 @@ def fit(
     """Train a classifier and leave it with the weights of its best validation epoch.
 
     Args:
-        model: trained in place. If it was created from names alone, it takes the channels' mean, standard deviation and
-            correlations from the training images.
+        model: a ``Classifier``, or a network that ``adapt`` returned; trained in place. If it was created from names
+            alone, it takes the channels' mean, standard deviation and correlations from the training images.
         train, val: images with the model's channels; training images may come from shards (``Stream``). Channels are
             matched by name; a split of bare arrays, without names, has them in the model's order. An image that lacks
             channels is used with those that it has and the sampler keeps, or else with all that it has. Validation uses
             all channels of each image and, unless the sampler is ``full``, every image again with channels missing.
+            Instead of splits, PyTorch's ``Dataset`` or ``DataLoader`` of (image, label), or of dictionaries with
+            ``image``, ``label`` and, if images lack channels, ``present`` (a boolean for each channel). Images are
+            Pillow images or tensors or arrays (C, H, W), in the units of the model's statistics. A ``DataLoader`` keeps
+            its batch size, sampler, workers and ``collate_fn``. The data set's own transforms augment, and
+            ``crop_padding``, ``flip`` and ``jitter`` do not apply. Order and transforms repeat with ``seed`` if they
+            draw from the global generators of torch, NumPy or Python, or from the loader's.
         settings: see ``TrainingSettings``.
+        channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order, or a sensor; None means the
+            model's channels in its order.
         teacher: a trained network with the same classes, whose answers are learned with weight ``distill``. A teacher
             with all of the model's channels teaches every image that has them. A teacher with fewer teaches the images
             that are used with just its channels. None learns from the model's own answers to all channels. Ends in
@@ -115,10 +128,11 @@ def fit(
     Raises:
         TrainingError: loss or gradients are not finite in several steps in a row, in float32 too, or there are too few
             training images.
-        ChannelError: images lack channels of the model, or have others.
-        ValueError: a setting is out of range or a name unknown, the images' classes are not the model's, images lack
-            channels that the stem needs, ``distill`` has nothing to learn from, the checkpoint is damaged, of another
-            version or of other settings, or the model cannot be saved to the folder.
+        ChannelError: images lack channels of the model, or have others, or another number of planes.
+        TypeError: the model is no channel-adaptive network, the images are none of these, or a sample has another form.
+        ValueError: a setting is out of range, has no effect or a name is unknown, the images' classes are not the
+            model's, images lack channels that the stem needs, ``distill`` has nothing to learn from, the checkpoint is
+            damaged, of another version or of other settings, or the model cannot be saved to the folder.
         Interrupted: SIGINT or SIGTERM ended the training; ``resume`` continues it from the step that it reached.
 
     Warns:
@@ -126,19 +140,30 @@ def fit(
             CPU (``anychannel.training.contention``), or steps were skipped because loss or gradients were not finite.
     """
     began = time.monotonic()
-    settings = settings or TrainingSettings()
+    check_model(model)
+    model = as_classifier(model)
+    settings = (settings or TrainingSettings()).with_rate(trained=model.channel_input.trained)
     home = None if folder is None else Path(folder)
     if resume and home is None:
         raise ValueError("resume needs the folder of the training to resume; give folder, or leave resume out")
-    if len(train) < 2 or len(val) < 1:
+    train = open_images(train, model, "the training images", channels)
+    val = open_images(val, model, "the validation images", channels)
+    if isinstance(val, Stream):
+        raise TypeError("validation reads images in order, and a stream of shards has none; give data.val")
+    if len(train) < 2 or (isinstance(val, Split) and not len(val)):
         raise TrainingError(f"training needs at least 2 images and validation 1, got {len(train)} and {len(val)}")
     train, val = match_images(model, train, "the training images"), match_images(model, val, "the validation images")
+    if isinstance(train, TorchImages):
+        settings = check_own_transforms(
+            settings, own_batches=(train.source.batch_size or 0) if train.is_loader else None
+        )
+        train = replace(train, accumulate=settings.accumulate)
     check_missing_channels(model, train, val)
     check_distillation(settings, model, teacher)
     if home is not None:
         describe_model(model)  # refuses what could not be saved
     device, own = join(settings.device), share()
-    batch_size = min(settings.batch_size, len(train))
+    batch_size, steps = plan_steps(train, settings, own)
     if batch_size < own.count:
         raise TrainingError(f"a batch of {batch_size} images is too small for {own.count} processes; raise batch_size")
 
@@ -146,9 +171,9 @@ def fit(
     place(model, device)
     if teacher is not None:
         place(teacher.eval(), device)
-    state = TrainingState(model, settings, batch_size=batch_size, steps=len(train) // batch_size)
-    images = count_images(model, train)
-    passes = choose_passes(model, train, state.sampler, images, seed=settings.seed, batch_size=batch_size, share=own)
+    state = TrainingState(model, settings, batch_size=batch_size, steps=steps)
+    images, small = count_images(model, train), -(-batch_size // settings.accumulate)
+    passes = choose_passes(model, train, state.sampler, images, seed=settings.seed, batch_size=small, share=own)
     fixed = describe_settings(settings, len(train))
     if resume and home is not None:
         saved = on_main(lambda: load_checkpoint(home, fixed))
@@ -170,7 +195,8 @@ def fit(
             last_checkpoint = time.monotonic()
             position = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
             for batch in train.batches(batch_size=batch_size, share=own, **position):
-                train_step(state, network, batch, teacher, synchronised)
+                size = len(batch.places) if isinstance(train, TorchImages) else batch_size
+                train_step(state, network, batch, size, teacher, synchronised)
                 advance()
                 if contention is not None:
                     contention.check()
@@ -187,6 +213,7 @@ def fit(
             state.started = time.monotonic()
         finish(state, train, val, synchronised, home)
 
+    model.channel_input.trained = True
     return FitResult(
         state.rows,
         best_epoch=state.stopping.best_epoch,
@@ -197,17 +224,27 @@ def fit(
     )
 
 
+def plan_steps(train: AnyImages, settings: TrainingSettings, share: Share) -> tuple[int, int]:
+    """Number of images in a step, over all processes, and of steps in an epoch."""
+    if isinstance(train, TorchImages):
+        return train.plan(settings.batch_size, share)
+    images = min(settings.batch_size * settings.accumulate, len(train))
+    return images, len(train) // images
+
+
 def train_step(
-    state: TrainingState, network: nn.Module, batch: Batch, teacher: Classifier | None, synchronised: Block
+    state: TrainingState, network: nn.Module, batch: Batch, size: int, teacher: Classifier | None, synchronised: Block
 ) -> None:
-    """One step; ``network`` may wrap the model for several processes.
+    """One step of ``size`` images over all processes, in ``accumulate`` pieces; ``network`` may wrap the model.
 
     The host waits for the device at none but the steps 1, 2, 4, 8 ..., whose images' range is checked.
     """
     settings, channels, own = state.settings, state.model.channels, share()
     # a function of seed, epoch and step, so that a resumed training needs no generator's state
     generator = torch.Generator().manual_seed(mix(settings.seed, 2, state.epoch, state.step))
-    rows = assign_channels(state.sampler(state.batch_size, generator), batch.present, own)
+    parts = state.sampler(size, generator)
+    whole = assign_channels(parts, batch.present, own)
+    pieces = cut_rows(whole, parts, size, settings.accumulate, own)
     images = augment(
         to_device(batch.images, state.device),
         crop_padding=settings.crop_padding,
@@ -216,25 +253,31 @@ def train_step(
         fill=torch.tensor(channels.mean, dtype=torch.float32),
         generator=generator,
         share=own,
-        batch_size=state.batch_size,
+        batch_size=size,
     )
-    targets = to_device(batch.labels[rows.images], state.device)
-    inputs = images[to_device(rows.images, state.device)].contiguous(memory_format=torch.channels_last)
     state.model.stem.anneal(state.epoch + state.step / state.steps)
     network.train()
-    with seeded(settings.seed, 3, state.epoch, state.step, own.index), state.autocast(), synchronised:
-        logits: Tensor = network(inputs, parts=rows.parts).float()
-        answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
-    loss = training_loss(logits, targets, answers, taught, settings)
-    counted = add_up(count_answers(loss, logits, targets) + state.updates.doubt())
-    # gradients are averaged over processes: this makes it the mean over all processes' rows
-    mean: Tensor = loss * (own.count * len(targets) / counted[2])
-    mean.backward()  # type: ignore[no-untyped-call]
-    state.update(counted, partial(describe_step, state.epoch, state.step, rows.parts, channels, batch.places))
+    counted, total = new_counts(state.device), sum(map(len, parts))
+    for number, rows in enumerate(pieces, start=1):
+        targets = to_device(batch.labels[rows.images], state.device)
+        inputs = images[to_device(rows.images, state.device)].contiguous(memory_format=torch.channels_last)
+        randomness = (settings.seed, 3, state.epoch, state.step, own.index, *([number] if number > 1 else []))
+        own_gradients = number < len(pieces) and isinstance(network, DistributedDataParallel)
+        with network.no_sync() if own_gradients else nullcontext():  # type: ignore[operator]
+            with seeded(*randomness), state.autocast(), synchronised:
+                logits = logits_of(network(inputs, parts=rows.parts)).float()
+                answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
+            loss = training_loss(logits, targets, answers, taught, settings)
+            counted += count_answers(loss, logits, targets)
+            # gradients are averaged over processes: this makes their sum the mean over all processes' rows
+            mean: Tensor = loss * (own.count * len(targets) / total)
+            mean.backward()  # type: ignore[no-untyped-call]
+    counted = add_up(counted + state.updates.doubt())
+    state.update(counted, partial(describe_step, state.epoch, state.step, whole.parts, channels, batch.places))
 
 
 def close_epoch(
-    state: TrainingState, val: Split, passes: Sequence[Pass], synchronised: Block, home: Path | None
+    state: TrainingState, val: Split | TorchImages, passes: Sequence[Pass], synchronised: Block, home: Path | None
 ) -> dict[str, Any]:
     """Validate, keep the best weights, write weights and metrics, start the next epoch, and return this one's row."""
     settings, network, own = state.settings, state.evaluated, share()
@@ -260,21 +303,35 @@ def close_epoch(
     return row
 
 
-def finish(state: TrainingState, train: Split | Stream, val: Split, synchronised: Block, home: Path | None) -> None:
-    """Load the best weights, recompute their statistics from more images than each epoch can afford, validate again."""
+def finish(
+    state: TrainingState, train: AnyImages, val: Split | TorchImages, synchronised: Block, home: Path | None
+) -> None:
+    """Load the best weights, with statistics from more images than each epoch can afford.
+
+    Statistics from few images make the epochs' figures noisy, so that the last epoch, whose learning rate is the
+    lowest, is compared once more with the best, both with their final statistics.
+    """
     settings, model, own = state.settings, state.model, share()
+    last, stopping = copy_state(state.evaluated), state.stopping
     model.load_state_dict(state.best)
     images = count_images(model, train, epochs=len(state.rows))
     if images == count_images(model, train):
         return
-    passes = choose_passes(
-        model, train, state.sampler, images, seed=settings.seed, batch_size=state.batch_size, share=own
-    )
-    row = state.rows[state.stopping.best_epoch - 1]
-    with state.autocast():
-        with synchronised:
-            recompute_bn_statistics(model, passes)
-        row |= validate(model, val, batch_size=settings.batch_size, reduced=settings.shows_subsets)
+    small = -(-state.batch_size // settings.accumulate)
+    passes = choose_passes(model, train, state.sampler, images, seed=settings.seed, batch_size=small, share=own)
+    candidates = {stopping.best_epoch: state.best, len(state.rows): last}  # one, if the last is the best
+    scores = {}
+    for epoch, weights in candidates.items():
+        model.load_state_dict(weights)
+        with state.autocast():
+            with synchronised:
+                recompute_bn_statistics(model, passes)
+            row = state.rows[epoch - 1]
+            row |= validate(model, val, batch_size=settings.batch_size, reduced=settings.shows_subsets)
+        scores[epoch] = stopping.score(row)
+        candidates[epoch] = copy_state(model)
+    stopping.best_epoch = max(scores, key=scores.__getitem__)
+    model.load_state_dict(candidates[stopping.best_epoch])
     if home is not None and own.is_main:
         save_model(model, home, weights=BEST)
         write_metrics(home, state.rows)

@@ -14,6 +14,7 @@ from torch import Tensor
 from anychannel.channels import ChannelSet, Subset
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.classifier import Classifier
+from anychannel.training.outputs import logits_of
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.step_parts import StepParts, assign_channels
 from anychannel.utils.processes import Share
@@ -71,7 +72,7 @@ def find_teacher(
         places, taught_rows, asked = (
             index.to(logits.device, non_blocking=True) for index in (places, torch.nonzero(taught)[:, 0], asked)
         )
-        answers[taught_rows] = teacher(batch[asked][:, known]).float()[places]
+        answers[taught_rows] = logits_of(teacher(batch[asked][:, known])).float()[places]
     return answers, taught.to(logits.device, non_blocking=True)
 
 

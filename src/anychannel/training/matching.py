@@ -1,27 +1,101 @@
 """Give a network images of its own channels, in its order, and of its own classes: matched by name if names are known.
 
 Splits of loaded data know their channels and classes. A ``Split`` made of bare arrays does not: its images have to hold
-the network's channels in its order.
+the network's channels in its order. So do those of a PyTorch ``Dataset`` or ``DataLoader`` if no names are given.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
-import numpy as np
+from torch import nn
 
-from anychannel.channels import ChannelError, ChannelSet
-from anychannel.data import Split, Stream
-from anychannel.data.prepare.statistics import RunningMoments, with_statistics
+from anychannel.channels import ChannelError, ChannelSet, as_channel_set
+from anychannel.data import ImageDataset, Split, Stream, TorchImages
+from anychannel.data.batches.torch_sources import find_channels, find_classes, is_torch_data
+from anychannel.data.prepare.measure import measure_images
 from anychannel.nn.classifier import Classifier
 from anychannel.utils.processes import on_main, share
 
 MOST_MEASURED = 4096
-"""Images of a split of bare arrays on which statistics rest."""
+"""Images on which statistics rest that ``fit`` measures itself."""
 
-Images = TypeVar("Images", Split, Stream, Split | Stream)
+AnyImages = Split | Stream | TorchImages
+Images = TypeVar("Images", Split, Stream, TorchImages, Split | TorchImages, Split | Stream | TorchImages)
+Names = ChannelSet | str | Sequence[str] | None
+
+
+class WrongTypeError(TypeError, ValueError):
+    """A model or images of a type that cannot be used; the message says what to give."""
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no channel-adaptive network, by what is needed of one: a module with ``channels``.
+
+    Raises:
+        TypeError: it is something else; the message says how to make one.
+    """
+    if isinstance(model, nn.Module) and isinstance(getattr(model, "channels", None), ChannelSet):
+        return
+    kind = type(model).__name__
+    fix = "create one with create_model, load one with load_model"
+    if isinstance(model, nn.Module):
+        fix = "this module knows no channels by name; give adapt(model, channels=...) of it, which keeps its weights"
+    raise WrongTypeError(f"the model is a channel-adaptive network, an nn.Module with channels, got {kind}; {fix}")
+
+
+def count_classes(model: Any) -> int | None:
+    """Number of a model's classes; None if it does not say."""
+    found = getattr(getattr(model, "spec", None), "num_classes", None) or getattr(model, "num_classes", None)
+    return found if isinstance(found, int) else len(model.classes) if getattr(model, "classes", None) else None
+
+
+def open_images(data: Any, model: Any, what: str, channels: Names = None, *, labelled: bool = True) -> AnyImages:
+    """Images to train or to evaluate a model on; ``what`` names them in messages.
+
+    Args:
+        data: a split or a stream, or a PyTorch ``Dataset`` or ``DataLoader``, or what works like a data set.
+        channels: names of the images' planes in their order; None means the split's own, else the model's.
+        labelled: whether samples of PyTorch's data need a label.
+
+    Raises:
+        TypeError: ``data`` is none of these, or has splits to choose from.
+        ChannelError: a name cannot be used, or the split has names.
+        ValueError: the data set is empty.
+    """
+    if isinstance(data, Split | Stream):
+        if channels is None:
+            return data
+        if data.channels is not None:
+            raise ChannelError(f"{what} know their channels ({', '.join(data.channels.names)}); leave channels out")
+        return replace(data, channels=check_count(data, as_channel_set(channels), what))
+    if isinstance(data, ImageDataset):
+        raise WrongTypeError(
+            f"{what} are one split of a data set, got all of it; give data.train, data.val or data.test"
+        )
+    if not is_torch_data(data):
+        more = f"; choose one of its splits, {', '.join(map(repr, data))}" if isinstance(data, dict) and data else ""
+        raise WrongTypeError(
+            f"{what} are a split (data.train), or a torch Dataset or DataLoader of (image, label) or of dictionaries "
+            f"with image and label, got {type(data).__name__}{more}"
+        )
+    planes = as_channel_set(channels if channels is not None else find_channels(data) or model.channels)
+    found = TorchImages(data, planes, find_classes(data), what, num_classes=count_classes(model), labelled=labelled)
+    if found.size == 0:
+        raise ValueError(f"{what} are an empty {type(data).__name__}; give one with images")
+    return found
+
+
+def check_count(split: Split | Stream, channels: ChannelSet, what: str) -> ChannelSet:
+    """Refuse names for another number of planes than the images have."""
+    count = split.images.shape[1] if isinstance(split, Split) else split.shape[0]
+    if count != len(channels):
+        listed = ", ".join(channels.names)
+        raise ChannelError(f"{what} have {count} planes, but channels names {len(channels)}: {listed}")
+    return channels
 
 
 def match_images(model: Classifier, images: Images, what: str) -> Images:
@@ -48,18 +122,18 @@ def match_images(model: Classifier, images: Images, what: str) -> Images:
     return images if held.names == known else images.arrange(held.positions(known))
 
 
-def take_statistics(model: Classifier, train: Split | Stream) -> None:
+def take_statistics(model: Classifier, train: AnyImages) -> None:
     """Give a model that was created from names alone the statistics of its training images, and say so.
 
-    They are those of the data set or, of bare arrays, of up to ``MOST_MEASURED`` evenly spaced images.
+    They are those of the data set or, of bare arrays and of PyTorch's data, of up to ``MOST_MEASURED`` images.
     """
     if model.channels.measured or model.channels.correlation is not None or model.spec.normalisation is not None:
         return
     found = train.channels
     if found is None or not found.measured:
-        if not isinstance(train, Split):
+        if isinstance(train, Stream):
             raise ValueError("the channels' statistics are unknown; create the model with channels=data.channels")
-        found = on_main(lambda: measure_split(train, model.channels))
+        found = on_main(lambda: measure_images(train, model.channels, most=MOST_MEASURED))
     model.measure(found)
     if share().is_main:
         figures = zip(found.names, found.mean, found.std, strict=True)
@@ -71,17 +145,10 @@ def take_statistics(model: Classifier, train: Split | Stream) -> None:
         )
 
 
-def measure_split(split: Split, channels: ChannelSet) -> ChannelSet:
-    """The channels with the statistics of a split's images."""
-    moments = RunningMoments(split.images.shape[1:])
-    for row in np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST_MEASURED)).astype(int)).tolist():
-        held = np.ones(len(channels), bool) if split.present is None else np.asarray(split.present[row], bool)
-        moments.add(np.asarray(split.images[row]), held[:, None, None])
-    return with_statistics(channels, moments.statistics())
-
-
-def check_planes(model: Classifier, images: Split | Stream, what: str) -> None:
+def check_planes(model: Classifier, images: AnyImages, what: str) -> None:
     """Refuse images without names that have another number of channels than the model."""
+    if isinstance(images, TorchImages):  # each batch is checked as it is read
+        return
     shape = images.images.shape if isinstance(images, Split) else (len(images), *images.shape)
     if len(shape) != 4 or shape[1] != len(model.channels):
         raise ChannelError(
@@ -90,9 +157,11 @@ def check_planes(model: Classifier, images: Split | Stream, what: str) -> None:
         )
 
 
-def check_classes(model: Classifier, images: Split | Stream, what: str) -> None:
+def check_classes(model: Any, images: AnyImages, what: str) -> None:
     """Refuse images of other classes than the model's, by their names, else by the labels."""
-    count, own, theirs = model.spec.num_classes, model.classes, images.classes
+    count, own, theirs = count_classes(model), model.classes, images.classes
+    if count is None:
+        return
     if theirs is not None and (len(theirs) != count or own not in (None, theirs)):
         described = f"{count} unnamed ones" if own is None else describe(own)
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from anychannel.training.early_stopping import MONITORS, REDUCED_MONITORS
@@ -19,9 +19,12 @@ class TrainingSettings:
 
     Args:
         epochs: largest number of epochs.
-        batch_size: images in a step, over all processes.
+        batch_size: images in a batch, over all processes. A ``DataLoader`` has its own.
+        accumulate: batches in a step, whose gradients are added before the weights change. A step is then one of a
+            batch that is so many times as large, at the memory of the small one; batch norms see the small ones.
         sampler, sampler_options: the channels of each part of a batch; see ``anychannel.nn.channel_sampling``.
-        optimizer, lr, momentum, weight_decay: see ``create_optimizer``.
+        optimizer, lr, momentum, weight_decay: see ``create_optimizer``. ``lr=None`` is 0.1 (``adamw``: 0.001) for a new
+            network and a tenth of it for trained weights, which the higher rate would destroy.
         schedule, warmup_epochs: see ``create_schedule``.
         distill: weight of distillation in the loss of images with a teacher, in [0, 1].
         distill_temperature: softens both answers; see ``training_loss``.
@@ -34,7 +37,8 @@ class TrainingSettings:
         monitor: the validation figure that decides which epoch is best: ``val_accuracy`` or ``val_loss`` with all
             channels, ``val_reduced_accuracy`` with channels missing, or ``val_mean_accuracy``, the mean of both
             accuracies. ``auto`` is ``val_accuracy`` for the sampler ``full``, else ``val_mean_accuracy``.
-        crop_padding: largest shift of a random crop, in pixels.
+        crop_padding: largest shift of a random crop, in pixels. This and the next two do not apply to a PyTorch
+            ``Dataset`` or ``DataLoader``, which has transforms of its own.
         flip: mirror half of the images left to right.
         jitter: strength of brightness and contrast changes in [0, 1), drawn for each channel; 0 changes nothing.
         precision: ``auto``, ``bf16`` or ``fp32``.
@@ -49,10 +53,11 @@ class TrainingSettings:
 
     epochs: int = 15
     batch_size: int = 128
+    accumulate: int = 1
     sampler: str = "split"
     sampler_options: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
-    lr: float = 0.1
+    lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "one_cycle"
@@ -88,6 +93,7 @@ class TrainingSettings:
         for name, low, high in (
             ("epochs", 1, 100_000),
             ("batch_size", 2, 1_000_000),
+            ("accumulate", 1, 10_000),
             ("label_smoothing", 0, 0.999),
             ("distill", 0, 1),
             ("distill_temperature", 0.1, 100),
@@ -100,7 +106,7 @@ class TrainingSettings:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be between {low} and {high}, got {getattr(self, name)}")
-        if not 0 < self.lr < math.inf:
+        if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be finite and not negative, got {self.weight_decay}")
@@ -117,6 +123,12 @@ class TrainingSettings:
         for name, reason in idle_settings(vars(self)).items():
             raise ValueError(f"{name}={getattr(self, name):g} has no effect: {reason}; leave it out")
 
+    def with_rate(self, *, trained: bool) -> TrainingSettings:
+        """The same settings with the learning rate that ``lr=None`` stands for, for a new or a trained network."""
+        if self.lr is not None:
+            return self
+        return replace(self, lr=(0.1 if self.optimizer == "sgd" else 0.001) * (0.1 if trained else 1))
+
     @property
     def shows_subsets(self) -> bool:
         """Whether training and validation use images with channels missing."""
@@ -128,6 +140,30 @@ class TrainingSettings:
         if self.monitor != "auto":
             return self.monitor
         return "val_mean_accuracy" if self.shows_subsets else "val_accuracy"
+
+
+def check_own_transforms(settings: TrainingSettings, own_batches: int | None) -> TrainingSettings:
+    """The settings for images of a PyTorch data set, without augmentation.
+
+    ``own_batches`` is its loader's batch size, 0 if that varies, and None for a data set without a loader.
+
+    Raises:
+        ValueError: a setting that then has no effect differs from its default, and from what happens.
+    """
+    default, plain = TrainingSettings(), replace(settings, crop_padding=0, flip=False, jitter=0.0)
+    for name in ("crop_padding", "flip", "jitter"):
+        value = getattr(settings, name)
+        if value not in (getattr(plain, name), getattr(default, name)):
+            raise ValueError(
+                f"{name}={value:g} has no effect: a PyTorch data set augments by its own transforms; put it there"
+            )
+    if own_batches is not None and settings.batch_size not in (own_batches, default.batch_size):
+        raise ValueError(
+            f"batch_size={settings.batch_size} has no effect: the DataLoader makes "
+            f"{f'batches of {own_batches}' if own_batches else 'its own batches'}; leave it out, or give the Dataset "
+            "instead"
+        )
+    return plain
 
 
 def idle_settings(values: Mapping[str, Any]) -> dict[str, str]:

@@ -38,12 +38,12 @@ FREE = ("device", "checkpoint_seconds")
 class TrainingState:
     """Model, optimiser, averaged weights, schedule, early stopping, best weights, figures and position of a training.
 
-    The model is on its device; ``batch_size`` counts the images of all processes, and an epoch has ``steps`` steps.
+    The model is on its device; ``batch_size`` counts a step's images in all processes, and an epoch has ``steps``.
     """
 
     def __init__(self, model: Classifier, settings: TrainingSettings, *, batch_size: int, steps: int) -> None:
         self.device = next(model.parameters()).device
-        self.settings = settings
+        self.settings = settings = settings.with_rate(trained=model.channel_input.trained)
         self.batch_size = batch_size
         self.steps = steps
         self.model = model
@@ -54,7 +54,11 @@ class TrainingState:
 
             self.average = ModelEmaV3(model, decay=settings.ema, use_warmup=True)
         self.optimizer = create_optimizer(
-            model, settings.optimizer, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            model,
+            settings.optimizer,
+            lr=settings.lr or 0,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
         )
         total, warmup = settings.epochs * steps, round(settings.warmup_epochs * steps)
         self.schedule = create_schedule(self.optimizer, settings.schedule, total_steps=total, warmup_steps=warmup)
@@ -230,7 +234,7 @@ def check_checkpoint(path: Path, state: Any, settings: dict[str, Any]) -> None:
             f"{found}, this version reads {FORMAT}); go on with that version, or delete the file and run the same "
             "command again, which starts the training anew"
         )
-    kept = state["settings"]
+    kept = describe_settings(TrainingSettings(), settings["training images"]) | state["settings"]  # newer settings
     changed = [
         f"{name}: {kept.get(name)} -> {settings.get(name)}"
         for name in kept | settings

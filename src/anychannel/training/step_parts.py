@@ -17,9 +17,9 @@ from torch import Tensor
 
 from anychannel.channels import Subset
 from anychannel.data import Split, Stream
-from anychannel.data.batches.split import group_rows
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
+from anychannel.nn.row_sampling import Groups, as_parts, group_by_channels, take_share
 from anychannel.nn.stems import MaskedStem
 from anychannel.utils.processes import Share
 
@@ -49,44 +49,26 @@ def assign_channels(parts: Sequence[Part], present: np.ndarray | None, share: Sh
     ``present``, (batch, C) booleans, marks the channels that each image of the whole batch has; None means all. If a
     process gets no image, all processes raise ValueError.
     """
-    if present is None:
-        groups = [(part.subset, np.arange(part.start, part.stop)) for part in parts]
-    else:
-        groups = list(group_by_channels(parts, present).items())
+    groups: Groups = [(part.subset, torch.arange(part.start, part.stop)) for part in parts]
+    if present is not None:
+        groups = group_by_channels(groups, torch.from_numpy(present))
     for index in range(share.count):
         if not any((images % share.count == index).any() for _, images in groups):
             raise ValueError(
                 f"the sampler's {sum(map(len, parts))} shown images are too few for {share.count} processes: process "
                 f"{index} has none; raise batch_size"
             )
-    return take_share(groups, present, share)
+    return step_parts(groups, present, share)
 
 
-def group_by_channels(parts: Sequence[Part], present: np.ndarray) -> dict[Subset, np.ndarray]:
-    """Images of a batch by their channels, in the order in which the subsets first occur.
-
-    An image in several parts occurs several times.
-    """
-    groups: dict[Subset, list[np.ndarray]] = {}
-    for part in parts:
-        have = present[part.start : part.stop]
-        kept = np.zeros_like(have)
-        kept[:, list(part.subset)] = have[:, list(part.subset)]
-        nothing = ~kept.any(axis=1)
-        kept[nothing] = have[nothing]
-        for subset, rows in group_rows(kept).items():
-            groups.setdefault(subset, []).append(part.start + rows)
-    return {subset: np.concatenate(pieces) for subset, pieces in groups.items()}
-
-
-def take_share(groups: Sequence[tuple[Subset, np.ndarray]], present: np.ndarray | None, share: Share) -> StepParts:
+def step_parts(groups: Groups, present: np.ndarray | None, share: Share) -> StepParts:
     """The rows of one process, from subsets and their images in the whole batch."""
-    taken = [images[images % share.count == share.index] for _, images in groups]
-    edges = np.cumsum([0, *map(len, taken)]).tolist()
-    parts = [Part(subset, edges[i], edges[i + 1]) for i, (subset, _) in enumerate(groups)]
-    rows = np.concatenate(taken)
-    complete = np.ones(len(rows), dtype=bool) if present is None else present[rows].all(axis=1)
-    return StepParts(parts, torch.from_numpy(rows // share.count), torch.from_numpy(complete))
+    own = take_share(groups, share.index, share.count)
+    images = torch.cat([rows for _, rows in own])
+    complete = torch.ones(len(images), dtype=torch.bool)
+    if present is not None:
+        complete = torch.from_numpy(present).all(1)[images * share.count + share.index]
+    return StepParts(as_parts(own), images, complete)
 
 
 def check_missing_channels(model: Classifier, *splits: Split | Stream) -> None:

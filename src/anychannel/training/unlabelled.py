@@ -18,21 +18,25 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
+from anychannel.data import TorchImages
 from anychannel.data.unlabelled import read_folder
-from anychannel.models.hub import Classifier
 from anychannel.models.own_weights import own_parameters, with_own_weights
+from anychannel.models.view import as_view
 from anychannel.nn.bn_statistics import arrange_split
 from anychannel.nn.channel_sampling import Part, create_sampler, draw_integer, draw_subset
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
 from anychannel.nn.subset_batchnorm import by_subset
+from anychannel.training.calibration import gives_samples
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import divergence
+from anychannel.training.matching import Names, open_images
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.sizes import ImageSize
@@ -43,8 +47,13 @@ MOST_HELD_OUT = 100
 MOST_CHECKED = 14
 """Subsets that the held-out images check; with more, so many are drawn."""
 
+MOST_IMAGES = 20_000
+"""Images of a PyTorch data set that are read, and held, at most."""
+
 WARM_UP = 10
 """Steps in which the learning rate rises."""
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -64,21 +73,22 @@ class Agreement:
 class Adaptation:
     """An adapted network, its agreement by subset (``R,G``) on ``held_out`` images, and the image passes it took."""
 
-    model: Classifier
+    model: Any
     agreement: dict[str, Agreement]
     images: int
     held_out: int
     passes: int
 
 
-def adapt_unlabelled(model: Classifier, images: Any, **options: Any) -> Classifier:
+def adapt_unlabelled(model: Model, images: Any, **options: Any) -> Model:
     """Make one network for all subsets from a trained one and unlabelled images that have all channels.
 
     Args:
-        model: a trained classifier, as from ``adapt`` or ``load_model``. It is not changed.
+        model: a trained classifier or a network that ``adapt`` returned. It is not changed.
         images: a folder of image files, an array or tensor (N, C, H, W) in the files' units with the model's channels
-            in its order, a split of loaded data, or batches of these. Of a batch that is a pair, as (images, labels),
-            the first counts. They are kept in memory. A thousand are enough; a hundred help.
+            in its order, a split of loaded data, batches of these, or a PyTorch ``Dataset`` or ``DataLoader``, of which
+            the first 20,000 images are used. Labels are not read. The images are kept in memory. A thousand are enough;
+            a hundred help.
         options: see ``learn_unlabelled``.
 
     Returns:
@@ -89,17 +99,19 @@ def adapt_unlabelled(model: Classifier, images: Any, **options: Any) -> Classifi
         ValueError: there are fewer than two images, or the stem has no kernels that can be corrected.
         TrainingError: the loss is not finite.
     """
-    return learn_unlabelled(model, images, **options).model
+    adapted: Model = learn_unlabelled(model, images, **options).model
+    return adapted
 
 
 def learn_unlabelled(
-    model: Classifier,
+    model: nn.Module,
     images: Any,
     *,
     passes: int = 25_000,
     batch_size: int = 24,
     lr: float = 1e-3,
     size: ImageSize | None = None,
+    image_channels: Names = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -113,33 +125,37 @@ def learn_unlabelled(
         batch_size: images that pass in a step. An image passes with one channel and with a larger subset.
         lr: highest learning rate of Adam.
         size: height and width in pixels to which the files of a folder are resized and cropped; None keeps their size.
+        image_channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order; None means the model's
+            channels in its order.
         seed: decides the order of the images, mirroring, the subsets and the held-out images.
         device, precision: see ``TrainingSettings``.
         progress: show a bar on standard error.
     """
     if passes < 1 or batch_size < 1:
         raise ValueError(f"passes and batch_size are at least 1, got {passes} and {batch_size}")
-    found = collect(images, model, size)
+    view = as_view(model)
+    found = collect(images, view, size, image_channels)
     chosen, generator = choose_device(device), torch.Generator().manual_seed(seed)
     order = torch.randperm(len(found), generator=generator)
     held_out, shown = order.tensor_split([min(MOST_HELD_OUT, len(found) // 10)])
-    adapted = with_own_weights(model).eval().requires_grad_(False)
+    made = with_own_weights(model).eval().requires_grad_(False)
+    adapted = as_view(made)
     place(adapted, chosen)
     bf16 = choose_precision(precision, chosen) == "bf16"
     network = Passes(adapted, found, torch.autocast(chosen.type, torch.bfloat16, enabled=bf16))
-    checked = choose_checked(model, generator) if len(held_out) else []
+    checked = choose_checked(view, generator) if len(held_out) else []
     before = {subset: network.compare(held_out, subset) for subset in checked}
     start = copy.deepcopy(adapted.state_dict())
     budget = passes - len(held_out) * len(checked)
     teach(network, shown, budget, batch_size, lr, generator, progress)
     after = {subset: network.compare(held_out, subset) for subset in checked}
     undone = [subset for subset in checked if not after[subset].distance < before[subset].distance]
-    if len(checked) < 2 ** len(model.channels) - 2:  # weights that others share cannot be undone for one subset
+    if len(checked) < 2 ** len(view.channels) - 2:  # weights that others share cannot be undone for one subset
         means = [sum(each.distance for each in found.values()) for found in (before, after)]
         undone = checked if checked and means[1] >= means[0] else []
     undo(adapted, start, undone)
     agreement = {
-        ",".join(model.channels.names[i] for i in subset): Agreement(
+        view.channels.key(subset): Agreement(
             before[subset].share, (before if subset in undone else after)[subset].share, subset not in undone
         )
         for subset in checked
@@ -150,8 +166,8 @@ def learn_unlabelled(
             f"images (there were {len(found)}) or more passes (there were {passes})",
             stacklevel=3,
         )
-    adapted.requires_grad_(True).to(next(model.parameters()).device)
-    return Adaptation(adapted, agreement, len(shown), len(held_out), network.spent)
+    made.requires_grad_(True).to(next(model.parameters()).device)
+    return Adaptation(made, agreement, len(shown), len(held_out), network.spent)
 
 
 @dataclass(frozen=True)
@@ -272,17 +288,24 @@ def undo(model: Classifier, start: dict[str, Tensor], subsets: Sequence[Subset])
             value.copy_(start[name])
 
 
-def collect(images: Any, model: Classifier, size: ImageSize | None) -> Tensor:
+def collect(images: Any, model: Classifier, size: ImageSize | None, image_channels: Names = None) -> Tensor:
     """All images as one tensor (N, C, H, W) with the model's channels; see ``adapt_unlabelled``."""
     names = model.channels.names
     if isinstance(images, str | Path):
         images = read_folder(images, model.channels, size=size)
     elif size is not None:
         raise ValueError("size has no effect: it is for the files of a folder; leave it out")
+    if gives_samples(images):
+        opened = open_images(images, model, "the images", image_channels, labelled=False)
+        assert isinstance(opened, TorchImages)
+        whole = opened.select(opened.channels.positions(names))
+        images = [batch.images for batch in whole.in_order(256, most=MOST_IMAGES)]
+    elif image_channels is not None:
+        raise ValueError("image_channels names the planes of a Dataset or DataLoader; leave it out")
     images = arrange_split(images, model, names)
     if not hasattr(images, "__array__"):
-        batches = [batch[0] if isinstance(batch, tuple | list) else batch for batch in images]
-        images = torch.cat([torch.as_tensor(batch) for batch in batches]) if batches else torch.zeros(0)
+        batches = [torch.as_tensor(batch[0] if isinstance(batch, tuple | list) else batch) for batch in images]
+        images = torch.cat(batches) if batches else torch.zeros(0)
     found = torch.as_tensor(images)
     if len(found) < 2:
         raise ValueError(f"adapt_unlabelled needs at least two images, got {len(found)}")

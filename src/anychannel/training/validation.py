@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.data import Split, iterate_batches
+from anychannel.data import Split, TorchImages, iterate_batches
+from anychannel.data.batches.split import group_rows
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
 from anychannel.training.metrics import count_answers, mean_figures, new_counts
-from anychannel.utils.processes import add_up, check_all, share
+from anychannel.training.outputs import logits_of
+from anychannel.utils.processes import Share, add_up, check_all, share
 from anychannel.utils.signals import check
 
 MOST_SUBSETS = 30
@@ -48,43 +51,87 @@ def assign_reduced(channels: ChannelSet, split: Split) -> tuple[list[Subset], np
     return subsets, chosen
 
 
+Shown = tuple[int, Tensor, Tensor, list[Part]]
+"""0 for all channels or 1 with some missing; a batch's images; their labels; which subset consecutive images show."""
+
+
 @torch.no_grad()
-def validate(model: Classifier, split: Split, *, batch_size: int, reduced: bool = False) -> dict[str, float]:
+def validate(
+    model: Classifier, split: Split | TorchImages, *, batch_size: int, reduced: bool = False
+) -> dict[str, float]:
     """Loss and accuracy on all channels that each image has, over all processes.
 
     ``reduced`` uses every image again with some of its channels missing, and adds ``val_reduced_loss``,
     ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``. A signal interrupts it, between two
-    batches or, with several processes, at the end of a pass.
+    batches or, with several processes, at the end.
     """
     model.eval()
     device = next(model.parameters()).device
     own = share()
-    rows = own.rows(len(split))
+    counts = torch.stack([new_counts(device), new_counts(device)])
+    options = (model.channels, batch_size, own, reduced)
+    shown = show_split(split, *options) if isinstance(split, Split) else show_as_read(split, *options)
+    for place, images, labels, parts in shown:
+        inputs = images.to(device).float().contiguous(memory_format=torch.channels_last)
+        logits = logits_of(model(inputs, parts=parts)).float()
+        targets = labels.to(device)
+        counts[place] += count_answers(F.cross_entropy(logits, targets), logits, targets)
+        if own.count == 1:
+            check()
+    check_all()
+    add_up(counts)
+    figures = mean_figures(counts[0], "val")
+    if reduced:
+        figures |= mean_figures(counts[1], "val_reduced")
+        figures["val_mean_accuracy"] = (figures["val_accuracy"] + figures["val_reduced_accuracy"]) / 2
+    return figures
 
-    def count(subsets: list[Subset], chosen: np.ndarray) -> Tensor:
-        counts = new_counts(device)
+
+def show_split(split: Split, channels: ChannelSet, batch_size: int, own: Share, reduced: bool) -> Iterator[Shown]:
+    """All images of this process with all channels, then with some missing; images with the same are adjacent."""
+    rows = own.rows(len(split))
+    patterns = split.patterns()
+    whole = np.zeros(len(split), dtype=int)
+    for number, found in enumerate(patterns.values()):
+        whole[found] = number
+    assigned = [(list(patterns), whole), *([assign_reduced(channels, split)] if reduced else [])]
+    for place, (subsets, chosen) in enumerate(assigned):
         ordered = rows[np.argsort(chosen[rows], kind="stable")]
         batches = iterate_batches(split, batch_size, order=ordered)
         for first, (images, labels) in zip(range(0, len(rows), batch_size), batches, strict=True):
-            inputs = images.to(device).float().contiguous(memory_format=torch.channels_last)
-            parts = runs_of(subsets, chosen[ordered[first : first + len(inputs)]])
-            logits = model(inputs, parts=parts).float()
-            targets = labels.to(device)
-            counts += count_answers(F.cross_entropy(logits, targets), logits, targets)
-            if own.count == 1:
-                check()
-        check_all()
-        return add_up(counts)
+            yield place, images, labels, runs_of(subsets, chosen[ordered[first : first + len(images)]])
 
-    whole = np.zeros(len(split), dtype=int)
-    patterns = split.patterns()
-    for number, found in enumerate(patterns.values()):
-        whole[found] = number
-    figures = mean_figures(count(list(patterns), whole), "val")
-    if reduced:
-        figures |= mean_figures(count(*assign_reduced(model.channels, split)), "val_reduced")
-        figures["val_mean_accuracy"] = (figures["val_accuracy"] + figures["val_reduced_accuracy"]) / 2
-    return figures
+
+def show_as_read(
+    found: TorchImages, channels: ChannelSet, batch_size: int, own: Share, reduced: bool
+) -> Iterator[Shown]:
+    """Each batch with all channels and then with some missing, so that every image is read once."""
+    known: dict[Subset, list[Subset]] = {}
+    seen = 0
+    for batch in found.in_order(batch_size, own):
+        count = len(batch.labels)
+        present = np.ones((count, len(channels)), bool) if batch.present is None else batch.present
+        subsets: list[Subset] = []
+        chosen = np.zeros((2, count), dtype=int)
+        for pattern, rows in group_rows(present).items():
+            if pattern not in known:
+                names = [channels.names[i] for i in pattern]
+                listed, _ = assign_subsets(channels.select(names), 0)
+                known[pattern] = [tuple(pattern[i] for i in each) for each in listed]
+            chosen[0, rows] = len(subsets)
+            turns = [take_turn(own.index + own.count * (seen + row), len(known[pattern])) for row in rows.tolist()]
+            chosen[1, rows] = len(subsets) + 1 + np.array(turns)
+            subsets += [pattern, *known[pattern]]
+        seen += count
+        for place in range(1 + reduced):
+            order = np.argsort(chosen[place], kind="stable")
+            index = torch.from_numpy(order)
+            yield place, batch.images[index], batch.labels[index], runs_of(subsets, chosen[place][order])
+
+
+def take_turn(number: int, choices: int) -> int:
+    """One of the choices for each number: in any stretch of so many numbers each occurs once, in random order."""
+    return int(np.random.default_rng([0, number // choices]).permutation(choices)[number % choices])
 
 
 def runs_of(subsets: list[Subset], chosen: np.ndarray) -> list[Part]:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 def normal(text: str) -> str:
     """The text in Unicode's form NFC, so that é is é however a system or an editor writes it."""
-    return unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)  # torch.compile traces the first
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from mmap import mmap
@@ -41,8 +42,12 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Images with labels.
+class Split(Dataset[Any]):
+    """Images with labels; also a map-style PyTorch data set, which a ``DataLoader`` takes, with workers.
+
+    ``split[i]`` is the image (C, H, W) as a tensor, in the files' own units, and its label as an int. If images of the
+    split lack channels, it is a dictionary with ``image``, ``label`` and ``present``, a boolean tensor (C,); planes of
+    channels that the image lacks are zeros.
 
     Args:
         images: (N, C, H, W) uint8, uint16 or float32 in the files' own units, usually a read-only memory map.
@@ -98,6 +103,30 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, row: int) -> Any:
+        """One sample; see the class. Raises IndexError if there is no such image."""
+        place = operator.index(row)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"image {place} of a split of {len(self)}")
+        return self.__getitems__([place % len(self)])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+        """Samples at these numbers, which are read together; PyTorch's ``DataLoader`` calls this."""
+        images, labels = Rows(self).__getitems__(rows)
+        if self.present is None:
+            return list(zip(images, labels.tolist(), strict=True))
+        present = torch.from_numpy(self.present[np.asarray(rows, dtype=np.int64)])
+        images = torch.where(present[:, :, None, None], images, 0)
+        found = zip(images, labels.tolist(), present, strict=True)
+        return [{"image": image, "label": label, "present": held} for image, label, held in found]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker started afresh opens the memory map itself, instead of being sent its content."""
+        return dict(self.__dict__) | {"images": pack(self.images)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"images": unpack(state["images"])})
+
     def rows_with(self, subset: Subset) -> np.ndarray:
         """Positions of the images that have all channels of ``subset``, ascending."""
         if self.present is None:
@@ -151,6 +180,21 @@ class Split:
         order = epoch_order(seed, epoch, len(self))[: steps * batch_size].reshape(steps, batch_size)
         return self.batches_of(order[first_step:], share=share)
 
+    def in_order(self, batch_size: int, share: Share | None = None, most: int | None = None) -> Iterator[Batch]:
+        """One process's share of the images, with their own ``present`` and ``places``, in the split's order.
+
+        ``most`` reads only so many, evenly spaced.
+        """
+        own, rows = share or Share(), np.arange(len(self))
+        if most is not None and most < len(rows):
+            rows = np.unique(np.linspace(0, len(rows) - 1, most).astype(int))
+        rows = rows[own.rows(len(rows))]
+        batches = iterate_batches(self, batch_size, order=rows)
+        for start, (images, labels) in zip(range(0, len(rows), batch_size), batches, strict=True):
+            here = rows[start : start + batch_size]
+            present = None if self.present is None else self.present[here]
+            yield Batch(images, labels, present, [self.paths[row] for row in here.tolist()])
+
     def batches_of(self, order: np.ndarray, *, share: Share) -> Iterator[Batch]:
         """One process's share of batches of the rows ``order`` (steps, batch)."""
         mine = order[:, share.rows(order.shape[1])]
@@ -179,8 +223,17 @@ class Rows(Dataset[tuple[Tensor, Tensor]]):
     """A split whose rows are fetched a batch at a time."""
 
     def __init__(self, split: Split) -> None:
-        self.images = split.images
-        self.labels = split.labels
+        self.split = split
+
+    @property
+    def images(self) -> Images:
+        """The split's images."""
+        return self.split.images
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The split's labels."""
+        return self.split.labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -195,13 +248,6 @@ class Rows(Dataset[tuple[Tensor, Tensor]]):
         if len(ascending) != len(rows) or not np.array_equal(places, np.arange(len(rows))):
             images = images[places]
         return to_tensor(images), torch.from_numpy(self.labels[np.asarray(rows, dtype=np.int64)])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A worker started afresh opens the memory map itself, instead of being sent its content."""
-        return dict(self.__dict__) | {"images": pack(self.images)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state | {"images": unpack(state["images"])})
 
 
 def pack(images: Any) -> Any:

@@ -13,6 +13,7 @@ sketch is new are read once, hashed and decoded together.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -108,8 +109,9 @@ def writing(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        room = "make room there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise DataError(
-            f"the decoded images cannot be written to {cache_dir} ({error.strerror or error}); make room there, or set "
+            f"the decoded images cannot be written to {cache_dir} ({error.strerror or error}); {room}set "
             f"{ENVIRONMENT_VARIABLE} or cache_dir to another folder"
         ) from error
 

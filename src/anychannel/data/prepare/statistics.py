@@ -113,6 +113,8 @@ class RunningMoments:
 
     def close_block(self) -> None:
         """Turn the images that wait into moments."""
+        if not self.waiting:
+            return
         values = np.stack([planes for planes, _ in self.waiting], axis=1).astype(np.float64)  # (C, n, H, W)
         valid = np.stack([np.broadcast_to(valid, planes.shape) for planes, valid in self.waiting], axis=1)
         self.waiting = []
@@ -121,8 +123,7 @@ class RunningMoments:
 
     def statistics(self) -> Statistics:
         """Of all images so far, of which there has to be one."""
-        if self.waiting:
-            self.close_block()
+        self.close_block()
         assert self.found is not None
         return self.found.statistics()
 

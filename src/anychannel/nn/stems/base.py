@@ -123,6 +123,19 @@ class Stem(Float32Buffers):
         """``bias_for`` as a function of a tensor, to go with ``kernel_where``."""
         return self.bias
 
+    @property
+    def estimates(self) -> bool:
+        """Whether ``estimate`` gives this stem's kernels; an inherited one may not fit a subclass's ``kernel``."""
+        return False
+
+    def estimate(self, subset: Subset) -> Tensor:
+        """E (C, k): the kernel of a subset is the full set's times E, so that E completes images (``estimates``)."""
+        raise NotImplementedError
+
+    def estimate_where(self, present: Tensor) -> Tensor:
+        """``estimate`` as a function of a tensor, as ``kernel_where``: (C, C), zero for the missing channels."""
+        raise NotImplementedError
+
     def basis_kernels(self, subset: Subset) -> Tensor | None:  # noqa: ARG002
         """The kernels (K, out, k, kh, kw) that each image's kernel is a linear combination of, if it is one."""
         return None
@@ -156,6 +169,12 @@ class Stem(Float32Buffers):
 
     def anneal(self, epoch: float) -> None:
         """Set values that depend on the training epoch, a float from 0."""
+
+    @property
+    def weight_like(self) -> Tensor:
+        """The plain kernel if the stem has one, else some parameter: what a network reads type and device from."""
+        weight = self._parameters.get("weight")
+        return next(self.parameters()) if weight is None else weight
 
     @property
     def slice_size(self) -> int:

@@ -226,7 +226,7 @@ class CompletionStem(StaticStem):
         if self.root is not None:
             return self.solve(self.current_covariance(), subset)
         measured, dtype = self.covariance, self.weight.dtype
-        if type(measured) is not Tensor or measured.is_inference() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or type(measured) is not Tensor or measured.is_inference():
             return self.solve(measured, subset)
         known, version, matrix = self.solved.get(subset, (None, 0, measured))
         if known is not measured or version != measured._version or matrix.dtype != dtype:
@@ -236,6 +236,16 @@ class CompletionStem(StaticStem):
                 self.solved.clear()
             self.solved[subset] = (measured, measured._version, matrix)
         return matrix
+
+    @property
+    def estimates(self) -> bool:
+        return super().estimates and self.residual is None and self.residuals is None
+
+    def estimate(self, subset: Subset) -> Tensor:
+        return super().estimate(subset) if len(subset) == self.in_chans else self.matrix(subset)
+
+    def estimate_where(self, present: Tensor) -> Tensor:
+        return self.matrix_where(present)
 
     def kernel(self, subset: Subset) -> Tensor:
         """W_S of shape (out, k, kh, kw), in float32 even under autocast."""

@@ -26,6 +26,20 @@ class StaticStem(Stem):
     def kernel(self, subset: Subset) -> Tensor:
         return self.weight if len(subset) == self.in_chans else self.weight[:, list(subset)]
 
+    @property
+    def estimates(self) -> bool:
+        return defining(type(self), "kernel") is defining(type(self), "estimate")
+
+    def estimate(self, subset: Subset) -> Tensor:
+        return self.units()[:, list(subset)]
+
+    def estimate_where(self, present: Tensor) -> Tensor:
+        return self.units() * present
+
+    def units(self) -> Tensor:
+        """The identity (C, C), on the kernel's device and in its precision."""
+        return torch.eye(self.in_chans, dtype=self.weight.dtype, device=self.weight.device)
+
     def kernel_where(self, present: Tensor) -> Tensor:
         return self.weight * present[:, None, None]
 
@@ -52,6 +66,13 @@ class SlicedStem(StaticStem):
         scale: float = (self.in_chans / len(subset)) ** self.power
         return super().kernel(subset) * scale
 
+    def estimate(self, subset: Subset) -> Tensor:
+        scale: float = (self.in_chans / len(subset)) ** self.power
+        return super().estimate(subset) * scale
+
+    def estimate_where(self, present: Tensor) -> Tensor:
+        return super().estimate_where(present) * (self.in_chans / present.sum()) ** self.power
+
     def kernel_where(self, present: Tensor) -> Tensor:
         return super().kernel_where(present) * (self.in_chans / present.sum()) ** self.power
 
@@ -70,9 +91,22 @@ class GreyStem(StaticStem):
         missing = self.weight.sum(1, keepdim=True) - present.sum(1, keepdim=True)
         return present + missing / len(subset)
 
+    def estimate(self, subset: Subset) -> Tensor:
+        units = self.units()
+        missing = 1 - units[list(subset)].sum(0)
+        return units[:, list(subset)] + missing[:, None] / len(subset)
+
+    def estimate_where(self, present: Tensor) -> Tensor:
+        return self.units() * present + torch.outer(1 - present, present / present.sum())
+
     def kernel_where(self, present: Tensor) -> Tensor:
         missing = super().kernel_where(1 - present).sum(1, keepdim=True)
         return super().kernel_where(present) + missing * (present / present.sum())[:, None, None]
+
+
+def defining(kind: type, name: str) -> type:
+    """The class that a method comes from."""
+    return next(each for each in kind.__mro__ if name in vars(each))
 
 
 class TableStem(Stem):

@@ -1,0 +1,144 @@
+"""Classify all images of a data set, with or without labels, from whichever channels each has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from anychannel.channels import ChannelError, Subset
+from anychannel.data import DataError, TorchImages
+from anychannel.data.batches.split import group_rows
+from anychannel.evaluation.evaluate import answer, match
+from anychannel.models import Classifier
+from anychannel.nn.module_utils import inference_mode
+from anychannel.training.matching import Names, count_classes
+from anychannel.utils.hardware import choose_device, choose_precision
+from anychannel.utils.progress import progress_bar
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A classifier's answers to N images.
+
+    Args:
+        classes: names of the K classes.
+        paths: where each image comes from: a file's path, else its number in the order read.
+        probabilities: (N, K) float32.
+        channels: names of the channels that each image was classified from.
+    """
+
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    probabilities: np.ndarray
+    channels: tuple[tuple[str, ...], ...]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, the most probable class of each image."""
+        found: np.ndarray = self.probabilities.argmax(axis=1)
+        return found
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def top(self, count: int = 1) -> list[list[tuple[str, float]]]:
+        """For each image its most probable classes with their probabilities, best first."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :count]
+        return [
+            [(self.classes[i], float(row[i])) for i in best.tolist()]
+            for row, best in zip(self.probabilities, order, strict=True)
+        ]
+
+
+def predict(
+    model: Classifier,
+    data: Any,
+    *,
+    channels: Names = None,
+    subset: str | Sequence[str] | None = None,
+    batch_size: int = 256,
+    device: str | None = None,
+    precision: str | None = None,
+    progress: bool = False,
+) -> Predictions:
+    """Classify images; labels are not needed and not read.
+
+    Args:
+        model: returned to its former mode and device.
+        data: a tensor or array (N, k, H, W); a PyTorch ``Dataset`` or ``DataLoader`` of images, of (image, label), or
+            of dictionaries with ``image``; or a split.
+        channels: names of the images' planes in their order, or a sensor; None means the split's, else the model's.
+        subset: names of the channels to use; None uses all that an image has and the model knows.
+        batch_size, device, precision, progress: see ``evaluate``.
+
+    Raises:
+        ChannelError: a name is unknown, the images have another number of planes, an image has no channel of
+            ``subset``, or the network refuses its channels.
+        TypeError: the model or the data are of another type; see ``fit``.
+        ValueError: there is no image, or the network's output is not finite.
+    """
+    if isinstance(data, Tensor | np.ndarray):
+        given = torch.as_tensor(np.asarray(data, np.float32) if getattr(data, "dtype", None) == np.uint16 else data)
+        if given.ndim != 4:
+            raise ChannelError(f"images are (N, channels, height, width), got shape {tuple(given.shape)}")
+        data = SingleImages(given)
+    images, planes, names = match(model, data, "data", channels, labelled=False)
+    known = model.channels.select([model.channels.names[position] for position in planes])
+    wanted = known.positions(subset)
+    columns = list(planes.values())
+    tables: list[np.ndarray] = []
+    paths: list[str] = []
+    used: list[tuple[str, ...]] = []
+    total = images.size or 0 if isinstance(images, TorchImages) else len(images)
+    with inference_mode(model, None if device is None else choose_device(device)) as target:
+        bf16 = choose_precision(precision or "fp32", target) == "bf16"
+        with (
+            progress_bar("predict", total, show=progress) as advance,
+            torch.autocast(target.type, torch.bfloat16, enabled=bf16),
+        ):
+            for batch in images.in_order(batch_size):
+                has = np.ones((len(batch.labels), len(columns)), bool)
+                if batch.present is not None:
+                    has = batch.present[:, columns].copy()
+                has[:, [position for position in known.full if position not in wanted]] = False
+                empty = np.flatnonzero(~has.any(axis=1)).tolist()
+                if empty:
+                    asked = ", ".join(known.names[position] for position in sorted(wanted))
+                    raise ChannelError(f"image {batch.places[empty[0]]} has none of the channels {asked}")
+                pixels = batch.images.to(target).float()[:, columns]
+                groups = group_rows(has)
+                pieces = {pattern: answer_rows(model, pixels, known, pattern, rows) for pattern, rows in groups.items()}
+                found = np.zeros((len(has), max(piece.shape[1] for piece in pieces.values())), np.float32)
+                for pattern, rows in groups.items():
+                    found[rows] = pieces[pattern]
+                if not np.isfinite(found).all():
+                    bad = batch.places[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]
+                    raise DataError(f"the network's answer to image {bad} is not finite; bring images to its units")
+                tables.append(found)
+                paths += batch.places
+                used += [tuple(known.names[i] for i in np.flatnonzero(row).tolist()) for row in has]
+                advance(len(found))
+    if not tables:
+        raise ValueError("there is no image to classify")
+    table = np.concatenate(tables)
+    classes = names or tuple(str(number) for number in range(count_classes(model) or table.shape[1]))
+    return Predictions(classes, tuple(paths), table, tuple(used))
+
+
+def answer_rows(model: Classifier, pixels: Tensor, known: Any, pattern: Subset, rows: np.ndarray) -> np.ndarray:
+    """Class probabilities of some of the images from one subset."""
+    chosen = pixels[torch.from_numpy(rows).to(pixels.device)]
+    return answer(model, chosen, known, pattern, np.ones(len(rows), bool))
+
+
+class SingleImages(TensorDataset):
+    """The images of one tensor, alone."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.tensors[0][index]
