@@ -252,8 +252,8 @@ def as_photographs(channels: ChannelSet, white: float | None) -> ChannelSet:
     known = PHOTOGRAPHS.select([PHOTOGRAPHS.names[place] for place in places if place is not None])
     if white is None:
         return channels.with_statistics(channels.mean, channels.std, known.correlation)
-    scaled = ([white * value for value in values] for values in (known.mean, known.std))
-    return channels.with_statistics(*scaled, known.correlation)
+    mean, std = ([white * value for value in values] for values in (known.mean, known.std))
+    return channels.with_statistics(mean, std, known.correlation)
 
 
 def restrict(source: Source, target: ChannelSet) -> Source:

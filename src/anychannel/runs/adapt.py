@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anychannel.data.unlabelled import read_folder
-from anychannel.models import Classifier, adapt, load_model, save_model
+from anychannel.models import adapt, load_model, save_model
 from anychannel.models.adapt import is_saved
 from anychannel.models.hub import WEIGHTS
 from anychannel.models.saving import BEST
@@ -90,7 +90,7 @@ def adapt_folder(
     return found
 
 
-def open_network(source: str | Path, model: str | None, channels: str | None, options: dict[str, Any]) -> Classifier:
+def open_network(source: str | Path, model: str | None, channels: str | None, options: dict[str, Any]) -> Any:
     """The network to adapt; see ``adapt_folder``."""
     check_options(adapt, options, "adapt_options.", reserved=NETWORK)
     if is_saved(source):

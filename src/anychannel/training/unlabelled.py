@@ -216,7 +216,7 @@ class Passes:
     def compare(self, rows: Tensor, subset: Subset, batch_size: int = 64) -> Comparison:
         """Compare a subset's answers to some images with those of all channels."""
         distances, same = [], []
-        for batch in rows.split(batch_size):
+        for batch in torch.split(rows, batch_size):
             plain = torch.zeros(len(batch), dtype=torch.bool)
             targets = self.targets(batch, plain)
             logits = self.forward(self.load(batch, plain), [Part(subset, 0, len(batch))])
@@ -263,7 +263,7 @@ def teach(
                 warm = min(1.0, (step + 1) / WARM_UP)
                 group["lr"] = lr * warm * 0.5 * (1 + math.cos(math.pi * network.spent / budget))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             step += 1
             advance(network.spent - before, f"loss {value:.3f}" if step % 50 == 0 else None)

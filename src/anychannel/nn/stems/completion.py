@@ -210,7 +210,8 @@ class CompletionStem(StaticStem):
         smaller = torch.minimum(spread[:, None], spread)
         near = (mean[:, None] - mean).abs() <= 0.5 * smaller
         alike = torch.maximum(spread[:, None], spread) <= 1.5 * smaller
-        return near & alike & (correlation >= 0.5**0.5) & known
+        found: Tensor = near & alike & (correlation >= 0.5**0.5) & known
+        return found
 
     def solve(self, covariance: Tensor, subset: Subset) -> Tensor:
         """M_S of shape (C, k)."""
