@@ -3,9 +3,10 @@
     python -m benchmarks.measure.zero_shot runs/report_quick/resnet18-s0 \
         --out benchmarks/results/zero_shot/quick-s0.json
 
-On every subset that the run was evaluated on, of the test images: zero-fill (the plain network), completion
-(``replace_stem``), both with batch norm statistics recomputed for the subset on unlabelled training images of that
-subset (``calibrate``), and completion with statistics from unlabelled training images of all channels.
+On every subset that the run was evaluated on, of the test images: zero-fill (the plain network), the mean of the
+present channels (``grey``), completion, what ``replace_stem`` does by default, and zero-fill and completion with batch
+norm statistics recomputed for the subset (``calibrate``) on unlabelled training images of that subset or of all
+channels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from anychannel.evaluation import evaluate, load_evaluation
-from anychannel.models import calibrate, load_model, replace_stem
+from anychannel.models import Classifier, calibrate, load_model, replace_stem
 from anychannel.nn.module_utils import place
 from anychannel.runs.data import load_data
 from anychannel.runs.environment import describe_environment
@@ -29,11 +30,21 @@ from anychannel.utils.hardware import choose_device
 WAYS = {
     "zero_fill": ("static", None),
     "zero_fill_calibrated": ("static", "the subset"),
+    "grey": ("grey", None),
     "completion": ("completion", None),
     "completion_calibrated": ("completion", "the subset"),
     "completion_calibrated_whole": ("completion", "all channels"),
+    "default": ("default", None),
+    "default_calibrated_whole": ("default", "all channels"),
 }
-"""Each way's stem, and which channels the images for calibration hold."""
+"""Each way's stem, or ``replace_stem``'s default, and which channels the images for calibration hold."""
+
+
+def adapt(plain: Classifier, stem: str) -> Classifier:
+    """A plain network with another stem."""
+    if stem == "default":
+        return replace_stem(plain)
+    return replace_stem(plain, stem, **({"grey_single": False} if stem == "completion" else {}))
 
 
 def main() -> None:
@@ -61,7 +72,7 @@ def main() -> None:
         "n": len(data.test),
     }
     for name, (stem, calibrated_on) in WAYS.items():
-        model = replace_stem(load_model(options.run), stem)
+        model = adapt(load_model(options.run), stem)
         place(model, device)
         for subset in map(model.channels.subset, keys):
             if calibrated_on and subset != model.channels.full:

@@ -1,9 +1,9 @@
 """Make every table anew: ``python -m benchmarks.tables``."""
 
-from benchmarks.tables import ablation, any_subset, compact, faults, method, report, results, robustness
+from benchmarks.tables import ablation, any_subset, compact, faults, method, pretrained, report, results, robustness
 
 if __name__ == "__main__":
     any_subset.main()
     compact.main()
-    for maker in (ablation, faults, method, report, robustness):
+    for maker in (ablation, faults, method, pretrained, report, robustness):
         results.write(maker.PAGE, maker.make)

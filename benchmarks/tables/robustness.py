@@ -25,9 +25,12 @@ NAMES = {
 WAYS = {
     "zero_fill": "plain, missing channels zero",
     "zero_fill_calibrated": "plain, re-estimated on the subset",
+    "grey": "missing channels the mean of the present ones",
     "completion": "completion",
     "completion_calibrated": "completion, re-estimated on the subset",
     "completion_calibrated_whole": "completion, re-estimated on all channels",
+    "default": "default: completion, a single channel copied",
+    "default_calibrated_whole": "default, re-estimated on all channels",
 }
 """Ways to adapt a plain network without training, as in measure/zero_shot.py."""
 ORDER = (*NAMES, "plain", "plain_3x", "ours", "ours_3x")

@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 import pytest
-from benchmarks.tables import ablation, any_subset, compact, method, report, results, robustness
+from benchmarks.tables import ablation, any_subset, compact, method, pretrained, report, results, robustness
 
-PAGES = {maker.PAGE.stem: maker for maker in (ablation, compact, method, report, robustness)}
+PAGES = {maker.PAGE.stem: maker for maker in (ablation, compact, method, pretrained, report, robustness)}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -19,7 +19,20 @@ from anychannel.evaluation import load_evaluation
 from tests.helpers.commands import anychannel
 from tests.helpers.image_files import bright_halves, write_class_folders
 
-COMMANDS = ("train", "sweep", "evaluate", "report", "compare", "profile", "predict", "serve", "export", "list", "demo")
+COMMANDS = (
+    "train",
+    "adapt",
+    "sweep",
+    "evaluate",
+    "report",
+    "compare",
+    "profile",
+    "predict",
+    "serve",
+    "export",
+    "list",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ def test_the_full_sets_answers_stay_as_they_are(stem, name):
 def test_completion_uses_the_correlations_that_the_model_carries(tmp_path):
     model = plain()
     adapted = replace_stem(model)
-    direct = create_model("compact_k7", channels=RGB, num_classes=4, stem="completion").eval()
+    grey = {"grey_single": True}
+    direct = create_model("compact_k7", channels=RGB, num_classes=4, stem="completion", stem_options=grey).eval()
     with pytest.warns(UserWarning, match=r"lacks backbone\.conv1\.stem\.covariance"):
         direct.load_state_dict(model.state_dict(), strict=False)
     images = torch.randint(0, 256, (2, 1, 20, 20))

@@ -16,8 +16,9 @@ from tests.reference.stems import TWINS
 class LiteralNorm(nn.Module):
     """A batch norm channel by channel: with the batch's own statistics, which it writes down, or with given ones.
 
-    With a partner, which met the same images with all channels just before, its own variance is divided by each
-    channel's correlation with the partner's.
+    With a partner, which met the same images with all channels just before, the partner's given statistics are shifted
+    by how its own differ from the partner's, and the variance is divided by each channel's correlation with the
+    partner's.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, *, own: bool) -> None:
@@ -35,14 +36,18 @@ class LiteralNorm(nn.Module):
             if self.own:
                 mean = values.sum() / values.numel()
                 spread = ((values - mean) ** 2).sum()
+                centred, variance = values - mean, spread / values.numel()
+                unbiased = spread / (values.numel() - 1)  # as running statistics are
                 for partner in self.partner:
                     other = partner.seen[:, channel]
-                    together = ((values - mean) * (other - other.mean())).sum()
-                    correlation = together / torch.sqrt(spread * ((other - other.mean()) ** 2).sum())
-                    spread = spread / max(float(correlation), 0.05)
-                variance = spread / values.numel()
+                    trained = partner.norm.running_var[channel]
+                    mine, theirs = variance + trained / 1000, other.var(correction=0) + trained / 1000
+                    together = (centred * (other - other.mean())).mean() + trained / 1000
+                    correlation = together / torch.sqrt(mine * theirs)
+                    mean = partner.norm.running_mean[channel] + mean - other.mean()
+                    unbiased = variance = trained * mine / theirs / max(float(correlation), 0.05)
                 means.append(float(mean))
-                variances.append(float(spread / (values.numel() - 1)))  # running statistics are unbiased
+                variances.append(float(unbiased))
             else:
                 mean, variance = self.norm.running_mean[channel], self.norm.running_var[channel]
             standard = (values - mean) / torch.sqrt(variance + self.norm.eps)

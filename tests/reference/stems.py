@@ -76,12 +76,22 @@ def kernel_attention(stem: KernelAttentionStem, images: Tensor, subset: Subset) 
     return torch.stack(results)
 
 
+def may_copy(stem: CompletionStem, covariance: Tensor, one: int, other: int) -> bool:
+    """Whether two channels have about the same mean and deviation in the files' units, and a high correlation."""
+    zero, step = stem.levels
+    deviations = [float(covariance[i, i]) ** 0.5 / float(step[i]) for i in (one, other)]
+    means = [(float(stem.offset[i]) - float(zero[i])) / float(step[i]) for i in (one, other)]
+    correlation = float(covariance[one, other]) / float(covariance[one, one] * covariance[other, other]) ** 0.5
+    alike = max(deviations) <= 1.5 * min(deviations) and abs(means[0] - means[1]) <= 0.5 * min(deviations)
+    return alike and correlation**2 >= 0.5 and correlation > 0
+
+
 def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
     """Estimate each missing channel at every pixel by linear regression, then convolve the completed image.
 
     Where the stem has them, each missing channel adds its ``presence`` to every place of the features, and what its
     ``residual`` kernels make of the present channels; so does a subset's own residual. Where channels have means,
-    deviations from them are regressed.
+    deviations from them are regressed. With ``grey_single`` one channel is copied to those that resemble it.
     """
     covariance = stem.covariance if stem.root is None else torch.mm(stem.root, stem.root.T)
     results = []
@@ -98,6 +108,10 @@ def completion(stem: CompletionStem, images: Tensor, subset: Subset) -> Tensor:
             full[position] = sum(c * plane for c, plane in zip(coefficients, image, strict=True))
             expected = sum(c * stem.offset[i] for c, i in zip(coefficients, subset, strict=True))
             constants[position] = stem.offset[position] - expected
+            if len(subset) == 1 and stem.grey_single and may_copy(stem, covariance, subset[0], position):
+                zero, one = stem.levels
+                full[position] = one[position] / one[subset[0]] * image[0]
+                constants[position] = zero[position] - one[position] / one[subset[0]] * zero[subset[0]]
         features = convolve_one(full, stem.weight, stem.bias, stem.geometry)
         for position in set(range(stem.in_chans)) - set(subset):
             constant = constants[position] * stem.weight[:, position].sum((1, 2))  # in the padding too

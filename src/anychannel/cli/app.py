@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from anychannel.cli.adapt import adapt
 from anychannel.cli.common import list_flags, plain_errors
 from anychannel.cli.compare import compare
 from anychannel.cli.demo import demo
@@ -50,6 +51,7 @@ def main(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "adapt": adapt,
     "sweep": sweep,
     "evaluate": evaluate,
     "report": report,

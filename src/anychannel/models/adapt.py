@@ -41,6 +41,18 @@ NORMALISATIONS = ("source", "data", "none")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of R, G, B over ImageNet's training images, for pixels from 0 to 1."""
 
+PHOTOGRAPHS = ChannelSet(
+    ("R", "G", "B"),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.284, 0.276, 0.290),
+    correlation=((1, 0.895, 0.771), (0.895, 1, 0.902), (0.771, 0.902, 1)),
+)
+"""Statistics of the pixels of ImageNet's photographs, between 0 and 1, for R, G and B that were never measured.
+
+Deviations and correlations follow from the principal components that Krizhevsky, Sutskever and Hinton (2012) shift for
+augmentation, with the values of fb.resnet.torch. (The usual 0.229, 0.224 and 0.225 are deviations within an image.)
+"""
+
 
 def adapt(
     model: str | Path | nn.Module,
@@ -82,7 +94,7 @@ def adapt(
         source_channels: the channels that the network was trained on, in its order. A ``ChannelSet`` with statistics
             in the files' units also tells how its images were normalised. ``"imagenet"`` is R, G, B with ImageNet's
             statistics. A classifier knows its own.
-        stem, stem_options, norm: see ``create_model``.
+        stem, stem_options, norm: see ``create_model``. ``completion`` has ``grey_single`` by default.
         num_classes: number of classes of a new head. None keeps the network's head.
         classes: names of the classes.
         pretrained: load timm's published weights.
@@ -156,7 +168,7 @@ def adapt(
         source.spec,
         num_classes=count,
         stem=stem,
-        stem_options=dict(stem_options or {}),
+        stem_options=({"grey_single": True} if stem == "completion" else {}) | dict(stem_options or {}),
         norm=norm,
         calibrated=(),
         classes=names,
@@ -222,10 +234,26 @@ def choose_statistics(
         if None not in named and source.channels.measured:
             known = source.channels.select([source.channels.names[match] for match in named if match is not None])
             target = target.with_statistics(known.mean, known.std, known.correlation)
+            target = target if known.correlation else as_photographs(target, None)
         else:
-            target = target.with_statistics(mean, std)
+            target = as_photographs(target.with_statistics(mean, std), source_range)
     kept = Normalisation(tuple(mean), tuple(std))
     return target, None if kept == Normalisation.of(target) else kept
+
+
+def as_photographs(channels: ChannelSet, white: float | None) -> ChannelSet:
+    """Some or all of red, green and blue with the statistics of photographs; other channels as they are.
+
+    ``white`` is the value of a pixel of 1.0. None keeps the mean and deviation.
+    """
+    places = match_names(PHOTOGRAPHS, channels)
+    if None in places or len(set(places)) < len(places):
+        return channels
+    known = PHOTOGRAPHS.select([PHOTOGRAPHS.names[place] for place in places if place is not None])
+    if white is None:
+        return channels.with_statistics(channels.mean, channels.std, known.correlation)
+    mean, std = ([white * value for value in values] for values in (known.mean, known.std))
+    return channels.with_statistics(mean, std, known.correlation)
 
 
 def restrict(source: Source, target: ChannelSet) -> Source:

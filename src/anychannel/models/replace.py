@@ -21,7 +21,8 @@ def replace_stem(model: nn.Module, stem: str = "completion", **options: Any) -> 
     """Copy a trained classifier and give it another stem, which starts from the old one's kernel.
 
     With ``completion`` the classifier answers any subset as if the missing channels had been estimated from the present
-    ones by their correlations. Its logits for the full set stay the same.
+    ones by their correlations, or copied from a single one that they resemble (``grey_single``). Its logits for the
+    full set stay the same.
 
     Args:
         model: a model of ``create_model`` or ``adapt`` whose stem has one kernel (out, C, kh, kw): ``static`` or one
@@ -50,6 +51,7 @@ def replace_stem(model: nn.Module, stem: str = "completion", **options: Any) -> 
             "channels out; give them as correlation=, or train on a data set from load_dataset, which measures them",
             stacklevel=2,
         )
+    options = ({"grey_single": True} if stem == "completion" else {}) | options
     bias = None if old.bias is None else old.bias.detach()
     start = FirstConv("", old.weight.detach(), bias, old.geometry)
     new = stem_for(model.channels, stem, start, model.spec.normalisation, options)

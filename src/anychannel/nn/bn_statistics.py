@@ -15,6 +15,7 @@ part of the statistics (the variance is divided by r) and costs nothing at infer
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -29,6 +30,16 @@ from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm, by_subset, ke
 
 LEAST_CORRELATION = 0.05
 """Lower bound of a feature's correlation with the full set's."""
+
+LEAST_VARIANCE = 1e-3
+"""Share of the trained variance below which a feature's variance says nothing: both sets count as having it alike."""
+
+HELD_OUT = 5
+"""One of so many images with all channels checks the new statistics, in batches of at least ``LEAST_BATCH``."""
+
+LEAST_BATCH = 32
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -46,9 +57,10 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
             statistics for each subset.
         images: unlabelled images, as one tensor or array (N, k, H, W), as batches, or as a data set's split, whose
             channels are matched by name. Tensors hold just ``channels``, in that order, or all of the model's channels
-            in its order, (N, C, H, W), which works better if channels predict each other. A few hundred are enough. One
-            tensor is shuffled. Batches should be random mixtures, since each is normalised by its own statistics; the
-            averages of these, weighted by images, are kept.
+            in its order, (N, C, H, W), which is better: statistics change only by how the subset differs from all
+            channels, and a fifth of the images checks that its answers come nearer to those to all channels. A few
+            hundred are enough. One tensor is shuffled. Batches should be random mixtures, since each is normalised by
+            its own statistics; the averages of these, weighted by images, are kept.
         channels: names of the subset's channels.
         batch_size: images in a forward pass, if one tensor is given.
 
@@ -60,6 +72,9 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
         TypeError: the images are neither a tensor nor batches.
         ValueError: there are no images, a batch has one image or values that are not finite, or the network has no
             batch norm or whole batch norms for subsets.
+
+    Warns:
+        UserWarning: the check failed, so that the subset keeps its former statistics.
     """
     calibrate_classifier(model if isinstance(model, Classifier) else Classifier(model), images, channels, batch_size)
     return model
@@ -86,20 +101,50 @@ def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequenc
     observers = [Observer(norm.entries[name], norm.choose(full)) for norm in subset_norms(trial).values()]
     device = next(trial.parameters()).device
     images = arrange_split(images, model, channels)
+    held_out = []
     for number, batch in enumerate(as_batches(images, batch_size), start=1):
         if batch.shape[1] == len(full) > len(subset):
-            trial(batch.to(device), parts=[Part(kept, 0, len(batch)) for kept in (full, subset)])
+            kept = len(batch) // HELD_OUT if len(batch) >= LEAST_BATCH else 0
+            shown, checked = batch.tensor_split([len(batch) - kept])
+            held_out += [checked] if kept else []
+            trial(shown.to(device), parts=[Part(each, 0, len(shown)) for each in (full, subset)])
         else:
             trial(batch.to(device), channels=channels)
         if not all(bool(found.isfinite().all()) for each in observers for found in (each.mean, each.variance)):
             raise ValueError(
                 f"batch {number} of the images leads to values that are not finite; look for NaN or infinity in them"
             )
+    before = disagreement(model, held_out, subset)
     add_entries(model, [name])
-    for norm, observer in zip(subset_norms(model).values(), observers, strict=True):
+    norms = subset_norms(model).values()
+    former = [[norm.entries[name].get_buffer(key).clone() for key in STATISTICS] for norm in norms]
+    for norm, observer in zip(norms, observers, strict=True):
         if observer.batches:
             set_statistics(norm.entries[name], observer.mean, observer.variance, observer.batches)
             norm.find_unmet()
+    if held_out and not disagreement(model, held_out, subset) <= before:
+        for norm, (mean, variance, batches) in zip(norms, former, strict=True):
+            set_statistics(norm.entries[name], mean, variance, int(batches))
+            norm.find_unmet()
+        which, count = ",".join(model.channels.names[i] for i in subset), sum(map(len, held_out))
+        warnings.warn(
+            f"recomputed statistics of {which} take its answers further from those to all channels on {count} held-out "
+            "images, so it keeps its former ones",
+            stacklevel=3,
+        )
+
+
+@torch.no_grad()
+def disagreement(model: Classifier, batches: Sequence[Tensor], subset: Subset) -> float:
+    """Mean KL(full || subset) between a network's answers to images (N, C, H, W) with all channels and with some."""
+    mode, device, total, count = model.training, next(model.parameters()).device, 0.0, 0
+    model.eval()
+    for batch in filter(len, batches):
+        parts = [Part(each, 0, len(batch)) for each in (model.channels.full, subset)]
+        known, found = model(batch.to(device), parts=parts).float().log_softmax(1).chunk(2)
+        total, count = total + float((known.exp() * (known - found)).sum()), count + len(batch)
+    model.train(mode)
+    return total / max(count, 1)
 
 
 def arrange_split(images: Any, model: Classifier, channels: str | Sequence[str]) -> Any:
@@ -115,11 +160,13 @@ class Observer:
     """Averages a batch norm's statistics over batches, and makes it normalise each batch by the batch's own.
 
     ``norm`` is the subset's batch norm in evaluation mode, ``whole`` the full set's, which may be the same. If the same
-    images pass with all channels in the same forward pass, each feature's variance is divided by its correlation with
-    the full set's feature.
+    images pass with all channels in the same forward pass, the full set's running statistics are shifted by how the
+    subset's differ from the full set's on these images, and each feature's variance is divided by its correlation with
+    the full set's feature. So images unlike those that the network was trained on do no harm.
     """
 
     def __init__(self, norm: nn.Module, whole: nn.Module) -> None:
+        self.source = whole
         self.whole: Tensor | None = None
         self.batches = 0
         self.values = 0
@@ -144,17 +191,22 @@ class Observer:
             )
         places = (0, *range(2, own.ndim))
         variance, mean = torch.var_mean(own, places, correction=0)
+        correction = count / (count - 1)
         if self.whole is not None:
             other = at_least_float32(self.whole)
             other_variance, other_mean = torch.var_mean(other, places, correction=0)
-            covariance = (own * other).mean(places) - mean * other_mean
-            product = (variance * other_variance).clamp(min=torch.finfo(torch.float32).tiny)
-            variance = variance / (covariance / product.sqrt()).clamp(LEAST_CORRELATION, 1)
-            self.whole = None
+            trained = self.source.get_buffer("running_var")
+            least = LEAST_VARIANCE * trained + torch.finfo(torch.float32).tiny
+            covariance = (own * other).mean(places) - mean * other_mean + least
+            variance, other_variance = variance + least, other_variance + least
+            correlation = (covariance / (variance * other_variance).sqrt()).clamp(LEAST_CORRELATION, 1)
+            mean = self.source.get_buffer("running_mean") + mean - other_mean
+            variance = trained * variance / other_variance / correlation
+            self.whole, correction = None, 1.0
         self.batches += 1
         self.values += count
         self.mean = self.mean + (mean - self.mean) * (count / self.values)
-        self.variance = self.variance + (variance * (count / (count - 1)) - self.variance) * (count / self.values)
+        self.variance = self.variance + (variance * correction - self.variance) * (count / self.values)
         set_statistics(norm, mean, variance, self.batches)
 
 

@@ -47,10 +47,12 @@ def input_covariance(channels: ChannelSet, normalisation: Normalisation | None) 
 def moments(channels: ChannelSet, normalisation: Normalisation | None) -> dict[str, Any]:
     """Moments of the normalised channels as a stem's options: ``correlation`` (C, C) and ``offset`` (C,), the means.
 
-    They are None if they were never measured; so is ``offset`` if the means are zero.
+    They are None if they were never measured; so is ``offset`` if the means are zero. ``levels`` (2, C) has what 0
+    becomes in each channel, and by how much 1 more raises it.
     """
-    offset = None
+    used, offset = normalisation or Normalisation.of(channels), None
+    levels = (tuple(-mean / std for mean, std in zip(used.mean, used.std, strict=True)), tuple(1 / s for s in used.std))
     if normalisation is not None and channels.correlation is not None:
         rows = zip(channels.mean, normalisation.mean, normalisation.std, strict=True)
         offset = tuple((own - used) / std for own, used, std in rows)
-    return {"correlation": input_covariance(channels, normalisation), "offset": offset}
+    return {"correlation": input_covariance(channels, normalisation), "offset": offset, "levels": levels}

@@ -6,3 +6,6 @@ from anychannel.training.finite_updates import TrainingError as TrainingError
 from anychannel.training.loop import FitResult as FitResult
 from anychannel.training.loop import fit as fit
 from anychannel.training.settings import TrainingSettings as TrainingSettings
+from anychannel.training.unlabelled import Adaptation as Adaptation
+from anychannel.training.unlabelled import adapt_unlabelled as adapt_unlabelled
+from anychannel.training.unlabelled import learn_unlabelled as learn_unlabelled

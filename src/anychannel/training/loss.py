@@ -32,11 +32,16 @@ def training_loss(
     entropy = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
     if teacher is None or taught is None:
         return entropy.mean()
-    weight, temperature = settings.distill, settings.distill_temperature
+    weight = settings.distill
+    learned = divergence(logits, teacher, settings.distill_temperature)
+    return torch.where(taught, (1 - weight) * entropy + weight * learned, entropy).mean()
+
+
+def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(logits / T)) of each row, (N,); both are (N, K)."""
     known = F.log_softmax(teacher.detach() / temperature, dim=1)
     learned = F.log_softmax(logits / temperature, dim=1)
-    divergence = (known.exp() * (known - learned)).sum(1) * temperature**2
-    return torch.where(taught, (1 - weight) * entropy + weight * divergence, entropy).mean()
+    return (known.exp() * (known - learned)).sum(1) * temperature**2
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ from sklearn.linear_model import LinearRegression
 from torch import nn
 
 from anychannel.channels import ChannelSet
+from anychannel.models import adapt
+from anychannel.models.view import as_view
 from anychannel.nn.stems import create_stem
 from anychannel.nn.stems.completion import completion_matrix
 
@@ -195,3 +197,45 @@ def test_the_matrix_is_solved_for_once_and_again_when_the_covariance_changes(mon
     for change in (lambda: None, lambda: stem.load_state_dict(other.state_dict()), stem.double, stem.float):
         change()
         assert torch.equal(stem.matrix((0,)), completion_matrix(stem.covariance, (0,), stem.ridge))
+
+
+ALIKE = ((1.0, 0.9, 0.2), (0.9, 1.0, 0.2), (0.2, 0.2, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "copied"),
+    [
+        ((120, 110, 100), (60, 62, 70), [False, True, False]),  # the third explains too little of the first
+        ((120, 110, 100), (60, 20, 70), [False, False, False]),  # another contrast
+        ((120, 20, 100), (60, 62, 70), [False, False, False]),  # another level
+    ],
+)
+def test_one_channel_is_copied_in_the_files_units_to_those_that_resemble_it(mean, std, copied):
+    """The network trained on z-scores of other statistics, so neither zero nor one is the same in two channels."""
+    channels = ChannelSet(("a", "b", "c"), mean=mean, std=std, correlation=ALIKE)
+    used = ChannelSet(channels.names, mean=(100, 130, 90), std=(50, 64, 55))
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+    options = {"channels": channels, "source_channels": used, "norm": "shared"}
+    grey, linear = (as_view(adapt(network, stem_options={"grey_single": on}, **options)).eval() for on in (True, False))
+    images = torch.randint(0, 256, (2, 1, 8, 8)).float()
+    slope = torch.tensor(std) / std[0] * torch.tensor(ALIKE[0])
+    filled = torch.tensor(mean).view(3, 1, 1) + slope.view(3, 1, 1) * (images - mean[0])
+    filled = torch.where(torch.tensor(copied).view(3, 1, 1), images, filled)
+    filled[:, :1] = images
+    torch.testing.assert_close(grey(images, channels="a"), grey(filled), rtol=1e-3, atol=1e-3)
+    assert torch.equal(grey(filled[:, :2], channels="a,b"), linear(filled[:, :2], channels="a,b"))
+    assert torch.equal(grey(images, channels="a"), linear(images, channels="a")) == (not any(copied))
+    for subset in ((0,), (1,), (0, 1)):
+        present = torch.tensor([float(i in subset) for i in range(3)])
+        kernel, bias = grey.stem.kernel_where(present), grey.stem.bias_where(present)
+        torch.testing.assert_close(kernel[:, list(subset)], grey.stem.kernel(subset))
+        torch.testing.assert_close(bias, grey.stem.bias_for(subset))
+
+
+def test_red_green_and_blue_by_name_have_the_correlations_of_photographs():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+    known = adapt(network, channels="B,G,R", source_channels="imagenet").channels
+    assert known.correlation is not None
+    assert known.correlation[0] == (1.0, 0.902, 0.771)
+    other = adapt(network, channels="R,G,NIR", source_channels="imagenet").channels
+    assert other.correlation is None

@@ -31,6 +31,7 @@ VARIANTS = {
     "completion, residual of a subset": ("completion", {"residual": "subset"}),
     "completion, learned": ("completion", {"learn_covariance": True}),
     "completion, means": ("completion", {"offset": (0.3, -0.7, 1.1)}),
+    "completion, grey": ("completion", {"grey_single": True, "levels": ((-1.0, -0.9, -1.2), (0.02, 0.02, 0.03))}),
     "sliced, root": ("sliced", {"power": 0.5}),
 }
 

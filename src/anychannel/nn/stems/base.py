@@ -72,7 +72,7 @@ class Stem(Float32Buffers):
     """Whether a missing channel and a plane of zeros give the same features (``per_image`` stems)."""
 
     uses_correlation: ClassVar[bool] = False
-    """Whether the constructor takes the channels' ``correlation`` and ``offset``."""
+    """Whether the constructor takes the channels' ``correlation``, ``offset`` and ``levels``."""
 
     uses_wavelengths: ClassVar[bool] = False
     """Whether the constructor takes the channels' ``wavelengths_nm``."""
@@ -159,7 +159,12 @@ class Stem(Float32Buffers):
         """Names of parameters of 2 or more dimensions that are biases."""
         return set()
 
-    def measure(self, correlation: Sequence[Sequence[float]] | None, offset: Sequence[float] | None) -> None:
+    def measure(
+        self,
+        correlation: Sequence[Sequence[float]] | None,
+        offset: Sequence[float] | None,
+        levels: Sequence[Sequence[float]] | None = None,
+    ) -> None:
         """Take measured moments of the normalised channels, in place; see ``build_stem``."""
 
     def anneal(self, epoch: float) -> None:

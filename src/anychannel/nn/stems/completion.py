@@ -9,6 +9,10 @@ If images are normalised with other statistics than the data's, as for a pretrai
 not zero. The estimate is then x_hat = mu + M_S (x_S - mu_S), and its constant part W (mu - M_S mu_S) joins the bias.
 The padding around an image is completed like the rest of it.
 
+One channel says nothing about colour, and its best linear estimate of the others tints the whole image: dark parts
+towards the mean's colour, bright parts away from it. A network of photographs has seen grey images, and few of one
+tint. With ``grey_single`` a channel on its own is copied to the missing ones that resemble it, in the files' units.
+
 Kin: Smieja et al., "Processing of missing data by neural networks", NeurIPS 2018, and Przewiezlikowski et al.,
 "MisConv: Convolutional Neural Networks for Missing Data", WACV 2022, which integrate over missing pixels.
 """
@@ -91,6 +95,9 @@ class CompletionStem(StaticStem):
         learn_covariance: learn the covariance with the network, as L L^T with a full matrix L.
         residual: ``none``, or a learned correction of the kernel that starts at zero: ``missing`` has one for each pair
             of a missing and a present channel, ``subset`` one for each subset of at most eight channels.
+        levels: (2, C) the normalised values of 0 and the normalised size of 1, in the files' units; None means unknown.
+        grey_single: copy a channel that is present alone to the missing channels that resemble it (see
+            ``resembling``), in place of their estimates. Those that do not are estimated.
         presence: learn a bias for each channel that is added if the channel is missing, so that the network knows
             which channels it gets. A batch norm with statistics for each subset cancels it.
     """
@@ -103,10 +110,12 @@ class CompletionStem(StaticStem):
         *,
         correlation: Sequence[Sequence[float]] | None = None,
         offset: Sequence[float] | None = None,
+        levels: Sequence[Sequence[float]] | None = None,
         ridge: float = 1e-4,
         learn_covariance: bool = False,
         residual: str = "none",
         presence: bool = False,
+        grey_single: bool = False,
     ) -> None:
         super().__init__(shape)
         if residual not in RESIDUALS:
@@ -120,7 +129,11 @@ class CompletionStem(StaticStem):
         if not learn_covariance:
             self.register_buffer("covariance", torch.eye(self.in_chans))
         self.register_buffer("offset", torch.zeros(self.in_chans))
-        self.measure(correlation, offset)
+        self.levels: Tensor
+        self.grey_single = grey_single
+        if grey_single:
+            self.register_buffer("levels", torch.zeros(2, self.in_chans))
+        self.measure(correlation, offset, levels)
         self.solved: dict[Subset, tuple[Tensor, int, Tensor]] = {}
         self.residual = nn.Parameter(torch.zeros(self.in_chans, *self.weight.shape)) if residual == "missing" else None
         self.residuals: nn.ParameterDict | None = None
@@ -131,7 +144,12 @@ class CompletionStem(StaticStem):
         self.presence = nn.Parameter(torch.zeros(self.in_chans, self.out_chans)) if presence else None
 
     @torch.no_grad()
-    def measure(self, correlation: Sequence[Sequence[float]] | None, offset: Sequence[float] | None) -> None:
+    def measure(
+        self,
+        correlation: Sequence[Sequence[float]] | None,
+        offset: Sequence[float] | None,
+        levels: Sequence[Sequence[float]] | None = None,
+    ) -> None:
         measured = self.check_correlation(correlation)
         if offset is not None and len(offset) != self.in_chans:
             raise ValueError(f"offset needs one value for each of the {self.in_chans} channels, got {len(offset)}")
@@ -141,7 +159,13 @@ class CompletionStem(StaticStem):
         else:
             self.covariance.copy_(measured)
         self.offset.copy_(torch.tensor([0.0] * self.in_chans if offset is None else list(offset)))
-        self.has_offset = bool(self.offset.any())
+        if self.grey_single:
+            self.levels.copy_(torch.zeros(2, self.in_chans) if levels is None else torch.tensor(levels))
+        self.find_constants()
+
+    def find_constants(self) -> None:
+        """Note whether estimates have a constant part, which need not be added if it is zero."""
+        self.has_offset = bool(self.offset.any()) or (self.grey_single and bool(self.levels[0].any()))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # a learned covariance stays in float32, as buffers do: rounded to bfloat16, eight bands with a correlation of
@@ -154,7 +178,7 @@ class CompletionStem(StaticStem):
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        self.has_offset = bool(self.offset.any())
+        self.find_constants()
 
     def no_weight_decay(self) -> set[str]:
         return {"presence"}
@@ -171,17 +195,44 @@ class CompletionStem(StaticStem):
             )
         return matrix
 
+    def resembling(self, covariance: Tensor) -> Tensor:
+        """(C, C): whether row's channel may be a copy of column's, for channels that measure alike in one unit.
+
+        Their means differ by at most half a standard deviation, their standard deviations by at most half, and each
+        explains at least half of the other's variance.
+        """
+        zero, step = self.levels.to(covariance.dtype)
+        deviation = covariance.diagonal().sqrt()
+        correlation = covariance / (deviation[:, None] * deviation)
+        known = step > 0
+        scale = torch.where(known, step, torch.ones_like(step))
+        mean, spread = (self.offset.to(covariance.dtype) - zero) / scale, deviation / scale
+        smaller = torch.minimum(spread[:, None], spread)
+        near = (mean[:, None] - mean).abs() <= 0.5 * smaller
+        alike = torch.maximum(spread[:, None], spread) <= 1.5 * smaller
+        found: Tensor = near & alike & (correlation >= 0.5**0.5) & known
+        return found
+
+    def solve(self, covariance: Tensor, subset: Subset) -> Tensor:
+        """M_S of shape (C, k)."""
+        matrix = completion_matrix(covariance, subset, self.ridge)
+        if self.grey_single and len(subset) == 1:
+            step = self.levels[1].to(matrix)
+            copied = (step / step[subset[0]])[:, None]
+            matrix = torch.where(self.resembling(covariance)[:, list(subset)], copied, matrix)
+        return matrix.to(self.weight.dtype)
+
     def matrix(self, subset: Subset) -> Tensor:
         """M_S of shape (C, k); a measured covariance is solved once, and again when it changes."""
         if self.root is not None:
-            return completion_matrix(self.root @ self.root.T, subset, self.ridge).to(self.weight.dtype)
+            return self.solve(self.current_covariance(), subset)
         measured, dtype = self.covariance, self.weight.dtype
         if torch.compiler.is_compiling() or type(measured) is not Tensor or measured.is_inference():
-            return completion_matrix(measured, subset, self.ridge).to(dtype)
+            return self.solve(measured, subset)
         known, version, matrix = self.solved.get(subset, (None, 0, measured))
         if known is not measured or version != measured._version or matrix.dtype != dtype:
             with torch.inference_mode(mode=False), torch.no_grad():  # training may use it later
-                matrix = completion_matrix(measured, subset, self.ridge).to(dtype)
+                matrix = self.solve(measured, subset)
             if len(self.solved) >= MOST_SOLVED:
                 self.solved.clear()
             self.solved[subset] = (measured, measured._version, matrix)
@@ -218,24 +269,45 @@ class CompletionStem(StaticStem):
             return bias
         with torch.autocast(self.weight.device.type, enabled=False):
             if self.has_offset:
+                matrix, present = self.matrix(subset), list(subset)
                 offset = self.offset.to(self.weight.dtype)
-                constant = offset - self.matrix(subset) @ offset[list(subset)]
+                constant = offset - matrix @ offset[present]
+                if self.grey_single and len(subset) == 1:
+                    zero = self.levels[0].to(matrix)
+                    copied = self.resembling(self.current_covariance())[:, present[0]]
+                    constant = torch.where(copied, zero - matrix @ zero[present], constant)
                 bias = add(bias, self.weight.sum((2, 3)) @ constant)
             if self.presence is not None:
                 missing = [position for position in range(self.in_chans) if position not in subset]
                 bias = add(bias, self.presence[missing].sum(0))
         return bias
 
+    def current_covariance(self) -> Tensor:
+        """The covariance (C, C), measured or learned."""
+        return self.covariance if self.root is None else self.root @ self.root.T
+
+    def copied_where(self, present: Tensor) -> Tensor:
+        """(C,): which channels are copies of the only present one."""
+        return (self.resembling(self.current_covariance()).to(present.dtype) @ present * (present.sum() == 1)) > 0
+
     def matrix_where(self, present: Tensor) -> Tensor:
         """M_S with zero columns for the missing channels, (C, C)."""
-        covariance = self.covariance if self.root is None else self.root @ self.root.T
-        return swept_matrix(covariance, present, self.ridge).to(self.weight.dtype)
+        matrix = swept_matrix(self.current_covariance(), present, self.ridge)
+        if self.grey_single:
+            step = self.levels[1].to(matrix)
+            safe = torch.where(step > 0, step, torch.ones_like(step))
+            matrix = torch.where(self.copied_where(present)[:, None], safe[:, None] / safe * present, matrix)
+        return matrix.to(self.weight.dtype)
 
     def bias_where(self, present: Tensor) -> Tensor | None:
         bias: Tensor | None = self.bias
         if self.has_offset:
-            offset = self.offset.to(self.weight.dtype)
-            bias = add(bias, self.weight.sum((2, 3)) @ (offset - self.matrix_where(present) @ offset))
+            matrix, offset = self.matrix_where(present), self.offset.to(self.weight.dtype)
+            constant = offset - matrix @ offset
+            if self.grey_single:
+                zero = self.levels[0].to(matrix)
+                constant = torch.where(self.copied_where(present), zero - matrix @ zero, constant)
+            bias = add(bias, self.weight.sum((2, 3)) @ constant)
         if self.presence is not None:
             bias = add(bias, (1 - present) @ self.presence)
         return bias

@@ -70,6 +70,7 @@ def build_stem(
     *,
     correlation: Sequence[Sequence[float]] | None = None,
     offset: Sequence[float] | None = None,
+    levels: Sequence[Sequence[float]] | None = None,
     wavelengths_nm: Sequence[float | None] | None = None,
     **options: Any,
 ) -> Stem:
@@ -82,13 +83,15 @@ def build_stem(
         geometry: stride, padding and dilation.
         correlation: (C, C) covariance of the normalised channels, for stems that use it.
         offset: (C,) means of the normalised channels; None means zeros.
+        levels: (2, C) normalised value of 0 and normalised size of 1 in the files' units; None means unknown.
         wavelengths_nm: (C,) wavelengths of the channels, for stems that use them.
         options: the stem's own keyword options; ValueError if one is unknown or of another type.
     """
     if name not in STEMS:
         raise ValueError(unknown_name("stem", name, STEMS))
     kind = STEMS[name]
-    measured: dict[str, Any] = {"correlation": correlation, "offset": offset} if kind.uses_correlation else {}
+    moments = {"correlation": correlation, "offset": offset, "levels": levels}
+    measured: dict[str, Any] = moments if kind.uses_correlation else {}
     measured |= {"wavelengths_nm": wavelengths_nm} if kind.uses_wavelengths else {}
     shape = StemShape(weight.shape[1], len(weight), geometry, bias is not None)
     checked = registry_options("stem", name, kind, options, reserved=("shape", *measured))

@@ -1,0 +1,114 @@
+"""A kernel, scale, shift and statistics for each reduced subset, beside the full set's, which stay as they are.
+
+A network that answers the full set well can learn the other subsets in these weights alone, and its answers to the full
+set stay the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from anychannel.models.assemble import stem_for
+from anychannel.models.first_conv import FirstConv
+from anychannel.models.view import as_view
+from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.bn_statistics import subset_norms
+from anychannel.nn.classifier import Classifier
+from anychannel.nn.module_utils import replace_module
+from anychannel.nn.stems import CompletionStem, StaticStem
+from anychannel.nn.stems.static import MOST_CHANNELS as MOST_KERNELS
+from anychannel.nn.subset_batchnorm import (
+    MOST_CHANNELS,
+    NORMS,
+    SubsetBatchNorm,
+    by_size,
+    by_subset,
+    keeps_statistics,
+    replace_norms,
+)
+
+
+@torch.no_grad()
+def with_own_weights(model: nn.Module) -> Any:
+    """Copy a trained classifier, or a network that ``adapt`` returned, and give its reduced subsets own weights.
+
+    They start from the weights in use, so the copy's answers are the model's. With up to six channels each subset has a
+    batch norm of its own, with more each number of channels. With up to eight each subset has a correction of the first
+    kernel, with more each pair of a missing and a present channel. A network without batch norms gets a bias for each
+    missing channel in their place.
+
+    Raises:
+        ValueError: the model has one channel, or no kernel that can be corrected for a subset.
+    """
+    given, model = model, as_view(model)
+    channels = model.channels
+    if len(channels) < 2:
+        raise ValueError(f"the model has one channel, {channels.names[0]}, which cannot be missing")
+    adapted = copy.deepcopy(model)
+    normed = any(keeps_statistics(module) for module in model.modules())
+    stem = corrected_stem(model, presence=not normed)
+    for module in adapted.modules():
+        if isinstance(module, AdaptiveConv2d):
+            module.stem = stem
+    norm = model.spec.norm
+    if normed:
+        norm = "subset" if len(channels) <= MOST_CHANNELS else "size"
+        give_norms(adapted, norm)
+    options = dict(model.spec.stem_options) | dict(stem.options)
+    adapted.spec = replace(model.spec, stem="completion", stem_options=options, norm=norm, calibrated=())
+    adapted.training = model.training
+    return adapted if isinstance(given, Classifier) else adapted.backbone
+
+
+def corrected_stem(model: Classifier, *, presence: bool) -> CompletionStem:
+    """A completion stem with the kernels of the model's stem and a correction to learn."""
+    old, channels, full = model.stem, model.channels, model.channels.full
+    few = len(channels) <= MOST_KERNELS
+    completes = isinstance(old, CompletionStem)
+    if old.per_image or not (few or completes or type(old) is StaticStem):
+        raise ValueError(
+            f"the kernels of the model's {type(old).__name__} cannot be corrected for each subset; use a network with "
+            "the stem completion or static, or replace_stem()"
+        )
+    options: dict[str, Any] = {"residual": "subset" if few else "missing"}
+    options |= {"presence": True} if presence else {}
+    options = dict(old.options) | options if completes else {"correlation": None, "offset": None} | options
+    start = FirstConv("", old.kernel(full).detach(), old.bias_for(full), old.geometry)
+    new = stem_for(channels, "completion", start, model.spec.normalisation, options)
+    assert isinstance(new, CompletionStem)
+    if completes:
+        known = new.state_dict()
+        new.load_state_dict({name: value for name, value in old.state_dict().items() if name in known}, strict=False)
+    if new.residuals is not None:
+        for subset in channels.subsets():
+            if subset != full:
+                new.residuals[by_subset(subset)].add_(old.kernel(subset) - new.kernel(subset))
+    return new.train(old.training)
+
+
+def give_norms(model: Classifier, kind: str) -> None:
+    """Replace batch norms, in place, by a kind of ``NORMS`` whose entries start from the batch norms in use."""
+    key, names = NORMS[kind].key, NORMS[kind].entries(model.channels)
+    replace_norms(model.backbone, lambda norm: SubsetBatchNorm(norm, by_subset))
+    for norm in subset_norms(model).values():
+        fresh = SubsetBatchNorm(norm.shared, key or by_subset, names)
+        for name in names:
+            size = int(name.removeprefix("size_")) if key is by_size else 0
+            subset = tuple(range(size)) if size else tuple(map(int, name.split("_")))
+            fresh.entries[name] = copy.deepcopy(norm.choose(subset))
+        replace_module(model.backbone, norm, fresh)
+
+
+def own_parameters(model: Classifier) -> list[nn.Parameter]:
+    """The parameters that reduced subsets use and the full set does not."""
+    stem = model.stem
+    found: list[nn.Parameter] = []
+    if isinstance(stem, CompletionStem):
+        found += [] if stem.residuals is None else list(stem.residuals.values())
+        found += [value for value in (stem.residual, stem.presence) if value is not None]
+    return found + [value for norm in subset_norms(model).values() for value in norm.entries.parameters()]

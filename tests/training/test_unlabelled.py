@@ -1,0 +1,201 @@
+"""A network that learns its own full-set answers from unlabelled images."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from typer.testing import CliRunner
+
+import anychannel as ac
+from anychannel.channels import ChannelError, ChannelSet
+from anychannel.cli import app
+from anychannel.data import DataError
+from anychannel.data.unlabelled import read_folder
+from anychannel.models.own_weights import own_parameters, with_own_weights
+from anychannel.models.view import as_view
+from anychannel.training import TrainingError, learn_unlabelled
+
+ALIKE = [[1.0, 0.9, 0.8], [0.9, 1.0, 0.9], [0.8, 0.9, 1.0]]
+RGB = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3, correlation=ALIKE)
+
+
+def network(channels: int = 3, norm: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(channels, 16, 3, 2), norm(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), norm(16), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)),
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    """A small network whose answers depend on colour; its statistics are those of coloured squares."""
+    found = ac.adapt(network(), channels=RGB, source_channels=RGB, channel_sampling=None)
+    with torch.no_grad():
+        found[-1].weight.mul_(20)
+        for module in found.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        found.train()(squares(64))
+    return found.eval()
+
+
+def squares(count: int, seed: int = 0) -> torch.Tensor:
+    """Squares of one colour on a background of another, (N, 3, 12, 12) bytes."""
+    generator = np.random.default_rng(seed)
+    images = np.repeat(np.repeat(generator.integers(0, 256, (count, 3, 4, 4)), 3, axis=2), 3, axis=3)
+    return torch.from_numpy(images.astype(np.uint8))
+
+
+def distance(model: nn.Module, teacher: nn.Module, images: torch.Tensor) -> float:
+    """Mean divergence from a teacher's full-set answers, over the six reduced subsets."""
+    with torch.no_grad():
+        known = teacher(images).log_softmax(1)
+        found = [
+            model(images[:, list(subset)], channels=[model.channels.names[i] for i in subset]).log_softmax(1)
+            for subset in model.channels.subsets()[1:]
+        ]
+    return sum(float((known.exp() * (known - each)).sum(1).mean()) for each in found) / len(found)
+
+
+def test_subsets_come_nearer_to_the_full_sets_answers_and_these_stay(model):
+    images, unseen = squares(150), squares(60, seed=1)
+    before = copy.deepcopy(model.state_dict())
+    found = learn_unlabelled(model, images, passes=3000, lr=5e-3, precision="fp32")
+    assert found.passes <= 3000
+    assert (found.images, found.held_out) == (135, 15)
+    assert list(found.agreement) == ["R,G", "R,B", "G,B", "R", "G", "B"]
+    torch.testing.assert_close(found.model(unseen), model(unseen), rtol=1e-4, atol=1e-4)
+    assert distance(found.model, model, unseen) < 0.9 * distance(model, model, unseen)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not found.model.training
+    assert all(parameter.requires_grad for parameter in found.model.parameters())
+
+
+def test_the_same_seed_gives_the_same_network_saved_and_loaded(model, tmp_path):
+    images = squares(40)
+    once, again = (ac.adapt_unlabelled(model, images, passes=1500, seed=3) for _ in range(2))
+    for names in ("R,G", "B"):
+        shown = images[:, [model.channels.names.index(name) for name in names.split(",")]]
+        assert torch.equal(once(shown, channels=names), again(shown, channels=names))
+    assert distance(once, model, images) < distance(model, model, images)
+    ac.save_model(once, tmp_path)
+    loaded = ac.load_model(tmp_path, network=network())
+    torch.testing.assert_close(loaded(images[:, :2], channels="R,G"), once(images[:, :2], channels="R,G"))
+
+
+def test_subsets_that_do_not_come_nearer_keep_their_weights(model):
+    images = squares(60)
+    with pytest.warns(UserWarning, match=r"all weights stay as they were; give more images \(there were 60\)"):
+        found = learn_unlabelled(model, images, passes=1000, lr=100.0, precision="fp32")
+    assert not any(each.kept for each in found.agreement.values())
+    torch.testing.assert_close(found.model(images[:, :2], channels="R,G"), model(images[:, :2], channels="R,G"))
+
+
+@pytest.mark.parametrize("given", ["batches", "pairs", "array", "dataset", "loader"])
+def test_images_may_be_batches_pairs_an_array_a_dataset_or_a_loader(model, given):
+    images = squares(24)
+    batches = {
+        "batches": list(images.split(10)),
+        "pairs": [(batch, torch.zeros(len(batch))) for batch in images.split(10)],
+        "array": images.numpy(),
+        "dataset": TensorDataset(images, torch.zeros(24, dtype=torch.long)),
+        "loader": DataLoader(TensorDataset(images, torch.zeros(24, dtype=torch.long)), batch_size=7),
+    }
+    one, other = (ac.adapt_unlabelled(model, shown, passes=200) for shown in (images, batches[given]))
+    assert torch.equal(one(images[:, :1], channels="R"), other(images[:, :1], channels="R"))
+
+
+@pytest.mark.parametrize("stem", ["static", "sliced", "grey", "completion", "table"])
+def test_own_weights_start_from_every_stems_answers(stem):
+    channels = ChannelSet(RGB.names, mean=(100.0, 120.0, 90.0), std=(60.0, 50.0, 55.0), correlation=ALIKE)
+    model = ac.adapt(network(), channels=channels, source_channels=channels, stem=stem, norm="shared").eval()
+    own, images = with_own_weights(model), squares(2)
+    for subset in model.channels.subsets():
+        names = [model.channels.names[i] for i in subset]
+        expected = model(images[:, list(subset)], channels=names)
+        torch.testing.assert_close(own(images[:, list(subset)], channels=names), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_many_channels_share_weights_by_their_number_and_layer_norms_stay_shared():
+    names = tuple(f"b{i}" for i in range(9))
+    many = ac.adapt(network(9), channels=names, source_channels=ChannelSet(names, (1.0,) * 9, (2.0,) * 9)).eval()
+    images = torch.randn(30, 9, 12, 12)
+    with warnings.catch_warnings(action="ignore"):  # so few images of noise may teach nothing
+        found = learn_unlabelled(many, images, passes=900)
+    assert as_view(found.model).spec.norm == "size"
+    assert len(found.agreement) <= 14
+    torch.testing.assert_close(found.model(images), many(images), rtol=1e-4, atol=1e-4)
+    plain = as_view(with_own_weights(ac.adapt(network(norm=nn.Identity), channels=RGB, source_channels=RGB)))
+    assert len(own_parameters(plain)) == 6 + 1
+    assert plain.spec.norm == "shared"
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "error", "message"),
+    [
+        (squares(1), {}, ValueError, "at least two images, got 1"),
+        (squares(8)[:, :2], {}, ChannelError, r"\(8, 2, 12, 12\) given; .* all of the model's channels .*R, G, B"),
+        (squares(8), {"passes": 0}, ValueError, "at least 1, got 0 and 24"),
+        (squares(8), {"size": 12}, ValueError, "size has no effect"),
+        (torch.full((8, 3, 12, 12), torch.nan), {"passes": 200}, TrainingError, "loss is nan at step 0"),
+        ("nowhere", {}, DataError, "nowhere is not a folder"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(model, images, options, error, message):
+    with pytest.raises(error, match=message):
+        ac.adapt_unlabelled(model, images, **options)
+
+
+def test_a_model_without_subsets_or_kernels_of_their_own_is_refused(model):
+    masked = ac.adapt(network(), channels=RGB, source_channels=RGB, stem="masked", norm="shared")
+    with pytest.raises(ValueError, match="kernels of the model's MaskedStem cannot be corrected"):
+        ac.adapt_unlabelled(masked, squares(4))
+    with pytest.raises(ValueError, match="one channel, R, which cannot be missing"):
+        ac.adapt_unlabelled(ac.adapt(model, channels="R"), squares(4)[:, :1])
+
+
+def write_photos(folder, count: int = 24, size: int = 12) -> None:
+    (folder / "deeper").mkdir(parents=True)
+    for number, image in enumerate(squares(count).numpy()):
+        pixels = Image.fromarray(image.transpose(1, 2, 0)).resize((size, size))
+        pixels.save(folder / ("deeper" if number % 2 else "") / f"{number}.png")
+
+
+def test_a_folder_is_read_at_any_depth(tmp_path):
+    write_photos(tmp_path / "photos")
+    assert read_folder(tmp_path / "photos", RGB).shape == (24, 3, 12, 12)
+    assert read_folder(tmp_path / "photos", RGB, size=8).shape == (24, 3, 8, 8)
+    Image.new("RGB", (20, 20)).save(tmp_path / "photos" / "large.png")
+    with pytest.raises(DataError, match=r"large.png is uint8 of 20 x 20 pixels, but .* of 12 x 12 pixels; give a size"):
+        read_folder(tmp_path / "photos", RGB)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no image files"):
+        read_folder(tmp_path / "empty", RGB)
+
+
+def test_the_command_adapts_a_file_of_weights_and_writes_a_folder(tmp_path):
+    import timm
+
+    theirs = timm.create_model("test_resnet", num_classes=4)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    write_photos(tmp_path / "photos", size=32)
+    arguments = [tmp_path / "theirs.pth", "--model", "timm/test_resnet", "--images", tmp_path / "photos"]
+    arguments += ["--out", tmp_path / "out", "--passes", 300, "--json", "--quiet"]
+    done = CliRunner().invoke(app, ["adapt", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["images"] + result["held_out"] == 24
+    assert set(result["agreement"]) == {"R,G", "R,B", "G,B", "R", "G", "B"}
+    assert ac.load_model(tmp_path / "out").spec.norm == "subset"
+    again = CliRunner().invoke(app, ["adapt", *map(str, arguments)])
+    assert again.exit_code == 2
+    assert "is not empty; choose a new folder for --out" in again.output
