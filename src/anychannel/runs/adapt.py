@@ -18,7 +18,7 @@ from anychannel.runs import appearance
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.execute import NETWORK
 from anychannel.runs.folder import read_config
-from anychannel.runs.predict import READING
+from anychannel.runs.reader import READING
 from anychannel.training import Adaptation, learn_unlabelled
 from anychannel.utils.files import write_json
 from anychannel.utils.options import check_options
