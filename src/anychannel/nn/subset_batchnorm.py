@@ -47,9 +47,9 @@ class SubsetBatchNorm(nn.Module):
     number of all channels, a subset without an entry uses that of the smallest subset around it that has one
     (``find_nearest``); ``shared`` is that of all channels.
 
-    In training, the running statistics of all entries follow those of ``shared``: each entry's mean moves as far, and
-    its variance is scaled as much. A subset is drawn less often than the full set, and without this its statistics
-    would lag behind the weights. An entry that no batch has reached has the statistics of ``shared``.
+    In training, the running statistics of all entries follow those of ``shared`` as if each feature had been scaled and
+    shifted. A subset is drawn less often than the full set, and without this its statistics would lag behind the
+    weights. An entry that no batch has reached has the statistics of ``shared``.
     """
 
     def __init__(
@@ -110,12 +110,13 @@ class SubsetBatchNorm(nn.Module):
         old_mean, old_variance = mean.clone(), variance.clone()
         normal = normalise(norm, x)
         with torch.no_grad():
-            moved = mean - old_mean
-            scaled = (variance / old_variance).nan_to_num(1.0).clamp(1 / MOST_SCALED, MOST_SCALED)
+            scale = (variance / old_variance).nan_to_num(1.0).clamp(1 / MOST_SCALED, MOST_SCALED)
             # .data, since autograd may have kept these buffers for an earlier pass, which did not use their values
             means, variances = ([entry.get_buffer(name).data for entry in self.entries.values()] for name in STATISTICS)
-            torch._foreach_add_(means, [moved] * len(means))
-            torch._foreach_mul_(variances, [scaled] * len(variances))
+            torch._foreach_sub_(means, [old_mean] * len(means))
+            torch._foreach_mul_(means, [scale.sqrt()] * len(means))
+            torch._foreach_add_(means, [mean] * len(means))
+            torch._foreach_mul_(variances, [scale] * len(variances))
         return normal
 
     def forward(self, x: Tensor) -> Tensor:
