@@ -137,7 +137,8 @@ class SubsetBatchNorm(nn.Module):
         pieces = list(torch.split(shown.sort(x), lengths))
         for norm in sorted(dict.fromkeys(norms), key=lambda norm: norm is not self.shared):
             places = [i for i, other in enumerate(norms) if other is norm]
-            joined = self.normalise(norm, torch.cat([pieces[i] for i in places]))
+            joined = pieces[places[0]] if len(places) == 1 else torch.cat([pieces[i] for i in places])
+            joined = self.normalise(norm, joined)
             for i, piece in zip(places, torch.split(joined, [lengths[i] for i in places]), strict=True):
                 pieces[i] = piece
         return shown.restore(torch.cat(pieces))
