@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import tests.helpers.quick  # noqa: F401
+
 ROOMS = ("data.load", "runs.execute", "runs.predict", "evaluation.compare", "evaluation.evaluate", "cost.profile")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(

@@ -25,6 +25,8 @@ ABLE = [name for name, kind in STEMS.items() if not kind.per_image or kind.basis
 
 
 def make(model: str = "compact_k7", stem: str = "completion", **options):
+    if model == "compact_k7":
+        options = {"model_options": {"width": 16}} | options
     classifier = create_model(model, channels=RGB, num_classes=4, stem=stem, **options)
     for module in classifier.modules():  # statistics and gates as after training
         if isinstance(module, nn.BatchNorm2d):
@@ -46,22 +48,23 @@ def difference(model, names: str) -> float:
 
 
 @pytest.mark.parametrize("stem", ABLE)
-@pytest.mark.parametrize("names", [RGB.key(subset) for subset in RGB.subsets()] + ["B,R"])
-def test_the_plain_module_equals_the_model(stem, names):
-    assert difference(make(stem=stem), names) < 1e-5
+def test_the_plain_module_equals_the_model(stem):
+    model = make(stem=stem)
+    for names in [RGB.key(subset) for subset in RGB.subsets()] + ["B,R"]:
+        assert difference(model, names) < 1e-5, names
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("names", ["G", "B,R", "R,G,B"])
-def test_the_plain_module_equals_its_literal_twin_in_outputs_and_gradients(norm, names):
+def test_the_plain_module_equals_its_literal_twin_in_outputs_and_gradients(norm):
     model = make("resnet18", norm=norm)
-    images = pixels(len(names.split(",")))
-    mine, twins = images.clone().requires_grad_(), images.clone().requires_grad_()
-    fast, slow = model.specialize(names)(mine), specialised(model, twins, names)
-    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
-    fast.square().sum().backward()
-    slow.square().sum().backward()
-    assert (mine.grad - twins.grad).abs().max() < 1e-4 * twins.grad.abs().max()
+    for names in ("G", "B,R", "R,G,B"):
+        images = pixels(len(names.split(",")))
+        mine, twins = images.clone().requires_grad_(), images.clone().requires_grad_()
+        fast, slow = model.specialize(names)(mine), specialised(model, twins, names)
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+        fast.square().sum().backward()
+        slow.square().sum().backward()
+        assert (mine.grad - twins.grad).abs().max() < 1e-4 * twins.grad.abs().max(), names
 
 
 @pytest.mark.parametrize("model", [*MODELS, "mobilenetv4_conv_small", "convnext_atto"])
@@ -98,7 +101,7 @@ def packages(plain: nn.Module) -> set[str]:
 @pytest.mark.parametrize("stem", ABLE)
 @pytest.mark.filterwarnings("ignore:EfficientNet cannot be traced")
 def test_nothing_of_ours_is_left_of_any_stem_even_where_the_network_cannot_be_traced(stem):
-    assert packages(make("resnet18", stem=stem).specialize("R,B")) == {"torch"}
+    assert packages(make(stem=stem).specialize("R,B")) == {"torch"}
     assert packages(make("tf_efficientnet_lite0", stem=stem).specialize("R,B")) == {"torch", "timm"}
 
 
@@ -129,7 +132,7 @@ def test_it_takes_what_files_hold(model, dtype):
 
 
 def test_it_runs_where_anychannel_is_not_installed(tmp_path):
-    model, images = make("resnet18"), pixels(2)
+    model, images = make("timm/resnet10t"), pixels(2)
     program = torch.export.export(model.specialize("R,B"), (images,))
     torch.export.save(program, tmp_path / "plain.pt2")
     torch.save(images, tmp_path / "images.pt")
@@ -145,7 +148,7 @@ def test_it_runs_where_anychannel_is_not_installed(tmp_path):
 
 @pytest.mark.parametrize("stem", [name for name in ABLE if STEMS[name].per_image])
 def test_kernels_of_an_image_become_one_convolution_of_pytorch_alone(stem):
-    plain = make("resnet18", stem).specialize("R,B")
+    plain = make("timm/resnet10t", stem).specialize("R,B")
     assert all(type(module).__module__.startswith("torch.") for module in plain.modules())
 
 
