@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from PIL import Image
 
 from anychannel.cli.compare import against_first
 from anychannel.evaluation import load_evaluation
-from tests.helpers.commands import anychannel
+from tests.helpers.commands import Command, anychannel, die_after
 from tests.helpers.image_files import bright_halves, write_class_folders
 
 COMMANDS = (
@@ -282,15 +282,8 @@ def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
         *("--set", "model_options.width=16", "--no-cost", "--quiet"),
     )
     anychannel(*arguments, "--out", tmp_path / "whole")
-    kill = (
-        "import os, signal\nfrom anychannel.training import loop\nsave = loop.save_checkpoint\n"
-        "def save_and_die(folder, state):\n    save(folder, state)\n"
-        "    if state['epoch'] == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "loop.save_checkpoint = save_and_die\nfrom anychannel.cli import app\napp()"
-    )
-    command = [sys.executable, "-c", kill, *map(str, arguments), "--out", str(tmp_path / "killed")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    assert subprocess.run(command, check=False, env=environment, timeout=300).returncode == -9
+    killed = Command(*arguments, "--out", tmp_path / "killed", first=partial(die_after, 2))
+    assert killed.finish().returncode == -9
     anychannel(*arguments, "--out", tmp_path / "killed", "--resume")
     for name in ("best", "last"):
         a, b = (tmp_path / run / "weights" / f"{name}.safetensors" for run in ("whole", "killed"))
