@@ -99,6 +99,8 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
         seeds = [0]
         cost = false
         [base]
+        classes = 2
+        size = 12
         model = "compact_k7"
         model_options = { width = 16 }
         training = { epochs = 1, batch_size = 512, device = "cpu" }

@@ -168,8 +168,11 @@ def test_compare_pairs_runs_on_the_same_images(run):
 
 def test_compare_finds_a_subset_in_whichever_order_a_run_has_its_channels(run, tmp_path):
     first = load_evaluation(run)
-    tables = {",".join(reversed(key.split(","))): table for key, table in first.probabilities.items()}
-    replace(first, full="B,G,R", probabilities=tables).save(tmp_path)
+    tables, subsets = (
+        {",".join(reversed(key.split(","))): value for key, value in found.items()}
+        for found in (first.probabilities, first.subsets)
+    )
+    replace(first, full="B,G,R", probabilities=tables, subsets=subsets).save(tmp_path)
     assert set(against_first([run, tmp_path], None)["others"][str(tmp_path)]) == set(first.probabilities)
     rows = against_first([run, tmp_path], ["B,R"])["others"][str(tmp_path)]
     assert rows["R,B"]["n"] == len(first.labels)
@@ -203,7 +206,7 @@ def test_compare_refuses_what_it_would_not_do(run, tmp_path):
 
 
 def test_profile_prints_json(tmp_path):
-    arguments = ("--model", "compact_k7", "--size", 32, "--batch-size", 4, "--classes", 5, "--no-memory", "--json")
+    arguments = ("--model", "compact_k7", "--size", 16, "--batch-size", 4, "--classes", 5, "--no-memory", "--json")
     result = json.loads(anychannel("profile", *arguments).stdout)
     assert result["params"] == 212_884 - 129 * 45
     assert set(result["subsets"]) == {"R,G,B", "R,G", "R,B", "G,B", "R", "G", "B"}

@@ -19,7 +19,7 @@ import tests.helpers.quick  # noqa: F401
 ROOMS = ("data.load", "runs.execute", "runs.predict", "evaluation.compare", "evaluation.evaluate", "cost.profile")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    [*(f"anychannel.{room}" for room in ROOMS), "calflops", "optuna", "sklearn.metrics", "timm"]
+    [*(f"anychannel.{room}" for room in ROOMS), "calflops", "optuna", "sklearn.datasets", "sklearn.metrics", "timm"]
 )
 
 
