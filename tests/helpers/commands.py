@@ -94,6 +94,13 @@ def die_after(epoch: int, where: str = "") -> None:
     loop.save_checkpoint = save_and_die
 
 
+def fork_in(folder: Path) -> None:
+    """Have this process import what a folder has first, and fork the processes that it would start afresh."""
+    sys.path.insert(0, str(folder))
+    fork = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda method=None: fork
+
+
 def call(
     arguments: list[str],
     printed: Path,
