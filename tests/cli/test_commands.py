@@ -251,17 +251,20 @@ def test_help_has_examples(command):
     [
         (("train", "--out", "x"), "data is missing"),
         (
-            ("train", "--out", "x", "--data", "bands", "--stem", "statik"),
+            ("train", "--out", "x", "--data", "bands:1", "--stem", "statik"),
             "unknown stem 'statik' (did you mean 'static'?)",
         ),
-        (("train", "--out", "x", "--data", "bands", "--model", "resnet19"), "unknown model 'resnet19'"),
-        (("train", "--out", "x", "--data", "bands", "--sampler", "drop"), "unknown sampler 'drop'"),
-        (("train", "--out", "x", "--data", "bands", "--set", "training.epoch=1"), "did you mean 'training.epochs'"),
+        (("train", "--out", "x", "--data", "bands:1", "--model", "resnet19"), "unknown model 'resnet19'"),
+        (("train", "--out", "x", "--data", "bands:1", "--sampler", "drop"), "unknown sampler 'drop'"),
+        (("train", "--out", "x", "--data", "bands:1", "--set", "training.epoch=1"), "did you mean 'training.epochs'"),
         (
-            ("train", "--out", "x", "--data", "bands", "--set", "training.lr=0,1"),
+            ("train", "--out", "x", "--data", "bands:1", "--set", "training.lr=0,1"),
             "training.lr must be a number or left out, got",
         ),
-        (("train", "--out", "x", "--data", "bands", "--set", "data_options.verify=3"), "verify must be true or false"),
+        (
+            ("train", "--out", "x", "--data", "bands:1", "--set", "data_options.verify=3"),
+            "verify must be true or false",
+        ),
         (("train", "--out", "x", "--set", "data=3"), "data must be text, got 3"),
         (("train", "--out", "x", "--config", "none.toml"), "recipe none.toml does not exist"),
         (

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import tests.helpers.quick  # noqa: F401
 
-ROOMS = ("data.load", "runs.execute", "runs.predict", "evaluation.compare", "evaluation.evaluate", "cost.profile")
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [*(f"anychannel.{room}" for room in ROOMS), "calflops", "optuna", "sklearn.datasets", "sklearn.metrics", "timm"]
+ROOMS = (
+    *("cli", "data.load", "runs.execute", "runs.predict", "evaluation.compare", "evaluation.evaluate", "cost.profile"),
+    "report",
 )
+LIBRARIES = ("calflops", "optuna", "sklearn.datasets", "sklearn.metrics", "timm", "typer._adapters", "typer.rich_utils")
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([*(f"anychannel.{room}" for room in ROOMS), *LIBRARIES, "tests.helpers.freeze"])
 
 
 class Command:
