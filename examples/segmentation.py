@@ -14,7 +14,7 @@ model = ac.adapt(model, channels="R,G,B,NIR", source_channels="imagenet")  # add
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 criterion = smp.losses.DiceLoss("multiclass")
 
-for _ in range(6):
+for _ in range(4):
     model.train()
     for rows in torch.randperm(64).split(8):
         loss = criterion(model(images[rows]), masks[rows])

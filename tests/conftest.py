@@ -1,4 +1,5 @@
-"""What all tests share: one thread, so that small tensors are fast, fixed seeds, and a Ctrl-C that is not ignored."""
+"""What all tests share: one thread and little embedded data, so that they are fast, fixed seeds, and a Ctrl-C that is
+not ignored."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import signal
 
 import pytest
 import torch
+
+import tests.helpers.quick  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

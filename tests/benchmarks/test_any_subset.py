@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from benchmarks.queue.bits import pack, unpack
 from benchmarks.tables import any_subset, results
 
 from anychannel.runs import RunConfig
+from tests.helpers.commands import Command, fork_in
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -99,6 +101,8 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
         seeds = [0]
         cost = false
         [base]
+        classes = 2
+        size = 12
         model = "compact_k7"
         model_options = { width = 16 }
         training = { epochs = 1, batch_size = 512, device = "cpu" }
@@ -114,16 +118,13 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
         """,
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "benchmarks.queue.study", str(study_file), "--runs", str(tmp_path / "runs")]
-    for workers in ("2", "1"):
-        done = subprocess.run(
-            [*command, "--workers", workers, "--commit", "abc"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stderr.endswith("failed or not finished: broken-s0, pupil_of_broken-s0\n"), done.stderr
+    arguments = [str(study_file), "--runs", str(tmp_path / "runs"), "--commit", "abc", "--workers"]
+    command = [sys.executable, "-m", "benchmarks.queue.study", *arguments, "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr.endswith("failed or not finished: broken-s0, pupil_of_broken-s0\n"), done.stderr
+    script = tmp_path / "benchmarks" / "queue" / "study.py"
+    done = Command(*arguments, "1", cwd=tmp_path, script=script, first=partial(fork_in, tmp_path)).finish()
+    assert done.stderr.endswith("failed or not finished: broken-s0, pupil_of_broken-s0\n"), done.stderr
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "benchmarks/results/tiny").iterdir()}
     assert sorted(results) == ["pupil-s0", "teacher-s0"]
     assert results["pupil-s0"]["config"]["teacher"] == "tiny/teacher-s0"

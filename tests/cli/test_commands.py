@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from PIL import Image
 
 from anychannel.cli.compare import against_first
 from anychannel.evaluation import load_evaluation
-from tests.helpers.commands import anychannel
+from tests.helpers.commands import Command, anychannel, die_after
 from tests.helpers.image_files import bright_halves, write_class_folders
 
 COMMANDS = (
@@ -168,8 +168,11 @@ def test_compare_pairs_runs_on_the_same_images(run):
 
 def test_compare_finds_a_subset_in_whichever_order_a_run_has_its_channels(run, tmp_path):
     first = load_evaluation(run)
-    tables = {",".join(reversed(key.split(","))): table for key, table in first.probabilities.items()}
-    replace(first, full="B,G,R", probabilities=tables).save(tmp_path)
+    tables, subsets = (
+        {",".join(reversed(key.split(","))): value for key, value in found.items()}
+        for found in (first.probabilities, first.subsets)
+    )
+    replace(first, full="B,G,R", probabilities=tables, subsets=subsets).save(tmp_path)
     assert set(against_first([run, tmp_path], None)["others"][str(tmp_path)]) == set(first.probabilities)
     rows = against_first([run, tmp_path], ["B,R"])["others"][str(tmp_path)]
     assert rows["R,B"]["n"] == len(first.labels)
@@ -203,7 +206,7 @@ def test_compare_refuses_what_it_would_not_do(run, tmp_path):
 
 
 def test_profile_prints_json(tmp_path):
-    arguments = ("--model", "compact_k7", "--size", 32, "--batch-size", 4, "--classes", 5, "--no-memory", "--json")
+    arguments = ("--model", "compact_k7", "--size", 16, "--batch-size", 4, "--classes", 5, "--no-memory", "--json")
     result = json.loads(anychannel("profile", *arguments).stdout)
     assert result["params"] == 212_884 - 129 * 45
     assert set(result["subsets"]) == {"R,G,B", "R,G", "R,B", "G,B", "R", "G", "B"}
@@ -248,17 +251,20 @@ def test_help_has_examples(command):
     [
         (("train", "--out", "x"), "data is missing"),
         (
-            ("train", "--out", "x", "--data", "bands", "--stem", "statik"),
+            ("train", "--out", "x", "--data", "bands:1", "--stem", "statik"),
             "unknown stem 'statik' (did you mean 'static'?)",
         ),
-        (("train", "--out", "x", "--data", "bands", "--model", "resnet19"), "unknown model 'resnet19'"),
-        (("train", "--out", "x", "--data", "bands", "--sampler", "drop"), "unknown sampler 'drop'"),
-        (("train", "--out", "x", "--data", "bands", "--set", "training.epoch=1"), "did you mean 'training.epochs'"),
+        (("train", "--out", "x", "--data", "bands:1", "--model", "resnet19"), "unknown model 'resnet19'"),
+        (("train", "--out", "x", "--data", "bands:1", "--sampler", "drop"), "unknown sampler 'drop'"),
+        (("train", "--out", "x", "--data", "bands:1", "--set", "training.epoch=1"), "did you mean 'training.epochs'"),
         (
-            ("train", "--out", "x", "--data", "bands", "--set", "training.lr=0,1"),
+            ("train", "--out", "x", "--data", "bands:1", "--set", "training.lr=0,1"),
             "training.lr must be a number or left out, got",
         ),
-        (("train", "--out", "x", "--data", "bands", "--set", "data_options.verify=3"), "verify must be true or false"),
+        (
+            ("train", "--out", "x", "--data", "bands:1", "--set", "data_options.verify=3"),
+            "verify must be true or false",
+        ),
         (("train", "--out", "x", "--set", "data=3"), "data must be text, got 3"),
         (("train", "--out", "x", "--config", "none.toml"), "recipe none.toml does not exist"),
         (
@@ -282,15 +288,8 @@ def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
         *("--set", "model_options.width=16", "--no-cost", "--quiet"),
     )
     anychannel(*arguments, "--out", tmp_path / "whole")
-    kill = (
-        "import os, signal\nfrom anychannel.training import loop\nsave = loop.save_checkpoint\n"
-        "def save_and_die(folder, state):\n    save(folder, state)\n"
-        "    if state['epoch'] == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "loop.save_checkpoint = save_and_die\nfrom anychannel.cli import app\napp()"
-    )
-    command = [sys.executable, "-c", kill, *map(str, arguments), "--out", str(tmp_path / "killed")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    assert subprocess.run(command, check=False, env=environment, timeout=300).returncode == -9
+    killed = Command(*arguments, "--out", tmp_path / "killed", first=partial(die_after, 2))
+    assert killed.finish().returncode == -9
     anychannel(*arguments, "--out", tmp_path / "killed", "--resume")
     for name in ("best", "last"):
         a, b = (tmp_path / run / "weights" / f"{name}.safetensors" for run in ("whole", "killed"))

@@ -137,11 +137,11 @@ def test_the_count_equals_calflops_own(network):
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_every_stem_is_counted_on_every_subset(stem):
+def test_every_stem_is_counted_on_subsets_of_each_size(stem):
     model = create_model("resnet18", channels=RGB, num_classes=5, stem=stem)
     counts = {
-        RGB.key(subset): count_flops(model, batch_size=2, image_size=16, channels=RGB.key(subset))["gflops_calflops"]
-        for subset in RGB.subsets()
+        names: count_flops(model, batch_size=2, image_size=16, channels=names)["gflops_calflops"]
+        for names in ("R,G,B", "R,B", "G")
     }
     assert all(count > 0 for count in counts.values())
     # the order in which channels are named changes nothing

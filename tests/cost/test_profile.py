@@ -18,12 +18,6 @@ from anychannel.models import create_model
 RGB = ChannelSet(("R", "G", "B"), mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0))
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    """Measure for as few passes as may be."""
-    monkeypatch.setattr(latency_module, "REPEATS", (3, 3))
-
-
 def small_model(stem="static", channels=RGB, **options):
     return create_model("compact_k7", channels=channels, num_classes=5, stem=stem, **options)
 

@@ -27,6 +27,14 @@ SIZES = {"train": [9, 14, 3, 11], "val": [5], "test": [4, 4]}
 WHOLE = Share()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _impatient():
+    """A reading process that failed is waited for no longer than this, in seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+        yield
+
+
 @pytest.fixture
 def shards(tmp_path):
     root = tmp_path / "shards"

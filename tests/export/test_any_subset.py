@@ -71,7 +71,9 @@ def test_statistics_that_were_calibrated_for_a_subset_are_its_own():
 
 
 def test_a_network_that_pads_by_the_images_size_can_be_taken():
-    assert_equal_on_every_subset(ac.create_model("tf_efficientnet_lite0", channels=RGB, num_classes=3).eval())
+    options = {"pad_type": "same"}
+    model = ac.create_model("timm/test_efficientnet", channels=RGB, num_classes=3, model_options=options)
+    assert_equal_on_every_subset(model.eval())
 
 
 @pytest.mark.parametrize("stem", ["completion", "dofa", "grey"])

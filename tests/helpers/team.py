@@ -15,6 +15,15 @@ import torch
 from tests.helpers.commands import SERVER
 
 
+def torchrun_variables(count: int) -> list[dict[str, str]]:
+    """What ``torchrun`` tells each of ``count`` processes on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    return [shared | {"MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
 class Team:
     """``count`` processes that each run the function they are sent, all at the same time.
 
@@ -24,14 +33,12 @@ class Team:
 
     def __init__(self, count: int) -> None:
         context = SERVER
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         self.count = count
         pairs = [context.Pipe() for _ in range(count)]
         self.pipes: list[Connection] = [pair[0] for pair in pairs]
         self.processes = [
-            context.Process(target=work, args=(pairs[i][1], i, count, port), daemon=True) for i in range(count)
+            context.Process(target=work, args=(pair[1], variables), daemon=True)
+            for pair, variables in zip(pairs, torchrun_variables(count), strict=True)
         ]
         for process in self.processes:
             process.start()
@@ -66,17 +73,9 @@ class Team:
             assert process.exitcode == 0
 
 
-def work(pipe: Connection, index: int, count: int, port: int) -> None:
+def work(pipe: Connection, variables: dict[str, str]) -> None:
     """What each process of a team does: join the others, then run what it is sent."""
-    os.environ |= {
-        "RANK": str(index),
-        "LOCAL_RANK": str(index),
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
+    os.environ |= variables | {"OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     from anychannel.utils.processes import join, leave

@@ -91,11 +91,10 @@ class TestTimmFamilies:
             assert_close(model(pixels), expected)
             assert_close(model(pixels[:, [2, 0, 1]], channels="B,R,G"), expected)
 
-    def test_every_subset_is_finite_trains_is_saved_and_specialised(self, family, tmp_path):
+    def test_its_answers_are_finite_it_trains_is_saved_and_specialised(self, family, tmp_path):
         model, size = adapted(family, BANDS, num_classes=3, classes=["a", "b", "c"]), family[1]
-        subsets = model.channels.subsets() if size < 100 else model.channels.subsets([1, 4])
         with torch.no_grad():
-            for subset in subsets:
+            for subset in model.channels.subsets([1, 4]):
                 logits = model(images(len(subset), size, 1), channels=model.channels.key(subset))
                 assert logits.shape == (1, 3)
                 assert torch.isfinite(logits).all()

@@ -37,7 +37,6 @@ FAMILIES = {
     "mobilenetv4_conv_small": 32,
     "regnetx_002": 32,
     "densenet121": 32,
-    "vgg11": 32,
     "vit_tiny_patch16_224": 224,
     "tf_efficientnet_lite0": 33,
 }

@@ -58,6 +58,10 @@ def check_outputs(name: str, notebook: NotebookNode) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_nothing_and_shows_its_figures_and_tables(name, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests run beside it, and training would warn of them
+    startup = tmp_path / "ipython" / "profile_default" / "startup" / "quick.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text(f"import sys\nsys.path.append({str(FOLDER.parent)!r})\nimport tests.helpers.quick")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = load("execute").execute(FOLDER / f"{name}.py", tmp_path, quick=True)
     check_outputs(name, notebook)
     assert len(list((tmp_path / name).glob("*/run.json"))) == NETWORKS[name]

@@ -92,7 +92,7 @@ def evaluated(totals) -> list[Evaluation]:
 
 
 def test_evaluation_over_processes_equals_one_process(pair, trio):
-    totals = range(1, 18)
+    totals = (1, 2, 3, 4, 6, 7, 17)
     alone = evaluated(totals)
     for team in (pair, trio):
         for results in team.run(evaluated, totals):

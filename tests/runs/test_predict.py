@@ -7,9 +7,9 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +24,7 @@ from anychannel.cli import app
 from anychannel.data import DataError
 from anychannel.runs.image_paths import find_images
 from anychannel.runs.predict import BATCH, Predictor
+from tests.helpers.commands import Command
 from tests.helpers.image_files import write_image
 
 STATISTICS = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3)
@@ -238,18 +239,17 @@ def test_remarks_on_many_images_are_counted(home, photos):
 def test_ctrl_c_leaves_a_readable_table(home, photos):
     many = photos / "many.txt"
     many.write_text("".join(f"a/{i % 4}.png\n" for i in range(6000)))
-    command = [sys.executable, "-m", "anychannel", "predict", str(home), str(many), "--out", "answers.csv"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = Command("predict", home, many, "--out", "answers.csv", cwd=Path.cwd())
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (os.path.exists("answers.csv") and os.path.getsize("answers.csv") > 2000):
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
+    os.kill(command.process.pid, signal.SIGINT)
+    done = command.finish(60)
+    assert done.returncode == 130, done.stderr
     with open("answers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert 0 < len(rows) < 6000
-    assert f"answers.csv holds {len(rows):,} predictions" in said
+    assert f"answers.csv holds {len(rows):,} predictions" in done.stderr
     assert all(sum(float(row[f"p_{name}"]) for name in CLASSES) == pytest.approx(1, abs=1e-4) for row in rows)
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 from urllib.parse import urlsplit
@@ -18,60 +17,57 @@ import pytest
 import anychannel.serve
 from anychannel.serve import ServeError
 from anychannel.serve.server import listen
+from tests.helpers.commands import Command
+
+ADDRESS = r"is served at (http://127\.0\.0\.1:\d+) .*\n"
 
 
-def start(*arguments):
-    command = [sys.executable, "-m", "anychannel", "serve", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def end(command, *signals):
+    """Send signals; what the command writes from then on, and its exit status."""
+    for number, sent in enumerate(signals):
+        if number:
+            time.sleep(0.5)
+        os.kill(command.process.pid, sent)
+    done = command.finish(60)
+    return done.returncode, done.stdout, re.split(ADDRESS, done.stderr)[-1]
 
 
-def test_it_serves_on_this_machine_until_interrupted(run, photos):
-    process = start(run, "--port", 0)
-    try:
-        line = process.stderr.readline()
-        address = re.search(r"is served at (http://127\.0\.0\.1:\d+) ", line).group(1)
-        photo = photos / "test" / "left" / "0.png"
-        answer = httpx.post(f"{address}/api/predict", files={"file": photo.read_bytes()}, data={"channels": "G"})
-        assert answer.json()["channels"] == ["G"]
-        assert "<title>adaptive: try it</title>" in httpx.get(address).text
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, out, err) == (0, "", "")
-    finally:
-        process.kill()
-        process.communicate()
+@pytest.fixture
+def command(run):
+    started = Command("serve", run, "--port", 0)
+    yield started
+    started.process.kill()
+
+
+def test_it_serves_on_this_machine_until_interrupted(command, photos):
+    address = command.wait_for(ADDRESS).group(1)
+    photo = photos / "test" / "left" / "0.png"
+    answer = httpx.post(
+        f"{address}/api/predict", files={"file": photo.read_bytes()}, data={"channels": "G"}, timeout=60
+    )
+    assert answer.json()["channels"] == ["G"]
+    assert "<title>adaptive: try it</title>" in httpx.get(address).text
+    assert end(command, signal.SIGINT) == (0, "", "")
 
 
 @pytest.mark.parametrize(
-    ("busy", "sent"),
+    ("busy", "signals"),
     [
-        ("open connection", signal.SIGINT),
-        ("unfinished upload", signal.SIGTERM),
-        ("second signal", signal.SIGINT),
+        ("open connection", [signal.SIGINT]),
+        ("unfinished upload", [signal.SIGTERM]),
+        ("unfinished upload", [signal.SIGINT, signal.SIGINT]),
     ],
 )
-def test_it_ends_within_seconds_whatever_its_clients_do(run, busy, sent):
-    process = start(run, "--port", 0)
-    try:
-        address = urlsplit(re.search(r"(http://127\.0\.0\.1:\d+) ", process.stderr.readline()).group(1))
-        with socket.create_connection((address.hostname, address.port)) as client:
-            if busy != "open connection":
-                client.sendall(
-                    b"POST /api/images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-                    b"Content-Length: 100000\r\n\r\n--x\r\n"
-                )
-            httpx.get(f"{address.geturl()}/api/health", timeout=60)  # by now it has seen the other client
-            process.send_signal(sent)
-            if busy == "second signal":
-                time.sleep(0.5)
-                process.send_signal(sent)
-            out, err = process.communicate(timeout=30)
-        assert process.returncode == 0
-        assert (out, err) == ("", "")
-    finally:
-        process.kill()
-        process.communicate()
+def test_it_ends_within_seconds_whatever_its_clients_do(command, busy, signals):
+    address = urlsplit(command.wait_for(ADDRESS).group(1))
+    with socket.create_connection((address.hostname, address.port)) as client:
+        if busy != "open connection":
+            client.sendall(
+                b"POST /api/images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+                b"Content-Length: 100000\r\n\r\n--x\r\n"
+            )
+        httpx.get(f"{address.geturl()}/api/health", timeout=60)  # by now it has seen the other client
+        assert end(command, *signals) == (0, "", "")
 
 
 def test_a_port_in_use_is_told_before_anything_is_loaded(run):
@@ -79,11 +75,10 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(run):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        process = start(run, "--port", port)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 2
-        assert f"error: port {port} on 127.0.0.1 is in use by another program; give another with --port" in err
-        assert "Traceback" not in err
+        done = Command("serve", run, "--port", port).finish()
+        assert done.returncode == 2
+        assert f"error: port {port} on 127.0.0.1 is in use by another program; give another with --port" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,10 @@ def test_an_answer_that_takes_too_long_is_a_busy_service(run, monkeypatch, photo
 
 
 def test_health_is_answered_while_all_decoders_are_busy(run, monkeypatch):
-    monkeypatch.setattr("anychannel.serve.service.Service.open", lambda *_: time.sleep(2))
-    with serving(run) as url, ThreadPoolExecutor(60) as pool:
+    monkeypatch.setattr("anychannel.serve.service.Service.open", lambda *_: time.sleep(1))
+    with serving(run) as url, httpx.Client() as client, ThreadPoolExecutor(60) as pool:
         for _ in range(60):
-            pool.submit(httpx.post, f"{url}/api/images", files={"file": b"a"}, timeout=0.5)
+            pool.submit(client.post, f"{url}/api/images", files={"file": b"a"}, timeout=0.5)
         time.sleep(0.3)
         assert httpx.get(f"{url}/api/health", timeout=5).status_code == 200
 

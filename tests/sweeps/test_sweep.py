@@ -6,7 +6,7 @@ import csv
 import importlib
 import json
 import sys
-import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, load_recipe, train_run
 from anychannel.runs.config import merge
 from anychannel.sweeps import SweepError, search, sweep
-from tests.helpers.commands import Command, anychannel
+from tests.helpers.commands import Command, anychannel, die_after
 from tests.helpers.trackers import VALUES
 
 RECIPE = merge(VALUES, {"training": {"sampler": "split", "lr": 0.001}})
@@ -92,15 +92,8 @@ def test_the_table_lists_every_trial(done):
 
 def test_a_sweep_killed_within_a_trial_goes_on_and_ends_as_if_it_had_not_been(done, tmp_path):
     home = tmp_path / "killed"
-    sweep = Command(*command(home, "--trials", str(TRIALS), "--quiet"))
-    metrics = home / "trial-0001" / "metrics.jsonl"
-    deadline = time.monotonic() + 180
-    while not metrics.is_file():
-        assert sweep.process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    sweep.process.kill()
-    sweep.finish()
+    killed = Command(*command(home, "--trials", str(TRIALS), "--quiet"), first=partial(die_after, 1, "trial-0001"))
+    assert killed.finish().returncode == -9
     first = (home / "trial-0000" / "weights" / "best.safetensors").stat().st_mtime_ns
     assert not (home / "trial-0001" / "evaluation").exists()
     again = anychannel(*command(home, "--trials", str(TRIALS), "--resume", "--quiet"))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -16,6 +15,7 @@ from anychannel.evaluation import load_evaluation
 from anychannel.runs import RunConfig, train_run
 from anychannel.tracking import TRACKERS, TensorBoard, TrackingError, open_track
 from anychannel.utils.extras import MissingExtraError
+from tests.helpers.commands import Command, die_after
 from tests.helpers.trackers import READERS, VALUES
 
 CONFIG = RunConfig.from_dict(VALUES | {"track": ["tensorboard", "mlflow"]})
@@ -70,16 +70,8 @@ def test_a_killed_run_goes_on_in_the_same_track_without_a_step_twice(runs, run):
     config = replace(CONFIG, track=None, training=replace(CONFIG.training, epochs=6))
     (runs / "recipe.toml").write_text(config.to_toml())
     command = ["train", "--config", str(runs / "recipe.toml"), "--out", str(out), "--track", "tensorboard", "--no-cost"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "anychannel", *command], env=environment)
-    deadline = time.monotonic() + 120
-    while not ((out / "metrics.jsonl").is_file() and len(rows(out)) >= 2):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(rows(out)) < 6
+    assert Command(*command, first=partial(die_after, 2)).finish().returncode == -signal.SIGKILL
+    assert 2 <= len(rows(out)) < 6
     (events,) = (out / "tensorboard").glob("events.*")
     with events.open("ab") as file:
         file.write(b"\x20\x00\x00\x00\x00\x00\x00\x00half")

@@ -35,8 +35,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from anychannel.models import Classifier
 from anychannel.models.attention import SelfAttention
+from anychannel.nn.classifier import Classifier
 from anychannel.utils.sizes import ImageSize, height_width
 
 _counting = threading.Lock()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from anychannel.models import Classifier
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, height_width

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from anychannel.models import Classifier
 from anychannel.models.saving import describe_model, rebuild_model
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.sizes import ImageSize, describe_size, height_width

@@ -13,7 +13,8 @@ from anychannel.cost.flops import count_flops
 from anychannel.cost.latency import measure_latency
 from anychannel.cost.memory import try_memory
 from anychannel.evaluation import choose_subsets
-from anychannel.models import REFERENCE_NETWORKS, Classifier, create_reference
+from anychannel.models import REFERENCE_NETWORKS, create_reference
+from anychannel.nn.classifier import Classifier
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.sizes import ImageSize, plain_size

@@ -15,7 +15,7 @@ from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import DataError, TorchImages
 from anychannel.data.batches.split import group_rows
 from anychannel.evaluation.evaluate import answer, match
-from anychannel.models import Classifier
+from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
 from anychannel.training.matching import Names, count_classes
 from anychannel.utils.hardware import choose_device, choose_precision

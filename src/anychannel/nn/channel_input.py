@@ -221,9 +221,13 @@ class ChannelInput(Float32Buffers):
             if present is None and not drawn:
                 shown = Shown((Part(subset, 0, images.shape[0]),))
             else:
-                shown = self.draw(
-                    len(images), subset, order, present, images.device, drawn, torch.compiler.is_compiling()
-                )
+                task = (len(images), subset, order, present, images.device, drawn)
+                if torch.compiler.is_compiling():
+                    from anychannel.nn.run_eagerly import run_eagerly  # here, as it imports PyTorch's compiler
+
+                    shown = run_eagerly(self.draw_table, *task)
+                else:
+                    shown = self.draw(*task)
         if not torch.compiler.is_compiling():
             self.look(images, shown, subset)
             note_last(self, shown)
@@ -237,16 +241,8 @@ class ChannelInput(Float32Buffers):
             normalised = every
         return normalised, shown
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def draw(
-        self,
-        batch: int,
-        subset: Subset,
-        order: Sequence[int],
-        present: Any,
-        device: torch.device,
-        drawn: bool,
-        compiled: bool,
+        self, batch: int, subset: Subset, order: Sequence[int], present: Any, device: torch.device, drawn: bool
     ) -> Shown:
         """What each row shows: what is drawn in training, of what its image has."""
         known = None
@@ -265,13 +261,14 @@ class ChannelInput(Float32Buffers):
         else:
             assert known is not None
             shown = show(group_by_channels([(self.channels.full, torch.arange(batch))], known), device)
-        note_last(self, shown)
-        return self.tabulate(shown, device) if compiled else shown
+        return shown
 
-    def tabulate(self, shown: Shown, device: torch.device) -> Shown:
-        """Add the table of what is shown, for a compiled graph that serves all draws."""
+    def draw_table(self, *task: Any) -> Shown:
+        """``draw`` with the table of what is shown, for a compiled graph that serves all draws."""
+        shown = self.draw(*task)
+        note_last(self, shown)
         rows = torch.tensor([[i in subset for i in self.channels.full] for subset in shown.subsets()])
-        return replace(shown, present=rows.to(device, non_blocking=True))
+        return replace(shown, present=rows.to(task[4], non_blocking=True))
 
     def look(self, images: Tensor, shown: Shown, subset: Subset) -> None:
         """Warn once if the images' values are far from the statistics."""
