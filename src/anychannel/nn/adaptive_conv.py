@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
+from anychannel.nn.batch_rows import cut_rows, is_channels_last, join_rows
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.stems import Stem
 from anychannel.nn.subset_context import Shown, current_shown
@@ -33,11 +34,20 @@ class AdaptiveConv2d(nn.Module):
         parts = [part for part in shown.parts if len(part)]
         if len(parts) > 1 and self.stem.estimates:
             return self.mix(images, parts, shown)
-        rows = shown.sort(images)
-        pieces = [self.stem(pick(rows[part.start : part.stop], part.subset), part.subset) for part in parts]
-        features = pieces[0] if len(pieces) == 1 else shown.restore(torch.cat(pieces))
+        if shown.order is None:  # some rows may be in several parts
+            pieces = [self.convolve_part(images[part.start : part.stop], part) for part in parts]
+            features = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        else:
+            rows = [some for some in shown.places(len(images)) if len(some)]
+            cut = zip(cut_rows(images, rows), parts, strict=True)
+            features = join_rows([self.convolve_part(x, part) for x, part in cut], rows)
         wide = any(is_channels_last(x) for x in (images, self.weight))  # of one channel, no one can tell
         return features.contiguous(memory_format=torch.channels_last) if wide else features
+
+    def convolve_part(self, images: Tensor, part: Part) -> Tensor:
+        """The stem's features of the rows of one part, (n, k, H, W) or (n, C, H, W)."""
+        features: Tensor = self.stem(pick(images, part.subset), part.subset)
+        return features
 
     def mix(self, images: Tensor, parts: list[Part], shown: Shown) -> Tensor:
         """Estimate each row's missing channels, and convolve the whole batch at once."""
@@ -48,7 +58,8 @@ class AdaptiveConv2d(nn.Module):
         biases = [self.stem.bias_for(part.subset) for part in parts]
         lengths = [len(part) for part in parts]
         number = torch.arange(len(parts)).repeat_interleave(torch.tensor(lengths))
-        number = shown.restore(number.to(images.device, non_blocking=True))
+        number = number.to(images.device, non_blocking=True)
+        number = number if shown.inverse is None else number[shown.inverse]
         if all(bias is biases[0] for bias in biases):
             return self.convolve(images, matrices[number], biases[0])
         return self.convolve(images, matrices[number], None) + self.table(biases)[number][:, :, None, None]
@@ -124,11 +135,6 @@ class AdaptiveConv2d(nn.Module):
     def groups(self) -> int:
         """Always 1."""
         return 1
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Whether a tensor (B, C, H, W) of several channels is channels-last; ``vmap`` can trace this."""
-    return x.ndim == 4 and x.shape[1] > 1 and x.stride(1) == 1
 
 
 def pick(images: Tensor, subset: Subset) -> Tensor:

@@ -127,21 +127,20 @@ class SubsetBatchNorm(nn.Module):
         if all(norm is norms[0] for norm in norms):
             return self.normalise(norms[0], x)
         images = sum(map(len, parts))
-        rows, rest = divmod(len(x), images)  # a network may have folded positions into the first axis
-        if rest:
+        if len(x) % images:  # a network may have folded positions into the first axis
             raise ValueError(
                 f"a batch norm gets {len(x)} rows for a batch of {images} images, so that the subset of each row is "
                 "unknown; use norm='shared'"
             )
-        lengths = [rows * len(part) for part in parts]
-        pieces = list(torch.split(shown.sort(x), lengths))
+        pieces = shown.cut(x)
+        lengths = [len(piece) for piece in pieces]
         for norm in sorted(dict.fromkeys(norms), key=lambda norm: norm is not self.shared):
             places = [i for i, other in enumerate(norms) if other is norm]
             joined = pieces[places[0]] if len(places) == 1 else torch.cat([pieces[i] for i in places])
             joined = self.normalise(norm, joined)
             for i, piece in zip(places, torch.split(joined, [lengths[i] for i in places]), strict=True):
                 pieces[i] = piece
-        return shown.restore(torch.cat(pieces))
+        return shown.join(pieces)
 
 
 def find_nearest(subset: Subset, names: Iterable[str], count: int) -> str | None:
