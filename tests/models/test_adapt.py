@@ -361,7 +361,7 @@ class TestWeights:
         ("name", "message"),
         [
             ("crossvit_tiny_240", r"looks at the images through 2 convolutions \(patch_embed\.0\.proj, patch_embed"),
-            ("tresnet_m", "has no convolution with 3 input channels for a stem to replace"),
+            ("tresnet_m", "has no convolution with 3 input channels, and its first one has 48"),
         ],
     )
     def test_a_network_that_no_stem_fits_is_refused(self, name, message):

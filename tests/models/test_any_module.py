@@ -229,3 +229,12 @@ def test_fit_calibrate_save_and_wider_channels_take_it_and_give_it_back(tmp_path
 def test_what_cannot_be_done_says_what_to_call(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+def test_a_network_of_other_channels_is_adapted_to_these_by_default():
+    network = timm.create_model("resnet10t", num_classes=3, in_chans=4)
+    adapted = ac.adapt(network, channels="R,G,B,NIR", normalise="none").eval()
+    images = torch.randn(2, 4, 64, 64)
+    torch.testing.assert_close(adapted(images), network.eval()(images), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"its first one has 4; pass source_channels with the names of the 4 channels"):
+        ac.adapt(network, channels="R,G", normalise="none")

@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 
 import anychannel as ac
 from anychannel.channels import ChannelError
-from anychannel.models import create_model
+from anychannel.models import ModelFileError, create_model
 from anychannel.training import TrainingError, fit
 from tests.helpers.torch_data import Dictionaries, Flow, Pairs, write_folder
 from tests.helpers.training import CHANNELS, SETTINGS, draw_present, make_model, make_split, plain_model, states_equal
@@ -238,7 +238,7 @@ def test_predictions_need_no_labels():
         assert len(found) == 20
     two = ac.predict(model, images[:, [2, 0]], channels="B,R")
     np.testing.assert_allclose(two.probabilities, expected.probabilities["R,B"], atol=1e-5)
-    np.testing.assert_allclose(ac.predict(model, VAL, subset="R,B").probabilities, two.probabilities, atol=1e-5)
+    np.testing.assert_allclose(ac.predict(model, VAL, use="R,B").probabilities, two.probabilities, atol=1e-5)
     assert two.top(2)[0][0][1] == pytest.approx(float(two.probabilities[0].max()))
     present = draw_present(20, 2)
     mixed = ac.predict(model, Dictionaries(20, 2, present=present))
@@ -248,7 +248,7 @@ def test_predictions_need_no_labels():
         np.testing.assert_allclose(mixed.probabilities[row], expected.probabilities[key][row], atol=1e-5)
     lacks = int(np.flatnonzero(~present[:, 0])[0])
     with pytest.raises(ChannelError, match=f"image {lacks} has none of the channels R"):
-        ac.predict(model, Dictionaries(20, 2, present=present), subset="R")
+        ac.predict(model, Dictionaries(20, 2, present=present), use="R")
 
 
 def test_two_models_are_compared_on_a_loader_in_any_order():
@@ -321,16 +321,25 @@ def test_a_flow_without_images_is_refused():
         ac.evaluate(make_model(), Empty())
 
 
+WITHOUT_CHANNELS = {
+    nn.Conv2d: (TypeError, "got Conv2d"),
+    str: (ModelFileError, "resnet18/model.json is missing"),
+    type(None): (TypeError, "got NoneType"),
+}
+
+
 @pytest.mark.parametrize("model", [nn.Conv2d(3, 4, 3), "resnet18", None])
 def test_a_model_that_knows_no_channels_is_refused(model):
     for call in (
         lambda: fit(model, Pairs(8), Pairs(8)),
         lambda: ac.evaluate(model, Pairs(8)),
-        lambda: ac.predict(model, Pairs(8)),
         lambda: ac.calibrate(model, Pairs(8), "R"),
     ):
         with pytest.raises(TypeError, match=r"a channel-adaptive network, an nn.Module with channels, got"):
             call()
+    error, message = WITHOUT_CHANNELS[type(model)]
+    with pytest.raises(error, match=message):
+        ac.predict(model, Pairs(8))
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ class PresenceNorm(nn.Module):
         if self.nearest:  # the full set, whose norm is the shared one, comes first
             keys = torch.cat([torch.ones(1, in_chans), keys])
         self.register_buffer("keys", keys)
-        norms = [norm.shared, *(norm.shared if name in norm.unmet else each for name, each in norm.entries.items())]
+        norms = [norm.shared, *norm.entries.values()]
         states = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in norms]
         self.names = [name for name, value in states[0].items() if value.ndim == 1]
         for name in self.names:

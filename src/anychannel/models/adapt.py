@@ -15,6 +15,7 @@ from torch import nn
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.models.assemble import assemble
+from anychannel.models.first_conv import convolutions
 from anychannel.models.head import count_classes, replace_head
 from anychannel.models.hub import Classifier
 from anychannel.models.kernel_transfer import adopt_wavelengths, match_names, resemblance, transfer_kernel
@@ -58,7 +59,7 @@ def adapt(
     model: str | Path | nn.Module,
     *,
     channels: ChannelSet | str | Sequence[str],
-    source_channels: ChannelSet | str | Sequence[str] = ("R", "G", "B"),
+    source_channels: ChannelSet | str | Sequence[str] | None = None,
     stem: str = "completion",
     stem_options: dict[str, Any] | None = None,
     norm: str = "auto",
@@ -93,7 +94,8 @@ def adapt(
             source knows all of them.
         source_channels: the channels that the network was trained on, in its order. A ``ChannelSet`` with statistics
             in the files' units also tells how its images were normalised. ``"imagenet"`` is R, G, B with ImageNet's
-            statistics. A classifier knows its own.
+            statistics. A classifier knows its own. None means R, G, B, or ``channels`` if the network has no
+            convolution of three channels, and one of as many as these.
         stem, stem_options, norm: see ``create_model``. ``completion`` has ``grey_single`` by default.
         num_classes: number of classes of a new head. None keeps the network's head.
         classes: names of the classes.
@@ -127,6 +129,8 @@ def adapt(
     if normalise not in NORMALISATIONS:
         raise ValueError(f"unknown normalise {normalise!r}; use one of {', '.join(NORMALISATIONS)}")
     target = as_channel_set(channels)
+    if source_channels is None:
+        source_channels = default_source(model, target)
     known = imagenet(source_range) if source_channels == "imagenet" else as_channel_set(source_channels)
     by_name = not isinstance(model, nn.Module) and not is_saved(model)
     if not by_name and (checkpoint is not None or model_options):
@@ -193,6 +197,14 @@ def imagenet(source_range: float) -> ChannelSet:
         raise ValueError(f"source_range must be positive, got {source_range}")
     mean, std = (tuple(source_range * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return ChannelSet(("R", "G", "B"), mean, std)
+
+
+def default_source(model: str | Path | nn.Module, target: ChannelSet) -> tuple[str, ...]:
+    """Names of the channels that a network was probably trained on; see ``adapt``."""
+    if not isinstance(model, nn.Module) or isinstance(model, TorchClassifier | ChannelAdaptive):
+        return ("R", "G", "B")
+    ours = convolutions(model, len(target)) and not convolutions(model, len(IMAGENET_MEAN))
+    return target.names if ours else ("R", "G", "B")
 
 
 def is_saved(model: str | Path) -> bool:

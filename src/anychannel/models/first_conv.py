@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anychannel.nn.stems import ConvGeometry, geometry_of
+from anychannel.utils.plurals import plural
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,13 @@ def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = 
     if len(candidates) == 1:
         return as_first_conv(candidates[0], fitting[candidates[0]])
     if not candidates:
+        first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+        if first is not None and first.groups == 1 and first.in_channels != in_chans:
+            raise ValueError(
+                f"{kind} has no convolution with {in_chans} input channels, and its first one has {first.in_channels}; "
+                f"pass source_channels with the names of the {plural(first.in_channels, 'channel')} that it was "
+                "trained on, or, if its images are rearranged first, choose another network"
+            )
         raise ValueError(
             f"{kind} has no convolution with {in_chans} input channels for a stem to replace (its images are "
             "rearranged first, or its first layer is a linear map); choose another network"

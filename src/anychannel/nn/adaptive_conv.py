@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import Subset
+from anychannel.nn.channel_sampling import Part
 from anychannel.nn.stems import Stem
 from anychannel.nn.subset_context import Shown, current_shown
 
@@ -30,18 +31,19 @@ class AdaptiveConv2d(nn.Module):
         if shown.present is not None:
             return self.mix_by_presence(images, shown.present)
         parts = [part for part in shown.parts if len(part)]
-        if len(parts) == 1:
-            whole: Tensor = self.stem(pick(images, parts[0].subset), parts[0].subset)
-            return whole
-        if shown.order is not None and self.stem.estimates:
-            return self.mix(images, shown)
+        if len(parts) > 1 and self.stem.estimates:
+            return self.mix(images, parts, shown)
         rows = shown.sort(images)
-        features = [self.stem(pick(rows[part.start : part.stop], part.subset), part.subset) for part in parts]
-        return shown.restore(torch.cat(features))
+        pieces = [self.stem(pick(rows[part.start : part.stop], part.subset), part.subset) for part in parts]
+        features = pieces[0] if len(pieces) == 1 else shown.restore(torch.cat(pieces))
+        wide = any(is_channels_last(x) for x in (images, self.weight))  # of one channel, no one can tell
+        return features.contiguous(memory_format=torch.channels_last) if wide else features
 
-    def mix(self, images: Tensor, shown: Shown) -> Tensor:
+    def mix(self, images: Tensor, parts: list[Part], shown: Shown) -> Tensor:
         """Estimate each row's missing channels, and convolve the whole batch at once."""
-        parts = [part for part in shown.parts if len(part)]
+        edges = [0, *(part.stop for part in parts)]
+        if shown.order is None and edges != [*(part.start for part in parts), len(images)]:
+            images = torch.cat([images[part.start : part.stop] for part in parts])  # some rows several times
         matrices = torch.stack([spread(self.stem.estimate(part.subset), part.subset) for part in parts])
         biases = [self.stem.bias_for(part.subset) for part in parts]
         lengths = [len(part) for part in parts]
@@ -69,10 +71,12 @@ class AdaptiveConv2d(nn.Module):
         """Convolve images (B, C, H, W) after each one's matrix (C, C) was applied to its channels."""
         held = (matrices != 0).any(1)  # a missing channel's plane may hold NaN
         images = torch.where(held[:, :, None, None], images, 0)
+        pixels = images.permute(0, 2, 3, 1)
         with torch.autocast(images.device.type, enabled=False):
-            mixed = torch.einsum("bchw,bdc->bdhw", images, matrices.to(images.dtype))
-        if images.is_contiguous(memory_format=torch.channels_last):
-            mixed = mixed.contiguous(memory_format=torch.channels_last)
+            mixed = torch.bmm(pixels.flatten(1, 2), matrices.to(images.dtype).transpose(1, 2))
+        mixed = mixed.view(pixels.shape).permute(0, 3, 1, 2)
+        if not is_channels_last(images):
+            mixed = mixed.contiguous()
         everything = tuple(range(self.stem.in_chans))
         return self.stem.geometry.convolve(mixed, self.stem.kernel(everything), bias)
 
@@ -120,6 +124,11 @@ class AdaptiveConv2d(nn.Module):
     def groups(self) -> int:
         """Always 1."""
         return 1
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether a tensor (B, C, H, W) of several channels is channels-last; ``vmap`` can trace this."""
+    return x.ndim == 4 and x.shape[1] > 1 and x.stride(1) == 1
 
 
 def pick(images: Tensor, subset: Subset) -> Tensor:

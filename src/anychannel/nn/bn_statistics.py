@@ -96,8 +96,6 @@ def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequenc
     name = by_subset(subset)
     trial = copy.deepcopy(model).eval()
     add_entries(trial, [name])
-    for norm in subset_norms(trial).values():
-        norm.unmet = frozenset()
     observers = [Observer(norm.entries[name], norm.choose(full)) for norm in subset_norms(trial).values()]
     device = next(trial.parameters()).device
     images = arrange_split(images, model, channels)
@@ -121,11 +119,9 @@ def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequenc
     for norm, observer in zip(norms, observers, strict=True):
         if observer.batches:
             set_statistics(norm.entries[name], observer.mean, observer.variance, observer.batches)
-            norm.find_unmet()
     if held_out and not disagreement(model, held_out, subset) <= before:
         for norm, (mean, variance, batches) in zip(norms, former, strict=True):
             set_statistics(norm.entries[name], mean, variance, int(batches))
-            norm.find_unmet()
         which, count = ",".join(model.channels.names[i] for i in subset), sum(map(len, held_out))
         warnings.warn(
             f"recomputed statistics of {which} take its answers further from those to all channels on {count} held-out "
@@ -296,4 +292,3 @@ def copy_subset_statistics(old: Classifier, new: Classifier, known: Sequence[int
         for name, source in sources.items():
             for key, value in norm.entries[source].named_buffers():
                 mine[path].entries[name].get_buffer(key).copy_(value)
-        mine[path].find_unmet()

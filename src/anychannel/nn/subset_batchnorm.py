@@ -10,14 +10,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.nn.input_range import has_values
 from anychannel.nn.module_utils import replace_module
 from anychannel.nn.subset_context import current_shown
 from anychannel.nn.sync_batchnorm import is_synchronising
@@ -25,6 +23,10 @@ from anychannel.utils.names import unknown_name
 
 MOST_CHANNELS = 6
 """Largest number of channels, or of groups of channels, whose subsets get batch norms of their own."""
+
+STATISTICS = ("running_mean", "running_var")
+MOST_SCALED = 10.0
+"""Largest factor, up or down, by which entries' variances follow that of the shared batch norm in one step."""
 
 
 def by_subset(subset: Subset) -> str:
@@ -45,8 +47,9 @@ class SubsetBatchNorm(nn.Module):
     number of all channels, a subset without an entry uses that of the smallest subset around it that has one
     (``find_nearest``); ``shared`` is that of all channels.
 
-    In evaluation, a tied entry that no batch has reached yet normalises as ``shared`` does: its own statistics are
-    those of no images. That concerns subsets that a short training never drew.
+    In training, the running statistics of all entries follow those of ``shared`` as if each feature had been scaled and
+    shifted. A subset is drawn less often than the full set, and without this its statistics would lag behind the
+    weights. An entry that no batch has reached has the statistics of ``shared``.
     """
 
     def __init__(
@@ -65,7 +68,6 @@ class SubsetBatchNorm(nn.Module):
         self.nearest = nearest
         self.found: dict[Subset, str | None] = {}
         self.entries = nn.ModuleDict()
-        self.unmet: frozenset[str] = frozenset()
         for name in entries:
             self.add(name)
         self.register_state_dict_post_hook(leave_out_tied)  # type: ignore[no-untyped-call]
@@ -98,26 +100,24 @@ class SubsetBatchNorm(nn.Module):
             if subset not in self.found:
                 self.found[subset] = find_nearest(subset, self.entries, self.nearest)
             name = self.found[subset] or name
-        if name not in self.entries:
-            return self.shared
-        entry: nn.Module = self.entries[name]
-        return self.shared if name in self.unmet and not entry.training else entry
+        return self.entries[name] if name in self.entries else self.shared  # noqa: SIM401 - ModuleDict has no get
 
-    def train(self, mode: bool = True) -> Self:
-        """As ``nn.Module`` does."""
-        super().train(mode)
-        self.find_unmet()
-        return self
-
-    def find_unmet(self) -> None:
-        """Look up, for evaluation, which tied entries no batch has reached, although one has reached ``shared``."""
-        self.unmet = frozenset()
-        if self.training or not self.tied or not self.entries:
-            return
-        counts = [norm.get_buffer("num_batches_tracked") for norm in (self.shared, *self.entries.values())]
-        if has_values(counts[0]):
-            shared, *own = torch.stack(counts).tolist()
-            self.unmet = frozenset(name for name, count in zip(self.entries, own, strict=True) if shared and not count)
+    def normalise(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """Apply the batch norm of a part; if it is ``shared``, the entries follow."""
+        if norm is not self.shared or not self.training or not self.entries:
+            return normalise(norm, x)
+        mean, variance = (self.shared.get_buffer(name) for name in STATISTICS)
+        old_mean, old_variance = mean.clone(), variance.clone()
+        normal = normalise(norm, x)
+        with torch.no_grad():
+            scale = (variance / old_variance).nan_to_num(1.0).clamp(1 / MOST_SCALED, MOST_SCALED)
+            # .data, since autograd may have kept these buffers for an earlier pass, which did not use their values
+            means, variances = ([entry.get_buffer(name).data for entry in self.entries.values()] for name in STATISTICS)
+            torch._foreach_sub_(means, [old_mean] * len(means))
+            torch._foreach_mul_(means, [scale.sqrt()] * len(means))
+            torch._foreach_add_(means, [mean] * len(means))
+            torch._foreach_mul_(variances, [scale] * len(variances))
+        return normal
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the rows of each part with its own batch norm; parts with the same one are joined."""
@@ -125,7 +125,7 @@ class SubsetBatchNorm(nn.Module):
         parts = shown.parts
         norms = [self.choose(part.subset) for part in parts]
         if all(norm is norms[0] for norm in norms):
-            return normalise(norms[0], x)
+            return self.normalise(norms[0], x)
         images = sum(map(len, parts))
         rows, rest = divmod(len(x), images)  # a network may have folded positions into the first axis
         if rest:
@@ -135,9 +135,10 @@ class SubsetBatchNorm(nn.Module):
             )
         lengths = [rows * len(part) for part in parts]
         pieces = list(torch.split(shown.sort(x), lengths))
-        for norm in dict.fromkeys(norms):
+        for norm in sorted(dict.fromkeys(norms), key=lambda norm: norm is not self.shared):
             places = [i for i, other in enumerate(norms) if other is norm]
-            joined = normalise(norm, torch.cat([pieces[i] for i in places]))
+            joined = pieces[places[0]] if len(places) == 1 else torch.cat([pieces[i] for i in places])
+            joined = self.normalise(norm, joined)
             for i, piece in zip(places, torch.split(joined, [lengths[i] for i in places]), strict=True):
                 pieces[i] = piece
         return shown.restore(torch.cat(pieces))
@@ -185,9 +186,8 @@ def fill_in_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, *
 
 
 def tie_again(norm: SubsetBatchNorm, _: object) -> None:
-    """Tie the parameters again after ``load_state_dict(..., assign=True)``, and look at the statistics again."""
+    """Tie the parameters again after ``load_state_dict(..., assign=True)``."""
     norm.tie()
-    norm.find_unmet()
 
 
 @dataclass(frozen=True)

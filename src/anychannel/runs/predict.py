@@ -145,19 +145,17 @@ class Predictor:
         device: str | None = None,
         precision: str | None = None,
     ) -> None:
-        folder = run if isinstance(model, nn.Module) else model
-        home = None if folder is None else Path(folder)
+        home = Path(model) if isinstance(model, str | Path) else None if run is None else Path(run)
         if home is not None:
             warn_unfinished(home)
-        if isinstance(model, nn.Module):
-            self.network = as_view(model)
-            self.device = next(model.parameters()).device if device is None else choose_device(device)
-        else:
-            assert home is not None
-            weights = WEIGHTS if (home / WEIGHTS).is_file() else BEST
-            self.network = read_model(home, weights=weights, twin=True)
+        if isinstance(model, str | Path):
+            weights = WEIGHTS if (Path(model) / WEIGHTS).is_file() else BEST
+            self.network = read_model(Path(model), weights=weights, twin=True)
             self.device = choose_device(device or "cpu")
             place(self.network, self.device)
+        else:
+            self.network = as_view(model)
+            self.device = next(model.parameters()).device if device is None else choose_device(device)
         self.channels = self.network.channels
         self.classes = self.network.classes or tuple(str(index) for index in range(self.network.spec.num_classes))
         self.reader = Reader(self.channels)
@@ -500,7 +498,7 @@ def predict(
         raise TypeError(f"{', '.join(reading)} are about reading files, but the images are a {type(images).__name__}")
     from anychannel.evaluation.predict import predict_dataset
 
-    network = model if isinstance(model, nn.Module) else Predictor(model).network
+    network = Predictor(model).network if isinstance(model, str | Path) else model
     return predict_dataset(
         network,  # type: ignore[arg-type]
         images,
