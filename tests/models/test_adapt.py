@@ -15,7 +15,7 @@ from anychannel.models import PretrainedError, adapt, calibrate, create_model, l
 SMALL = {
     "resnet10t": (32, {}),
     "convnext_atto": (32, {}),
-    "efficientnet_lite0": (32, {}),
+    "test_efficientnet": (32, {}),
     "tf_efficientnet_lite0": (33, {}),
     "mobilenetv4_conv_small_035": (32, {}),
     "regnetx_002": (32, {}),

@@ -227,9 +227,9 @@ def test_compiled_inference_is_one_graph_and_training_breaks_once_at_most(name, 
         torch.testing.assert_close(compiled(shown[:, places], channels=names), model(shown[:, places], channels=names))
     torch._dynamo.reset()
     freeze(model)
+    graphs = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # dynamo's own, at a graph break
-        assert torch._dynamo.explain(model)(shown).graph_break_count <= 1
-        torch._dynamo.reset()
-        logits = torch.compile(model, backend="eager")(shown)
+        logits = torch.compile(model, backend=lambda graph, _: graphs.append(graph) or graph.forward)(shown)
+    assert 1 <= len(graphs) <= 2
     torch.testing.assert_close(logits, alone(model, shown), rtol=1e-3, atol=1e-3)

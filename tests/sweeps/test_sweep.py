@@ -11,6 +11,8 @@ from functools import partial
 import numpy as np
 import pytest
 import tomli_w
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
 from PIL import Image
 
 from anychannel import sweeps
@@ -133,6 +135,22 @@ def test_a_process_that_finds_all_trials_taken_leaves_them_to_the_others(tmp_pat
     monkeypatch.setattr(search, "train_run", train)
     assert [outcome.state for outcome in sweep(RECIPE, SPACE, tmp_path / "sweep", trials=1)] == ["finished"]
     assert found == [[]]
+
+
+def test_a_trial_that_ends_while_another_process_looks_at_it_is_no_dead_one(tmp_path, monkeypatch):
+    """Its state is read, it ends and frees its lock, and then the lock is looked at."""
+    plan = search.Plan(RECIPE, {"training.lr": FloatDistribution(1e-3, 0.2)}, METRIC, seed=0, prune=False)
+    study = search.open_study(tmp_path, plan)
+    trial, lock = search.pick(tmp_path, study, plan, 1)
+
+    def end(_):
+        study.tell(trial, 0.5)
+        lock.release()
+        return True
+
+    monkeypatch.setattr(search, "is_free", end)
+    assert search.pick(tmp_path, study, plan, 1) is None
+    assert [each.state for each in study.get_trials()] == [TrialState.COMPLETE]
 
 
 def test_more_trials_may_be_asked_for_later_and_other_settings_may_not(done):

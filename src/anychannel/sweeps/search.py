@@ -207,6 +207,9 @@ def pick(home: Path, study: Study, plan: Plan, trials: int) -> tuple[Trial, File
             name = left.user_attrs.get("folder")
             if left.state is not TrialState.RUNNING or (name and not is_free(lock_file(home, name))):
                 continue
+            # again, as a trial that ends tells so and then frees its lock
+            if study.get_trials(deepcopy=False)[left.number].state is not TrialState.RUNNING:
+                continue
             if name and name not in waiting:
                 again = {"params": left.params, "distributions": left.distributions, "user_attrs": left.user_attrs}
                 study.add_trial(optuna.create_trial(state=TrialState.WAITING, **again))
