@@ -86,12 +86,13 @@ def test_unsynchronised_norms_train_and_all_processes_end_with_the_same_weights(
     assert not torch.equal(first[0][name], synchronised[0][name])
 
 
-def test_what_no_process_uses_keeps_weights_and_statistics(pair):
+def test_what_no_process_uses_keeps_its_weights(pair):
     model = {"norm": "size", "stem": "per_size"}
     one = trained(UNEVEN, model)
     several = pair.run(trained, UNEVEN, model)
     assert_close(several, one)
-    entries = [name for name in one[0] if ".entries." in name]
+    moving = ("running_mean", "running_var")  # with the full set's
+    entries = [name for name in one[0] if ".entries." in name and not name.endswith(moving)]
     assert entries
     assert set(entries) <= set(several[0][2])
 
