@@ -65,7 +65,7 @@ def test_a_memory_map_is_read_like_an_array(tmp_path):
         (IMAGES, {"labels": np.array(["x"] * 30), "classes": ["y"]}, "label 'x' is none of the classes y"),
         (IMAGES, {"classes": ["a", "a", "b"]}, "classes needs two or more names, each once, got a, a, b"),
         (IMAGES, {"labels": LABELS * 0}, "classes needs two or more names, each once, got 0"),
-        (IMAGES, {"splits": ["train"] * 30}, "val: this split has no image; train, val and test all need some"),
+        (IMAGES, {"splits": ["train"] * 30}, "val: this split has no image; train and val both need some"),
         (IMAGES, {"splits": ["training"] * 30}, "splits needs one of train, val, test for each of the 30 images"),
         (IMAGES[[0, *range(29)]], {"splits": THREE[::-1]}, None),
         (

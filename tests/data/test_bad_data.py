@@ -99,7 +99,7 @@ def a_folder(root: Path) -> str:
 
 def empty_split(root: Path) -> str:
     (root / "val.txt").write_text("\n")
-    return r"val: this split has no image; train, val and test all need some"
+    return r"val: this split has no image; train and val both need some"
 
 
 ALL = [

@@ -177,14 +177,14 @@ def loose_images(root: Path) -> None:
     add_images(root, 4)
 
 
-def no_test_list(root: Path) -> None:
+def no_val_list(root: Path) -> None:
     class_folders(root, {"images": 2})
-    write_lists(root, {"train": [("images/000.png", 0)], "val": [("images/001.png", 1)]})
+    write_lists(root, {"train": [("images/000.png", 0)], "test": [("images/001.png", 1)]})
 
 
-def no_test_folder(root: Path) -> None:
+def no_val_folder(root: Path) -> None:
     split_folders(root)
-    shutil.rmtree(root / "test")
+    shutil.rmtree(root / "val")
 
 
 def folder_beside_splits(root: Path) -> None:
@@ -205,8 +205,8 @@ def one_class(root: Path) -> None:
     [
         (empty, "holds no data set; looked for list files train.txt, .* or class folders with images, .*; it is empty"),
         (loose_images, "holds no data set; looked for .*; it has 4 images that are in no class folder"),
-        (no_test_list, r"has train\.txt, val\.txt but no test\.txt; all three lists are needed"),
-        (no_test_folder, "has train/, val/ but no test/; all three folders are needed"),
+        (no_val_list, r"has train\.txt, test\.txt but no val\.txt; training needs train.txt and val.txt"),
+        (no_val_folder, "has train/, test/ but no val/; training needs train/ and val/"),
         (folder_beside_splits, "has images in extra/ beside train/, val/, test/, so that .*; move extra/ out"),
         (one_level_too_high, "holds the one folder images/; if its folders are the classes, give .*images"),
         (one_class, "has 1 class; classification needs two or more"),
@@ -273,7 +273,7 @@ def test_splits_are_known_by_their_usual_names(tmp_path: Path, names: tuple[str,
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        (("Training/a", "Training/b", "Testing/a", "Testing/b"), "has Training/, Testing/ but no val/; all three"),
+        (("Training/a", "Training/b", "Testing/a", "Testing/b"), "has Training/, Testing/ but no val/; training needs"),
         (("train/a", "Train/a", "val/a", "test/a"), "has Train and train, which both may be its train split; keep one"),
         (("train", "val", "test"), r"class folders that are named like splits \(test, train, val\); put folders named"),
         (("Train_set", "Test-Set"), r"named like splits \(Test-Set, Train_set\)"),

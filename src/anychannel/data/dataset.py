@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from anychannel.channels import ChannelSet
 from anychannel.data.batches.split import Split
 from anychannel.data.batches.stream import Stream
@@ -26,6 +28,7 @@ class ImageDataset:
         fingerprint: hexadecimal digest of all pixels' sources, labels, names and settings: equal data, equal digest.
         skipped: a line for each image that ``skip_bad`` left out.
         converted: how many images ``convert`` brought to RGB, by what they were.
+        how: how the images were split, as ``split at random by plot``; empty if it is not known.
     """
 
     name: str
@@ -37,6 +40,7 @@ class ImageDataset:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     converted: Mapping[str, int] = field(default_factory=dict)
+    how: str = ""
 
     def __post_init__(self) -> None:
         for name in SPLITS:
@@ -52,6 +56,20 @@ class ImageDataset:
             name: {self.channels.key(pattern): count for pattern, count in split.count_patterns().items()}
             for name, split in splits.items()
         }
+
+    def count_classes(self) -> dict[str, list[int]]:
+        """How many images of each class each split has; streamed training images are left out."""
+        splits = {name: getattr(self, name) for name in SPLITS}
+        return {
+            name: np.bincount(split.labels, minlength=len(self.classes)).tolist()
+            for name, split in splits.items()
+            if isinstance(split, Split)
+        }
+
+    def describe_split(self) -> str:
+        """One line, as ``5 classes; 200 / 25 / 25 images (train / val / test), split at random by plot``."""
+        counts = " / ".join(f"{len(getattr(self, name)):,}" for name in SPLITS)
+        return f"{len(self.classes):,} classes; {counts} images (train / val / test){', ' * bool(self.how)}{self.how}"
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -72,7 +90,7 @@ class ImageDataset:
         chosen = self.channels.select(channels)
 
         views = {name: getattr(self, name).select(positions) for name in SPLITS}
-        if not all(map(len, views.values())):
+        if not all(len(view) or not len(getattr(self, name)) for name, view in views.items()):
             raise DataError(
                 f"an image of each split has to have all of {', '.join(chosen.names)}, but one split of "
                 f"{self.name} has none; name fewer channels"

@@ -39,6 +39,9 @@ def load_dataset(
     skip_bad: bool = False,
     partial: float = 0.0,
     groups: Groups | None = None,
+    split_by: str | None = None,
+    fold_by: str | None = None,
+    fold: int | str | None = None,
     allow_pipe: bool = False,
     **options: Any,
 ) -> ImageDataset:
@@ -71,6 +74,11 @@ def load_dataset(
         groups: channels by the name of their group, as ``{"camera": "R,G,B"}``. None takes the folder's ``groups.txt``,
             else those of ``channels``; ``{}`` means none.
         partial: for embedded data: share of the images that lack channels, in [0, 1].
+        split_by: column of a CSV file beside the images, as ``patient`` or ``plot``. All images of a folder are split
+            anew, about 80 / 10 / 10, and those with the same value go to the same split.
+        fold_by: column of folds, of a CSV file beside the images. Images of ``fold`` are the test split, and those of
+            the fold after it validate; with ``split_by``, a tenth of the others at random, by that column.
+        fold: the value in the column ``fold_by`` of the test images.
         allow_pipe: run the commands that ``source``, ``val`` and ``test`` give as ``pipe:COMMAND``.
         options: of the source; see the functions that ``SOURCES`` names.
 
@@ -86,7 +94,7 @@ def load_dataset(
     """
     given = {"size": size, "seed": seed, "layout": layout, "form": form, "nodata": nodata, "partial": partial}
     given |= {"progress": progress, "verify": verify, "scaled": scaled, "check_names": check_names}
-    given |= {"convert": convert, "skip_bad": skip_bad}
+    given |= {"convert": convert, "skip_bad": skip_bad, "split_by": split_by, "fold_by": fold_by, "fold": fold}
     checked = coerce_options(load_dataset, given)
     reading = ("size", "layout", "nodata", "scaled", "check_names", "convert")
     settings = ReadSettings(**{name: checked[name] for name in reading})
@@ -95,7 +103,10 @@ def load_dataset(
     kind = SOURCES.get(name)
     embedded = kind is not None and kind.embedded
     show = checked["progress"] and not embedded  # embedded images are made at once
+    if fold is not None and fold_by is None:
+        raise ValueError(f"fold={fold} has no effect without fold_by, the column of folds; give fold_by too")
     flags: dict[str, Any] = {"settings": settings, "allow_pipe": allow_pipe, "groups": groups}
+    flags |= {name: checked[name] for name in ("split_by", "fold_by", "fold")}
     request = Request(
         channels, asked, cache_dir, checked["seed"], show, checked["verify"], checked["skip_bad"], **flags
     )
@@ -126,6 +137,7 @@ def dataset_from_arrays(
     *,
     channels: ChannelSet | str | Sequence[str],
     splits: Sequence[str] | np.ndarray | None = None,
+    split_by: Sequence[int] | Sequence[str] | np.ndarray | None = None,
     present: np.ndarray | None = None,
     classes: Sequence[str] | None = None,
     seed: int = 0,
@@ -139,6 +151,8 @@ def dataset_from_arrays(
         labels: N positions in ``classes``, from 0, or N names of classes.
         channels: names of the C channels in the arrays' order, or a sensor (see ``as_channel_set``).
         splits: ``train``, ``val`` or ``test`` for each image; None splits each class 80 / 10 / 10 by the seed.
+            There may be no image for ``test``.
+        split_by: a group for each image, such as its patient or plot; images of one group go to the same split.
         present: (N, C) booleans, which channels each image has, at least one; the planes of the others may hold
             anything and are never read. None: every image has all.
         classes: two or more names in the labels' order; None takes the labels as they are, names in alphabetical order.
@@ -155,7 +169,15 @@ def dataset_from_arrays(
         ChannelError: the names cannot be used.
     """
     source = open_arrays(
-        images, labels, channels=channels, splits=splits, present=present, classes=classes, seed=seed, name=name
+        images,
+        labels,
+        channels=channels,
+        splits=splits,
+        split_by=split_by,
+        present=present,
+        classes=classes,
+        seed=seed,
+        name=name,
     )
     return prepare(source, Request(settings=ReadSettings(nodata=nodata)))
 

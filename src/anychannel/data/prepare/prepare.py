@@ -213,7 +213,7 @@ class Preparation:
         if self.in_memory:
             index, images = build(None)
             pixels = hashlib.blake2b(digest_size=16)
-            for split in SPLITS:
+            for split in images:
                 present = spread(index["splits"][split]["positions"], len(reader.channels))
                 images[split].flags.writeable = False
                 pixels.update(images[split].data)
@@ -305,6 +305,7 @@ class Preparation:
             fingerprint=digest_of([key, labels, classes, reader.channels.names]),
             skipped=skipped,
             converted=index["converted"],
+            how=self.source.how,
         )
 
     def make_split(
@@ -315,12 +316,14 @@ class Preparation:
         if self.listing is not None:
             samples = [self.listing[split][number] for number in known["numbers"]]
             labels, paths = [sample.label for sample in samples], [sample.path for sample in samples]
-            if self.files is not None or samples[0].digest is not None:
+            if self.files is not None or (samples and samples[0].digest is not None):
                 digests = cached.index["digests"][split]
         else:
             labels, paths = known["labels"], known["paths"]
             if self.shards[split].storage == "source":
                 images = OnDemandImages(cast("Rows", self.shards[split]), np.array(known["numbers"]), reader, template)
+        if images is None:  # there is no test image
+            images = np.zeros((0, len(reader.channels), *template.size), template.dtype)
         numbers = np.array([label_of[label] for label in labels], dtype=np.int64)
         return Split(images, numbers, tuple(paths), spread(known["positions"], len(reader.channels)), digests)
 
@@ -368,8 +371,8 @@ def check_repeats(splits: Listing, classes: Sequence[str], problems: Problems) -
     """Note empty splits, and paths that are in two splits or have two labels."""
     seen: dict[str, tuple[str, Sample]] = {}
     for split, samples in splits.items():
-        if not samples:
-            problems.add(split, "this split has no image", "train, val and test all need some")
+        if not samples and split != "test":
+            problems.add(split, "this split has no image", "train and val both need some")
         for sample in samples:
             other, first = seen.setdefault(normpath(sample.path), (split, sample))
             if other != split:

@@ -307,7 +307,7 @@ class Survey:
         index = {
             "statistics": asdict(moments.statistics()),
             "template": asdict(self.template),
-            "arrays": {split: len(kept[split]) for split in sinks},
+            "arrays": {split: len(kept[split]) for split in sinks if kept[split]},
             "digests": {split: [one.digest.hex() for one in kept[split]] for split in SPLITS},
             "names": [[held, own, places] for (held, own), places in names.items()],
             "splits": {split: describe_kept(kept[split], channels, listed=listed) for split in SPLITS},

@@ -8,6 +8,7 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.errors import DataError
+from anychannel.data.sources.resplit import SHARES, split_groups
 from anychannel.data.sources.source import SPLITS, Sample, Source, number_classes, split_rows
 
 
@@ -17,6 +18,7 @@ def open_arrays(
     *,
     channels: ChannelSet | str | Sequence[str],
     splits: Sequence[str] | np.ndarray | None,
+    split_by: Sequence[int] | Sequence[str] | np.ndarray | None,
     present: np.ndarray | None,
     classes: Sequence[str] | None,
     seed: int,
@@ -44,7 +46,15 @@ def open_arrays(
     numbers, names = number_labels(np.asarray(labels), classes, len(images))
     if len(set(names)) < max(len(names), 2):
         raise DataError(f"classes needs two or more names, each once, got {', '.join(names)}")
-    where = split_rows(numbers, names, seed) if splits is None else np.asarray(splits)
+    if split_by is not None and splits is not None:
+        raise DataError("splits says which split each image belongs to, so that split_by has no effect; leave one out")
+    if split_by is not None:
+        groups = np.asarray(split_by)
+        if groups.shape != (len(images),):
+            raise DataError(f"split_by has shape {groups.shape}, not one group for each of {len(images)} images")
+        where = split_groups(numbers, groups.astype(np.str_), SHARES, seed, "split_by")
+    else:
+        where = split_rows(numbers, names, seed) if splits is None else np.asarray(splits)
     if where.shape != (len(images),) or not set(where.tolist()) <= set(SPLITS):
         raise DataError(f"splits needs one of {', '.join(SPLITS)} for each of the {len(images)} images")
 
@@ -55,7 +65,9 @@ def open_arrays(
         return Sample(str(row), int(numbers[row]), pixels, held, place, place)
 
     rows = {split: np.flatnonzero(where == split).tolist() for split in SPLITS}
-    return Source(name, {split: [sample(row) for row in rows[split]] for split in SPLITS}, names, known)
+    listing = {split: [sample(row) for row in rows[split]] for split in SPLITS}
+    how = "split as given" if splits is not None else f"split at random{' by group' * (split_by is not None)}"
+    return Source(name, listing, names, known, how=how)
 
 
 def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int) -> tuple[np.ndarray, tuple[str, ...]]:

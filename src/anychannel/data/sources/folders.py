@@ -1,4 +1,4 @@
-"""Sources ``lists`` and ``folders``: a folder of image files, with list files or with a folder for each class.
+"""Sources ``lists``, ``folders`` and ``table``: a folder of image files, with list files, class folders or a CSV file.
 
 List files are ``train.txt``, ``val.txt`` and ``test.txt``. They hold ``path label``, one image per line, after a header
 if there is one. Paths are relative to the folder and may contain spaces; labels count from 0 or are names of classes.
@@ -13,7 +13,9 @@ Class folders lie inside ``train/``, ``val/`` and ``test/``, or directly in the 
 Classes are numbered in the alphabetical order of their folders; images may lie in folders below, also linked ones.
 Splits have their usual spellings (``Training``, ``validation``, ``dev``, ``test`` ...), see ``SPLIT_NAMES``.
 
-Both take ``channels.txt`` (optional), which names the channels, one per line. ``groups.txt`` (optional) names the
+A folder needs no test split. A table (``anychannel.data.sources.tables``) lists images and labels in a CSV file.
+
+All take ``channels.txt`` (optional), which names the channels, one per line. ``groups.txt`` (optional) names the
 channels of each group, one group per line, as ``camera: R, G, B``. ``channels.csv`` (optional) says which channels each
 image has, if not every image has all of them. It names the channels of single images, of folders, or of all paths that
 match a pattern:
@@ -54,14 +56,16 @@ from anychannel.data.sources.source import (
     number_classes,
     split_channels,
 )
+from anychannel.data.sources.tables import CHANNELS as TABLE
+from anychannel.data.sources.tables import LABELS as HEADINGS
+from anychannel.data.sources.tables import find_labels, list_table
 from anychannel.utils.files import readable
 from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
 from anychannel.utils.names import normal
 
-TABLE = "channels.csv"
 HEADER = ["path", "channels"]
-HEADINGS = ("label", "labels", "class", "class_name", "category", "target")
-"""What the second column of a list may be called in its first line."""
+NEEDED = ("train", "val")
+"""Splits that a folder must have; without a test split, a run is evaluated on validation images."""
 IN_IMAGE = "|".join(re.escape(suffix) for suffix in image_suffixes())
 LIST_LINE = re.compile(rf"""["']?(.*?({IN_IMAGE}))["']?(\s*[,;\t]\s*|\s+)(.+)""", re.IGNORECASE)
 """A path that ends as images' names do, what separates it from the label, and the rest."""
@@ -105,24 +109,48 @@ def read_groups(path: Path) -> dict[str, tuple[str, ...]] | None:
         raise DataError(f"{path}: {error}") from error
 
 
-def open_lists(spec: str, request: Request) -> Source:  # noqa: ARG001
+def open_lists(spec: str, request: Request) -> Source:
     """Read the lists. Wrong lines are noted as problems and left out."""
     root, problems = Path(spec), Problems()
     paths = list_paths(root)
-    missing = [f"{split}.txt" for split in SPLITS if split not in paths]
-    if missing:
+    missing = [f"{split}.txt" for split in NEEDED if split not in paths]
+    if missing and not request.splits_anew:
         found = ", ".join(path.name for path in paths.values())
-        raise DataError(f"{root} has {found} but no {' and no '.join(missing)}; all three lists are needed")
+        raise DataError(
+            f"{root} has {found} but no {' and no '.join(missing)}; training needs train.txt and val.txt (test.txt may "
+            "be missing)"
+        )
     names = read_names(root / "classes.txt")
-    splits = {split: read_list(path, problems) for split, path in paths.items()}
+    splits = {split: read_list(paths[split], problems) if split in paths else [] for split in SPLITS}
     if names is None:
-        labels = [sample.label for sample in splits["train"]]
+        labels = [sample.label for sample in (splits["train"] or splits["val"] or splits["test"])]
         numbers = [label for label in labels if isinstance(label, int)]
         names = number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
     channels = read_names(root / "channels.txt")
     groups = read_groups(root / "groups.txt")
     table = apply_table(root, splits, problems)
-    return Source(root.name, table, names, channels, str(root), problems, groups=groups)
+    return Source(root.name, table, names, channels, str(root), problems, groups=groups, how="split as listed")
+
+
+def has_table(root: Path) -> bool:
+    """Whether a CSV file lists the images with their labels, and neither lists nor class folders do."""
+    if list_paths(root) or find_labels(root) is None:
+        return False
+    folders = [folder for folder in subfolders(root) if holds_images(folder)]
+    return len(folders) < 2 or (all(LIKE_SPLIT.fullmatch(folder.name) for folder in folders) and not find_splits(root))
+
+
+def open_table(spec: str, request: Request) -> Source:
+    """Read a CSV file of paths and labels. Lines without a label are noted as problems and left out."""
+    root, problems = Path(spec), Problems()
+    found = find_labels(root)
+    if found is None:
+        raise DataError(f"{root} has no one CSV file with a column of paths ('file') and one of labels ('label')")
+    splits, how = list_table(root, *found, None if request.splits_anew else request.seed, problems)
+    names, channels = read_names(root / "classes.txt"), read_names(root / "channels.txt")
+    groups = read_groups(root / "groups.txt")
+    table = apply_table(root, splits, problems)
+    return Source(root.name, table, names, channels, str(root), problems, groups=groups, how=how)
 
 
 def read_list(path: Path, problems: Problems) -> list[Sample]:
@@ -200,6 +228,8 @@ def has_folders(root: Path) -> bool:
     """Whether there are class folders. Beside list files, only class folders in split folders count."""
     if list_paths(root):
         return bool(find_splits(root))
+    if has_table(root):
+        return False
     return any(holds_images(folder) for folder in subfolders(root))
 
 
@@ -209,35 +239,39 @@ def open_folders(spec: str, request: Request) -> Source:
     channels = read_names(root / "channels.txt")
     found, junk = find_splits(root), list[Path]()
     if found:
-        classes, splits = read_splits(root, found, problems, junk)
+        classes, splits = read_splits(root, found, problems, junk, needed=() if request.splits_anew else NEEDED)
     else:
-        classes, splits = split_classes(root, problems, request.seed, junk)
+        classes, splits = split_classes(root, problems, None if request.splits_anew else request.seed, junk)
     if junk:
         text = f"{root}: hidden files and those of desktops and network drives are left out: {len(junk):,} ({junk[0]}"
         warnings.warn(f"{text}{', ...' * (len(junk) > 1)})", stacklevel=5)
     groups = read_groups(root / "groups.txt")
     table = apply_table(root, splits, problems)
-    return Source(root.name, table, classes, channels, str(root), problems, groups=groups)
+    how = "split by folders" if found else "split at random"
+    return Source(root.name, table, classes, channels, str(root), problems, groups=groups, how=how)
 
 
 def read_splits(
-    root: Path, found: Mapping[str, Path], problems: Problems, junk: list[Path]
+    root: Path, found: Mapping[str, Path], problems: Problems, junk: list[Path], needed: Sequence[str]
 ) -> tuple[tuple[str, ...], Listing]:
     """Classes and splits of the form ``train/class/image``."""
     listed = ", ".join(f"{path.name}/" for path in found.values())
-    missing = [f"{split}/" for split in SPLITS if split not in found]
+    missing = [f"{split}/" for split in needed if split not in found]
     if missing:
-        raise DataError(f"{root} has {listed} but no {' and no '.join(missing)}; all three folders are needed")
+        raise DataError(
+            f"{root} has {listed} but no {' and no '.join(missing)}; training needs train/ and val/ (test/ may be "
+            "missing)"
+        )
     others = [path.name for path in subfolders(root) if path not in found.values() and holds_images(path)]
     if others:
         raise DataError(
             f"{root} has images in {others[0]}/ beside {listed}, so that it is not clear what the splits are; move "
             f"{others[0]}/ out of the data folder or into the splits"
         )
-    train = found["train"]
+    train = found.get("train") or next(iter(found.values()))
     classes = name_classes(train, subfolders(train))
     splits: Listing = {split: [] for split in SPLITS}
-    for split in SPLITS:
+    for split in found:
         for folder in subfolders(found[split]):
             name = normal(folder.name)
             if name in classes:
@@ -248,8 +282,13 @@ def read_splits(
     return classes, splits
 
 
-def split_classes(root: Path, problems: Problems, seed: int, junk: list[Path]) -> tuple[tuple[str, ...], Listing]:
-    """Classes and splits of the form ``class/image``; the split of a class depends on its own files and the seed."""
+def split_classes(
+    root: Path, problems: Problems, seed: int | None, junk: list[Path]
+) -> tuple[tuple[str, ...], Listing]:
+    """Classes and splits of the form ``class/image``; the split of a class depends on its own files and the seed.
+
+    ``seed=None`` leaves all images in ``train``.
+    """
     folders = subfolders(root)
     if len(folders) == 1 and len(subfolders(folders[0])) > 1:
         raise DataError(
@@ -259,6 +298,9 @@ def split_classes(root: Path, problems: Problems, seed: int, junk: list[Path]) -
     splits: Listing = {split: [] for split in SPLITS}
     for label, folder in enumerate(folders):
         samples = read_class(root, folder, label, problems, junk)
+        if seed is None:
+            splits["train"] += samples
+            continue
         if 0 < len(samples) < 3:
             problems.add(
                 f"{folder.name}/",

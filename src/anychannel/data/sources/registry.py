@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from anychannel.data.errors import DataError
 from anychannel.data.sources.bands import open_bands
-from anychannel.data.sources.folders import describe_content, has_folders, has_lists, open_folders, open_lists
+from anychannel.data.sources.folders import (
+    describe_content,
+    has_folders,
+    has_lists,
+    has_table,
+    open_folders,
+    open_lists,
+    open_table,
+)
 from anychannel.data.sources.huggingface import make_absolute as absolute_table
 from anychannel.data.sources.huggingface import open_huggingface
-from anychannel.data.sources.source import Request, Source
+from anychannel.data.sources.resplit import resplit
+from anychannel.data.sources.source import Listing, Request, Source
 from anychannel.data.sources.tar_shards import make_absolute as absolute_shards
 from anychannel.data.sources.tar_shards import open_tar_shards
 from anychannel.utils.options import coerce_options
@@ -46,6 +55,7 @@ class Kind:
 SOURCES: dict[str, Kind] = {
     "lists": Kind(open_lists, has_lists, "list files train.txt, val.txt and test.txt with 'path label' on each line"),
     "folders": Kind(open_folders, has_folders, "class folders with images, directly or inside train/, val/ and test/"),
+    "table": Kind(open_table, has_table, "a CSV file with the columns file and label beside the images"),
     "hf": Kind(open_huggingface, make_absolute=absolute_table),
     "wds": Kind(open_tar_shards, make_absolute=absolute_shards),
     "bands": Kind(open_bands, embedded=True),
@@ -124,4 +134,10 @@ def open_source(source: str | Path, request: Request, *, form: str | None = None
             known = f"its options are {', '.join(kind.options)}" if kind.options else "it has none"
             only = f"; {option} is an option of {' and '.join(others)}" if others else ""
             raise TypeError(f"unknown option {option!r} of {name}:...; {known}{only}")
-    return kind.open(argument, request, **coerce_options(kind.open, options))
+    if request.splits_anew and kind.looks_like is None:
+        raise ValueError(f"split_by and fold_by apply to folders of images, and not to {source!r}; leave them out")
+    found = kind.open(argument, request, **coerce_options(kind.open, options))
+    if not request.splits_anew:
+        return found
+    splits, how = resplit(Path(str(argument)), cast("Listing", found.splits), request)
+    return replace(found, splits=splits, how=how)

@@ -350,6 +350,7 @@ class Source:
     them from the first image that has names. Messages call the data ``place``, by default its name. ``problems`` holds
     what is wrong with single samples, found while listing them. With ``stream``, training images are read from shards
     during training; None reads all images beforehand. ``groups`` are the channels' groups, if the data name any.
+    ``how`` says how the images were split, as ``split at random``; empty if it is not known.
     """
 
     name: str
@@ -360,6 +361,7 @@ class Source:
     problems: Problems = field(default_factory=Problems)
     stream: StreamSettings | None = None
     groups: Groups | None = None
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -376,6 +378,14 @@ class Request:
     settings: ReadSettings = field(default_factory=ReadSettings)
     allow_pipe: bool = False
     groups: Groups | None = None
+    split_by: str | None = None
+    fold_by: str | None = None
+    fold: int | str | None = None
+
+    @property
+    def splits_anew(self) -> bool:
+        """Whether the images of all splits are to be split by a column of a table."""
+        return self.split_by is not None or self.fold_by is not None
 
 
 MOST_CLASSES = 100_000
@@ -411,3 +421,10 @@ def split_rows(numbers: np.ndarray, names: tuple[str, ...], seed: int) -> np.nda
         for split, chosen in cut(name, len(mine), seed).items():
             where[mine[chosen]] = split
     return where
+
+
+def split_rows_of(labels: Sequence[str], seed: int) -> list[str]:
+    """Names of splits for images with these labels; see ``split_rows``."""
+    names, numbers = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
+    found: list[str] = split_rows(numbers.reshape(-1), tuple(names.tolist()), seed).tolist()
+    return found

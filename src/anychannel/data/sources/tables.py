@@ -1,0 +1,167 @@
+"""CSV tables beside the images: columns that describe each image, and the source ``table``, which they list alone.
+
+    file,label,plot,fold
+    images/a.tif,oak,7,0
+    images/b.tif,pine,8,1
+
+The first line names the columns. One column holds the paths, relative to the folder, and is called as in ``PATHS``.
+Commas, semicolons or tabs separate the columns. The source ``table`` also needs a column with the label, called as in
+``LABELS``: numbers from 0 or names of classes. A column ``split`` (``train``, ``val``, ``test``) gives the splits;
+without it, each class is split 80 / 10 / 10 by the seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from anychannel.data.errors import DataError, Problems
+from anychannel.data.sources.source import SPLIT_NAMES, SPLITS, Listing, Sample, split_rows_of
+from anychannel.utils.folders import find_file
+from anychannel.utils.names import normal
+
+PATHS = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file")
+"""What a column of paths may be called, in any case."""
+LABELS = ("label", "labels", "class", "class_name", "category", "target")
+"""What a column of labels may be called, in any case."""
+CHANNELS = "channels.csv"
+"""The table of channels, which has another form."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its file, its columns, the one that holds the paths, and its rows by column."""
+
+    file: Path
+    columns: tuple[str, ...]
+    paths: str
+    rows: tuple[dict[str, str], ...]
+
+    def find(self, names: Iterable[str]) -> str | None:
+        """The first column that is called like one of these, in any case; None if there is none."""
+        known = {column.casefold(): column for column in reversed(self.columns)}
+        return next((known[name.casefold()] for name in names if name.casefold() in known), None)
+
+    def values(self, column: str, samples: Sequence[Sample]) -> list[str]:
+        """The values of a column for these samples, which the table names by path, by file name or by its stem.
+
+        Raises DataError if the table lacks a sample, says two things of it, or leaves its cell empty.
+        """
+        ways = (os.path.normpath, lambda path: PurePosixPath(path).name, lambda path: PurePosixPath(path).stem)
+        lacking: list[str] = []
+        for way in ways:
+            asked = [str(way(normal(sample.path))) for sample in samples]
+            if way is not ways[0] and len(set(asked)) < len({sample.path for sample in samples}):
+                continue  # several images have this name
+            known: dict[str, str] = {}
+            for row in self.rows:
+                key, value = str(way(row[self.paths])), row[column]
+                if known.setdefault(key, value) != value and way is ways[0]:
+                    raise DataError(
+                        f"{self.file}: {row[self.paths]} is there twice, with {column} {known[key]!r} and {value!r}; "
+                        "keep one of them"
+                    )
+            missing = [sample.path for sample, key in zip(samples, asked, strict=True) if key not in known]
+            if not missing:
+                found = [known[key] for key in asked]
+                empty = [sample.path for sample, value in zip(samples, found, strict=True) if not value]
+                if empty:
+                    raise DataError(
+                        f"{self.file}: the column {column!r} is empty for {first_few(empty)}; fill it in for each image"
+                    )
+                return found
+            lacking = lacking or missing
+        raise DataError(
+            f"{self.file} has no line for {first_few(lacking)}, so that their {column!r} is not known; add the lines, "
+            f"with the path in the column {self.paths!r}"
+        )
+
+
+def first_few(paths: Sequence[str]) -> str:
+    """``a.tif, b.tif, c.tif and 4 more``."""
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3:,} more" if len(paths) > 3 else "")
+
+
+def read_tables(root: Path) -> list[Table]:
+    """The tables of a folder that name images, by their files' names. Raises DataError if one is not UTF-8."""
+    files = [file for file in sorted(root.glob("*.csv")) if file.is_file() and file.name != CHANNELS]
+    return [table for table in map(read_csv, files) if table is not None]
+
+
+def read_csv(file: Path) -> Table | None:
+    """Read one table; None if no column is called as in ``PATHS``."""
+    try:
+        text = normal(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    head = text.partition("\n")[0]
+    lines = csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count))
+    columns = tuple(name.strip() for name in next(lines, []))
+    table = Table(file, columns, "", ())
+    paths = table.find(PATHS)
+    if paths is None:
+        return None
+    rows = (
+        dict(zip(columns, [cell.strip() for cell in cells] + [""] * len(columns), strict=False))
+        for cells in lines
+        if any(cell.strip() for cell in cells)
+    )
+    return Table(file, columns, paths, tuple(row for row in rows if row[paths]))
+
+
+def find_column(root: Path, column: str) -> tuple[Table, str]:
+    """The table of a folder that has a column, and the column as it is written there.
+
+    Raises DataError if none or several tables have it; it lists the columns that there are.
+    """
+    tables = read_tables(root)
+    found = [(table, name) for table in tables if (name := table.find([column])) is not None]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        files = " and ".join(table.file.name for table, _ in found)
+        raise DataError(f"{root} has the column {column!r} in {files}; keep it in one of them")
+    if not tables:
+        raise DataError(
+            f"{root} has no CSV file with a column {column!r}; put one beside the images, whose first line is "
+            f"file,{column}, and a line for each image"
+        )
+    known = "; ".join(f"{table.file.name} has {', '.join(table.columns)}" for table in tables)
+    raise DataError(f"no CSV file in {root} has a column {column!r}: {known}")
+
+
+def find_labels(root: Path) -> tuple[Table, str] | None:
+    """The one table of a folder that has labels, and their column; None if there is none or several."""
+    found = [(table, name) for table in read_tables(root) if (name := table.find(LABELS)) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def list_table(root: Path, table: Table, column: str, seed: int | None, problems: Problems) -> tuple[Listing, str]:
+    """The samples of a table by split, and how they were split; ``seed=None`` leaves all in ``train``."""
+    samples = []
+    place_of = partial("{} line {}".format, table.file.name)
+    for number, row in enumerate(table.rows, start=2):
+        path, label = row[table.paths], row[column]
+        if not label:
+            problems.add(place_of(number), f"no label for {path}", f"fill in its {column!r}, or remove the line")
+            continue
+        value = int(label) if label.isascii() and label.isdecimal() and len(label) < 19 else label
+        samples.append(Sample(path, value, find_file(root / path), None, f"{path} ({place_of(number)})"))
+    if seed is None:
+        return {"train": samples, "val": [], "test": []}, ""
+    named = table.find(["split"])
+    if named is None:
+        where = split_rows_of([str(sample.label) for sample in samples], seed)
+        how = "split at random"
+    else:
+        split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+        given = table.values(named, samples)
+        unknown = sorted({value for value in given if value.casefold() not in split_of})
+        if unknown:
+            raise DataError(f"{table.file}: {named} {unknown[0]!r} is no split; write train, val or test")
+        where, how = [split_of[value.casefold()] for value in given], f"split as {table.file.name} says"
+    return {split: [one for one, of in zip(samples, where, strict=True) if of == split] for split in SPLITS}, how
