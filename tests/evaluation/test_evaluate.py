@@ -61,7 +61,7 @@ def test_every_subset_is_scored_and_compared_with_the_full_set():
     for key, figures in result.subsets.items():
         assert figures["accuracy"] == pytest.approx(7 / 9 if "R" in key else 1 / 3)
     assert list(result.gap) == ["R,G", "R,B", "G,B", "R", "G", "B"]
-    assert result.gap["R,G"] == {"accuracy": 0, "macro_f1": 0}
+    assert result.gap["R,G"] == {"accuracy": 0, "balanced_accuracy": 0, "macro_f1": 0}
     assert result.gap["B"]["accuracy"] == pytest.approx(1 / 3 - 7 / 9)
     f1 = {key: figures["macro"]["f1"] for key, figures in result.subsets.items()}
     assert result.gap["B"]["macro_f1"] == pytest.approx(f1["B"] - f1["R,G,B"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss, top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
+from anychannel.results.evaluation import balanced_accuracy
 from anychannel.results.metrics import MetricError, compute_metrics, expected_calibration_error, top_k_accuracy
 from tests.reference import metrics as literal
 
@@ -27,7 +29,7 @@ def random_case(seed, n=200, k=7, ties=False):
 def test_a_case_worked_out_by_hand():
     metrics = compute_metrics(LABELS, PROBABILITIES, ["ant", "bee", "cat"])
     assert metrics["n"] == 4
-    assert metrics["accuracy"] == 0.75
+    assert metrics["accuracy"] == metrics["balanced_accuracy"] == 0.75
     assert metrics["top5"] == 1.0
     assert metrics["loss"] == pytest.approx(-np.log([0.8, 0.3, 0.5, 0.9]).mean())
     assert metrics["confusion"] == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
@@ -40,6 +42,22 @@ def test_a_case_worked_out_by_hand():
     assert metrics["macro"]["f1"] == pytest.approx((2 / 3 + 0.8) / 3)
     # every image has a bin of its own: |1 - 0.8| + |0 - 0.6| + |1 - 0.5| + |1 - 0.9|, over 4
     assert metrics["ece"] == pytest.approx(1.4 / 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("absent", [False, True])
+def test_balanced_accuracy_and_macro_f1_are_scikit_learns(seed, absent):
+    labels, probabilities = random_case(seed)
+    labels = np.where(labels > 3, 0, labels) if absent else np.where(labels > 4, labels % 2, labels)
+    answers = probabilities.argmax(1)
+    metrics = compute_metrics(labels, probabilities)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes without images
+        expected = balanced_accuracy_score(labels, answers)
+    assert metrics["balanced_accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert balanced_accuracy(metrics) == pytest.approx(expected, abs=1e-12)  # of runs of earlier versions
+    macro = f1_score(labels, answers, labels=range(7), average="macro", zero_division=0)
+    assert metrics["macro"]["f1"] == pytest.approx(macro, abs=1e-12)
 
 
 def test_metrics_are_plain_json():

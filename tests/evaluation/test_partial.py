@@ -10,7 +10,7 @@ import torch
 
 from anychannel.data import Split
 from anychannel.evaluation import compare, compare_with_dedicated, evaluate, load_evaluation
-from anychannel.evaluation.compare import pair_records
+from anychannel.evaluation.compare import is_correct, pair_rows
 from anychannel.models import create_model
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import compute_metrics
@@ -133,9 +133,9 @@ def record(paths: str, present: list[list[int]] | None, answers: dict[str, list[
 
 def test_two_evaluations_are_paired_on_the_images_that_both_answered():
     first = record("abca", [[1, 1], [1, 0], [0, 1], [1, 1]], {"R": [0, 1, 0], "G": [0, 0, 1], "R,G": [0, 1]})
-    assert [pair.tolist() for pair in pair_records(first, first, "R", "G")] == [[True, True], [True, False]]
+    assert [is_correct(one).tolist() for one in pair_rows(first, first, "R", "G")] == [[True, True], [True, False]]
     second = record("cab", [[0, 1], [1, 1], [1, 0]], {"R": [1, 0]})
-    assert [pair.tolist() for pair in pair_records(first, second, "R", "R")] == [[True, False], [False, True]]
+    assert [is_correct(one).tolist() for one in pair_rows(first, second, "R", "R")] == [[True, False], [False, True]]
     found = compare(first, second, subset="R")
     assert (found.n, found.only_first, found.only_second) == (2, 1, 1)
     with pytest.raises(ValueError, match="no image was answered by both, of 3 with R and 1 with G; compare subsets"):

@@ -204,6 +204,12 @@ def percent(value: float) -> str:
     return f"{100 * value:5.1f}"
 
 
+def main_figures(figures: dict[str, Any]) -> str:
+    """Accuracy, balanced accuracy and macro F1 in percent, under a head ``accuracy  balanced  macro F1``."""
+    values = (figures["accuracy"], figures["balanced_accuracy"], figures["macro"]["f1"])
+    return "  ".join(f"{percent(value):>8}" for value in values)
+
+
 def warn_of_fault(run: Path, evaluation: dict[str, Any]) -> None:
     """Say on standard error that something is wrong with a run if a subset beats the full set."""
     from anychannel.report.verdict import describe_fault

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
 
 from anychannel.cli.common import Cache, Json, Quiet, Runs, Use, former_use, percent, print_json, refuse_flags, say
+
+FIGURES = ("_balanced_accuracy", "_macro_f1")
 
 
 def compare(
@@ -119,10 +122,13 @@ def show_pairs(result: dict[str, Any]) -> None:
     """Print the paired comparison, in percent and percentage points."""
     for run, rows in result["others"].items():
         typer.echo(f"{run} against {result['first']}")
-        typer.echo(f"{'channels':>24}   first  second  difference (95 % interval)       p")
+        head = "first  second  difference (95 % interval)       p  balanced, each   macro F1, each"
+        typer.echo(f"{'channels':>24}   {head}")
         for key, row in rows.items():
-            figures = f"{percent(row['first'])}   {percent(row['second'])}  {interval(row)}"
-            typer.echo(f"{key:>24}   {figures}  {row['p_value']:.4f}  n = {row['n']:,}")
+            figures = f"{percent(row['first'])}   {percent(row['second'])}  {interval(row)}  {row['p_value']:.4f}"
+            pairs = (row["balanced_accuracy"], row["macro_f1"])
+            others = (f"{percent(one)}   {percent(other)}" for one, other in pairs)
+            typer.echo(f"{key:>24}   {figures}   {'    '.join(others)}  n = {row['n']:,}")
 
 
 def interval(row: dict[str, Any]) -> str:
@@ -141,10 +147,13 @@ def show_gap(result: dict[str, Any]) -> None:
             f"{result['network']} ({ours} epochs, {len(result['seeds'])} seeds) against {table['networks']} dedicated "
             f"networks of {theirs} epochs each (budget: {budget})"
         )
-        typer.echo(f"{'channels':>24}   for all  dedicated  difference (95 % interval)")
+        head = "for all  dedicated  difference (95 % interval)  balanced, each   macro F1, each"
+        typer.echo(f"{'channels':>24}   {head}")
         for row in table["rows"]:
-            means = [sum(row[kind]) / len(row[kind]) for kind in ("adaptive", "dedicated")]
-            typer.echo(f"{row['subset']:>24}     {percent(means[0])}      {percent(means[1])}  {interval(row)}")
+            kinds = [f"{kind}{figure}" for figure in ("", *FIGURES) for kind in ("adaptive", "dedicated")]
+            ours, theirs, *others = [percent(fmean(row[kind])) for kind in kinds]
+            cells = f"  {ours}      {theirs}  {interval(row)}   {'   '.join(others[:2])}    {'   '.join(others[2:])}"
+            typer.echo(f"{row['subset']:>24}   {cells}")
         worst = table["worst"]
         typer.echo(
             f"{'mean':>24}   {100 * table['mean']:+.1f}; worst {100 * worst['difference']:+.1f} ({worst['subset']})"

@@ -13,6 +13,7 @@ from anychannel.cli.common import (
     Use,
     describe_missing,
     former_use,
+    main_figures,
     percent,
     print_json,
     say,
@@ -27,7 +28,9 @@ def evaluate(
         str | None,
         typer.Option(help="groups or channels: of which all subsets are evaluated. Default: groups, if there are any."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test. Default: test, or val if the data have no test split.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,
     channels: Annotated[
         list[str] | None,
@@ -62,7 +65,8 @@ def evaluate(
     """
     from anychannel.runs.folder import check_evaluation
 
-    check_evaluation(run, split, data, allow_unfinished=allow_unfinished)  # before torch is imported, which takes long
+    # before torch is imported, which takes long
+    check_evaluation(run, split or "test", data, allow_unfinished=allow_unfinished)
     from anychannel.runs import evaluate_run
 
     if data is None or data_channels is not None or len(channels or ()) > 1:
@@ -89,14 +93,14 @@ def evaluate(
         return
     name_of = {key: figures.get("name", key) for key, figures in result["subsets"].items()}
     partial = evaluation.present is not None
-    typer.echo(f"{'channels':>24}  accuracy  top-5  macro F1    ECE{'   images' if partial else ''}")
+    typer.echo(f"{'channels':>24}  accuracy  balanced  macro F1  top-5    ECE{'   images' if partial else ''}")
     for key, figures in result["subsets"].items():
         if "refused" in figures:
             typer.echo(f"{name_of[key]:>24}  {describe_missing(figures)}")
             continue
-        row = (figures["accuracy"], figures["top5"], figures["macro"]["f1"], figures["ece"])
         images = f"   {figures['n']:6,}" if partial else ""
-        typer.echo(f"{name_of[key]:>24}  {'   '.join(percent(value) for value in row)}{images}")
+        others = f"{percent(figures['top5'])}  {percent(figures['ece'])}{images}"
+        typer.echo(f"{name_of[key]:>24}  {main_figures(figures)}  {others}")
     for kind, found in evaluation.shapley.items():
         typer.echo("\n" + describe_shapley(kind, found))
     if result["note"]:

@@ -22,10 +22,11 @@ def sweep(
     metric: Annotated[
         str,
         typer.Option(
-            help="Validation metric to optimise: val_accuracy or val_loss (all channels), mean_subset_accuracy (mean "
-            "over the channel subsets), val_mean_accuracy or val_reduced_accuracy."
+            help="Validation metric to optimise: val_accuracy, val_balanced_accuracy, val_macro_f1 or val_loss (all "
+            "channels), mean_subset_accuracy, ... (mean over the channel subsets), val_mean_accuracy, ... or "
+            "val_reduced_accuracy, .... auto: val_balanced_accuracy if classes are uneven, else val_accuracy."
         ),
-    ] = "val_accuracy",
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed of the search. The recipe has that of training.")] = 0,
     prune: Annotated[bool, typer.Option(help="Stop trials whose validation curve is behind the median.")] = True,
     option: Annotated[
@@ -62,7 +63,7 @@ def sweep(
     ranges = load_recipe(space)
     check_source(RunConfig.from_dict(values).data)
     from anychannel.sweeps import sweep as search  # not before, since torch takes long to import
-    from anychannel.sweeps.search import BEST, best_of
+    from anychannel.sweeps.search import BEST, best_of, metric_of
 
     outcomes = search(
         values,
@@ -77,6 +78,7 @@ def sweep(
         progress=not quiet,
         on_trial=report,
     )
+    metric = metric_of(out) or metric
     best = best_of(outcomes, metric)
     if best is None:
         say(f"no trial has finished yet; another process is at work in {out}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Cache, Groups, Quiet, describe_missing, parse_options, say, warn_of_fault
+from anychannel.cli.common import Cache, Groups, Quiet, describe_missing, main_figures, parse_options, say, warn_of_fault
 
 Options = list[str] | None
 
@@ -37,6 +37,17 @@ def train(
         int | None, typer.Option(help="Images per epoch, for shards (wds:...) that should not be counted.")
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Use only the first so many classes. Default: all.")] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Split at random by this column of a CSV beside the images; images with equal values stay together."
+        ),
+    ] = None,
+    fold_by: Annotated[
+        str | None,
+        typer.Option(help="Cross-validate over this column of a CSV: a run for each of its values, its test images."),
+    ] = None,
+    fold: Annotated[str | None, typer.Option(help="With --fold-by: train only the run of this value.")] = None,
     skip_bad: Annotated[
         bool | None, typer.Option("--skip-bad", help="Leave out images that cannot be used, and list them.")
     ] = None,
@@ -87,6 +98,13 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without improvement. Default: never.")
     ] = None,
+    monitor: Annotated[
+        str | None,
+        typer.Option(
+            help="Validation figure that chooses the best epoch: accuracy, balanced_accuracy, macro_f1, val_loss, ... "
+            "Default: auto: balanced_accuracy if classes are uneven, else accuracy."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed. Default: 0.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ... Default: auto.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32. Default: auto.")] = None,
@@ -112,7 +130,8 @@ def train(
 
     Under torchrun or accelerate launch, all processes train one network together.
 
-    Test images are read once, after training, with the weights of the best validation epoch.
+    Test images are read once, after training, with the weights of the best validation epoch. Without a test split, the
+    validation images are evaluated.
 
     Examples:
 
@@ -127,6 +146,10 @@ def train(
 
     - `anychannel train --data crowns --channels R,G,B,height --group camera=R,G,B --group lidar=height
       --out runs/crowns`
+
+    - `anychannel train --data crowns --split-by plot --out runs/crowns`
+
+    - `anychannel train --data crowns --fold-by fold --out runs/folds`
 
     - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
 
@@ -147,26 +170,44 @@ def train(
         check_typed(values, typed)
     settings = RunConfig.from_dict(absolute_paths(values))
     check_source(settings.data)
-    if os.environ.get("WORLD_SIZE", "1") == "1":  # several processes check it together
+    folds = "fold_by" in settings.data_options and "fold" not in settings.data_options
+    if os.environ.get("WORLD_SIZE", "1") == "1" and not folds:  # several processes check it together
         prepare_folder(settings, out, resume)
     from anychannel.report import write_report  # not before, since torch takes long to import
-    from anychannel.runs import train_run
+    from anychannel.runs import cross_validate, train_run
     from anychannel.utils.processes import leave
 
-    show = not quiet
-    home = train_run(settings, out, resume=resume, cache_dir=cache, progress=show, cost=cost, allow_pipe=allow_pipe)
+    options: dict[str, Any] = {"resume": resume, "cache_dir": cache, "progress": not quiet, "cost": cost}
+    if folds:
+        runs = cross_validate(settings, out, allow_pipe=allow_pipe, **options)
+        if leave().is_main:
+            show_folds(runs)
+            say(f"the runs are in {out}; open their report: {write_report(runs, out / 'report.html')}")
+        return
+    home = train_run(settings, out, allow_pipe=allow_pipe, **options)
     if not leave().is_main:
         return
-    result = json.loads((home / "evaluation" / "test.json").read_text(encoding="utf-8"))
+    show_run(home)
+    page = write_report([home], home / "report.html")
+    say(f"the run is in {home}; open its report: {page}")
+
+
+def show_run(home: Path) -> None:
+    """Print a run's figures on every subset, and what was converted or skipped."""
+    from anychannel.results.run import evaluated_split
+
+    record = json.loads((home / "run.json").read_text(encoding="utf-8"))
+    split = evaluated_split(record)
+    result = json.loads((home / "evaluation" / f"{split}.json").read_text(encoding="utf-8"))
+    say(f"{f'{split} (%)':>24}  accuracy  balanced  macro F1")
     for key, figures in result["subsets"].items():
         if "accuracy" in figures:
             images = "" if figures["n"] == result["n"] else f"  of {figures['n']:,} images"
-            say(f"{figures.get('name', key):>24}  {100 * figures['accuracy']:5.1f} %{images}")
+            say(f"{figures.get('name', key):>24}  {main_figures(figures)}{images}")
         else:
             say(f"{figures.get('name', key):>24}  {describe_missing(figures)}")
     if result["note"]:
         say(result["note"])
-    record = json.loads((home / "run.json").read_text(encoding="utf-8"))
     if converted := record.get("converted"):
         say("converted to RGB: " + ", ".join(f"{count:,} ({kind})" for kind, count in converted.items()))
     if skipped := record.get("skipped"):
@@ -176,8 +217,18 @@ def train(
             + (f"\n  and {len(skipped) - 20:,} more" * (len(skipped) > 20))
         )
     warn_of_fault(home, result)
-    page = write_report([home], home / "report.html")
-    say(f"the run is in {home}; open its report: {page}")
+
+
+def show_folds(homes: list[Path]) -> None:
+    """Print the mean and the standard deviation over folds on every subset."""
+    from anychannel.results.folds import Folds
+    from anychannel.results.run import load_runs
+
+    found = Folds.of(load_runs(homes))
+    say(f"{f'{len(homes)} folds (%)':>24}       accuracy       balanced       macro F1")
+    for name, spreads in found.rows.items():
+        cells = (f"{100 * spread.mean:.1f} ± {100 * spread.deviation:.1f}" for spread in spreads.values())
+        say(f"{name:>24}  {'  '.join(f'{cell:>13}' for cell in cells)}")
 
 
 def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +252,9 @@ def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
             table = settings["training"] if key in training else settings
             table[key] = str(value) if isinstance(value, Path) else value
     options = {
-        name: flags[name] for name in ("epoch_images", "skip_bad", "convert", "nodata") if flags[name] is not None
+        name: flags[name]
+        for name in ("epoch_images", "split_by", "fold_by", "fold", "skip_bad", "convert", "nodata")
+        if flags[name] is not None
     }
     if flags["nodata"] is not None:
         options |= parse_options([f"nodata={flags['nodata']}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from math import exp, fsum, lgamma, log
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from anychannel.evaluation.evaluate import evaluate
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.gap import GapTable, SubsetGap
+from anychannel.results.metrics import compute_metrics
 
 CONFIDENCE = 0.95
 """Level of the bootstrap intervals."""
@@ -26,6 +27,8 @@ class Comparison:
 
     ``difference`` is second minus first, with its bootstrap interval ``low`` to ``high``. ``only_first`` and
     ``only_second`` count the images that only one of them gets right; ``p_value`` is McNemar's exact test, two-sided.
+    ``balanced_accuracy`` and ``macro_f1`` hold those of the first and of the second; None if only the correct images
+    are known.
     """
 
     n: int
@@ -38,10 +41,12 @@ class Comparison:
     only_first: int
     only_second: int
     p_value: float
+    balanced_accuracy: tuple[float, float] | None = None
+    macro_f1: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def compare(
@@ -86,7 +91,9 @@ def compare(
             for model, key in zip((first, second), keys, strict=True)
         )
     key = subset or first.full
-    return compare_correct(*pair_records(first, second, key, second_subset or key))
+    pair = pair_rows(first, second, key, second_subset or key)
+    balanced, macro = zip(*(class_figures(*one) for one in pair), strict=True)
+    return replace(compare_correct(*map(is_correct, pair)), balanced_accuracy=balanced, macro_f1=macro)
 
 
 def compare_correct(first: np.ndarray, second: np.ndarray, *, confidence: float = CONFIDENCE) -> Comparison:
@@ -137,12 +144,27 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * fsum(map(exp, logs)))
 
 
-def pair_records(
-    first: Evaluation, second: Evaluation, subset: str, second_subset: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which images each evaluation gets right: booleans over the images that both classified; raises as ``compare``."""
+Answers = tuple[np.ndarray, np.ndarray]
+"""True classes (n,) and probabilities (n, K) of the same images."""
+
+
+def is_correct(answers: Answers) -> np.ndarray:
+    """(n,) booleans, which answers are correct."""
+    labels, table = answers
+    right: np.ndarray = table.argmax(axis=1) == labels
+    return right
+
+
+def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+    """Balanced accuracy and macro F1; see ``compute_metrics``."""
+    figures = compute_metrics(labels, probabilities)
+    return figures["balanced_accuracy"], figures["macro"]["f1"]
+
+
+def pair_rows(first: Evaluation, second: Evaluation, subset: str, second_subset: str) -> tuple[Answers, Answers]:
+    """The answers of two evaluations to the images that both classified, in one order; raises as ``compare``."""
     subset, second_subset = first.own_key(subset), second.own_key(second_subset)
-    records = first.correct(subset), second.correct(second_subset)
+    first.correct(subset), second.correct(second_subset)  # raise if there are no predictions
     rows = first.rows(subset), second.rows(second_subset)
     if first.present is None and second.present is None:
         check_same_images(first, second)
@@ -158,7 +180,8 @@ def pair_records(
     if not np.array_equal(first.labels[rows[0][mine]], second.labels[rows[1][theirs]]):
         raise ValueError("the evaluations have other labels for the same images; evaluate both on the same data")
     check_same_content(first, second, rows[0][mine], rows[1][theirs])
-    return records[0][mine], records[1][theirs]
+    labels = first.labels[rows[0][mine]]
+    return (labels, first.probabilities[subset][mine]), (labels, second.probabilities[second_subset][theirs])
 
 
 def number_repeats(paths: Sequence[str]) -> list[tuple[str, int]]:
@@ -203,8 +226,22 @@ def compare_with_dedicated(adaptive: Sequence[Evaluation], dedicated: Mapping[st
     for key, alone in dedicated.items():
         if len(alone) != len(adaptive):
             raise ValueError(f"{len(adaptive)} seeds of the adaptive network, but {len(alone)} dedicated to {key}")
-        pairs[key] = [pair_records(one, other, key, other.full) for one, other in zip(adaptive, alone, strict=True)]
-    return gap_table(pairs)
+        pairs[key] = [pair_rows(one, other, key, other.full) for one, other in zip(adaptive, alone, strict=True)]
+    table = gap_table({key: [(is_correct(a), is_correct(b)) for a, b in found] for key, found in pairs.items()})
+    rows = []
+    for row in table.rows:
+        sides = [[class_figures(*one) for one in side] for side in zip(*pairs[row.subset], strict=True)]
+        (balanced, macro), (their_balanced, their_macro) = (tuple(zip(*side, strict=True)) for side in sides)
+        rows.append(
+            replace(
+                row,
+                adaptive_balanced_accuracy=balanced,
+                dedicated_balanced_accuracy=their_balanced,
+                adaptive_macro_f1=macro,
+                dedicated_macro_f1=their_macro,
+            )
+        )
+    return replace(table, rows=tuple(rows))
 
 
 def gap_table(pairs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> GapTable:

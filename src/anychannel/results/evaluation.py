@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypedDict
 from zipfile import BadZipFile
 
@@ -83,7 +85,7 @@ class Evaluation:
 
     @property
     def gap(self) -> dict[str, dict[str, float]]:
-        """Accuracy and macro F1 of each other subset minus those of the full set, as fractions.
+        """Accuracy, balanced accuracy and macro F1 of each other subset minus those of the full set, as fractions.
 
         Negative if the subset does worse. Both are measured on the images that have every channel, so that a gap is
         about channels and not about images. Empty if the full set was not evaluated or was refused.
@@ -97,6 +99,7 @@ class Evaluation:
             if key != self.full and "refused" not in figures:
                 gaps[key] = {
                     "accuracy": figures["accuracy"] - whole["accuracy"],
+                    "balanced_accuracy": balanced_accuracy(figures) - balanced_accuracy(whole),
                     "macro_f1": figures["macro"]["f1"] - whole["macro"]["f1"],
                 }
         return gaps
@@ -170,14 +173,25 @@ class Evaluation:
         write_json(record, self.to_dict())
 
 
+def without_test(record: Path) -> bool:
+    """Whether a ``run.json`` says that the data have no test split."""
+    return record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("num_test") == 0
+
+
 def files_of(run_folder: str | Path, split: str) -> tuple[Path, Path]:
     """The record and the predictions of an evaluation in a run."""
     folder = Path(run_folder) / "evaluation"
     return folder / f"{split}.json", folder / f"{split}_predictions.npz"
 
 
-def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
-    """Read what ``Evaluation.save`` wrote; FileNotFoundError without it, ValueError if a file is damaged."""
+def load_evaluation(run_folder: str | Path, split: str | None = None) -> Evaluation:
+    """Read what ``Evaluation.save`` wrote; FileNotFoundError without it, ValueError if a file is damaged.
+
+    ``split=None`` is ``test``, or ``val`` for a run whose data have no test split.
+    """
+    if split is None:
+        empty = not files_of(run_folder, "test")[0].is_file() and files_of(run_folder, "val")[0].is_file()
+        split = "val" if empty and without_test(Path(run_folder) / "run.json") else "test"
     record, archive = files_of(run_folder, split)
     for file in (record, archive):
         if not file.is_file():
@@ -207,6 +221,12 @@ def load_evaluation(run_folder: str | Path, split: str = "test") -> Evaluation:
         ) from error
 
 
+def balanced_accuracy(figures: Mapping[str, Any]) -> float:
+    """Mean recall of the classes that have images, of ``compute_metrics`` of any version; NaN if there is none."""
+    recalls = [score["recall"] for score in figures["per_class"] if score["support"]]
+    return fmean(recalls) if recalls else math.nan
+
+
 ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "support": int})
 """The rates of one class and its number of images."""
 
@@ -232,6 +252,16 @@ class SubsetResult:
     def label(self) -> str:
         """How the subset is shown: its groups, or its channels."""
         return self.name or self.key
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that have images; NaN if the subset is refused."""
+        return balanced_accuracy({"per_class": self.per_class})
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of all classes; NaN if the subset is refused."""
+        return self.macro.get("f1", math.nan)
 
     @property
     def standard_error(self) -> float:

@@ -14,6 +14,7 @@ class SubsetGap:
 
     ``difference`` is adaptive minus dedicated, the mean over seeds, as a fraction; ``low`` and ``high`` are its
     bootstrap interval over images, for these networks. ``p_values`` are McNemar's exact test on each seed's pair.
+    Balanced accuracies and macro F1 are empty if they are not known.
     """
 
     subset: str
@@ -24,6 +25,10 @@ class SubsetGap:
     high: float
     p_values: tuple[float, ...]
     n: int
+    adaptive_balanced_accuracy: tuple[float, ...] = ()
+    dedicated_balanced_accuracy: tuple[float, ...] = ()
+    adaptive_macro_f1: tuple[float, ...] = ()
+    dedicated_macro_f1: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Accuracy, loss, calibration and per-class rates from labels and probabilities; rates are fractions in [0, 1]."""
+"""Accuracy, balanced accuracy, macro F1, loss, calibration and per-class rates from labels and probabilities.
+
+Rates are fractions in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,12 @@ def compute_metrics(
     """All figures of one channel subset in ``evaluation/test.json``, as plain values.
 
     From true classes (N,) in 0 .. K-1 and probabilities (N, K), each row a distribution over the K classes: ``n``;
-    ``accuracy``; ``top5`` (top K with fewer than 5 classes); ``loss``, the mean of -ln p(true class), of which one
-    that underflows float32 counts 87.3; ``ece``; ``per_class``: precision, recall, F1 and support of each class;
-    ``macro``: their unweighted means over all K classes; ``confusion``: (K, K) counts, row = truth, column =
-    prediction. Rates that are not defined, for a class without images or without predictions, are 0 and count in the
-    means. Raises MetricError if the arguments are not as described.
+    ``accuracy``; ``balanced_accuracy``, the mean recall of the classes that have images; ``top5`` (top K with fewer
+    than 5 classes); ``loss``, the mean of -ln p(true class), of which one that underflows float32 counts 87.3; ``ece``;
+    ``per_class``: precision, recall, F1 and support of each class; ``macro``: their unweighted means over all K
+    classes; ``confusion``: (K, K) counts, row = truth, column = prediction. Rates that are not defined, for a class
+    without images or without predictions, are 0 and count in the means. Raises MetricError if the arguments are not as
+    described.
     """
     labels, probabilities = check(labels, probabilities)
     count = probabilities.shape[1]
@@ -40,6 +44,7 @@ def compute_metrics(
     return {
         "n": len(labels),
         "accuracy": top_k_accuracy(labels, probabilities, 1),
+        "balanced_accuracy": float(rates["recall"][support > 0].mean()),
         "top5": top_k_accuracy(labels, probabilities, 5),
         "loss": float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
         "ece": expected_calibration_error(labels, probabilities),

@@ -50,6 +50,8 @@ class Epoch:
     train_loss: float | None = None
     val_accuracy: float | None = None
     val_loss: float | None = None
+    val_balanced_accuracy: float | None = None
+    val_macro_f1: float | None = None
     skipped_steps: int = 0
 
 
@@ -99,6 +101,11 @@ class Run:
         """A field of ``run.json`` as text, empty without one."""
         value = self.record.get(key)
         return "" if value is None else str(value)
+
+    @property
+    def measured(self) -> str:
+        """The images that ``test`` is about: ``test``, or ``validation`` if the data have no test split."""
+        return "validation" if evaluated_split(self.record) == "val" else "test"
 
     @property
     def trained_elsewhere(self) -> bool:
@@ -205,7 +212,7 @@ def load_run(folder: Path, record: dict[str, Any], name: str) -> Run:
         status=status,
         record=record,
         epochs=epochs,
-        test=read("evaluation/test.json", Scores),
+        test=read(f"evaluation/{evaluated_split(record)}.json", Scores),
         cost=read("cost.json", Cost),
         examples=only_pictures(read("examples.json", Examples)),
         gaps=read("gap.json", DedicatedGaps),
@@ -234,6 +241,11 @@ def warn_unfinished(*folders: str | Path) -> None:
     """Warn about each run whose weights are not its final ones; folders of another kind are passed over."""
     for reason in filter(None, map(find_unfinished, folders)):
         warnings.warn(f"{reason}: the weights and results used are those of its best epoch so far", stacklevel=3)
+
+
+def evaluated_split(record: dict[str, Any]) -> str:
+    """The split that a run is evaluated on, from its ``run.json``: ``test``, or ``val`` if there is no test split."""
+    return "val" if record.get("num_test") == 0 else "test"
 
 
 def read_text(path: Path) -> str:

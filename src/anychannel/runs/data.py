@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,3 +66,17 @@ def find_changes(record: Mapping[str, Any], dataset: ImageDataset) -> list[str]:
     if not changes and "fingerprint" in other and dataset.train.random_access:
         changes.append("as many images, but other ones, or other labels")
     return changes
+
+
+def describe_fold(config: RunConfig) -> dict[str, Any]:
+    """The entries of ``run.json`` about the fold; empty without folds.
+
+    ``folds`` is the same for all runs of a cross-validation: a digest of their settings but fold and name.
+    """
+    options = config.data_options
+    if options.get("fold_by") is None:
+        return {}
+    others = {key: value for key, value in config.to_dict().items() if key != "name"}
+    others["data_options"] = {key: value for key, value in options.items() if key != "fold"}
+    digest = hashlib.blake2b(json.dumps(others, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+    return {"fold_by": options["fold_by"], "fold": str(options["fold"]), "folds": digest}

@@ -20,7 +20,7 @@ def evaluate_run(
     *,
     subsets: Sequence[str] | None = None,
     by: str | None = None,
-    split: str = "test",
+    split: str | None = None,
     data: str | None = None,
     data_channels: str | Sequence[str] | None = None,
     allow_untrained: bool = False,
@@ -35,7 +35,7 @@ def evaluate_run(
         folder: the run's folder.
         subsets: channel subsets as ``"R,G"``. None uses the run's own choice.
         by: ``groups`` or ``channels``, see ``evaluate``; not beside ``subsets``, and in place of the run's own choice.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val`` or ``test``. None is ``test``, or ``val`` if the data have no test split.
         data: another folder with images of the same classes. Its channels are matched to the run's by name.
         data_channels: channel names of that folder in file order. None reads its ``channels.txt``, else uses the run's
             names.
@@ -47,7 +47,7 @@ def evaluate_run(
     """
     if by is not None and subsets is not None:
         raise RunError("by chooses subsets where none are named; leave out by (--by), or the subsets (--channels)")
-    config = check_evaluation(folder, split, data, allow_unfinished=allow_unfinished)
+    config = check_evaluation(folder, split or "test", data, allow_unfinished=allow_unfinished)
     warn_unfinished(folder)
     model = read_model(folder, twin=True)
     if allow_untrained and isinstance(stem := model.stem, MaskedStem):
@@ -59,6 +59,7 @@ def evaluate_run(
         names = read_names(Path(data).expanduser() / "channels.txt") if data_channels is None else data_channels
         read = RunConfig.from_dict(config.to_dict() | {"data": data} | ({} if names is None else {"channels": names}))
     dataset = load_data(read, cache_dir=cache_dir, progress=progress)
+    split = split or ("test" if len(dataset.test) else "val")
     changes = find_changes(read_record(folder), dataset) if save else []
     if changes:
         raise RunError(

@@ -23,7 +23,7 @@ from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import FORMAT, RunError, read_record, warn_unfinished
 from anychannel.runs import appearance
 from anychannel.runs.config import ConfigError, RunConfig, flatten
-from anychannel.runs.data import describe_data, find_changes, load_data
+from anychannel.runs.data import describe_data, describe_fold, find_changes, load_data
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import FILE as EXAMPLES
 from anychannel.runs.examples import collect_examples
@@ -36,6 +36,7 @@ from anychannel.training.step_parts import check_missing_channels
 from anychannel.utils.files import LOCK, remove_leftovers, write_atomically, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
+from anychannel.utils.progress import show_line
 from anychannel.utils.seeds import seeded
 from anychannel.utils.sizes import plain_size
 
@@ -116,7 +117,8 @@ def train_run(
         cache_dir: folder of the cache of decoded images.
         progress: show progress on standard error.
         cost: also measure FLOPs, memory and latency.
-        split: split to evaluate. ``val`` leaves the test images unread, for runs among which one is selected.
+        split: split to evaluate. ``val`` leaves the test images unread, for runs among which one is selected; it is
+            also what data without a test split are evaluated on.
         on_epoch: called with the metrics of each epoch; may raise ``RunStopped``.
         allow_pipe: run the commands that ``config`` gives as ``wds:pipe:COMMAND``. The run does not record this.
 
@@ -144,7 +146,10 @@ def train_run(
     if not on_main(lambda: "groups" in read_record(home) if (home / "run.json").is_file() else True):
         whole = replace(whole, channels=whole.channels.with_groups({}))  # resumed, of a version without groups
     dataset = whole if config.only_channels is None else whole.select(config.only_channels)
+    split = split if len(dataset.test) else "val"
     on_main(lambda: check_data(config, home, dataset))
+    if progress and share().is_main:
+        show_line(dataset.describe_split())
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model) | {"file_channels": list(whole.channels.names)}
     lock = FileLock(home / LOCK)
@@ -267,6 +272,9 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "sampler": training.sampler,
         "dataset": dataset.name,
         **describe_data(dataset),
+        **({"split": dataset.how} if dataset.how else {}),
+        "class_counts": dataset.count_classes(),
+        **describe_fold(config),
         "groups": {group: list(names) for group, names in dataset.channels.members.items()},
         **({"patterns": patterns} if (patterns := dataset.count_patterns()) else {}),
         **({"skipped": list(dataset.skipped)} if dataset.skipped else {}),
@@ -313,12 +321,14 @@ def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluatio
 def summarise(result: FitResult) -> dict[str, Any]:
     """The entries of ``run.json`` that are known after training."""
     best = next((row for row in result.rows if row["epoch"] == result.best_epoch), None)
-    keys = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
+    figures = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
+    keys = ("train_accuracy", "train_loss", *figures)
     return {
         "epochs_run": len(result.rows),
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
         "settled": result.recomputed_statistics,
+        "monitor": result.monitor,
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "best": None if best is None else {key: value for key, value in plain_row(best).items() if key in keys},
     }

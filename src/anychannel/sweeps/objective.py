@@ -8,35 +8,48 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from anychannel.data import ImageDataset
 from anychannel.evaluation import load_evaluation
 from anychannel.results.run import read_record
 from anychannel.sweeps.space import SweepError
-from anychannel.training.early_stopping import MONITORS
+from anychannel.training.class_counts import count_known, is_uneven
+from anychannel.training.early_stopping import FIGURES, MONITORS
 from anychannel.training.metrics import read_metrics
 
-SUBSETS = "mean_subset_accuracy"
-OBJECTIVES = {**MONITORS, SUBSETS: 1.0}
-"""Metrics of an epoch, and the mean accuracy over a run's channel subsets; -1.0 for those that are minimised."""
+SUBSETS = {f"mean_subset_{figure}": figure for figure in FIGURES}
+OBJECTIVES = {**MONITORS, **dict.fromkeys(SUBSETS, 1.0)}
+"""Metrics of an epoch, and the means over a run's channel subsets; -1.0 for those that are minimised."""
+
+
+def choose_metric(metric: str, dataset: ImageDataset) -> str:
+    """The metric that ``auto`` stands for: ``val_balanced_accuracy`` if classes are uneven, else ``val_accuracy``."""
+    if metric != "auto":
+        return metric
+    uneven = is_uneven(count_known(dataset.train, dataset.val, num_classes=len(dataset.classes)))
+    return "val_balanced_accuracy" if uneven else "val_accuracy"
 
 
 def curve_of(metric: str, row: Mapping[str, Any]) -> float | None:
     """The value of one epoch for pruning; None if the epoch does not measure it.
 
-    For ``mean_subset_accuracy`` this is ``val_mean_accuracy``. Training without channel sampling does not measure it,
+    For ``mean_subset_accuracy`` this is ``val_mean_accuracy``, and so on. Training without channel sampling does not measure it,
     so its trials are not pruned.
     """
-    value = row.get("val_mean_accuracy" if metric == SUBSETS else metric)
+    value = row.get(f"val_mean_{SUBSETS[metric]}" if metric in SUBSETS else metric)
     return None if value is None else float(value)
 
 
 def value_of(metric: str, folder: Path) -> float:
     """The objective of a finished run. A mean over subsets leaves out subsets that no image has."""
-    if metric == SUBSETS:
+    if metric in SUBSETS:
         subsets = load_evaluation(folder, "val").subsets
         refused = [key for key, figures in subsets.items() if "refused" in figures and figures.get("n") != 0]
         if refused:
             raise SweepError(f"the network refuses {' / '.join(refused)}, so its {metric} is not known")
-        return float(mean(figures["accuracy"] for figures in subsets.values() if "accuracy" in figures))
+        measured = [figures for figures in subsets.values() if "accuracy" in figures]
+        if SUBSETS[metric] == "macro_f1":
+            return float(mean(figures["macro"]["f1"] for figures in measured))
+        return float(mean(figures[SUBSETS[metric]] for figures in measured))
     best = read_record(folder)["best_epoch"]
     value = curve_of(metric, next(row for row in read_metrics(folder) if row["epoch"] == best))
     if value is None or not math.isfinite(value):

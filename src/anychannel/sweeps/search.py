@@ -35,7 +35,7 @@ from anychannel.runs.config import RunConfig, flatten, list_changes, merge, nest
 from anychannel.runs.data import find_changes, load_data
 from anychannel.runs.execute import RunStopped, train_run
 from anychannel.runs.folder import read_config
-from anychannel.sweeps.objective import OBJECTIVES, curve_of, value_of
+from anychannel.sweeps.objective import OBJECTIVES, choose_metric, curve_of, value_of
 from anychannel.sweeps.space import SweepError, check_space, parse_space
 from anychannel.training import TrainingError
 from anychannel.training.metrics import read_metrics
@@ -79,7 +79,7 @@ def sweep(
     folder: str | Path,
     *,
     trials: int,
-    metric: str = "val_accuracy",
+    metric: str = "auto",
     seed: int = 0,
     prune: bool = True,
     resume: bool = False,
@@ -94,7 +94,7 @@ def sweep(
         space: settings to vary; see ``anychannel.sweeps.space``.
         folder: folder for the trials' runs and the record.
         trials: total number of trials, including those of earlier starts.
-        metric: metric of the validation images to optimise, a key of ``OBJECTIVES``.
+        metric: metric of the validation images to optimise, a key of ``OBJECTIVES``; ``auto``: see ``choose_metric``.
         seed: random seed of the search. The recipe has that of training.
         prune: stop trials whose validation curve is behind the median of the finished trials.
         resume: continue the sweep in the folder.
@@ -114,8 +114,11 @@ def sweep(
         )
     if trials < 1:
         raise SweepError(f"trials must be at least 1, got {trials}")
-    if metric not in OBJECTIVES:
-        raise SweepError(f"unknown metric {metric!r}; use one of {', '.join(OBJECTIVES)}")
+    if metric not in ("auto", *OBJECTIVES):
+        raise SweepError(f"unknown metric {metric!r}; use one of auto, {', '.join(OBJECTIVES)}")
+    parse_space(space)
+    if metric == "auto":
+        metric = metric_of(folder) or choose_metric(metric, load_data(RunConfig.from_dict(recipe), cache_dir=cache_dir))
     plan = Plan(recipe, parse_space(space), metric, seed, prune)
     check_space(recipe, plan.space)
     home = Path(folder)
@@ -137,6 +140,12 @@ def sweep(
     if len(outcomes) >= trials and not any(outcome.state == "finished" for outcome in outcomes):
         raise SweepError(f"none of the {len(outcomes)} trials succeeded; {home / TABLE} says why")
     return outcomes
+
+
+def metric_of(folder: str | Path) -> str | None:
+    """The metric of the sweep in a folder; None if there is no sweep."""
+    path = Path(folder) / RECORD
+    return str(json.loads(path.read_text(encoding="utf-8"))["metric"]) if path.is_file() else None
 
 
 def prepare(home: Path, record: dict[str, Any], resume: bool) -> None:

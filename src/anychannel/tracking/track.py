@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from anychannel.evaluation import Evaluation
@@ -52,14 +53,18 @@ class Track:
         self.send(values, int(row["epoch"]))
 
     def log_evaluation(self, evaluation: Evaluation, epoch: int) -> None:
-        """Log the accuracy of each subset, as ``test/accuracy/R.G``, and their mean, at the step of an epoch."""
-        values = {
-            f"{evaluation.split}/accuracy/{UNUSUAL.sub('_', key.replace(',', '.'))}": float(figures["accuracy"])
-            for key, figures in evaluation.subsets.items()
-            if "accuracy" in figures
+        """Log the figures of each subset, as ``test/accuracy/R.G``, and their means, at the step of an epoch."""
+        measured = {key: figures for key, figures in evaluation.subsets.items() if "accuracy" in figures}
+        found = {
+            "accuracy": {key: figures["accuracy"] for key, figures in measured.items()},
+            "balanced_accuracy": {key: figures["balanced_accuracy"] for key, figures in measured.items()},
+            "macro_f1": {key: figures["macro"]["f1"] for key, figures in measured.items()},
         }
-        if values:
-            values[f"{evaluation.split}/mean_accuracy"] = sum(values.values()) / len(values)
+        values: dict[str, float] = {}
+        for name, each in found.items() if measured else ():
+            for key, value in each.items():
+                values[f"{evaluation.split}/{name}/{UNUSUAL.sub('_', key.replace(',', '.'))}"] = float(value)
+            values[f"{evaluation.split}/mean_{name}"] = fmean(each.values())
         self.send(values, epoch)
 
     def send(self, values: dict[str, float], step: int) -> None:

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-MONITORS = {"val_accuracy": 1.0, "val_loss": -1.0, "val_reduced_accuracy": 1.0, "val_mean_accuracy": 1.0}
-"""Validation figures, and the sign that makes larger better."""
-REDUCED_MONITORS = ("val_reduced_accuracy", "val_mean_accuracy")
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1")
+"""What is measured of answers. As a monitor, each stands for the mean of both kinds of validation, or for the one."""
+REDUCED_MONITORS = tuple(f"val_{kind}_{figure}" for figure in FIGURES for kind in ("reduced", "mean"))
 """Figures that need images with channels missing."""
+MONITORS = {"val_loss": -1.0, **dict.fromkeys((*(f"val_{figure}" for figure in FIGURES), *REDUCED_MONITORS), 1.0)}
+"""Validation figures, and the sign that makes larger better."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ of a single process.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -42,10 +43,20 @@ from anychannel.training.bn_statistics import (
     recompute_bn_statistics,
     recomputed_statistics,
 )
+from anychannel.training.class_counts import count_known, is_uneven
 from anychannel.training.contention import Contention
+from anychannel.training.early_stopping import FIGURES
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
-from anychannel.training.matching import AnyImages, Names, check_model, match_images, open_images, take_statistics
+from anychannel.training.matching import (
+    AnyImages,
+    Names,
+    check_model,
+    count_classes,
+    match_images,
+    open_images,
+    take_statistics,
+)
 from anychannel.training.metrics import count_answers, mean_figures, new_counts, write_metrics
 from anychannel.training.micro_batches import cut_rows
 from anychannel.training.outputs import logits_of
@@ -75,6 +86,7 @@ class FitResult:
             validation (``anychannel.training.bn_statistics``).
         skipped_steps: number of steps whose loss or gradients were not finite.
         seconds: duration.
+        monitor: the figure by which the best epoch was chosen, as ``val_mean_balanced_accuracy``.
     """
 
     rows: list[dict[str, Any]]
@@ -83,6 +95,7 @@ class FitResult:
     recomputed_statistics: bool
     skipped_steps: int
     seconds: float
+    monitor: str = "val_accuracy"
 
 
 def fit(
@@ -171,7 +184,9 @@ def fit(
     place(model, device)
     if teacher is not None:
         place(teacher.eval(), device)
-    state = TrainingState(model, settings, batch_size=batch_size, steps=steps)
+    uneven = is_uneven(count_known(train, val, num_classes=count_classes(model)))
+    watched = replace(settings, monitor=settings.watched(uneven=uneven))
+    state = TrainingState(model, watched, batch_size=batch_size, steps=steps)
     images, small = count_images(model, train), -(-batch_size // settings.accumulate)
     passes = choose_passes(model, train, state.sampler, images, seed=settings.seed, batch_size=small, share=own)
     fixed = describe_settings(settings, len(train))
@@ -221,6 +236,7 @@ def fit(
         recomputed_statistics=bool(passes),
         skipped_steps=sum(row["skipped_steps"] for row in state.rows),
         seconds=time.monotonic() - began,
+        monitor=state.stopping.monitor,
     )
 
 
@@ -348,10 +364,14 @@ def summary(rows: list[dict[str, Any]], epochs: int) -> str:
     """One line about the last epoch, with an estimate of the time left."""
     row = rows[-1]
     left = statistics.median(entry["seconds"] for entry in rows) * (epochs - row["epoch"])
-    reduced = row.get("val_reduced_accuracy")
-    missing = "" if reduced is None else f" ({100 * reduced:.1f} % with channels missing)"
+
+    def figures(prefix: str) -> str:
+        accuracy, *others = (f"{100 * row.get(prefix + name, math.nan):.1f} %" for name in FIGURES)
+        return f"{accuracy} (balanced {others[0]}, macro F1 {others[1]})"
+
+    missing = f", with channels missing {figures('val_reduced_')}" if "val_reduced_accuracy" in row else ""
     return (
         f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
-        f"train {100 * row['train_accuracy']:.1f} %, val {100 * row['val_accuracy']:.1f} %{missing}, "
+        f"train {100 * row['train_accuracy']:.1f} %, val {figures('val_')}{missing}, "
         f"{timedelta(seconds=round(row['seconds']))}, {timedelta(seconds=round(left))} left"
     )

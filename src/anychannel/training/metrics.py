@@ -1,4 +1,4 @@
-"""Loss and accuracy: counted on the device, read when an epoch ends, and written one row an epoch."""
+"""The figures of an epoch: counted on the device, read when it ends, and written one row an epoch."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     return counts
 
 
+def count_classes(logits: Tensor, targets: Tensor) -> Tensor:
+    """Rows of each class, answers of it, and correct ones, as (3, K), from logits (N, K) and targets (N,)."""
+    numbers = torch.arange(logits.shape[1], device=logits.device)
+    own, answered = targets[:, None] == numbers, logits.argmax(1)[:, None] == numbers
+    return torch.stack([own.sum(0), answered.sum(0), (own & answered).sum(0)]).to(new_counts(logits.device).dtype)
+
+
 def mean_figures(counts: Tensor, prefix: str) -> dict[str, float]:
     """Mean loss and share of correct answers from sums of ``count_answers``; NaN if there was no row."""
     loss, correct, rows = counts.tolist()
@@ -37,12 +44,21 @@ def mean_figures(counts: Tensor, prefix: str) -> dict[str, float]:
     return {f"{prefix}_loss": loss / rows, f"{prefix}_accuracy": correct / rows}
 
 
+def class_figures(counts: Tensor, prefix: str) -> dict[str, float]:
+    """Balanced accuracy and macro F1 from sums of ``count_classes``, as ``compute_metrics`` defines them."""
+    support, answered, right = counts.cpu().double()
+    recalls = (right / support)[support > 0]
+    scores = torch.nan_to_num(2 * right / (support + answered))
+    return {f"{prefix}_balanced_accuracy": float(recalls.mean()), f"{prefix}_macro_f1": float(scores.mean())}
+
+
 def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write one row an epoch to ``metrics.jsonl`` and ``metrics.csv``; what is not finite becomes null or empty."""
     plain = [plain_row(row) for row in rows]
     write_text(folder / "metrics.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in plain))
     table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    names = dict.fromkeys(name for row in rows for name in row)  # an earlier version may have written the first rows
+    writer = csv.DictWriter(table, fieldnames=list(names))
     writer.writeheader()
     writer.writerows(plain)
     write_text(folder / "metrics.csv", table.getvalue())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from anychannel.training.early_stopping import MONITORS, REDUCED_MONITORS
+from anychannel.training.early_stopping import FIGURES, MONITORS, REDUCED_MONITORS
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES
 from anychannel.utils.hardware import PRECISIONS
 from anychannel.utils.options import coerce_options
@@ -34,9 +34,12 @@ class TrainingSettings:
         sync_norm: batch norms use the images of all processes, as a single process would. False uses each process's
             images, which is faster but gives other results, above all with few images in a process.
         patience, min_delta: see ``EarlyStopping``.
-        monitor: the validation figure that decides which epoch is best: ``val_accuracy`` or ``val_loss`` with all
-            channels, ``val_reduced_accuracy`` with channels missing, or ``val_mean_accuracy``, the mean of both
-            accuracies. ``auto`` is ``val_accuracy`` for the sampler ``full``, else ``val_mean_accuracy``.
+        monitor: the validation figure that decides which epoch is best. ``accuracy``, ``balanced_accuracy`` (mean
+            recall of the classes) and ``macro_f1`` (mean F1 of the classes) are measured with all channels and, unless
+            the sampler is ``full``, with channels missing, and their mean counts. ``val_accuracy`` and ``val_loss`` are
+            those with all channels, ``val_reduced_accuracy`` is that with channels missing, ``val_mean_accuracy`` the
+            mean; likewise ``val_balanced_accuracy`` and so on. ``auto`` is ``balanced_accuracy`` if the largest class
+            has more than 1.5 times as many training images as the smallest, else ``accuracy``.
         crop_padding: largest shift of a random crop, in pixels. This and the next two do not apply to a PyTorch
             ``Dataset`` or ``DataLoader``, which has transforms of its own.
         flip: mirror half of the images left to right.
@@ -85,7 +88,7 @@ class TrainingSettings:
         for name, valid in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
-            ("monitor", ("auto", *MONITORS)),
+            ("monitor", ("auto", *FIGURES, *MONITORS)),
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in valid:
@@ -134,12 +137,10 @@ class TrainingSettings:
         """Whether training and validation use images with channels missing."""
         return self.sampler != "full"
 
-    @property
-    def watched(self) -> str:
-        """The validation figure that decides which epoch is best."""
-        if self.monitor != "auto":
-            return self.monitor
-        return "val_mean_accuracy" if self.shows_subsets else "val_accuracy"
+    def watched(self, *, uneven: bool = False) -> str:
+        """The validation figure that decides which epoch is best; ``uneven`` says whether classes are uneven."""
+        figure = self.monitor if self.monitor != "auto" else "balanced_accuracy" if uneven else "accuracy"
+        return f"val_{'mean_' * self.shows_subsets}{figure}" if figure in FIGURES else figure
 
 
 def check_own_transforms(settings: TrainingSettings, own_batches: int | None) -> TrainingSettings:

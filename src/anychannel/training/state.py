@@ -64,7 +64,7 @@ class TrainingState:
         self.schedule = create_schedule(self.optimizer, settings.schedule, total_steps=total, warmup_steps=warmup)
         precision = choose_precision(settings.precision, self.device)
         self.updates = FiniteUpdates(model, self.optimizer, precision=precision, steps=steps)
-        self.stopping = EarlyStopping(settings.watched, patience=settings.patience, min_delta=settings.min_delta)
+        self.stopping = EarlyStopping(settings.watched(), patience=settings.patience, min_delta=settings.min_delta)
         self.counts = new_counts(self.device)
         self.rows: list[dict[str, Any]] = []
         self.epoch, self.step = 0, 0

@@ -1,4 +1,4 @@
-"""Loss and accuracy on the validation images, with all channels and with channels missing."""
+"""Figures on the validation images, with all channels and with channels missing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from anychannel.data import Split, TorchImages, iterate_batches
 from anychannel.data.batches.split import group_rows
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
-from anychannel.training.metrics import count_answers, mean_figures, new_counts
+from anychannel.training.early_stopping import FIGURES
+from anychannel.training.matching import count_classes as count_outputs
+from anychannel.training.metrics import class_figures, count_answers, count_classes, mean_figures, new_counts
 from anychannel.training.outputs import logits_of
-from anychannel.utils.processes import Share, add_up, check_all, share
+from anychannel.utils.processes import Share, add_up, check_all, share, tell_all
 from anychannel.utils.signals import check
 
 MOST_SUBSETS = 30
@@ -61,16 +63,17 @@ Shown = tuple[int, Tensor, Tensor, list[Part]]
 def validate(
     model: Classifier, split: Split | TorchImages, *, batch_size: int, reduced: bool = False
 ) -> dict[str, float]:
-    """Loss and accuracy on all channels that each image has, over all processes.
+    """Loss, accuracy, balanced accuracy and macro F1 on all channels that each image has, over all processes.
 
     ``reduced`` uses every image again with some of its channels missing, and adds ``val_reduced_loss``,
-    ``val_reduced_accuracy`` and the mean of both accuracies, ``val_mean_accuracy``. A signal interrupts it, between two
-    batches or, with several processes, at the end.
+    ``val_reduced_accuracy`` and so on, and the means of both, ``val_mean_accuracy`` and so on. A signal interrupts it,
+    between two batches or, with several processes, at the end.
     """
     model.eval()
     device = next(model.parameters()).device
     own = share()
     counts = torch.stack([new_counts(device), new_counts(device)])
+    of_classes = counts.new_zeros((2, 3, count_outputs(model) or 0))
     options = (model.channels, batch_size, own, reduced)
     shown = show_split(split, *options) if isinstance(split, Split) else show_as_read(split, *options)
     for place, images, labels, parts in shown:
@@ -78,14 +81,22 @@ def validate(
         logits = logits_of(model(inputs, parts=parts)).float()
         targets = labels.to(device)
         counts[place] += count_answers(F.cross_entropy(logits, targets), logits, targets)
+        found = count_classes(logits, targets)
+        of_classes = of_classes if of_classes.shape[2] else counts.new_zeros((2, *found.shape))
+        of_classes[place] += found
         if own.count == 1:
             check()
     check_all()
     add_up(counts)
-    figures = mean_figures(counts[0], "val")
+    if count_outputs(model) is None:  # and a process without images has not seen how many classes there are
+        width = max(tell_all(of_classes.shape[2]))
+        of_classes = of_classes if of_classes.shape[2] else counts.new_zeros((2, 3, width))
+    add_up(of_classes)
+    figures = mean_figures(counts[0], "val") | class_figures(of_classes[0], "val")
     if reduced:
-        figures |= mean_figures(counts[1], "val_reduced")
-        figures["val_mean_accuracy"] = (figures["val_accuracy"] + figures["val_reduced_accuracy"]) / 2
+        figures |= mean_figures(counts[1], "val_reduced") | class_figures(of_classes[1], "val_reduced")
+        for name in FIGURES:
+            figures[f"val_mean_{name}"] = (figures[f"val_{name}"] + figures[f"val_reduced_{name}"]) / 2
     return figures
 
 

@@ -18,6 +18,11 @@ class Advance(Protocol):
         ...
 
 
+def show_line(text: str) -> None:
+    """Print a line on standard error."""
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def progress_bar(title: str, total: int, *, done: int = 0, show: bool = True) -> Iterator[Advance]:
     """Show a progress bar for ``total`` steps, unless ``show`` is false.

@@ -22,8 +22,8 @@ from anychannel.data.sources.folders import (
 )
 from anychannel.data.sources.huggingface import make_absolute as absolute_table
 from anychannel.data.sources.huggingface import open_huggingface
-from anychannel.data.sources.resplit import resplit
-from anychannel.data.sources.source import Listing, Request, Source
+from anychannel.data.sources.resplit import list_folds, read_column, resplit
+from anychannel.data.sources.source import SPLITS, Listing, Request, Source
 from anychannel.data.sources.tar_shards import make_absolute as absolute_shards
 from anychannel.data.sources.tar_shards import open_tar_shards
 from anychannel.utils.options import coerce_options
@@ -141,3 +141,14 @@ def open_source(source: str | Path, request: Request, *, form: str | None = None
         return found
     splits, how = resplit(Path(str(argument)), cast("Listing", found.splits), request)
     return replace(found, splits=splits, how=how)
+
+
+def find_folds(source: str | Path, column: str, *, form: str | None = None) -> list[str]:
+    """The values of a column of folds for the images of a folder, in their order. Raises as ``open_source``."""
+    name, _ = split_address(source)
+    if name:
+        raise ValueError(f"fold_by applies to folders of images, and not to {source!r}; leave it out")
+    root = find_folder(source)
+    found = SOURCES[find_form(root, form)].open(str(root), Request(fold_by=column))
+    samples = [sample for split in SPLITS for sample in cast("Listing", found.splits)[split]]
+    return list_folds(read_column(root, column, samples))

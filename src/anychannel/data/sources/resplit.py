@@ -97,7 +97,7 @@ def split_groups(
     """(N,) names of splits: groups are whole, and each class has about the same shares of its images in each split.
 
     Groups are taken in random order, those first whose classes are most uneven, and each goes to the split that brings
-    the classes' shares closest to ``shares``, as in scikit-learn's ``StratifiedGroupKFold``. Labels and groups are (N,).
+    the classes' shares closest to ``shares``, as scikit-learn's ``StratifiedGroupKFold`` does. Both arrays are (N,).
     Raises DataError if there are fewer groups than splits.
     """
     names, group_of = np.unique(groups, return_inverse=True)

@@ -1,0 +1,65 @@
+"""How many images each class has, as far as this is known before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+from anychannel.data import Split, TorchImages
+
+UNEVEN = 1.5
+"""Classes are uneven if the largest has more than this times as many images as the smallest.
+
+The data set repository KEEL counts such data as imbalanced (Alcala-Fdez et al., Journal of Multiple-Valued Logic and
+Soft Computing 17, 2011).
+"""
+
+
+def count_labels(images: Any, num_classes: int | None) -> np.ndarray | None:
+    """(K,) images of each class of a split or of PyTorch's images; None if the labels are not known beforehand.
+
+    A data set's labels are known if it is a ``TensorDataset``, or has ``targets`` or ``labels``, or is a ``Subset`` of
+    such a data set.
+    """
+    labels = images.labels if isinstance(images, Split) else None
+    if isinstance(images, TorchImages):
+        labels = find_labels(images.source.dataset if isinstance(images.source, DataLoader) else images.source)
+    if labels is None or not len(labels):
+        return None
+    counts: np.ndarray = np.bincount(labels, minlength=num_classes or 0)
+    return counts
+
+
+def count_known(*several: Any, num_classes: int | None) -> np.ndarray | None:
+    """``count_labels`` of the first of several sets of images whose labels are known; None if none are."""
+    counts = (count_labels(images, num_classes) for images in several)
+    return next((found for found in counts if found is not None), None)
+
+
+def find_labels(dataset: Any) -> np.ndarray | None:
+    """(N,) whole numbers from 0, the labels of a PyTorch data set; None if it does not hold them as such."""
+    if isinstance(dataset, Subset):
+        labels = find_labels(dataset.dataset)
+        return None if labels is None else labels[np.asarray(dataset.indices)]
+    if isinstance(dataset, TensorDataset):
+        found = dataset.tensors[1] if len(dataset.tensors) == 2 else None
+    else:
+        found = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    if not isinstance(found, list | tuple | np.ndarray | torch.Tensor) or not hasattr(dataset, "__len__"):
+        return None
+    try:
+        values = np.asarray(found)
+    except ValueError:  # rows that differ in length
+        return None
+    if values.dtype.kind not in "iu" or values.shape != (len(dataset),) or values.min(initial=0) < 0:
+        return None
+    return values.astype(np.int64)
+
+
+def is_uneven(counts: np.ndarray | None) -> bool:
+    """Whether classes are uneven, see ``UNEVEN``. Classes without images do not count; False if nothing is known."""
+    held = np.empty(0) if counts is None else counts[counts > 0]
+    return len(held) > 1 and bool(held.max() > UNEVEN * held.min())
