@@ -7,6 +7,7 @@ import re
 import time
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from anychannel.channels import ChannelSet
@@ -60,14 +61,21 @@ def test_the_training_table_has_the_reports_columns_and_the_runs_figures(pair):
         "Training accuracy (%)",
         "Training loss",
         "Validation accuracy (%)",
+        "Validation balanced accuracy (%)",
+        "Validation macro F1 (%)",
         "Validation loss",
         "Test accuracy, all channels (%)",
+        "Test balanced accuracy (%)",
+        "Test macro F1 (%)",
     ]
     for folder, row in zip(pair[0], rows[1:], strict=True):
         best = json.loads((folder / "run.json").read_text())["best"]
-        whole = json.loads((folder / "evaluation/test.json").read_text())["subsets"]["R,G,B"]["accuracy"]
+        whole = json.loads((folder / "evaluation/test.json").read_text())["subsets"]["R,G,B"]
         figures = [100 * best["train_accuracy"], best["train_loss"], 100 * best["val_accuracy"], best["val_loss"]]
-        assert [float(cell.split()[0]) for cell in row[3:]] == pytest.approx([*figures, 100 * whole], abs=0.006)
+        assert row[6:8] == ["–", "–"]  # of an earlier version
+        tested = [100 * value for value in (whole["accuracy"], whole["macro"]["recall"], whole["macro"]["f1"])]
+        shown = [float(cell.split()[0]) for cell in row[3:6] + row[8:]]
+        assert shown == pytest.approx([*figures, *tested], abs=0.006)
 
 
 def test_the_original_reports_figures_stand_beside_and_are_called_not_comparable(pair):
@@ -86,13 +94,17 @@ def test_the_original_reports_figures_stand_beside_and_are_called_not_comparable
 
 def test_every_subset_is_in_the_heat_map_and_its_gap_in_the_gap_table(pair):
     runs, page, _ = pair
-    heat, gaps = (table_rows(table) for table in section(page, "subsets").all("table"))
+    heat, gaps, balanced, macro = (table_rows(table) for table in section(page, "subsets").all("table"))
     assert heat[0] == ["Run", *KEYS]
     assert gaps[0] == ["Run", *KEYS[1:]]
     for folder, shown, gap in zip(runs, heat[1:], gaps[1:], strict=True):
         record = json.loads((folder / "evaluation/test.json").read_text())
         accuracy = [100 * record["subsets"][key]["accuracy"] for key in KEYS]
         assert [float(cell.split()[0]) for cell in shown[1:]] == pytest.approx(accuracy, abs=0.051)
+        for rates, name in ((balanced, "recall"), (macro, "f1")):
+            values = [100 * record["subsets"][key]["macro"][name] for key in KEYS]
+            row = next(row for row in rates[1:] if row[0] == shown[0])
+            assert [float(cell) for cell in row[1:]] == pytest.approx(values, abs=0.051)
         differences = [value - accuracy[0] for value in accuracy[1:]]
         assert [float(cell.replace("−", "-")) for cell in gap[1:]] == pytest.approx(differences, abs=0.051)
 
@@ -261,7 +273,7 @@ def test_names_paths_and_commands_are_text_and_never_markup(tmp_path):
 def test_a_refused_subset_is_shown_with_its_reason(tmp_path):
     runs = [make_run(tmp_path / "a", refused={"R": "needs two channels"}), make_run(tmp_path / "b")]
     page, _ = page_of(runs, tmp_path / "page.html")
-    heat, gaps = (table_rows(table) for table in section(page, "subsets").all("table"))
+    heat, gaps = (table_rows(table) for table in section(page, "subsets").all("table")[:2])
     assert heat[1][heat[0].index("R")] == "refused"
     assert gaps[1][gaps[0].index("R")] == "refused"
     assert "a refuses R: needs two channels" in section(page, "subsets").text
@@ -322,7 +334,7 @@ def test_many_sampled_subsets_are_grouped_by_size_with_the_full_list_folded_away
         [sum(values) / len(values), min(values), max(values)], abs=0.051
     )
     assert gaps[0] == ["Run", *(f"{size} channels" for size in range(7, 1, -1)), "1 channel"]
-    assert len(part.all("details")) == 2
+    assert len(part.all("details")) == 3
     assert [row[0] for row in folded[0][1:]] == [
         key.replace(",", ", ") for key in sorted(keys, key=lambda k: -k.count(","))
     ]
@@ -395,3 +407,44 @@ def test_the_channels_that_matter_are_drawn_ranked_and_summed_up(tmp_path):
 
 def test_runs_whose_evaluation_ranks_no_channel_have_no_such_section(pair):
     assert "Which channels matter" not in pair[2]
+
+
+def make_fold(folder, fold, accuracy, **options):
+    """A run of one fold of a cross-validation, on images of its own."""
+    record = {"fold_by": "plot", "fold": fold, "folds": "one cross-validation", "fingerprint": fold * 32}
+    return make_run(folder, full=accuracy, **(record | options))
+
+
+def test_folds_are_summed_up_by_mean_and_standard_deviation(tmp_path):
+    runs = [make_fold(tmp_path / f"fold-{fold}", fold, 0.5 + place / 20) for place, fold in enumerate("abc")]
+    page, _ = page_of(runs, tmp_path / "page.html")
+    assert section(page, "verdict").one("p", "headline").text.startswith("Over 3 folds, accuracy is ")
+    assert not page.one("main").all("ul", "notes")
+    table = table_rows(section(page, "verdict").all("table")[1])
+    assert table[0] == ["Subset", "Accuracy (%)", "Balanced accuracy (%)", "Macro F1 (%)"]
+    tests = [json.loads((run / "evaluation/test.json").read_text())["subsets"] for run in runs]
+    for row in table[1:-1]:
+        key = row[0].replace(", ", ",")
+        for cell, name in zip(row[2:], ("recall", "f1"), strict=True):
+            values = [100 * test[key]["macro"][name] for test in tests]
+            mean, deviation = (float(number) for number in cell.split(" ± "))
+            assert mean == pytest.approx(np.mean(values), abs=0.051)
+            assert deviation == pytest.approx(np.std(values, ddof=1), abs=0.051)
+    assert table[-1][0] == "mean, some missing"
+    one, _ = page_of([*runs[:1], make_run(tmp_path / "other")], tmp_path / "one.html")
+    assert "folds" not in section(one, "verdict").text  # a single fold is a run like any other
+
+
+def test_a_run_without_a_test_split_shows_its_validation_images_and_says_so(tmp_path):
+    counts = {"train": [9, 5, 5, 5, 1], "val": [50] * 5, "test": [0] * 5}
+    run = make_run(tmp_path / "small", num_test=0, class_counts=counts)
+    (run / "evaluation/test.json").rename(run / "evaluation/val.json")
+    page, _ = page_of([run], tmp_path / "page.html")
+    said = section(page, "verdict").text
+    assert "small has no test split: its figures are of the validation images" in said
+    assert "250 validation images" in said
+    assert "Validation accuracy for each subset (%)" in section(page, "subsets").text
+    assert not any("Test" in head for head in table_rows(section(page, "training").one("table"))[0])
+    counts = table_rows(section(page, "training").all("table")[1])
+    assert counts[0] == ["Class", "Training", "Validation"]
+    assert [row[1] for row in counts[1:]] == ["9", "5", "5", "5", "1"]

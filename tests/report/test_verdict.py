@@ -254,3 +254,19 @@ def test_subsets_of_other_images_are_compared_on_the_images_that_have_every_chan
     path.write_text(json.dumps(record))
     verdict, _, _ = verdict_of(run)
     assert verdict.headline.startswith(WRONG) is (gap > 0)
+
+
+def test_balanced_accuracy_and_macro_f1_are_named_if_classes_are_uneven(tmp_path):
+    run = make_run(tmp_path / "rare", classes=2)
+    file = run / "evaluation/test.json"
+    record = json.loads(file.read_text())
+    for figures in record["subsets"].values():
+        figures["per_class"][0] |= {"support": 90, "recall": 0.9}
+        figures["per_class"][1] |= {"support": 10, "recall": 0.2}
+        figures["macro"]["f1"] = 0.53
+    file.write_text(json.dumps(record))
+    _, said, _ = verdict_of(run)
+    assert "Classes are uneven (10 to 90 images). Of rare, balanced accuracy is 55.0 % with all channels, 55.0" in said
+    assert "macro F1 is 53.0 % with all channels, 53.0 % on average with channels missing." in said
+    _, said, _ = verdict_of(make_run(tmp_path / "even", classes=2))
+    assert "balanced" not in said

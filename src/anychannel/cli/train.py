@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Cache, Groups, Quiet, describe_missing, main_figures, parse_options, say, warn_of_fault
+from anychannel.cli.common import (
+    Cache,
+    Groups,
+    Quiet,
+    describe_missing,
+    main_figures,
+    parse_options,
+    say,
+    warn_of_fault,
+)
 
 Options = list[str] | None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from anychannel.report import svg
 from anychannel.report.tables import signed, subset_keys
 from anychannel.results.gap import BudgetGap
-from anychannel.results.run import Epoch, Run
+from anychannel.results.run import Epoch, Run, measured
 from anychannel.results.shapley import Shapley
 
 CURVE_HEIGHT = 256.0
@@ -181,7 +181,7 @@ def row_chart(
 
 
 def subset_chart(run: Run, key: str) -> str:
-    """Test accuracy of each subset with its standard error, the full set first; of many subsets the weakest."""
+    """Accuracy of each subset with its standard error, the full set first; of many subsets the weakest."""
     assert run.test is not None
     results = [run.test.answered[name] for name in subset_keys([run]) if name in run.test.answered]
     if len(results) > MANY_ROWS:
@@ -195,11 +195,11 @@ def subset_chart(run: Run, key: str) -> str:
     return row_chart(
         rows,
         key,
-        title=f"{run.name}: test accuracy for each subset",
+        title=f"{run.name}: {run.measured} accuracy for each subset",
         description="Lines: one standard error either way.",
         bounds=(0.0, padded([0, *(row.value for row in rows)], 0, 100)[1]),
         tick=svg.short,
-        unit="test accuracy (%)",
+        unit=f"{run.measured} accuracy (%)",
         width=640,
     )
 
@@ -229,7 +229,7 @@ def shapley_chart(found: Shapley, key: str, width: float, *, title: str) -> str:
         description="Bars: mean over the orders in which they arrive. Dots: added to none, and to all others.",
         bounds=(low if min(ends) < 0 else 0.0, high),
         tick=lambda value: svg.short(value).replace("-", "−"),
-        unit="points of test accuracy",
+        unit="points of accuracy",
         width=width,
     )
 
@@ -285,7 +285,7 @@ def cost_scatter(runs: Sequence[Run], key: str, width: float) -> str:
         width,
         height,
         parts,
-        title="Test accuracy on all channels against cost",
+        title=f"{measured(runs).capitalize()} accuracy on all channels against cost",
         description=f"{listing}. Vertical lines: one standard error either way.",
         key=key,
     )

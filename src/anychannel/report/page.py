@@ -12,9 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from anychannel.report import confusion, figures, tables, theme
-from anychannel.report.verdict import judge, percent
+from anychannel.report.verdict import is_uneven, judge, percent
 from anychannel.results.evaluation import Scores, SubsetResult
-from anychannel.results.run import Run, load_runs
+from anychannel.results.folds import FIGURES
+from anychannel.results.run import Run, load_runs, measured
 from anychannel.results.shapley import Shapley
 from anychannel.utils.files import readable, write_text
 from anychannel.utils.plurals import plural
@@ -100,10 +101,15 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         runs=runs,
         facts=facts(runs),
         verdicts=verdicts,
+        fold_table=tables.fold_table,
+        uneven=any(is_uneven(test.whole) for test in tests if test.whole),
         notes=notes,
         training=tables.training_table(runs),
         cost=tables.cost_table(runs),
+        measured=measured(runs),
+        class_counts=[(run, counts) for run in runs if (counts := tables.class_table(run))],
         subsets=tables.subset_table(runs, keys),
+        other_figures=[tables.subset_table(runs, keys, name) for name in FIGURES if name != "accuracy"],
         gaps=tables.subset_gap_table(runs, keys),
         shapley=[(run, kinds) for run in runs if (kinds := shapley_kinds(run))],
         shapley_chart=figures.shapley_chart,
@@ -165,6 +171,7 @@ def facts(runs: Sequence[Run]) -> list[str]:
             f"channels {', '.join(run.channels)}" if run.channels else "",
             f"{len(run.classes)} classes" if run.classes else "",
             f"{train} training, {val} validation and {test} test images" if all(counts) else "",
+            run.text("split"),
             f"{run.pixels} pixels" if run.pixels else "",
         ]
 

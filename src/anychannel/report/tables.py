@@ -15,9 +15,10 @@ from typing import Any
 
 from anychannel.results.cost import SubsetCost
 from anychannel.results.evaluation import Scores, SubsetResult
+from anychannel.results.folds import FIGURES, Folds, Spread
 from anychannel.results.gap import BudgetGap, SubsetGap
-from anychannel.results.parse import number
-from anychannel.results.run import Run
+from anychannel.results.parse import number, parse
+from anychannel.results.run import Run, measured
 from anychannel.results.shapley import Choice, Contribution, Shapley
 from anychannel.utils.plurals import plural
 from anychannel.utils.sizes import describe_size
@@ -94,6 +95,8 @@ def run_table(caption: str, rows: Mapping[Run, Mapping[str, Cell]]) -> Table:
 def training_table(runs: Sequence[Run]) -> Table:
     """Epochs, accuracies and losses at the best epoch, test accuracy on the full set."""
 
+    word = measured(runs)
+
     def row(run: Run) -> dict[str, Cell]:
         known, best = reference(run), run.best
         count = len(run.epochs) or run.record.get("epochs_run")
@@ -109,17 +112,25 @@ def training_table(runs: Sequence[Run]) -> Table:
             "Training accuracy (%)": measure("train_accuracy", 2, 100),
             "Training loss": measure("train_loss", 4),
             "Validation accuracy (%)": measure("val_accuracy", 2, 100),
+            "Validation balanced accuracy (%)": measure("val_balanced_accuracy", 2, 100),
+            "Validation macro F1 (%)": measure("val_macro_f1", 2, 100),
             "Validation loss": measure("val_loss", 4),
-            "Test accuracy, all channels (%)": accuracy_cell(
-                run.test.whole if run.test else None, known.get("test", {}).get("RGB")
-            ),
+        } | ({} if word == "validation" else tested(run, known.get("test", {}).get("RGB")))
+
+    def tested(run: Run, given: Any) -> dict[str, Cell]:
+        whole = run.test.whole if run.test else None
+        return {
+            "Test accuracy, all channels (%)": accuracy_cell(whole, given),
+            "Test balanced accuracy (%)": figure(number(getattr(whole, "balanced_accuracy", None)), 2, 100),
+            "Test macro F1 (%)": figure(number(getattr(whole, "macro_f1", None)), 2, 100),
         }
 
-    return run_table("Training and validation at the best epoch, test at the end", {run: row(run) for run in runs})
+    after = "" if word == "validation" else ", test at the end"
+    return run_table(f"Training and validation at the best epoch{after}", {run: row(run) for run in runs})
 
 
 def accuracy_cell(result: SubsetResult | None, given: Any = None) -> Cell:
-    """A test accuracy in percent with its standard error, or the reason of a refusal."""
+    """An accuracy in percent with its standard error, or the reason of a refusal."""
     if result is None:
         return figure(None, 2, given=given)
     if result.refused is not None:
@@ -141,21 +152,56 @@ def subset_labels(runs: Sequence[Run]) -> dict[str, str]:
     return {key: result.label for run in reversed(runs) if run.test for key, result in run.test.subsets.items()}
 
 
-def subset_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
-    """Test accuracy for each subset, shaded by its value: table and heat map in one."""
+def subset_table(runs: Sequence[Run], keys: Sequence[str], name: str = "accuracy") -> Table:
+    """A figure of ``FIGURES`` for each subset, shaded by its value: table and heat map in one."""
     tests = {run: run.test for run in runs if run.test}
-    top = max((result.accuracy for test in tests.values() for result in test.answered.values()), default=1.0) or 1.0
+    values = (getattr(result, name) for test in tests.values() for result in test.answered.values())
+    top = max(values, default=1.0) or 1.0
 
     def cell(run: Run, key: str) -> Cell:
         result = tests[run].subsets.get(key)
         found = accuracy_cell(result, reference(run).get("test", {}).get(key.replace(",", "")))
         if result is None or result.refused is not None:
             return found
-        return replace(found, text=f"{100 * result.accuracy:.1f}", shade=result.accuracy / top, note="")
+        value = getattr(result, name)
+        shown = {"text": f"{100 * value:.1f}", "shade": value / top, "note": ""}
+        return replace(found, **shown) if name == "accuracy" else Cell(**shown)
 
     labels = subset_labels(runs)
     rows = {run: {labels[key]: cell(run, key) for key in keys} for run in tests}
-    return run_table("Test accuracy for each subset (%)", rows)
+    return run_table(f"{measured(runs).capitalize()} {FIGURES[name].lower()} for each subset (%)", rows)
+
+
+def fold_table(folds: Folds) -> Table:
+    """Mean and standard deviation of each figure over the folds, for each subset."""
+
+    def cell(spread: Spread) -> Cell:
+        each = ", ".join(f"{100 * value:.1f}" for value in spread.values)
+        return Cell(f"{100 * spread.mean:.1f}", note=f"± {100 * spread.deviation:.1f}", title=f"fold by fold: {each}")
+
+    rows = folds.rows | ({"mean, some missing": folds.reduced} if folds.reduced else {})
+    columns = tuple(f"{name} (%)" for name in FIGURES.values())
+    cells = tuple(tuple(map(cell, spreads.values())) for spreads in rows.values())
+    return Table(f"Mean and standard deviation over {len(folds.runs)} folds", columns, tuple(rows), cells)
+
+
+def class_table(run: Run) -> Table | None:
+    """How many images each class has in each split; None if the run does not record it."""
+    names = {"train": "Training", "val": "Validation", "test": "Test"}
+    try:
+        counts = parse(dict[str, tuple[int, ...]], run.record.get("class_counts"))
+    except ValueError:
+        return None
+    splits = {names[split]: counts[split] for split in names if any(counts.get(split, ()))}
+    if not splits or any(len(each) != len(run.classes) for each in splits.values()):
+        return None
+    top = max(map(max, splits.values())) or 1
+    rows = tuple(
+        tuple(Cell(f"{each[place]:,}", shade=each[place] / top) for each in splits.values())
+        for place in range(len(run.classes))
+    )
+    how = f", {run.text('split')}" if run.text("split") else ""
+    return Table(f"Images of each class{how}", tuple(splits), run.classes, rows)
 
 
 def subset_gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
@@ -199,9 +245,17 @@ def dedicated_table(gap: BudgetGap, caption: str) -> Table:
         level = f"{100 * gap.confidence:.0f} % bootstrap interval over images"
         ps = ", ".join("< 0.001" if p < 0.001 else f"{p:.3f}" for p in row.p_values)
         tests = Cell(ps, title="exact, two-sided, on each seed's pair of networks")
-        return mean(row.adaptive), mean(row.dedicated), Cell(signed(row.difference), note=interval, title=level), tests
+        difference = Cell(signed(row.difference), note=interval, title=level)
+        others = (
+            (row.adaptive_balanced_accuracy, row.dedicated_balanced_accuracy),
+            (row.adaptive_macro_f1, row.dedicated_macro_f1),
+        )
+        sides = (cell for ours, theirs in others if known for cell in (mean(ours), mean(theirs)))
+        return mean(row.adaptive), mean(row.dedicated), difference, tests, *sides
 
-    columns = ("One network for all (%)", "Dedicated network (%)", "Difference (points)", "McNemar's p")
+    known = all(row.adaptive_balanced_accuracy for row in gap.rows)  # not of earlier versions
+    more = ("Balanced: all", "Balanced: dedicated", "Macro F1: all", "Macro F1: dedicated") if known else ()
+    columns = ("One network for all (%)", "Dedicated network (%)", "Difference (points)", "McNemar's p", *more)
     heads = tuple(row.subset.replace(",", ", ") for row in gap.rows)
     return Table(caption, columns, heads, rows=tuple(map(cells, gap.rows)))
 
@@ -233,7 +287,8 @@ def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
         shade = max(0.0, -mean if gap else mean) / scale
         return Cell(text(mean), note=span, shade=shade, title=f"{count} subsets of {size} {what}s")
 
-    caption = f"Subset minus full set, by number of {what}s" if gap else f"Test accuracy (%), by number of {what}s"
+    word = measured(runs).capitalize()
+    caption = f"Subset minus full set, by number of {what}s" if gap else f"{word} accuracy (%), by number of {what}s"
     rows = {run: {plural(size, what): cell(chosen[run, size], size) for size in sizes} for run in tests}
     return run_table(f"{caption}: mean, least to greatest", rows)
 
@@ -257,7 +312,7 @@ def shapley_table(found: Shapley, head: str) -> Table:
         "Accuracy alone (%)",
         "Shapley value, macro F1",
     )
-    caption = f"What each {head} contributes to test accuracy"
+    caption = f"What each {head} contributes to accuracy"
     return Table(caption, columns, tuple(names), tuple(map(row, names)))
 
 
@@ -273,7 +328,7 @@ def best_table(found: Shapley, head: str) -> Table:
 
     rows = tuple((Cell(words(one)), Cell(f"{100 * one.value:.1f}")) for one in best)
     heads = tuple(plural(one.size, head) for one in best)
-    return Table(f"The best subset of each number of {head}s", ("Best subset", "Test accuracy (%)"), heads, rows)
+    return Table(f"The best subset of each number of {head}s", ("Best subset", "Accuracy (%)"), heads, rows)
 
 
 def cost_table(runs: Sequence[Run]) -> Table:

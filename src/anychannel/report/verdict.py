@@ -18,7 +18,9 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean
 
 from anychannel.results.evaluation import Scores, SubsetResult
+from anychannel.results.folds import FIGURES, Folds, Spread, find_folds
 from anychannel.results.run import Run
+from anychannel.results.run import measured as measured_on
 from anychannel.utils.plurals import plural
 
 SEPARATE = 2.0
@@ -68,7 +70,8 @@ class Verdict:
     """A headline about runs that were evaluated on the same test images, and sentences with the figures behind it.
 
     ``standings`` are the runs by their mean accuracy with channels missing, on the subsets with these keys;
-    ``heading`` says what the runs have in common, for pages with several groups.
+    ``heading`` says what the runs have in common, for pages with several groups. ``folds`` are the figures over the
+    folds of a cross-validation.
     """
 
     headline: str
@@ -76,6 +79,7 @@ class Verdict:
     standings: tuple[Standing, ...]
     subsets: tuple[str, ...]
     heading: str
+    folds: Folds | None = None
 
     @property
     def top(self) -> float:
@@ -136,20 +140,83 @@ def judge(runs: Sequence[Run]) -> tuple[list[Verdict], list[str]]:
     """Verdicts, one for each set of runs with the same test images, and sentences about runs that are not ranked."""
     groups: dict[tuple[object, ...], list[tuple[Run, Scores]]] = {}
     notes = []
+    crossed = find_folds(runs)
     for run in runs:
+        if any(run in found.runs for found in crossed):
+            continue
         test = run.test
         if run.status == "finished" and test is not None and test.answered:
             same = run.text("dataset"), run.text("fingerprint"), run.channels, run.classes, test.full, test.n
             groups.setdefault(same, []).append((run, test))
         else:
             notes.append(f"{describe_unranked(run)} It is not ranked.")
-    if len(groups) > 1:
+    if len(groups) + len(crossed) > 1:
         notes.insert(
             0,
-            f"The runs fall into {len(groups)} groups that saw different data, classes or image sizes; "
+            f"The runs fall into {len(groups) + len(crossed)} groups that saw different data, classes or image sizes; "
             "accuracies are compared within a group only.",
         )
-    return [judge_group(group) for group in groups.values()], notes
+    return [*map(judge_folds, crossed), *(judge_group(group) for group in groups.values())], notes
+
+
+def judge_folds(folds: Folds) -> Verdict:
+    """The verdict on a cross-validation: mean and standard deviation over the folds."""
+    first, spreads = folds.runs[0], folds.rows.get(folds.full)
+    tests = [(run, run.test) for run in folds.runs if run.test is not None]
+    count = plural(len(folds.runs), "fold")
+
+    def words(spread: Spread) -> str:
+        return f"{percent(spread.mean)} ± {100 * spread.deviation:.1f}"
+
+    def line(what: str, found: dict[str, Spread]) -> str:
+        accuracy, balanced, macro = (words(found[name]) for name in FIGURES)
+        return f"{what}: accuracy {accuracy}, balanced accuracy {balanced}, macro F1 {macro}."
+
+    headline = f"{count} of {first.text('dataset')} by {first.text('fold_by')} have no subset in common."
+    sentences = []
+    if spreads:
+        uneven = any(test.whole is not None and is_uneven(test.whole) for _, test in tests)
+        name = "balanced_accuracy" if uneven else "accuracy"
+        headline = f"Over {count}, {FIGURES[name].lower()} is {words(spreads[name])} with all channels"
+        headline += f", and {words(folds.reduced[name])} when channels are missing." if folds.reduced else "."
+        sentences.append(line("All channels", spreads))
+    if folds.reduced:
+        sentences.append(line("Mean over the subsets with channels missing", folds.reduced))
+    sentences += [sentence for run, test in tests for sentence in describe_fault(run, test)]
+    total = sum(test.n for _, test in tests)
+    sentences.append(
+        f"Each fold of {first.text('fold_by')!r} is the test split of one run, {total:,} images in all. ± is the "
+        "standard deviation over the folds, which share most of their training images."
+    )
+    shared = tuple(key for key in tests[0][1].others if all(key in test.others for _, test in tests))
+    standings = tuple(stand(run, test, shared) for run, test in tests)
+    heading = f"{first.text('dataset') or 'unnamed data'}, {count} by {first.text('fold_by')}"
+    return Verdict(headline, tuple(sentences), standings, shared, heading, folds)
+
+
+def is_uneven(result: SubsetResult) -> bool:
+    """Whether classes have different numbers of images, so that accuracy and balanced accuracy differ."""
+    return len({score["support"] for score in result.per_class}) > 1
+
+
+def describe_classes(standings: Sequence[Standing]) -> list[str]:
+    """Balanced accuracy and macro F1 of each run, if classes are uneven."""
+    said = []
+    for entry in standings:
+        if entry.full is None or not is_uneven(entry.full):
+            continue
+        kept = list(entry.test.others.values())
+        figures = {name: (getattr(entry.full, name), [getattr(each, name) for each in kept]) for name in FIGURES}
+        parts = []
+        for name in ("balanced_accuracy", "macro_f1"):
+            full, others = figures[name]
+            fewer = f", {percent(fmean(others))} on average with channels missing" if others else ""
+            parts.append(f"{FIGURES[name].lower()} is {percent(full)} with all channels{fewer}")
+        counts = [score["support"] for score in entry.full.per_class]
+        said.append(
+            f"Classes are uneven ({min(counts):,} to {max(counts):,} images). Of {entry.run.name}, {'; '.join(parts)}."
+        )
+    return said
 
 
 def describe_unranked(run: Run) -> str:
@@ -204,6 +271,13 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
     else:
         best = max(standings, key=lambda entry: entry.full.accuracy if entry.full else 0.0)
         sentences = [describe_no_mean(standings, asked), describe_full(best, standings)]
+    sentences += describe_classes(standings)
+    sentences += [
+        f"{run.name} has no test split: its figures are of the validation images, on which its best epoch was chosen, "
+        "so that they are too good."
+        for run, _ in group
+        if run.measured == "validation"
+    ]
     if any(each.sampled for _, each in group):
         sentences.append("The subsets are a sample of all possible ones.")
     if test.partial:
@@ -212,10 +286,11 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
             "the full set, below, are over the images that have every channel."
         )
     counts = sorted(result.n for result in test.answered.values())
-    images = f"the {counts[0]:,} to {counts[-1]:,} of {test.n:,} test images that have a subset's channels"
+    kind = f"{measured_on([run for run, _ in group])} images"
+    images = f"the {counts[0]:,} to {counts[-1]:,} of {test.n:,} {kind} that have a subset's channels"
     sentences.append(
-        f"Standard errors are binomial, for {images if test.partial else f'{test.n:,} test images'}. They cover the "
-        "choice of test images, not the effect of another training seed."
+        f"Standard errors are binomial, for {images if test.partial else f'{test.n:,} {kind}'}. They cover the "
+        f"choice of {kind}, not the effect of another training seed."
     )
     heading = f"{first.text('dataset') or 'unnamed data'}, {len(first.classes)} classes"
     heading += f", {first.pixels} pixels" if first.pixels else ""

@@ -53,7 +53,9 @@ class Folds:
             return Spread(tuple(fmean(getattr(each, name) for each in found) for found in results))
 
         rows = {
-            first.answered[key].label: {name: spread([[test.answered[key]] for test in tests], name) for name in FIGURES}
+            first.answered[key].label: {
+                name: spread([[test.answered[key]] for test in tests], name) for name in FIGURES
+            }
             for key in shared
         }
         fewer = [key for key in shared if key != first.full]

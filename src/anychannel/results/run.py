@@ -147,6 +147,11 @@ class Run:
         return next((row for row in self.epochs if row.epoch == chosen), None)
 
 
+def measured(runs: Sequence[Run]) -> str:
+    """What the results of several runs are about: ``validation`` if no data have a test split, else ``test``."""
+    return "validation" if runs and all(run.measured == "validation" for run in runs) else "test"
+
+
 def load_runs(folders: Sequence[Path]) -> list[Run]:
     """Read runs, in the order given; a folder named twice is read once."""
     unique = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())

@@ -29,7 +29,7 @@ def fold_runs(config: RunConfig, folder: str | Path) -> dict[Path, RunConfig]:
     name = config.name or home.resolve().name
     found = {}
     for fold in find_folds(config.data, column, form=options.get("form")):
-        place = home / f"fold-{re.sub(r'[^\w.+-]+', '_', fold)}"
+        place = home / ("fold-" + re.sub(r"[^\w.+-]+", "_", fold))
         found[place] = replace(config, data_options=options | {"fold": fold}, name=f"{name}, fold {fold}")
     if len(found) < 3:
         raise ConfigError(f"the column {column!r} has {len(found)} folds, and cross-validation needs 3 or more")

@@ -30,6 +30,7 @@ from anychannel.runs.examples import collect_examples
 from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
+from anychannel.training.class_counts import count_known, is_uneven
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
@@ -149,7 +150,10 @@ def train_run(
     split = split if len(dataset.test) else "val"
     on_main(lambda: check_data(config, home, dataset))
     if progress and share().is_main:
-        show_line(dataset.describe_split())
+        uneven = is_uneven(count_known(dataset.train, dataset.val, num_classes=len(dataset.classes)))
+        watched = config.training.watched(uneven=uneven)
+        why = ", since classes are uneven" if uneven and config.training.monitor == "auto" else ""
+        show_line(f"{dataset.describe_split()}; the best epoch is that of the best {watched}{why}")
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model) | {"file_channels": list(whole.channels.names)}
     lock = FileLock(home / LOCK)

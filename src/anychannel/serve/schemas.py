@@ -37,6 +37,11 @@ class Expected(BaseModel):
     channels: list[str]
     name: str = Field(description="The subset's groups, as camera+lidar; if it has none, its channels, as R,G.")
     accuracy: float | None = Field(description="Fraction of correct test images; null if the subset is refused.")
+    balanced_accuracy: float | None = Field(
+        description="Mean over the classes of the fraction of their test images that are correct; null likewise."
+    )
+    macro_f1: float | None = Field(description="Mean F1 of the classes; null likewise.")
+    split: str = Field(description="The images measured: test, or validation if the run's data have no test split.")
     standard_error: float | None = Field(
         description="Binomial standard error of the accuracy, never 0; null if the subset is refused."
     )

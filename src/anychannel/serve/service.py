@@ -12,6 +12,7 @@ from anychannel.channels import as_channel_set
 from anychannel.data.limits import check_extent
 from anychannel.models import Classifier
 from anychannel.results.evaluation import SubsetResult
+from anychannel.results.parse import number as finite
 from anychannel.results.run import load_runs
 from anychannel.runs import examples
 from anychannel.runs.explain import explain
@@ -76,7 +77,7 @@ class Service:
             channels=list(answer.channels),
             missing=[name for name in self.channels.names if name not in answer.channels],
             top=[Guess.model_validate({"class": name, "probability": share}) for name, share in answer.top(top)],
-            expected=None if result is None or answer.unlike else describe_result(result),
+            expected=None if result is None or answer.unlike else describe_result(result, self.run.measured),
             unlike=answer.unlike,
             notes=image.input.remarks(answer.channels),
             label=image.view.label,
@@ -124,7 +125,7 @@ class Service:
             classes=list(self.predictor.classes),
             image_size=self.shape,
             file_channels=list(self.file_channels),
-            expected=[describe_result(result) for result in test.subsets.values()] if test else [],
+            expected=[describe_result(result, self.run.measured) for result in test.subsets.values()] if test else [],
             expected_note=test.note if test else "The run has no test results, so the expected accuracy is unknown.",
             max_upload_bytes=max_upload_bytes,
         )
@@ -136,13 +137,16 @@ class Service:
         return self.predictor.reader.shape
 
 
-def describe_result(result: SubsetResult) -> Expected:
-    """The test result of a subset as the endpoints return it."""
+def describe_result(result: SubsetResult, split: str) -> Expected:
+    """The result of a subset on ``test`` or ``validation`` images as the endpoints return it."""
     taken = result.refused is None
     return Expected(
         channels=result.key.split(","),
         name=result.label,
         accuracy=result.accuracy if taken else None,
+        balanced_accuracy=finite(result.balanced_accuracy),
+        macro_f1=finite(result.macro_f1),
+        split=split,
         standard_error=result.standard_error if taken and result.n else None,
         images=result.n,
         refused=result.refused,

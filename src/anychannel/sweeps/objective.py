@@ -32,8 +32,8 @@ def choose_metric(metric: str, dataset: ImageDataset) -> str:
 def curve_of(metric: str, row: Mapping[str, Any]) -> float | None:
     """The value of one epoch for pruning; None if the epoch does not measure it.
 
-    For ``mean_subset_accuracy`` this is ``val_mean_accuracy``, and so on. Training without channel sampling does not measure it,
-    so its trials are not pruned.
+    For ``mean_subset_accuracy`` this is ``val_mean_accuracy``, and so on. Training without channel sampling does not
+    measure it, so its trials are not pruned.
     """
     value = row.get(f"val_mean_{SUBSETS[metric]}" if metric in SUBSETS else metric)
     return None if value is None else float(value)

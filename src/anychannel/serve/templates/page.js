@@ -232,7 +232,7 @@
     byId("rail").querySelector(".reached").style.width = `${100 * found.accuracy}%`;
     byId("rail").querySelector(".whole").hidden = !others;
     if (others) byId("rail").querySelector(".whole").style.left = `${100 * whole.accuracy}%`;
-    byId("accuracy-note").textContent = `of ${found.images.toLocaleString("en")} test images, with ${phrase(now)} (± one standard error).` + (others ? ` With all channels ${percent(whole.accuracy)}, the mark.` : "");
+    byId("accuracy-note").textContent = `of ${found.images.toLocaleString("en")} ${found.split} images, with ${phrase(now)} (± one standard error); balanced accuracy ${percent(found.balanced_accuracy)}, macro F1 ${percent(found.macro_f1)}.` + (others ? ` With all channels ${percent(whole.accuracy)}, the mark.` : "");
   }
 
   // The answer: of two questions under way only the later one counts.
