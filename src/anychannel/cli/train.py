@@ -107,6 +107,13 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without improvement. Default: never.")
     ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(
+            help="For uneven classes: loss weights images by their class's inverse frequency, sample draws each class "
+            "equally often. Default: none."
+        ),
+    ] = None,
     monitor: Annotated[
         str | None,
         typer.Option(

@@ -1,14 +1,17 @@
-"""How many images each class has, as far as this is known before training."""
+"""How many images each class has, as far as this is known before training, and training that makes up for it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from anychannel.data import Split, TorchImages
+from anychannel.training.settings import TrainingSettings
 
 UNEVEN = 1.5
 """Classes are uneven if the largest has more than this times as many images as the smallest.
@@ -63,3 +66,37 @@ def is_uneven(counts: np.ndarray | None) -> bool:
     """Whether classes are uneven, see ``UNEVEN``. Classes without images do not count; False if nothing is known."""
     held = np.empty(0) if counts is None else counts[counts > 0]
     return len(held) > 1 and bool(held.max() > UNEVEN * held.min())
+
+
+def class_weights(counts: np.ndarray) -> np.ndarray:
+    """(K,) float32 weights N / (K n) of classes with n of N images, so that an average image has weight 1.
+
+    K counts the classes that have images; the others have weight 1. This is scikit-learn's ``class_weight="balanced"``.
+    """
+    held = counts > 0
+    weights = np.ones(len(counts), dtype=np.float32)
+    weights[held] = counts.sum() / (held.sum() * counts[held])
+    return weights
+
+
+def balance_classes(train: Any, settings: TrainingSettings, num_classes: int | None) -> tuple[Any, Tensor | None]:
+    """The training images and the weights of their classes for the setting ``balance``; None without weights.
+
+    Raises ValueError if it needs labels that are not known before training, or an order that is not ours to choose.
+    """
+    if settings.balance == "none":
+        return train, None
+    if settings.balance == "sample":
+        if not isinstance(train, Split):
+            raise ValueError(
+                "balance='sample' chooses which images come when, which needs a split in memory or on disk; for a "
+                "PyTorch data set give a DataLoader with torch.utils.data.WeightedRandomSampler, or use balance='loss'"
+            )
+        return replace(train, balanced=True), None
+    counts = count_labels(train, num_classes)
+    if counts is None:
+        raise ValueError(
+            "balance='loss' needs the number of training images of each class, which these images do not tell before "
+            "they are read; give the data set an attribute targets with its labels, or leave balance out"
+        )
+    return train, torch.from_numpy(class_weights(counts))

@@ -43,7 +43,7 @@ from anychannel.training.bn_statistics import (
     recompute_bn_statistics,
     recomputed_statistics,
 )
-from anychannel.training.class_counts import count_known, is_uneven
+from anychannel.training.class_counts import balance_classes, count_known, is_uneven
 from anychannel.training.contention import Contention
 from anychannel.training.early_stopping import FIGURES
 from anychannel.training.finite_updates import TrainingError
@@ -187,6 +187,8 @@ def fit(
     uneven = is_uneven(count_known(train, val, num_classes=count_classes(model)))
     watched = replace(settings, monitor=settings.watched(uneven=uneven))
     state = TrainingState(model, watched, batch_size=batch_size, steps=steps)
+    train, weights = balance_classes(train, settings, count_classes(model))
+    state.class_weights = None if weights is None else weights.to(device)
     images, small = count_images(model, train), -(-batch_size // settings.accumulate)
     passes = choose_passes(model, train, state.sampler, images, seed=settings.seed, batch_size=small, share=own)
     fixed = describe_settings(settings, len(train))
@@ -283,7 +285,7 @@ def train_step(
             with seeded(*randomness), state.autocast(), synchronised:
                 logits = logits_of(network(inputs, parts=rows.parts)).float()
                 answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
-            loss = training_loss(logits, targets, answers, taught, settings)
+            loss = training_loss(logits, targets, answers, taught, settings, state.class_weights)
             counted += count_answers(loss, logits, targets)
             # gradients are averaged over processes: this makes their sum the mean over all processes' rows
             mean: Tensor = loss * (own.count * len(targets) / total)

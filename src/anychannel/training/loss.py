@@ -21,20 +21,26 @@ from anychannel.utils.processes import Share
 
 
 def training_loss(
-    logits: Tensor, targets: Tensor, teacher: Tensor | None, taught: Tensor | None, settings: TrainingSettings
+    logits: Tensor,
+    targets: Tensor,
+    teacher: Tensor | None,
+    taught: Tensor | None,
+    settings: TrainingSettings,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Mean over rows of cross-entropy or, for taught rows, of its mixture with distillation.
 
     A taught row counts (1 - w) CE + w T^2 KL(softmax(teacher / T) || softmax(logits / T)), where w is ``distill`` and T
     ``distill_temperature``; T^2 keeps the gradient's size, as in the paper. Logits and teacher are (N, K), targets and
-    ``taught`` (N,).
+    ``taught`` (N,). ``weights`` (K,) multiply the rows by the weight of their class; the mean is still over N, so that
+    it does not depend on how rows are cut into pieces and processes.
     """
-    entropy = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
-    if teacher is None or taught is None:
-        return entropy.mean()
-    weight = settings.distill
-    learned = divergence(logits, teacher, settings.distill_temperature)
-    return torch.where(taught, (1 - weight) * entropy + weight * learned, entropy).mean()
+    loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
+    if teacher is not None and taught is not None:
+        weight = settings.distill
+        learned = divergence(logits, teacher, settings.distill_temperature)
+        loss = torch.where(taught, (1 - weight) * loss + weight * learned, loss)
+    return loss.mean() if weights is None else (weights[targets] * loss).mean()
 
 
 def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

@@ -12,6 +12,8 @@ from anychannel.training.optim import OPTIMIZERS, SCHEDULES
 from anychannel.utils.hardware import PRECISIONS
 from anychannel.utils.options import coerce_options
 
+BALANCES = ("none", "loss", "sample")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -28,6 +30,8 @@ class TrainingSettings:
         schedule, warmup_epochs: see ``create_schedule``.
         distill: weight of distillation in the loss of images with a teacher, in [0, 1].
         distill_temperature: softens both answers; see ``training_loss``.
+        balance: ``none``; ``loss`` weights each image by the inverse frequency of its class; ``sample`` draws each
+            class equally often.
         label_smoothing: share of the target that is spread over all classes.
         clip_norm: largest norm of all gradients together; 0 does not clip.
         ema: decay of a moving average of the weights, which is validated and kept; None keeps the weights themselves.
@@ -67,6 +71,7 @@ class TrainingSettings:
     warmup_epochs: float = 0.0
     distill: float = 0.0
     distill_temperature: float = 2.0
+    balance: str = "none"
     label_smoothing: float = 0.1
     clip_norm: float = 5.0
     ema: float | None = None
@@ -90,6 +95,7 @@ class TrainingSettings:
             ("schedule", SCHEDULES),
             ("monitor", ("auto", *FIGURES, *MONITORS)),
             ("precision", PRECISIONS),
+            ("balance", BALANCES),
         ):
             if getattr(self, name) not in valid:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of {', '.join(valid)}")

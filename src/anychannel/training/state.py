@@ -66,6 +66,7 @@ class TrainingState:
         self.updates = FiniteUpdates(model, self.optimizer, precision=precision, steps=steps)
         self.stopping = EarlyStopping(settings.watched(), patience=settings.patience, min_delta=settings.min_delta)
         self.counts = new_counts(self.device)
+        self.class_weights: Tensor | None = None
         self.rows: list[dict[str, Any]] = []
         self.epoch, self.step = 0, 0
         self.rate = 0.0

@@ -60,6 +60,7 @@ class Split(Dataset[Any]):
         channels: the images' channels in their order, with the training split's statistics; None where they have no
             names. Loaded data have them, and whoever gets the split then matches channels by name.
         classes: names in the labels' order, likewise.
+        balanced: whether ``batches`` draws each class equally often, see ``balanced_order``.
 
     Raises:
         ValueError: the numbers of images, labels, paths and digests differ, ``present`` has another shape or type, or
@@ -73,6 +74,7 @@ class Split(Dataset[Any]):
     digests: Sequence[str] | None = None
     channels: ChannelSet | None = None
     classes: tuple[str, ...] | None = None
+    balanced: bool = False
 
     random_access: ClassVar[bool] = True
     """Whether images can be read in any order, as evaluation needs."""
@@ -177,8 +179,8 @@ class Split(Dataset[Any]):
         images.
         """
         steps = len(self) // batch_size
-        order = epoch_order(seed, epoch, len(self))[: steps * batch_size].reshape(steps, batch_size)
-        return self.batches_of(order[first_step:], share=share)
+        order = balanced_order(seed, epoch, self.labels) if self.balanced else epoch_order(seed, epoch, len(self))
+        return self.batches_of(order[: steps * batch_size].reshape(steps, batch_size)[first_step:], share=share)
 
     def in_order(self, batch_size: int, share: Share | None = None, most: int | None = None) -> Iterator[Batch]:
         """One process's share of the images, with their own ``present`` and ``places``, in the split's order.
@@ -209,6 +211,23 @@ class Split(Dataset[Any]):
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     """Order in which an epoch visits ``size`` images."""
     return np.random.default_rng(mix(seed, 1, epoch)).permutation(size)
+
+
+def balanced_order(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
+    """Order of an epoch in which each class that has images occurs equally often, to one image.
+
+    It holds as many images as there are labels. An image of a rare class comes again once all others of its class have
+    come, and of a frequent class some images do not come.
+    """
+    random = np.random.default_rng(mix(seed, 1, epoch))
+    classes = random.permutation(np.unique(labels))
+    order = []
+    for place, label in enumerate(classes.tolist()):
+        rows, wanted = np.flatnonzero(labels == label), (len(labels) - place - 1) // len(classes) + 1
+        turns = [random.permutation(rows) for _ in range(-(-wanted // len(rows)))]
+        order.append(np.concatenate(turns)[:wanted])
+    found: np.ndarray = random.permutation(np.concatenate(order))
+    return found
 
 
 def group_rows(present: np.ndarray) -> dict[Subset, np.ndarray]:
