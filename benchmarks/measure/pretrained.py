@@ -119,6 +119,7 @@ def main() -> None:
     )
     result["data"] = {"name": data.name, "fingerprint": data.fingerprint, "size": SIZE, "n_test": len(images)}
     result["environment"] = describe_environment() | ({"commit": options.commit} if options.commit else {})
+    jobs: list[tuple[int, str, str, Callable[[], ac.Classifier]]] = []
     for name in options.networks.split(","):
         rows = result.setdefault(name, {})
         state = published_weights(name)
@@ -153,17 +154,17 @@ def main() -> None:
                 return found.model
 
             ways[key] = taught
-        for way, make in ways.items():
-            if way in rows:
-                continue
-            found = accuracies(make(), images, labels, classes)
-            rows[f"{way}_full" if way.startswith("adapted") else "full"] = found.pop("R,G,B")
-            rows[way] = found
-            print(
-                f"{name} {way:<26}" + "".join(f"{key.replace(',', '')}: {v:.1f}  " for key, v in found.items()),
-                flush=True,
-            )
-            write_json(options.out, result)
+        stages = (way.startswith("adapted") + way[-1].isdigit() for way in ways)  # what takes long comes last
+        jobs += [(stage, name, way, make) for stage, (way, make) in zip(stages, ways.items(), strict=True)]
+    for _, name, way, make in sorted(jobs, key=lambda job: job[0]):
+        rows = result[name]
+        if way in rows:
+            continue
+        found = accuracies(make(), images, labels, classes)
+        rows[f"{way}_full" if way.startswith("adapted") else "full"] = found.pop("R,G,B")
+        rows[way] = found
+        print(f"{name} {way:<26}", *(f"{key.replace(',', '')}: {v:.1f}" for key, v in found.items()), flush=True)
+        write_json(options.out, result)
 
 
 if __name__ == "__main__":
