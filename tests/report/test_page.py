@@ -444,7 +444,7 @@ def test_a_run_without_a_test_split_shows_its_validation_images_and_says_so(tmp_
     assert "small has no test split: its figures are of the validation images" in said
     assert "250 validation images" in said
     assert "Validation accuracy for each subset (%)" in section(page, "subsets").text
-    assert not any("Test" in head for head in table_rows(section(page, "training").one("table"))[0])
+    assert not any("Test" in head for head in table_rows(section(page, "training").all("table")[0])[0])
     counts = table_rows(section(page, "training").all("table")[1])
     assert counts[0] == ["Class", "Training", "Validation"]
     assert [row[1] for row in counts[1:]] == ["9", "5", "5", "5", "1"]

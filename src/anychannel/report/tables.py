@@ -169,7 +169,7 @@ def subset_table(runs: Sequence[Run], keys: Sequence[str], name: str = "accuracy
 
     labels = subset_labels(runs)
     rows = {run: {labels[key]: cell(run, key) for key in keys} for run in tests}
-    return run_table(f"{measured(runs).capitalize()} {FIGURES[name].lower()} for each subset (%)", rows)
+    return run_table(f"{measured(runs).capitalize()} {FIGURES[name]} for each subset (%)", rows)
 
 
 def fold_table(folds: Folds) -> Table:
@@ -180,7 +180,7 @@ def fold_table(folds: Folds) -> Table:
         return Cell(f"{100 * spread.mean:.1f}", note=f"± {100 * spread.deviation:.1f}", title=f"fold by fold: {each}")
 
     rows = folds.rows | ({"mean, some missing": folds.reduced} if folds.reduced else {})
-    columns = tuple(f"{name} (%)" for name in FIGURES.values())
+    columns = tuple(f"{name[:1].upper()}{name[1:]} (%)" for name in FIGURES.values())
     cells = tuple(tuple(map(cell, spreads.values())) for spreads in rows.values())
     return Table(f"Mean and standard deviation over {len(folds.runs)} folds", columns, tuple(rows), cells)
 

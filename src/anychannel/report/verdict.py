@@ -177,7 +177,7 @@ def judge_folds(folds: Folds) -> Verdict:
     if spreads:
         uneven = any(test.whole is not None and is_uneven(test.whole) for _, test in tests)
         name = "balanced_accuracy" if uneven else "accuracy"
-        headline = f"Over {count}, {FIGURES[name].lower()} is {words(spreads[name])} with all channels"
+        headline = f"Over {count}, {FIGURES[name]} is {words(spreads[name])} with all channels"
         headline += f", and {words(folds.reduced[name])} when channels are missing." if folds.reduced else "."
         sentences.append(line("All channels", spreads))
     if folds.reduced:
@@ -211,7 +211,7 @@ def describe_classes(standings: Sequence[Standing]) -> list[str]:
         for name in ("balanced_accuracy", "macro_f1"):
             full, others = figures[name]
             fewer = f", {percent(fmean(others))} on average with channels missing" if others else ""
-            parts.append(f"{FIGURES[name].lower()} is {percent(full)} with all channels{fewer}")
+            parts.append(f"{FIGURES[name]} is {percent(full)} with all channels{fewer}")
         counts = [score["support"] for score in entry.full.per_class]
         said.append(
             f"Classes are uneven ({min(counts):,} to {max(counts):,} images). Of {entry.run.name}, {'; '.join(parts)}."

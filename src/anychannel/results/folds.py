@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import Run
 
-FIGURES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
+FIGURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 
 
 @dataclass(frozen=True)
