@@ -14,12 +14,16 @@ import tomli_w
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from anychannel import sweeps
-from anychannel.evaluation import load_evaluation
+from anychannel.data import dataset_from_arrays
+from anychannel.evaluation import evaluate, load_evaluation
+from anychannel.models import create_model
 from anychannel.runs import RunConfig, load_recipe, train_run
 from anychannel.runs.config import merge
 from anychannel.sweeps import SweepError, search, sweep
+from anychannel.sweeps.objective import choose_metric, curve_of, value_of
 from tests.helpers.commands import Command, anychannel, die_after
 from tests.helpers.trackers import VALUES
 
@@ -210,7 +214,7 @@ def test_what_cannot_be_swept_is_said_before_anything_is_written(tmp_path, monke
     for options, message in (
         (
             {"metric": "test_accuracy"},
-            "unknown metric 'test_accuracy'; use one of val_accuracy, .*mean_subset_accuracy",
+            "unknown metric 'test_accuracy'; use one of auto, .*mean_subset_accuracy",
         ),
         ({"trials": 0}, "trials must be at least 1, got 0"),
     ):
@@ -228,3 +232,25 @@ def test_what_cannot_be_swept_is_said_before_anything_is_written(tmp_path, monke
     monkeypatch.undo()
     with pytest.raises(SweepError, match="is not empty and not a sweep"):
         sweep(RECIPE, SPACE, tmp_path, trials=1)
+
+
+def test_the_metric_follows_the_classes_and_its_value_is_the_mean_over_subsets(tmp_path):
+    labels = np.repeat([0, 1], [16, 24])
+    images = np.random.default_rng(0).integers(0, 256, (40, 2, 4, 4), dtype=np.uint8)
+    splits = np.array((["train"] * 3 + ["val"]) * 10)
+    even = dataset_from_arrays(images, labels, channels="a,b", splits=splits)
+    uneven = dataset_from_arrays(images, np.repeat([0, 1], [8, 32]), channels="a,b", splits=splits)
+    assert choose_metric("auto", even) == "val_accuracy"
+    assert choose_metric("auto", uneven) == "val_balanced_accuracy"
+    assert choose_metric("val_loss", uneven) == "val_loss"
+    model = create_model("compact_k7", channels=even.channels, num_classes=2, model_options={"width": 16})
+    evaluation = evaluate(model, even, split="val")
+    evaluation.save(tmp_path)
+    means = {"balanced_accuracy": [], "macro_f1": []}
+    for table in evaluation.probabilities.values():
+        pair = even.val.labels, table.argmax(1)
+        means["balanced_accuracy"].append(balanced_accuracy_score(*pair))
+        means["macro_f1"].append(f1_score(*pair, average="macro", labels=[0, 1], zero_division=0))
+    for name, values in means.items():
+        assert value_of(f"mean_subset_{name}", tmp_path) == pytest.approx(np.mean(values))
+        assert curve_of(f"mean_subset_{name}", {f"val_mean_{name}": 0.25}) == 0.25
