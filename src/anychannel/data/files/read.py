@@ -149,7 +149,7 @@ def read_image(
     """Read one image as ``load_dataset`` does.
 
     Args:
-        path: JPEG, PNG, TIFF, BMP, WebP or NumPy file, or an OME-Zarr folder.
+        path: JPEG, PNG, TIFF, BMP, WebP, JPEG 2000 or NumPy file, or an OME-Zarr folder.
         channels: names of the file's channels in file order, or a sensor (see ``as_channel_set``).
         size: height and width in pixels to which the image is resized and cropped; None keeps its size.
         layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C), for a TIFF or array that does not say it.
