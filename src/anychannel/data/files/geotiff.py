@@ -46,7 +46,13 @@ def decode_geotiff(data: bytes) -> Decoded:
                 missing[band] = image.read_masks(int(band) + 1) == 0
             scaling = tuple(zip(image.scales, image.offsets, strict=True))
             names = image.descriptions
+            upright = image.crs is not None and image.transform.is_rectilinear
+            area = (image.crs.to_string(), *image.bounds) if upright else None
     is_scaled = any(pair != (1.0, 0.0) for pair in scaling)
     return Decoded(
-        pixels, names=names, scaling=scaling if is_scaled else None, missing=missing if any(masked) else None
+        pixels,
+        names=names,
+        scaling=scaling if is_scaled else None,
+        missing=missing if any(masked) else None,
+        area=area,
     )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from anychannel.channels import ChannelSet, Subset
+from anychannel.data.content import BandFiles
 from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded, Scaling
 from anychannel.data.files.read import ReadSettings, read
-from anychannel.data.sources.source import AnySample, Loaded, PlaneFields
+from anychannel.data.files.resize import resize_valid, stretch
+from anychannel.data.limits import check_extent
+from anychannel.data.sources.source import AnySample, Loaded, PlaneFields, Sample
 from anychannel.utils.names import unknown_name
 
 
@@ -67,10 +70,16 @@ def placed(sample: AnySample) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns samples into images of one channel set. ``settings`` are those of images with all channels."""
+    """Turns samples into images of one channel set.
+
+    ``settings`` are those of images with all channels. ``types`` names each channel's number type and a file of it, by
+    the channel's position, for planes that lie in files of their own: they are brought to the type that holds all of
+    these exactly. None demands that the planes of an image are of one type.
+    """
 
     channels: ChannelSet
     settings: ReadSettings
+    types: Mapping[int, tuple[str, str]] | None = field(default=None, compare=False)
     known: dict[tuple[str, ...], tuple[Subset, ReadSettings]] = field(default_factory=dict, compare=False)
 
     def positions(self, sample: AnySample) -> Subset:
@@ -106,43 +115,122 @@ class Reader:
     def decode(self, sample: AnySample, loaded: Loaded | PlaneFields) -> Image:
         """Decode what was loaded of a sample and bring it to size.
 
-        Raises ImageError if the image cannot be used, or if planes of several fields differ in size or type.
+        Planes that come one by one are brought to ``settings.size``, or to the size of the largest: bilinear, masks
+        nearest. Raises ImageError if the image cannot be used, or if its planes show different areas or, without
+        ``types``, differ in type.
         """
         positions, settings = self.resolve(sample.channels)
         if not isinstance(loaded, PlaneFields):
             return Image.of(read(loaded, settings), positions)
-        planes = []
+        planes: dict[str, Decoded] = {}
+        values, nearest = 0, []
         for position, (name, content) in zip(positions, loaded.items(), strict=True):
+            label = sample.describe_plane(name)
             _, one = self.resolve((position,))
             try:
-                planes.append(read(content, one))
+                planes[label] = read(content, replace(one, size=None))
+                self.check_type(position, planes[label])
             except ImageError as error:
-                raise ImageError(f"its field {name!r}: {error.what}", error.fix) from error
-        return Image.of(join_planes(planes, list(loaded)), positions)
+                raise ImageError(f"{label}: {error.what}", error.fix) from error
+            nearest.append(bool(one.nearest))
+            values += planes[label].pixels.size
+            check_extent(values)
+        planes = bring_to_grid(planes, settings.size, nearest)
+        if self.types is not None:
+            joint = np.result_type(*(one.pixels.dtype for one in planes.values()), *(t for t, _ in self.types.values()))
+            planes = {label: replace(one, pixels=one.pixels.astype(joint)) for label, one in planes.items()}
+        return Image.of(join_planes(planes), positions)
 
-
-def join_planes(planes: Sequence[Decoded], names: Sequence[str]) -> Decoded:
-    """Join images of one plane each. Raises ImageError if they differ in size or type, or only some have a scale."""
-    first = planes[0]
-    for plane, name in zip(planes[1:], names[1:], strict=True):
-        if describe_plane(plane) != describe_plane(first):
+    def check_type(self, position: int, plane: Decoded) -> None:
+        """Raise ImageError for a plane of another type than its channel has elsewhere."""
+        dtype, file = (self.types or {}).get(position, ("", ""))
+        if dtype and plane.pixels.dtype.name != dtype:
             raise ImageError(
-                f"its field {name!r} is {describe_plane(plane)}, but {names[0]!r} is {describe_plane(first)}",
-                "bring the planes of a sample to one size, type and scale",
+                f"it holds {plane.pixels.dtype.name} values, but {file} holds {dtype}",
+                "bring all files of a band to one number type",
             )
-    scaling = None if first.scaling is None else tuple(pair for plane in planes for pair in plane.scaling or ())
-    missing = [np.zeros(one.pixels.shape, bool) if one.missing is None else one.missing for one in planes]
-    return Decoded(
-        np.concatenate([plane.pixels for plane in planes]),
-        scaling=scaling,
-        missing=None if all(one.missing is None for one in planes) else np.concatenate(missing),
-    )
 
 
-def describe_plane(plane: Decoded) -> str:
-    """Size, type and scale for messages."""
+def find_types(samples: Sequence[Sample], reader: Reader) -> dict[int, tuple[str, str]]:
+    """Number type of each channel in the first readable file of it, and this file; see ``Reader``."""
+    found: dict[int, tuple[str, str]] = {}
+    for sample in samples:
+        for name, position in zip(sample.channels or (), reader.positions(sample), strict=True):
+            if position in found or not isinstance(sample.image, BandFiles):
+                continue
+            one = Sample(sample.path, sample.label, BandFiles({name: sample.image.files[name]}), (name,))
+            with suppress(ImageError, OSError):  # it is noted when it is read for good
+                found[position] = reader.decode(one, one.load()).found.pixels.dtype.name, sample.path
+        if len(found) == len(reader.channels):
+            break
+    return found
+
+
+def bring_to_grid(planes: Mapping[str, Decoded], size: int | None, nearest: Sequence[bool]) -> dict[str, Decoded]:
+    """Resize planes of one area to ``size``, or to the height and width of the finest.
+
+    Raises ImageError if they do not show the same area, up to a pixel of the coarser, or are too large together.
+    """
+    finest = max(planes, key=lambda label: planes[label].pixels.size)
+    height, width = planes[finest].pixels.shape[1:]
+    for label, plane in planes.items():
+        check_area(label, plane, finest, planes[finest])
+    if size is None:
+        check_extent(len(planes) * height * width)
+    found = {}
+    for (label, plane), is_nearest in zip(planes.items(), nearest, strict=True):
+        if size is None:
+            pixels, missing = stretch(plane.pixels, (height, width), plane.missing, (is_nearest,))
+        else:
+            pixels, missing = resize_valid(plane.pixels, size, plane.missing, (is_nearest,))
+        found[label] = replace(plane, pixels=pixels, missing=missing)
+    return found
+
+
+def check_area(label: str, coarse: Decoded, other: str, fine: Decoded) -> None:
+    """Raise ImageError unless two planes show the same area, up to a pixel of the coarser."""
+    (rows, columns), (height, width) = coarse.pixels.shape[1:], fine.pixels.shape[1:]
+    factor = (height + width) / (rows + columns)
+    fits = abs(height / factor - rows) < 1 and abs(width / factor - columns) < 1
+    if fits and coarse.area is not None and fine.area is not None:
+        (system, *edges), (other_system, *other_edges) = coarse.area, fine.area
+        step = max((edges[2] - edges[0]) / columns, (edges[3] - edges[1]) / rows)
+        fits = system == other_system
+        fits = fits and all(abs(a - b) <= step * (1 + 1e-6) for a, b in zip(edges, other_edges, strict=True))
+    if not fits:
+        raise ImageError(
+            f"{label} shows another area ({describe_area(coarse)}) than {other} ({describe_area(fine)})",
+            "cut both to one area",
+        )
+
+
+def describe_area(plane: Decoded) -> str:
+    """Size and place for messages."""
     height, width = plane.pixels.shape[1:]
-    return f"{height} x {width} of {plane.pixels.dtype.name}{' with a scale' if plane.scaling else ''}"
+    place = (
+        ""
+        if plane.area is None
+        else f" in {plane.area[0]} from " + " to ".join(f"{x:g}, {y:g}" for x, y in (plane.area[1:3], plane.area[3:5]))
+    )
+    return f"{height} x {width} pixels{place}"
+
+
+def join_planes(planes: Mapping[str, Decoded]) -> Decoded:
+    """Join images of one plane each. Raises ImageError if they differ in type."""
+    (first, *_), found = planes, [*planes.values()]
+    for label, plane in planes.items():
+        if plane.pixels.dtype != found[0].pixels.dtype:
+            raise ImageError(
+                f"{label} holds {plane.pixels.dtype.name} values, but {first} holds {found[0].pixels.dtype.name}",
+                "bring the planes of a sample to one type",
+            )
+    scaled = any(plane.scaling for plane in found)
+    missing = [np.zeros(one.pixels.shape, bool) if one.missing is None else one.missing for one in found]
+    return Decoded(
+        np.concatenate([plane.pixels for plane in found]),
+        scaling=tuple(pair for plane in found for pair in plane.scaling or ((1.0, 0.0),)) if scaled else None,
+        missing=None if all(one.missing is None for one in found) else np.concatenate(missing),
+    )
 
 
 Scalings = dict[int, tuple[str, Scaling | None, tuple[float, float] | None]]
@@ -176,7 +264,7 @@ class Template:
         The scales of channels that no image before it had are noted.
         """
         pixels, declared = image.found.pixels, image.found.scaling
-        own: Sequence[tuple[float, float] | None] = declared or (None,) * len(image.positions)
+        own = [None if pair == (1.0, 0.0) else pair for pair in declared or (None,) * len(image.positions)]
         for position, pair in zip(image.positions, own, strict=True):
             self.scalings.setdefault(position, (place, declared, pair))
         if pixels.dtype.name != self.dtype:
