@@ -59,6 +59,10 @@ def predict(
         str | None,
         typer.Option(help="keep, or a replacement for values that a file marks as no data. Default: the run's."),
     ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Pattern of files with one band each, as train has it; none: no. Default: the run's."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ..., or auto for a GPU if there is one.")] = "cpu",
     precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32. Default: the run's.")] = None,
     as_json: Json = False,
@@ -77,22 +81,28 @@ def predict(
 
     - `anychannel predict runs/photos today/ --out predictions.csv`
 
+    - `anychannel predict runs/scenes today/ --bands '{scene}_{band}.tif' --out predictions.csv`
+
     - `find today -name '*.jpg' | anychannel predict runs/photos - --drop B --out without-blue.csv`
     """
     from anychannel.runs.folder import check_network, read_config
-    from anychannel.runs.image_paths import find_images
+    from anychannel.runs.image_paths import choose_bands, find_images
     from anychannel.runs.prediction_files import check_format, open_rows
     from anychannel.utils.progress import progress_bar
 
     check_network(run)  # before torch is imported, which takes long
     if out is not None:
         check_format(out)
-    paths = find_images(images)
+    trained = read_config(run) if (run / "config.toml").is_file() else None
+    usual = None if trained is None else trained.data_options.get("bands")
+    paths = find_images(images, choose_bands(bands, usual))
+    if channels is not None and any(image.files for image in paths):
+        raise ValueError("--channels names the channels of files, and files with one band each tell it; give --use")
     from anychannel.runs.predict import Predictor
 
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
-    if precision is None and (run / "config.toml").is_file():
-        precision = read_config(run).training.precision
+    if precision is None and trained is not None:
+        precision = trained.training.precision
     predictor = Predictor(run, device=device, precision=precision or "auto")
     answers = predictor.predict_paths(paths, channels=channels, use=use, drop=drop, layout=layout, nodata=replacement)
     shown = not quiet and len(paths) > FEW and (out is not None or as_json or not sys.stdout.isatty())

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelError
 from anychannel.data import DataError, to_tensor
-from anychannel.data.content import Content
+from anychannel.data.content import BandFiles, Content
 from anychannel.models.saving import BEST, read_model
 from anychannel.models.view import as_view
 from anychannel.nn.classifier import Classifier
@@ -35,7 +35,7 @@ from anychannel.results.run import OUTSIDE, read_record, warn_unfinished
 from anychannel.runs import appearance
 from anychannel.runs.appearance import Familiar, describe_appearance, familiar
 from anychannel.runs.folder import read_array, read_config
-from anychannel.runs.image_paths import ImagePath, find_images
+from anychannel.runs.image_paths import ImagePath, choose_bands, find_images
 from anychannel.runs.reader import READING, UNUSED, InputImage, Reader
 from anychannel.training.outputs import logits_of
 from anychannel.utils.hardware import choose_device, choose_precision
@@ -160,11 +160,13 @@ class Predictor:
         self.classes = self.network.classes or tuple(str(index) for index in range(self.network.spec.num_classes))
         self.reader = Reader(self.channels)
         self.appearance: np.ndarray | None = None
+        self.bands: str | None = None
         if home is not None and (home / "run.json").is_file():
             record = read_record(home)
             outside = bool(record.get(OUTSIDE))
             config = None if outside else read_config(home)
             options = {} if config is None else config.data_options
+            self.bands = options.get("bands")
             self.classes = tuple(record["classes"]) if outside else self.classes
             self.reader = Reader(
                 self.channels,
@@ -187,7 +189,7 @@ class Predictor:
 
         return HubClassifier.of(self.network)
 
-    def open(self, image: str | Path | Content | np.ndarray, *arguments: Any, **options: Any) -> InputImage:
+    def open(self, image: str | Path | Content | BandFiles | np.ndarray, *arguments: Any, **options: Any) -> InputImage:
         """Decode an image as in training; see ``Reader.open``."""
         return self.reader.open(image, *arguments, **options)
 
@@ -249,9 +251,13 @@ class Predictor:
         """See ``predict_paths``; ``exactly`` refuses images that lack one of the ``kept`` channels."""
 
         def decode(image: ImagePath) -> InputImage | Exception:
-            names = image.channels and [name if name in self.channels.names else UNUSED for name in image.channels]
+            known = self.channels.names
+            names = image.channels and [name if name in known else UNUSED for name in image.channels]
             try:
-                opened = self.reader.open(image.path, names or channels, layout=layout, nodata=nodata)
+                if image.files is not None:
+                    opened = self.reader.open(image.files, names, name=image.path, layout=layout, nodata=nodata)
+                else:
+                    opened = self.reader.open(image.path, names or channels, layout=layout, nodata=nodata)
             except (DataError, OSError) as error:
                 return error
             return replace(opened, original=opened.pixels)
@@ -471,8 +477,9 @@ def predict(
         device: ``auto`` or a torch device; None is the CPU for a folder, and the model's own for a classifier.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
         progress: show a bar with the time left on standard error.
-        reading: of files: ``layout`` and ``nodata``, see ``Reader.open``; ``skip_bad=True`` leaves out files that
-            cannot be read or classified, which ``failed`` names.
+        reading: of files: ``layout`` and ``nodata``, see ``Reader.open``; ``bands``, the pattern of files with one band
+            each, see ``find_images``, None means the run's, ``"none"`` that each file is an image; ``skip_bad=True``
+            leaves out files that cannot be read or classified, which ``failed`` names.
 
     Raises:
         ChannelError: a channel's name is unknown, an image lacks a channel of ``use``, or the network refuses its
@@ -522,16 +529,17 @@ def classify_files(
     progress: bool,
     layout: str | None = None,
     nodata: float | str | None = None,
+    bands: str | None = None,
     skip_bad: bool = False,
 ) -> Predictions:
     """See ``predict``; ``names`` are its ``channels``, ``use`` and ``drop``."""
     from anychannel.evaluation.predict import Predictions
 
-    paths = find_images(images)
     with ExitStack() as stack:
         if isinstance(model, nn.Module):
             stack.enter_context(inference_mode(model, None if device is None else choose_device(device)))
         predictor = Predictor(model, device=device, precision=precision)
+        paths = find_images(images, choose_bands(bands, predictor.bands))
         found: list[Answer] = []
         advance = stack.enter_context(progress_bar("predict", len(paths), show=progress))
         for answer in predictor.predict_paths(paths, layout=layout, nodata=nodata, **names):

@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice, tee
 from os.path import normpath
 from pathlib import Path
@@ -28,7 +28,7 @@ from anychannel.data.files.read import read
 from anychannel.data.prepare.cache import FORMAT, Cached, FileDigests, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.statistics import Statistics, with_statistics
 from anychannel.data.prepare.survey import Item, Labels, Survey, find_twins, walk
-from anychannel.data.sources.reader import Reader, Template, find_types
+from anychannel.data.sources.reader import Reader, Template, learn_planes
 from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
 from anychannel.utils.checksums import dump_signed, load_signed
 from anychannel.utils.files import write_text
@@ -132,7 +132,7 @@ class Preparation:
 
         def build(folder: Path | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             if in_bands:
-                survey.reader = replace(reader, types=find_types(in_bands, reader))
+                survey.reader = learn_planes(in_bands, reader)
             stream, sampled = self.source.stream is not None, self.sampled is not None
             index, images = survey.run(walks, self.shards, folder, stream=stream, sampled=sampled)
             self.problems.raise_if_any(self.place)

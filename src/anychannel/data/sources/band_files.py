@@ -111,6 +111,14 @@ class BandPattern:
         """Whether the pattern has a field."""
         return name in self.compiled.groupindex
 
+    def depth_of(self, file: Path) -> int | None:
+        """How many folders above a file lies the one in which its scene is; None if the pattern does not fit.
+
+        None, too, with ``**/``, by which a path alone does not tell.
+        """
+        match = None if "**/" in self.text else self.compiled.fullmatch(normal(file.absolute().as_posix().lstrip("/")))
+        return None if match is None else match[0].removeprefix(match["f0"]).count("/") + 1
+
     def gather(self, root: Path, files: Iterable[Path], problems: Problems, place: str = "") -> Scenes:
         """Put the files together that are one image, by their paths below ``root``, which messages call ``place``.
 
@@ -205,14 +213,17 @@ def match_bands(bands: Sequence[str], channels: ChannelSet) -> dict[str, str]:
     return found
 
 
-def name_planes(files: Mapping[str, Path], channels: ChannelSet, known: Mapping[str, str]) -> BandFiles:
-    """An image's files by their channels, in the channels' order. Raises ImageError if two files are one channel."""
+def name_planes(files: Mapping[str, Path], known: Mapping[str, str]) -> BandFiles:
+    """An image's files by their channels, in the order of their names. Raises ImageError if two are one channel.
+
+    The order does not depend on the channels', as a cached image of these files and planes may have another one.
+    """
     mine: dict[str, str] = {}
     for band in files:
         if band in known and mine.setdefault(known[band], band) != band:
             both = [files[one].name for one in (mine[known[band]], band)]
             raise ImageError(f"{' and '.join(both)} both are its channel {known[band]}", "keep one of them")
-    return BandFiles({name: files[mine[name]] for name in channels.names if name in mine})
+    return BandFiles({name: files[mine[name]] for name in sorted(mine)})
 
 
 def files_of(sample: Sample) -> Mapping[str, Path]:
@@ -239,7 +250,7 @@ def name_bands(
     if not bands:
         problems.raise_if_any(root)
         pattern.refuse_empty(root, Scenes(unmatched=list(unmatched)))
-    channels = find_channels(bands) if channels is None else channels
+    asked, channels = channels is not None, find_channels(bands) if channels is None else channels
     known = match_bands(bands, channels)
     if not known:
         raise DataError(
@@ -250,7 +261,7 @@ def name_bands(
     for split, samples in splits.items():
         for sample in samples:
             with problems.noting(sample.place):
-                files = name_planes(files_of(sample), channels, known).files
+                files = name_planes(files_of(sample), known).files
                 absent = [name for name in sample.channels or () if name in channels.names and name not in files]
                 if absent:
                     what = f"there is no file of its channel {', '.join(absent)}"
@@ -260,18 +271,15 @@ def name_bands(
                 image = BandFiles({name: files[name] for name in held if name in files})
                 if image.files:
                     named[split].append(replace(sample, image=image, channels=held))
-    left = describe_left([band for band in bands if band not in known], unmatched, pattern, channels)
+    left = describe_left([] if asked else [band for band in bands if band not in known], unmatched, pattern)
     if left:
         warnings.warn(f"{root}: left out are {left}", stacklevel=6)
     return channels, named
 
 
-def describe_left(bands: Sequence[str], unmatched: Sequence[str], pattern: BandPattern, channels: ChannelSet) -> str:
+def describe_left(bands: Sequence[str], unmatched: Sequence[str], pattern: BandPattern) -> str:
     """What of the image files is not read, as the end of a sentence; "" if nothing."""
-    texts = []
-    if bands:
-        names = ", ".join(sorted(bands, key=in_order))
-        texts.append(f"the files of {names}, which are none of the channels {', '.join(channels.names)}")
+    texts = [f"the files of {', '.join(sorted(bands, key=in_order))} (name channels so to read them)"] if bands else []
     if unmatched:
         few = ", ".join(unmatched[:3]) + ", ..." * (len(unmatched) > 3)
         texts.append(f"{plural(len(unmatched), 'image file')} that bands={pattern.text!r} does not fit ({few})")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,14 +73,16 @@ def placed(sample: AnySample) -> Iterator[None]:
 class Reader:
     """Turns samples into images of one channel set.
 
-    ``settings`` are those of images with all channels. ``types`` names each channel's number type and a file of it, by
-    the channel's position, for planes that lie in files of their own: they are brought to the type that holds all of
-    these exactly. None demands that the planes of an image are of one type.
+    ``settings`` are those of images with all channels. ``kinds`` and ``grid`` are for planes that lie in files of their
+    own: what the files of each channel are like, by its position, and the height and width to which planes of this
+    shape are brought, so that an image without its finest plane is as large as the others. The planes of an image then
+    get the type that holds those of all channels exactly; if ``kinds`` is None, they have to be of one type.
     """
 
     channels: ChannelSet
     settings: ReadSettings
-    types: Mapping[int, tuple[str, str]] | None = field(default=None, compare=False)
+    kinds: Mapping[int, PlaneKind] | None = field(default=None, compare=False)
+    grid: tuple[int, int] | None = field(default=None, compare=False)
     known: dict[tuple[str, ...], tuple[Subset, ReadSettings]] = field(default_factory=dict, compare=False)
 
     def positions(self, sample: AnySample) -> Subset:
@@ -115,9 +118,9 @@ class Reader:
     def decode(self, sample: AnySample, loaded: Loaded | PlaneFields) -> Image:
         """Decode what was loaded of a sample and bring it to size.
 
-        Planes that come one by one are brought to ``settings.size``, or to the size of the largest: bilinear, masks
-        nearest. Raises ImageError if the image cannot be used, or if its planes show different areas or, without
-        ``types``, differ in type.
+        Planes that come one by one are brought to ``settings.size``, or to the grid or the size of the largest:
+        bilinear, masks nearest. Raises ImageError if the image cannot be used, or if its planes show different areas
+        or, without ``kinds``, differ in type.
         """
         positions, settings = self.resolve(sample.channels)
         if not isinstance(loaded, PlaneFields):
@@ -129,52 +132,74 @@ class Reader:
             _, one = self.resolve((position,))
             try:
                 planes[label] = read(content, replace(one, size=None))
-                self.check_type(position, planes[label])
+                self.check_kind(position, planes[label])
             except ImageError as error:
                 raise ImageError(f"{label}: {error.what}", error.fix) from error
             nearest.append(bool(one.nearest))
             values += planes[label].pixels.size
             check_extent(values)
-        planes = bring_to_grid(planes, settings.size, nearest)
-        if self.types is not None:
-            joint = np.result_type(*(one.pixels.dtype for one in planes.values()), *(t for t, _ in self.types.values()))
+        planes = bring_to_grid(planes, settings.size, self.grid, nearest)
+        if self.kinds is not None:
+            types = [*(one.pixels.dtype.name for one in planes.values()), *(one.dtype for one in self.kinds.values())]
+            joint = np.result_type(*types)
             planes = {label: replace(one, pixels=one.pixels.astype(joint)) for label, one in planes.items()}
         return Image.of(join_planes(planes), positions)
 
-    def check_type(self, position: int, plane: Decoded) -> None:
-        """Raise ImageError for a plane of another type than its channel has elsewhere."""
-        dtype, file = (self.types or {}).get(position, ("", ""))
-        if dtype and plane.pixels.dtype.name != dtype:
+    def check_kind(self, position: int, plane: Decoded) -> None:
+        """Raise ImageError for a plane of another type, or of another size if none is set, than its channel's first."""
+        first = (self.kinds or {}).get(position)
+        if first is None:
+            return
+        if plane.pixels.dtype.name != first.dtype:
             raise ImageError(
-                f"it holds {plane.pixels.dtype.name} values, but {file} holds {dtype}",
+                f"it holds {plane.pixels.dtype.name} values, but {first.path} holds {first.dtype}",
                 "bring all files of a band to one number type",
+            )
+        if self.settings.size is None and plane.pixels.shape[1:] != first.shape:
+            (height, width), (rows, columns) = plane.pixels.shape[1:], first.shape
+            raise ImageError(
+                f"it is {height} x {width} pixels, but {first.path} is {rows} x {columns}",
+                "give a size, to which all are brought",
             )
 
 
-def find_types(samples: Sequence[Sample], reader: Reader) -> dict[int, tuple[str, str]]:
-    """Number type of each channel in the first readable file of it, and this file; see ``Reader``."""
-    found: dict[int, tuple[str, str]] = {}
+class PlaneKind(NamedTuple):
+    """Number type, height and width of a channel's first file, and its sample."""
+
+    dtype: str
+    shape: tuple[int, int]
+    path: str
+
+
+def learn_planes(samples: Sequence[Sample], reader: Reader) -> Reader:
+    """The reader with what the first readable file of each channel is like."""
+    found: dict[int, PlaneKind] = {}
     for sample in samples:
         for name, position in zip(sample.channels or (), reader.positions(sample), strict=True):
             if position in found or not isinstance(sample.image, BandFiles):
                 continue
             one = Sample(sample.path, sample.label, BandFiles({name: sample.image.files[name]}), (name,))
             with suppress(ImageError, OSError):  # it is noted when it is read for good
-                found[position] = reader.decode(one, one.load()).found.pixels.dtype.name, sample.path
+                pixels = reader.decode(one, one.load()).found.pixels
+                found[position] = PlaneKind(pixels.dtype.name, (pixels.shape[1], pixels.shape[2]), sample.path)
         if len(found) == len(reader.channels):
             break
-    return found
+    grid = max((kind.shape for kind in found.values()), key=prod, default=None)
+    return replace(reader, kinds=found, grid=grid)
 
 
-def bring_to_grid(planes: Mapping[str, Decoded], size: int | None, nearest: Sequence[bool]) -> dict[str, Decoded]:
-    """Resize planes of one area to ``size``, or to the height and width of the finest.
+def bring_to_grid(
+    planes: Mapping[str, Decoded], size: int | None, grid: tuple[int, int] | None, nearest: Sequence[bool]
+) -> dict[str, Decoded]:
+    """Resize planes of one area to ``size``, else to ``grid`` if it has their shape, else as large as the finest.
 
     Raises ImageError if they do not show the same area, up to a pixel of the coarser, or are too large together.
     """
     finest = max(planes, key=lambda label: planes[label].pixels.size)
-    height, width = planes[finest].pixels.shape[1:]
     for label, plane in planes.items():
         check_area(label, plane, finest, planes[finest])
+    own = planes[finest].pixels.shape[1:]
+    height, width = grid if grid is not None and of_one_shape(own, grid) else own
     if size is None:
         check_extent(len(planes) * height * width)
     found = {}
@@ -187,11 +212,16 @@ def bring_to_grid(planes: Mapping[str, Decoded], size: int | None, nearest: Sequ
     return found
 
 
+def of_one_shape(coarse: Sequence[int], fine: Sequence[int]) -> bool:
+    """Whether two heights and widths have one ratio, up to a pixel of the smaller."""
+    factor = sum(fine) / sum(coarse)
+    return all(abs(large / factor - small) < max(1, 1 / factor) for small, large in zip(coarse, fine, strict=True))
+
+
 def check_area(label: str, coarse: Decoded, other: str, fine: Decoded) -> None:
     """Raise ImageError unless two planes show the same area, up to a pixel of the coarser."""
-    (rows, columns), (height, width) = coarse.pixels.shape[1:], fine.pixels.shape[1:]
-    factor = (height + width) / (rows + columns)
-    fits = abs(height / factor - rows) < 1 and abs(width / factor - columns) < 1
+    rows, columns = coarse.pixels.shape[1:]
+    fits = of_one_shape((rows, columns), fine.pixels.shape[1:])
     if fits and coarse.area is not None and fine.area is not None:
         (system, *edges), (other_system, *other_edges) = coarse.area, fine.area
         step = max((edges[2] - edges[0]) / columns, (edges[3] - edges[1]) / rows)
