@@ -237,7 +237,7 @@ class Predictor:
         Raises:
             ChannelError: a name of ``channels``, ``use`` or ``drop`` is unknown, or no channel is left.
         """
-        return self._answer(images, self._kept(channels, use, drop), channels, use is not None, layout, nodata)
+        return self._answer(images, self.keep(channels, use, drop), channels, use is not None, layout, nodata)
 
     def _answer(
         self,
@@ -262,28 +262,6 @@ class Predictor:
                 return error
             return replace(opened, original=opened.pixels)
 
-        def subset_of(image: InputImage) -> tuple[str, ...]:
-            names = kept if exactly else tuple(name for name in image.channels if name in kept)
-            if not names:
-                raise ChannelError(f"{image.name} holds {', '.join(image.channels)}, and none of them is to be used")
-            return self.choose(image, names)
-
-        def classify(batch: list[InputImage | Exception]) -> list[Prediction | Exception]:
-            """Answers in the batch's order."""
-            found: list[Any] = list(batch)
-            rows, subsets = [], []
-            for row, image in enumerate(batch):
-                if isinstance(image, InputImage):
-                    try:
-                        subsets.append(subset_of(image))
-                        rows.append(row)
-                    except ChannelError as error:
-                        found[row] = error
-            answers = self._classify([found[row] for row in rows], subsets)
-            for row, answer in zip(rows, answers, strict=True):
-                found[row] = answer
-            return found
-
         def finish(first: int, batch: list[InputImage | Exception], answers: Future[Any]) -> Iterator[Answer]:
             for number, (image, found) in enumerate(zip(batch, answers.result(), strict=True), start=first):
                 path = images[number].path
@@ -304,19 +282,44 @@ class Predictor:
             stack.callback(lambda: [answers.cancel() for *_, answers in waiting])
             done = 0
             for batch in in_batches(ahead(decoders, decode, images)):
-                waiting.append((done, batch, network.submit(classify, batch)))
+                waiting.append((done, batch, network.submit(self.classify, batch, kept, exactly)))
                 done += len(batch)
                 if len(waiting) > self._threads + 1:
                     yield from finish(*waiting.popleft())
             while waiting:
                 yield from finish(*waiting.popleft())
 
+    def classify(
+        self, batch: Sequence[InputImage | Exception], kept: Sequence[str], exactly: bool = False
+    ) -> list[Prediction | Exception]:
+        """Classify images, each from those of its channels that are ``kept``; answers in their order.
+
+        Errors among the images are passed on. ``exactly`` refuses images that lack one of the channels.
+        """
+        found: list[Any] = list(batch)
+        rows, subsets = [], []
+        for row, image in enumerate(batch):
+            if isinstance(image, InputImage):
+                names = tuple(kept) if exactly else tuple(name for name in image.channels if name in kept)
+                try:
+                    if not names:
+                        held = ", ".join(image.channels)
+                        raise ChannelError(f"{image.name} holds {held}, and none of them is to be used")
+                    subsets.append(self.choose(image, names))
+                    rows.append(row)
+                except ChannelError as error:
+                    found[row] = error
+        answers = self._classify([found[row] for row in rows], subsets)
+        for row, answer in zip(rows, answers, strict=True):
+            found[row] = answer
+        return found
+
     def _start_thread(self, cores: int) -> None:
         """A thread that computes batches shares no core with others: small maps give several cores too little work."""
         torch.set_num_threads(cores)
 
-    def _kept(self, channels: Names, use: Names, drop: Names) -> tuple[str, ...]:
-        """The channels that the network may get."""
+    def keep(self, channels: Names, use: Names, drop: Names) -> tuple[str, ...]:
+        """The channels that the network may get; see ``predict_paths``."""
         if use is not None and drop is not None:
             raise ChannelError("use names the channels that the network gets, drop those that it does not; give one")
         known = self.channels.names

@@ -12,12 +12,13 @@ import numpy as np
 from anychannel.channels import ChannelError, ChannelSet, parse_names
 from anychannel.data.content import BandFiles, Content
 from anychannel.data.errors import DataError, ImageError
+from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.names import check_names, is_mask
 from anychannel.data.files.read import ReadSettings, open_content, read
 from anychannel.data.files.resize import resize_valid
 from anychannel.data.sources.band_files import match_bands, name_planes
 from anychannel.data.sources.reader import Reader as PlaneReader
-from anychannel.data.sources.source import Sample
+from anychannel.data.sources.source import PlaneFields, Sample
 from anychannel.utils.plurals import plural
 
 READING = ("layout", "nodata", "scaled", "check_names", "convert")
@@ -76,7 +77,7 @@ class Reader:
 
     def open(
         self,
-        image: str | Path | Content | BandFiles | np.ndarray,
+        image: str | Path | Content | Decoded | BandFiles | np.ndarray,
         channels: str | Sequence[str] | None = None,
         *,
         name: str | None = None,
@@ -86,7 +87,7 @@ class Reader:
         """Decode an image as in training.
 
         Args:
-            image: path of a file, content of a file, files with one band each, or a (C, H, W) array.
+            image: path of a file, content of a file, files with one band each, a decoded image, or a (C, H, W) array.
             channels: names of the image's channels, or groups, in order, ``-`` for each that the network does not know.
                 None means the network's channels. Of files with one band each: those to read, None means all.
             name: name for messages. None uses the path.
@@ -141,22 +142,29 @@ class Reader:
             files = {key: file for key, file in files.items() if channels is None or key in channels}
             if not files:
                 known = ", ".join(self.channels.names)
-                raise DataError(
-                    f"its files are of the bands {', '.join(image.files)}, and none is one of the channels {known}; "
-                    "name the files as the channels"
+                raise ImageError(
+                    f"its files are of the bands {', '.join(image.files)}, and none is one of the channels {known}",
+                    "name the files as the channels",
                 )
-            size = self.shape[0] if self.shape is not None and self.size_was_set else None
-            settings = ReadSettings(size=size, **self.reading(layout, nodata)).naming(self.channels)
-            sample = Sample(name, 0, BandFiles(files), tuple(files))
-            reader = PlaneReader(self.channels, settings, kinds={}, grid=None if size else self.shape)
-            found, positions = reader.decode(sample, sample.load())
+            image = BandFiles(files)
+            sample = Sample(name, 0, image, tuple(files))
+            return self.open_planes(sample, PlaneFields(image.load()), layout=layout, nodata=nodata)
         except OSError as error:
             raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror}); check the file") from error
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+
+    def open_planes(
+        self, sample: Sample, planes: PlaneFields, *, layout: str | None = None, nodata: float | str | None = None
+    ) -> InputImage:
+        """Decode planes of an image that come one by one, as in training. Raises ImageError if one cannot be used."""
+        size = self.shape[0] if self.shape is not None and self.size_was_set else None
+        settings = ReadSettings(size=size, **self.reading(layout, nodata)).naming(self.channels)
+        reader = PlaneReader(self.channels, settings, kinds={}, grid=None if size else self.shape)
+        found, positions = reader.decode(sample, planes)
         held = tuple(self.channels.names[position] for position in positions)
-        opened = self.prepare(found.pixels, held, name, found.missing)
-        absent = ", ".join(key for key in files if key not in held)
+        opened = self.prepare(found.pixels, held, sample.path, found.missing)
+        absent = ", ".join(key for key in planes if key not in held)
         return replace(opened, notes=(*invalid(absent), *opened.notes))
 
     def expand(self, names: str | Sequence[str]) -> tuple[str, ...]:
