@@ -48,7 +48,7 @@ def alike(found: np.ndarray, expected: np.ndarray) -> bool:
     ],
 )
 def test_every_layout_of_folders_gives_the_same_images(tmp_path: Path, layout: str, pattern: str):
-    written = write_scenes(tmp_path / "data", layout)
+    written = write_scenes(tmp_path / "data", layout, per_class=3)
     data = load_dataset(tmp_path / "data", bands=pattern)
     assert data.channels.names == ("B02", "B05", "B09")
     assert data.channels.wavelengths_nm == (492.7, 704.1, 945.1)

@@ -54,7 +54,7 @@ def test_colours_channels_and_codestreams_are_read(tmp_path: Path):
 def test_a_file_that_is_cut_is_refused_wherever_it_ends(tmp_path: Path):
     Image.fromarray(np.moveaxis(RGB, 0, 2)).save(tmp_path / "whole.jp2", irreversible=False)
     whole = (tmp_path / "whole.jp2").read_bytes()
-    for end in range(12, len(whole), 7):
+    for end in range(12, len(whole), 23):
         (tmp_path / "cut.jp2").write_bytes(whole[:end])
         with pytest.raises(DataError, match=r"cut\.jp2: it is truncated or damaged"):
             read_image(tmp_path / "cut.jp2", channels="R,G,B")
@@ -64,7 +64,7 @@ def test_random_changes_are_read_or_refused(tmp_path: Path):
     Image.fromarray(np.moveaxis(RGB, 0, 2)).save(tmp_path / "whole.jp2", irreversible=False)
     whole = (tmp_path / "whole.jp2").read_bytes()
     refused = 0
-    for _ in range(300):
+    for _ in range(120):
         changed = bytearray(whole)
         for place in RANDOM.integers(12, min(200, len(whole)), 3):
             changed[place] = RANDOM.integers(0, 256)
@@ -73,7 +73,7 @@ def test_random_changes_are_read_or_refused(tmp_path: Path):
             read_image(tmp_path / "a.jp2", channels="R,G,B")
         except DataError:
             refused += 1
-    assert refused > 30
+    assert refused > 10
 
 
 def test_a_declared_size_beyond_the_limit_is_refused_before_it_is_decoded(tmp_path: Path):

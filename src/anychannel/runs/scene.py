@@ -107,6 +107,7 @@ class Scene:
         self.raster = finest.raster
         self.height, self.width = self.raster.height, self.raster.width
         self.channels = tuple(name for layer in self.layers for name in layer.channels)
+        self._named = False
         self.step = lcm(*(layer.factor for layer in self.layers))
 
     def __enter__(self) -> Self:
@@ -226,7 +227,7 @@ class Scene:
                 missing = fill_missing(bring_to_known_type(planes.pixels), planes.missing, self.nodata)[1]
                 here = np.ones(part[2:], bool) if missing is None else ~missing.all(axis=0)
                 valid |= here.repeat(layer.factor, axis=0).repeat(layer.factor, axis=1)
-                found.append(planes)
+                found.append(replace(planes, names=()) if self._named else planes)
         except ImageError as error:
             raise DataError(f"{self.name} at row {row:,}, column {column:,}: {error}") from error
         return Strip(column, tuple(found), valid)
@@ -239,14 +240,16 @@ class Scene:
             first, last = (column - strip.column) // layer.factor, (column - strip.column + size) // layer.factor
             missing = None if planes.missing is None else planes.missing[:, :, first:last]
             parts.append(replace(planes, pixels=planes.pixels[:, :, first:last], missing=missing))
-        if len(parts) == 1 and self.step == 1:
-            return self.reader.open(parts[0], self.layers[0].channels, name=name, nodata=self.nodata)
-        loaded = PlaneFields({layer.channels[0]: part for layer, part in zip(self.layers, parts, strict=True)})
-        sample = Sample(name, 0, np.empty(0), tuple(loaded))
-        try:
-            return self.reader.open_planes(sample, loaded, nodata=self.nodata)
-        except ImageError as error:
-            raise DataError(f"{name}: {error}") from error
+        if len(parts) == 1:
+            image = self.reader.open(parts[0], self.layers[0].channels, name=name, nodata=self.nodata)
+        else:
+            loaded = PlaneFields({layer.channels[0]: part for layer, part in zip(self.layers, parts, strict=True)})
+            try:
+                image = self.reader.open_planes(Sample(name, 0, np.empty(0), tuple(loaded)), loaded, nodata=self.nodata)
+            except ImageError as error:
+                raise DataError(f"{name}: {error}") from error
+        self._named = True  # the names that the rasters give their bands were compared with the channels
+        return image
 
 
 def find_driver(path: Path) -> str:

@@ -12,6 +12,7 @@ name the classes (``CLASS_1`` ... of band 1), the windows and the channels.
 from __future__ import annotations
 
 import colorsys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,8 @@ PICTURE = 1024
 """Longest side of the picture in pixels, without the legend."""
 CACHE_MB = 64
 """What GDAL keeps of the blocks that it decoded."""
+SECONDS = 10.0
+"""Time between two remarks about the progress."""
 MOST_CLASSES = 65_000
 
 
@@ -277,6 +280,7 @@ class MapWriter:
                 CHANNELS=",".join(self.used),
                 CLASSES=len(classes),
             )
+            noted = time.monotonic()
             with progress_bar("map", len(rows), show=progress) as advance:
                 for row, following in zip(rows, [*rows[1:], self.scene.height + 1], strict=True):
                     for group in columns:
@@ -286,7 +290,9 @@ class MapWriter:
                         file.write(values[:, None], window=((place, place + 1), (0, len(numbers))))
                         self.counts += np.bincount(numbers, minlength=len(self.counts))
                         self.sum += float(shares.sum())
-                    advance(note=f"row {row:,} of {self.scene.height:,}")
+                    told = time.monotonic() - noted > SECONDS
+                    noted = time.monotonic() if told else noted
+                    advance(note=f"row {row:,} of {self.scene.height:,}" if told else None)
         if not self.counts[1:].any():
             raise self.failed or DataError(f"{self.scene.name} has no data in any window; there is nothing to map")
 
