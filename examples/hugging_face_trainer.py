@@ -19,7 +19,7 @@ model = ac.adapt(model, channels="R,G,B,NIR", source_channels="imagenet")  # add
 
 with tempfile.TemporaryDirectory() as folder:
     arguments = TrainingArguments(
-        folder, num_train_epochs=2, per_device_train_batch_size=16, learning_rate=3e-3, report_to="none", use_cpu=True,
+        folder, num_train_epochs=4, per_device_train_batch_size=16, learning_rate=3e-3, report_to="none", use_cpu=True,
         save_strategy="no",
     )  # fmt: skip
     Trainer(model, arguments, train_dataset=rows).train()

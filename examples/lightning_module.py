@@ -28,7 +28,7 @@ images = torch.randint(0, 120, (192, 4, 32, 32), dtype=torch.uint8) + 60 * label
 loader = DataLoader(TensorDataset(images, labels), batch_size=16, shuffle=True)
 
 task = Task()
-trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False)
+trainer = lightning.Trainer(max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False)
 trainer.fit(task, loader)
 
 task.eval()

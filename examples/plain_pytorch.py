@@ -15,7 +15,7 @@ model = timm.create_model("resnet10t", num_classes=3)
 model = ac.adapt(model, channels="R,G,B,NIR", source_channels="imagenet")  # added
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 
-for _ in range(2):
+for _ in range(4):
     model.train()
     for batch, target in loader:
         loss = torch.nn.functional.cross_entropy(model(batch), target)  # each image shows some of its channels

@@ -34,20 +34,21 @@ class AdaptiveConv2d(nn.Module):
         parts = [part for part in shown.parts if len(part)]
         if len(parts) > 1 and self.stem.estimates:
             return self.mix(images, parts, shown)
-        if shown.order is None:  # some rows may be in several parts
-            pieces = [self.convolve_part(images[part.start : part.stop], part) for part in parts]
-            features = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        else:
-            rows = [some for some in shown.places(len(images)) if len(some)]
-            cut = zip(cut_rows(images, rows), parts, strict=True)
-            features = join_rows([self.convolve_part(x, part) for x, part in cut], rows)
-        wide = any(is_channels_last(x) for x in (images, self.weight))  # of one channel, no one can tell
-        return features.contiguous(memory_format=torch.channels_last) if wide else features
+        channels_last = is_channels_last(images) or is_channels_last(self.weight)
 
-    def convolve_part(self, images: Tensor, part: Part) -> Tensor:
-        """The stem's features of the rows of one part, (n, k, H, W) or (n, C, H, W)."""
-        features: Tensor = self.stem(pick(images, part.subset), part.subset)
-        return features
+        def convolve(rows: Tensor, part: Part) -> Tensor:
+            planes = pick(rows, part.subset)
+            if channels_last and len(part.subset) == 1:  # strides tell a convolution its format, of one channel too
+                planes = planes.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
+            features: Tensor = self.stem(planes, part.subset)
+            return features
+
+        if shown.order is not None:
+            rows = [some for some in shown.places(len(images)) if len(some)]
+            return join_rows(list(map(convolve, cut_rows(images, rows), parts)), rows)
+        if len(parts) == 1:
+            return convolve(images, parts[0])
+        return torch.cat([convolve(images[part.start : part.stop], part) for part in parts])
 
     def mix(self, images: Tensor, parts: list[Part], shown: Shown) -> Tensor:
         """Estimate each row's missing channels, and convolve the whole batch at once."""

@@ -8,7 +8,8 @@ subset size. ``calibrate`` adds the statistics of one subset to a trained networ
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ MOST_CHANNELS = 6
 """Largest number of channels, or of groups of channels, whose subsets get batch norms of their own."""
 
 STATISTICS = ("running_mean", "running_var")
+COUNT = "num_batches_tracked"
 MOST_SCALED = 10.0
 """Largest factor, up or down, by which entries' variances follow that of the shared batch norm in one step."""
 
@@ -49,7 +51,7 @@ class SubsetBatchNorm(nn.Module):
 
     In training, the running statistics of all entries follow those of ``shared`` as if each feature had been scaled and
     shifted. A subset is drawn less often than the full set, and without this its statistics would lag behind the
-    weights. An entry that no batch has reached has the statistics of ``shared``.
+    weights. An entry that no batch has reached has the statistics of ``shared``. First batches count alike.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class SubsetBatchNorm(nn.Module):
         self.tied = tied
         self.nearest = nearest
         self.found: dict[Subset, str | None] = {}
+        self.counts: dict[nn.Module, int] = {}
         self.entries = nn.ModuleDict()
         for name in entries:
             self.add(name)
@@ -78,7 +81,9 @@ class SubsetBatchNorm(nn.Module):
         """Add an entry unless there is one."""
         if name not in self.entries:
             self.entries[name] = copy.deepcopy(self.shared)
+            self.entries[name].get_buffer(COUNT).zero_()
             self.found.clear()
+            self.counts.clear()
             self.tie()
 
     def tie(self) -> None:
@@ -103,12 +108,16 @@ class SubsetBatchNorm(nn.Module):
         return self.entries[name] if name in self.entries else self.shared  # noqa: SIM401 - ModuleDict has no get
 
     def normalise(self, norm: nn.Module, x: Tensor) -> Tensor:
-        """Apply the batch norm of a part; if it is ``shared``, the entries follow."""
-        if norm is not self.shared or not self.training or not self.entries:
+        """Apply the batch norm of a part, and bring the running statistics of the entries up to date in training."""
+        if not self.training or not self.entries:
             return normalise(norm, x)
+        if norm is not self.shared:
+            with self.first_batches(norm, x):
+                return normalise(norm, x)
         mean, variance = (self.shared.get_buffer(name) for name in STATISTICS)
         old_mean, old_variance = mean.clone(), variance.clone()
-        normal = normalise(norm, x)
+        with self.first_batches(norm, x):
+            normal = normalise(norm, x)
         with torch.no_grad():
             scale = (variance / old_variance).nan_to_num(1.0).clamp(1 / MOST_SCALED, MOST_SCALED)
             # .data, since autograd may have kept these buffers for an earlier pass, which did not use their values
@@ -118,6 +127,28 @@ class SubsetBatchNorm(nn.Module):
             torch._foreach_add_(means, [mean] * len(means))
             torch._foreach_mul_(variances, [scale] * len(variances))
         return normal
+
+    @contextmanager
+    def first_batches(self, norm: nn.Module, x: Tensor) -> Iterator[None]:
+        """Let a batch norm's first batches count alike: its momentum is at least 1 / n for the n-th.
+
+        Otherwise the running statistics would still be those of no images, and the entries would follow ``shared`` away
+        from these.
+        """
+        momentum = getattr(norm, "momentum", None)
+        if momentum is None or not norm.training or torch.compiler.is_compiling() or not has_variance(norm, x):
+            yield
+            return
+        if not self.counts:  # read from the device once, and not in each step
+            norms = [self.shared, *self.entries.values()]
+            values = torch.stack([each.get_buffer(COUNT) for each in norms]).tolist()
+            self.counts = dict(zip(norms, values, strict=True))
+        self.counts[norm] += 1
+        norm.momentum = max(momentum, 1 / self.counts[norm])
+        try:
+            yield
+        finally:
+            norm.momentum = momentum
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the rows of each part with its own batch norm; parts with the same one are joined."""
@@ -159,10 +190,9 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     With one value a feature, which has no variance, it normalises by the running statistics. Without rows, which one
     of several processes may have, it does nothing unless the processes exchange their statistics.
     """
-    exchanging = is_synchronising(norm)
-    if len(x) == 0 and not exchanging:
+    if len(x) == 0 and not is_synchronising(norm):
         return x
-    alone = norm.training and x.numel() == x.shape[1] and not exchanging
+    alone = norm.training and not has_variance(norm, x)
     if alone:
         norm.eval()
     try:
@@ -171,6 +201,11 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
         if alone:
             norm.train()
     return normal
+
+
+def has_variance(norm: nn.Module, x: Tensor) -> bool:
+    """Whether a batch norm computes statistics of its input: from two values a feature on, over all processes."""
+    return is_synchronising(norm) or x.numel() > x.shape[1]
 
 
 def leave_out_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, metadata: object) -> None:  # noqa: ARG001
@@ -185,8 +220,9 @@ def fill_in_tied(norm: SubsetBatchNorm, state: dict[str, Tensor], prefix: str, *
 
 
 def tie_again(norm: SubsetBatchNorm, _: object) -> None:
-    """Tie the parameters again after ``load_state_dict(..., assign=True)``."""
+    """Tie the parameters again after ``load_state_dict(..., assign=True)``; batches are counted from the state on."""
     norm.tie()
+    norm.counts.clear()
 
 
 @dataclass(frozen=True)
