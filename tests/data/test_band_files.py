@@ -36,7 +36,6 @@ def alike(found: np.ndarray, expected: np.ndarray) -> bool:
 @pytest.mark.parametrize(
     ("layout", "pattern"),
     [
-        ("{cls}/{scene}_{band}.tif", "{scene}_{band}.tif"),
         ("{cls}/{scene}_{band}.TIF", "{scene}_{band}"),
         ("{cls}/deep/er/{scene}_{band}.tif", "{scene}_{band}.tif"),
         ("{cls}/{band}/deep/{scene}.tif", "{band}/**/{scene}.tif"),
