@@ -62,6 +62,7 @@ def test_a_prediction_sees_what_training_saw_on_every_scene(trained: Path):
             with torch.no_grad():
                 expected = predictor.network(pixels, channels=held).softmax(1)[0].numpy()
             assert np.allclose(shares[str(trained / "scenes" / path)], expected, atol=1e-4), path
+    assert found.channels[-1] == names
     lacking = found.channels[found.paths.index(str(trained / "scenes/field/field-0"))]
     assert "B02" not in lacking
     assert "B05" in lacking
