@@ -39,6 +39,17 @@ def test_the_table_at_the_top_holds_what_the_results_say():
     short = [trained(study, "plain"), adapted("full"), trained(study, "ours")]
     long = [trained(study, "plain_3x"), adapted("full_3x"), trained(study, "ours_3x")]
     expected = [by_missing(figures) for figures in (*short, *long)]
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| ResNet18, test accuracy")[2]
-    rows = [re.findall(r"\| +([\d.]+)(?= \|)", line) for line in table.splitlines()[2:8]]
-    assert rows == expected
+    assert rows_of("| ResNet18 trained from scratch", 6) == expected
+
+
+def test_the_first_table_holds_what_a_published_network_reached():
+    found = json.loads((RESULTS / "pretrained.json").read_text(encoding="utf-8"))["lite0"]
+    ways = ("zero", "default", "adapted_unlabelled")
+    expected = [by_missing({"R,G,B": found.get(f"{way}_full", found["full"]), **found[way]}) for way in ways]
+    assert rows_of("| EfficientNet-Lite0", 3) == expected
+
+
+def rows_of(head: str, count: int) -> list[list[str]]:
+    """The figures of a table whose first line begins so."""
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition(head)[2]
+    return [re.findall(r"\| +([\d.]+)(?= \|)", line) for line in table.splitlines()[2 : 2 + count]]
