@@ -41,7 +41,7 @@ def network(name: str, rows: dict[str, Any]) -> str:
 def make(_: str) -> str:
     """Make the page's table."""
     result = json.loads((RESULTS / "pretrained.json").read_text(encoding="utf-8"))
-    networks = {name: rows for name, rows in result.items() if name.startswith("lite")}
+    networks = {name: rows for name, rows in result.items() if name.startswith("lite") and rows}
     count, size = result["data"]["n_test"], result["data"]["size"]
     passes = max(value for rows in networks.values() for key, value in rows.items() if key.endswith("_passes"))
     about = (

@@ -36,6 +36,8 @@ from anychannel.report.page import write_report as write_report
 from anychannel.runs import RunConfig as RunConfig
 from anychannel.runs import train_run as train_run
 from anychannel.runs.predict import predict as predict
+from anychannel.runs.scene_map import SceneMap as SceneMap
+from anychannel.runs.scene_map import map_scene as map_scene
 from anychannel.sensors import list_sensors as list_sensors
 from anychannel.sweeps import SweepError as SweepError
 from anychannel.sweeps import sweep as sweep

@@ -24,6 +24,7 @@ NOT_SETTINGS = {
     "skip_bad",
     "convert",
     "nodata",
+    "bands",
     "option",
     "resume",
     "cache",
@@ -57,6 +58,6 @@ def test_flags_become_the_settings_of_a_recipe_and_others_are_left_out():
         "data_options": {"epoch_images": 9},
         "training": {"lr": 0.1, "sampler_options": {"drop": 0.5}},
     }
-    given |= {"nodata": "-1", "skip_bad": True, "convert": "rgb"}
-    options = {"epoch_images": 9, "nodata": -1, "skip_bad": True, "convert": "rgb"}
+    given |= {"nodata": "-1", "skip_bad": True, "convert": "rgb", "bands": "{scene}_{band}.tif"}
+    options = {"epoch_images": 9, "nodata": -1, "skip_bad": True, "convert": "rgb", "bands": "{scene}_{band}.tif"}
     assert settings_of(given)["data_options"] == options

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Json, Quiet, Run, parse_options, say
+from anychannel.cli.common import Json, Quiet, Run, parse_options, print_json, refuse_flags, say
 from anychannel.utils.plurals import plural
 
 if TYPE_CHECKING:  # torch takes long to import
     from anychannel.runs.predict import Answer
+    from anychannel.runs.scene_map import SceneMap
 
 REMARKS = 20
 """Lines about images that are unlike the training images or were changed, before the others are only counted."""
@@ -49,7 +50,17 @@ def predict(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the answers to this file (.csv or .jsonl), with the probability of every class."),
+        typer.Option(
+            help="Write the answers to this file, with the probability of every class (.csv or .jsonl), or a scene's "
+            "map (.tif)."
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Map one large scene by windows of so many pixels. Default: the training images' size."),
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Distance of these windows, and side of the map's cells. Default: half a window.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 3,
     layout: Annotated[
@@ -58,6 +69,10 @@ def predict(
     nodata: Annotated[
         str | None,
         typer.Option(help="keep, or a replacement for values that a file marks as no data. Default: the run's."),
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Pattern of files with one band each, as train has it; none: no. Default: the run's."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ..., or auto for a GPU if there is one.")] = "cpu",
     precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32. Default: the run's.")] = None,
@@ -77,23 +92,56 @@ def predict(
 
     - `anychannel predict runs/photos today/ --out predictions.csv`
 
+    - `anychannel predict runs/scenes today/ --bands '{scene}_{band}.tif' --out predictions.csv`
+
+    - `anychannel predict runs/tiles scene.tif --window 64 --stride 32 --out map.tif`
+
     - `find today -name '*.jpg' | anychannel predict runs/photos - --drop B --out without-blue.csv`
     """
     from anychannel.runs.folder import check_network, read_config
-    from anychannel.runs.image_paths import find_images
+    from anychannel.runs.image_paths import choose_bands, find_images
     from anychannel.runs.prediction_files import check_format, open_rows
     from anychannel.utils.progress import progress_bar
 
     check_network(run)  # before torch is imported, which takes long
-    if out is not None:
+    maps = window is not None or stride is not None or (out is not None and out.suffix.lower() in (".tif", ".tiff"))
+    if maps:
+        refuse_flags({"--layout": layout}, "rasterio reads scenes, whose bands it knows")
+    elif out is not None:
         check_format(out)
-    paths = find_images(images)
+    trained = read_config(run) if (run / "config.toml").is_file() else None
+    usual = None if trained is None else trained.data_options.get("bands")
+    paths = find_images(images, choose_bands(bands, usual))
+    if channels is not None and any(image.files for image in paths):
+        raise ValueError("--channels names the channels of files, and files with one band each tell it; give --use")
     from anychannel.runs.predict import Predictor
 
     replacement = None if nodata is None else parse_options([f"nodata={nodata}"])["nodata"]
-    if precision is None and (run / "config.toml").is_file():
-        precision = read_config(run).training.precision
+    if precision is None and trained is not None:
+        precision = trained.training.precision
     predictor = Predictor(run, device=device, precision=precision or "auto")
+    if maps:
+        from anychannel.runs.scene_map import map_scene
+
+        if out is None or len(paths) != 1:
+            raise ValueError("windows make a map of one scene; name one scene, and give --out map.tif")
+        found = map_scene(
+            predictor,
+            paths[0],
+            out,
+            window=window,
+            stride=stride,
+            channels=channels,
+            use=use,
+            drop=drop,
+            nodata=replacement,
+            progress=not quiet,
+        )
+        if as_json:
+            print_json(found.to_dict())
+        else:
+            typer.echo(describe_map(found))
+        return
     answers = predictor.predict_paths(paths, channels=channels, use=use, drop=drop, layout=layout, nodata=replacement)
     shown = not quiet and len(paths) > FEW and (out is not None or as_json or not sys.stdout.isatty())
     count = Count(len(paths))
@@ -121,6 +169,21 @@ def predict(
             say(f"{count.remarks - REMARKS:,} more remarks about images are {where}")
     if count.failed:
         raise typer.Exit(1 if count.failed < count.done else 2)
+
+
+def describe_map(found: SceneMap) -> str:
+    """The lines that a person reads about a map."""
+    known = sum(found.cells.values())
+    ranked = sorted(found.cells.items(), key=lambda pair: -pair[1])
+    shares = ", ".join(f"{name} {100 * count / known:.1f} %" for name, count in ranked if count)
+    empty = f", {found.no_data:,} without data" if found.no_data else ""
+    unlike = f"; {found.unlike:,} are unlike the training images" if found.unlike else ""
+    return (
+        f"{found.path}: {found.height:,} x {found.width:,} cells{empty}; {shares}\n"
+        f"mean confidence {100 * (found.confidence or 0):.1f} % from {', '.join(found.channels)}; "
+        f"{plural(found.windows, 'window')}{unlike}\n"
+        f"{found.picture} shows it"
+    )
 
 
 @dataclass

@@ -66,6 +66,12 @@ def train(
     nodata: Annotated[
         str | None, typer.Option(help="keep, or a replacement for values that files mark as no data. Default: refuse.")
     ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="Bands are files of their own, named like this: '{scene}_{band}.tif', or sentinel2 (docs/bands.md)."
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -156,6 +162,8 @@ def train(
     - `anychannel train --data photos --channels R,G,B --model resnet18 --size 84 --out runs/photos`
 
     - `anychannel train --data tiles --channels sentinel2 --size 64 --out runs/tiles`
+
+    - `anychannel train --data scenes --bands '{scene}_{band}.tif' --size 64 --out runs/scenes`
 
     - `anychannel train --data photos --channels R,G,B,NIR --model timm/resnet18 --pretrained --lr 0.01
       --stem completion --out runs/tuned`
@@ -269,7 +277,7 @@ def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
             table[key] = str(value) if isinstance(value, Path) else value
     options = {
         name: flags[name]
-        for name in ("epoch_images", "split_by", "fold_by", "fold", "skip_bad", "convert", "nodata")
+        for name in ("epoch_images", "split_by", "fold_by", "fold", "skip_bad", "convert", "nodata", "bands")
         if flags[name] is not None
     }
     if flags["nodata"] is not None:

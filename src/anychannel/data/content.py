@@ -1,9 +1,10 @@
-"""The bytes of an image: one file, or for OME-Zarr a folder of files."""
+"""The bytes of an image: one file, for OME-Zarr a folder of files, or a file for each band."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from errno import EINVAL
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -17,8 +18,19 @@ Content = bytes | Mapping[str, bytes]
 FOLDER_SUFFIXES = (".zarr",)
 """Names of folders that are one image each."""
 
-Stamp = tuple[int, int]
-"""Size in bytes and time of the last change in ns."""
+Stamp = tuple[int, ...]
+"""Size in bytes and time of the last change in ns; for several files the sum, the last, and a digest of all."""
+
+
+@dataclass(frozen=True)
+class BandFiles:
+    """An image whose planes lie in a file each: the files by the names of the planes."""
+
+    files: Mapping[str, Path]
+
+    def load(self) -> dict[str, Content]:
+        """Content of each file. Raises OSError, ImageError as ``read_content``."""
+        return {name: read_content(path) for name, path in self.files.items()}
 
 
 def is_folder_image(path: Path) -> bool:
@@ -57,17 +69,27 @@ def digest_content(content: Content) -> str:
     return hashlib.blake2b(listed.encode(), digest_size=16).hexdigest()
 
 
-def stamp_content(path: Path) -> Stamp | None:
-    """Size and last change of an image, of a folder those of all its files; None where it is neither file nor folder.
+def stamp_content(image: Path | BandFiles) -> Stamp | None:
+    """Size and last change of an image, of several files those of all; None where it is neither file nor folder.
 
     Raises:
         OSError, ValueError: the path leads nowhere or cannot be looked at.
     """
-    status = path.stat()
+    if isinstance(image, BandFiles):
+        parts = {name: stamp_content(path) for name, path in image.files.items()}
+        return None if None in parts.values() else join_stamps({name: part for name, part in parts.items() if part})
+    status = image.stat()
     if S_ISREG(status.st_mode):
         return status.st_size, status.st_mtime_ns
-    if S_ISDIR(status.st_mode) and is_folder_image(path):
-        inner = [file.stat() for file in walk_files(path)]
-        changed = max([status.st_mtime_ns, *(one.st_mtime_ns for one in inner)])
-        return sum(one.st_size for one in inner), changed
+    if S_ISDIR(status.st_mode) and is_folder_image(image):
+        inner = {file.relative_to(image).as_posix(): file.stat() for file in walk_files(image)}
+        stamps: dict[str, Stamp] = {name: (one.st_size, one.st_mtime_ns) for name, one in inner.items()}
+        return join_stamps(stamps | {"": (0, status.st_mtime_ns)})
     return None
+
+
+def join_stamps(stamps: Mapping[str, Stamp]) -> Stamp:
+    """One stamp for several files by name. An older file in the place of one may change the digest alone."""
+    listed = "".join(f"{stamps[name]} {name}\n" for name in sorted(stamps))
+    digest = int.from_bytes(hashlib.blake2b(listed.encode("utf-8", "surrogateescape"), digest_size=7).digest())
+    return sum(stamp[0] for stamp in stamps.values()), max(stamp[1] for stamp in stamps.values()), digest

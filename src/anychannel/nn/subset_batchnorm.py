@@ -130,10 +130,10 @@ class SubsetBatchNorm(nn.Module):
 
     @contextmanager
     def first_batches(self, norm: nn.Module, x: Tensor) -> Iterator[None]:
-        """Let a batch norm's first batches count alike: its momentum is at least 1 / n for the n-th.
+        """Let a batch norm's first batches, and the statistics before them, count alike: 1 / (n + 1) at the n-th.
 
-        Otherwise the running statistics would still be those of no images, and the entries would follow ``shared`` away
-        from these.
+        With the usual momentum, statistics of no images would weigh 0.9 after one batch and 0.35 after ten, and the
+        entries would follow ``shared`` away from them.
         """
         momentum = getattr(norm, "momentum", None)
         if momentum is None or not norm.training or torch.compiler.is_compiling() or not has_variance(norm, x):
@@ -144,7 +144,7 @@ class SubsetBatchNorm(nn.Module):
             values = torch.stack([each.get_buffer(COUNT) for each in norms]).tolist()
             self.counts = dict(zip(norms, values, strict=True))
         self.counts[norm] += 1
-        norm.momentum = max(momentum, 1 / self.counts[norm])
+        norm.momentum = max(momentum, 1 / (self.counts[norm] + 1))
         try:
             yield
         finally:

@@ -48,7 +48,7 @@ def adapt_folder(
     Args:
         source: a run's folder or one of ``save_model``, a file of weights, or the name of a timm network, whose
             published weights are loaded.
-        images: a folder of image files with all channels.
+        images: a folder of image files with all channels; of scenes with a file for each band, as the run's data.
         out: the new folder.
         model: the timm network that a file of weights is for.
         channels: channels that the weights were trained on, in their order; None means R, G, B.
@@ -69,7 +69,7 @@ def adapt_folder(
     reading: dict[str, Any] = {}
     if of_run:
         given = read_config(source).data_options
-        reading = {name: given[name] for name in READING if name in given}
+        reading = {name: given[name] for name in (*READING, "bands") if name in given}
         pixels = size or read_record(source)["image_size"]
     shown = read_folder(images, network.channels, size=pixels, **reading)
     found = learn_unlabelled(network, shown, device=device, **options)

@@ -22,8 +22,9 @@ def load_data(
     config: RunConfig, *, cache_dir: str | Path | None = None, progress: bool = False, allow_pipe: bool = False
 ) -> ImageDataset:
     """Load the data set that a configuration names; ``allow_pipe`` lets it run the commands that it names."""
-    kind = SOURCES.get(split_address(config.data)[0])
-    names = sorted(set(config.data_options) - set(kind.options if kind else ()))
+    name, _ = split_address(config.data)
+    kinds = [SOURCES[name]] if name else [kind for kind in SOURCES.values() if kind.looks_like is not None]
+    names = sorted(set(config.data_options).difference(*(kind.options for kind in kinds)))
     check_options(load_dataset, names, "data_options.", reserved=RESERVED)
     dataset = load_dataset(
         config.data,

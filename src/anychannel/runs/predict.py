@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelError
 from anychannel.data import DataError, to_tensor
-from anychannel.data.content import Content
+from anychannel.data.content import BandFiles, Content
 from anychannel.models.saving import BEST, read_model
 from anychannel.models.view import as_view
 from anychannel.nn.classifier import Classifier
@@ -35,7 +35,7 @@ from anychannel.results.run import OUTSIDE, read_record, warn_unfinished
 from anychannel.runs import appearance
 from anychannel.runs.appearance import Familiar, describe_appearance, familiar
 from anychannel.runs.folder import read_array, read_config
-from anychannel.runs.image_paths import ImagePath, find_images
+from anychannel.runs.image_paths import ImagePath, choose_bands, find_images
 from anychannel.runs.reader import READING, UNUSED, InputImage, Reader
 from anychannel.training.outputs import logits_of
 from anychannel.utils.hardware import choose_device, choose_precision
@@ -160,11 +160,13 @@ class Predictor:
         self.classes = self.network.classes or tuple(str(index) for index in range(self.network.spec.num_classes))
         self.reader = Reader(self.channels)
         self.appearance: np.ndarray | None = None
+        self.bands: str | None = None
         if home is not None and (home / "run.json").is_file():
             record = read_record(home)
             outside = bool(record.get(OUTSIDE))
             config = None if outside else read_config(home)
             options = {} if config is None else config.data_options
+            self.bands = options.get("bands")
             self.classes = tuple(record["classes"]) if outside else self.classes
             self.reader = Reader(
                 self.channels,
@@ -187,7 +189,7 @@ class Predictor:
 
         return HubClassifier.of(self.network)
 
-    def open(self, image: str | Path | Content | np.ndarray, *arguments: Any, **options: Any) -> InputImage:
+    def open(self, image: str | Path | Content | BandFiles | np.ndarray, *arguments: Any, **options: Any) -> InputImage:
         """Decode an image as in training; see ``Reader.open``."""
         return self.reader.open(image, *arguments, **options)
 
@@ -235,7 +237,7 @@ class Predictor:
         Raises:
             ChannelError: a name of ``channels``, ``use`` or ``drop`` is unknown, or no channel is left.
         """
-        return self._answer(images, self._kept(channels, use, drop), channels, use is not None, layout, nodata)
+        return self._answer(images, self.keep(channels, use, drop), channels, use is not None, layout, nodata)
 
     def _answer(
         self,
@@ -249,34 +251,16 @@ class Predictor:
         """See ``predict_paths``; ``exactly`` refuses images that lack one of the ``kept`` channels."""
 
         def decode(image: ImagePath) -> InputImage | Exception:
-            names = image.channels and [name if name in self.channels.names else UNUSED for name in image.channels]
+            known = self.channels.names
+            names = image.channels and [name if name in known else UNUSED for name in image.channels]
             try:
-                opened = self.reader.open(image.path, names or channels, layout=layout, nodata=nodata)
+                if image.files is not None:
+                    opened = self.reader.open(image.files, names, name=image.path, layout=layout, nodata=nodata)
+                else:
+                    opened = self.reader.open(image.path, names or channels, layout=layout, nodata=nodata)
             except (DataError, OSError) as error:
                 return error
             return replace(opened, original=opened.pixels)
-
-        def subset_of(image: InputImage) -> tuple[str, ...]:
-            names = kept if exactly else tuple(name for name in image.channels if name in kept)
-            if not names:
-                raise ChannelError(f"{image.name} holds {', '.join(image.channels)}, and none of them is to be used")
-            return self.choose(image, names)
-
-        def classify(batch: list[InputImage | Exception]) -> list[Prediction | Exception]:
-            """Answers in the batch's order."""
-            found: list[Any] = list(batch)
-            rows, subsets = [], []
-            for row, image in enumerate(batch):
-                if isinstance(image, InputImage):
-                    try:
-                        subsets.append(subset_of(image))
-                        rows.append(row)
-                    except ChannelError as error:
-                        found[row] = error
-            answers = self._classify([found[row] for row in rows], subsets)
-            for row, answer in zip(rows, answers, strict=True):
-                found[row] = answer
-            return found
 
         def finish(first: int, batch: list[InputImage | Exception], answers: Future[Any]) -> Iterator[Answer]:
             for number, (image, found) in enumerate(zip(batch, answers.result(), strict=True), start=first):
@@ -298,19 +282,44 @@ class Predictor:
             stack.callback(lambda: [answers.cancel() for *_, answers in waiting])
             done = 0
             for batch in in_batches(ahead(decoders, decode, images)):
-                waiting.append((done, batch, network.submit(classify, batch)))
+                waiting.append((done, batch, network.submit(self.classify, batch, kept, exactly)))
                 done += len(batch)
                 if len(waiting) > self._threads + 1:
                     yield from finish(*waiting.popleft())
             while waiting:
                 yield from finish(*waiting.popleft())
 
+    def classify(
+        self, batch: Sequence[InputImage | Exception], kept: Sequence[str], exactly: bool = False
+    ) -> list[Prediction | Exception]:
+        """Classify images, each from those of its channels that are ``kept``; answers in their order.
+
+        Errors among the images are passed on. ``exactly`` refuses images that lack one of the channels.
+        """
+        found: list[Any] = list(batch)
+        rows, subsets = [], []
+        for row, image in enumerate(batch):
+            if isinstance(image, InputImage):
+                names = tuple(kept) if exactly else tuple(name for name in image.channels if name in kept)
+                try:
+                    if not names:
+                        held = ", ".join(image.channels)
+                        raise ChannelError(f"{image.name} holds {held}, and none of them is to be used")
+                    subsets.append(self.choose(image, names))
+                    rows.append(row)
+                except ChannelError as error:
+                    found[row] = error
+        answers = self._classify([found[row] for row in rows], subsets)
+        for row, answer in zip(rows, answers, strict=True):
+            found[row] = answer
+        return found
+
     def _start_thread(self, cores: int) -> None:
         """A thread that computes batches shares no core with others: small maps give several cores too little work."""
         torch.set_num_threads(cores)
 
-    def _kept(self, channels: Names, use: Names, drop: Names) -> tuple[str, ...]:
-        """The channels that the network may get."""
+    def keep(self, channels: Names, use: Names, drop: Names) -> tuple[str, ...]:
+        """The channels that the network may get; see ``predict_paths``."""
         if use is not None and drop is not None:
             raise ChannelError("use names the channels that the network gets, drop those that it does not; give one")
         known = self.channels.names
@@ -471,8 +480,9 @@ def predict(
         device: ``auto`` or a torch device; None is the CPU for a folder, and the model's own for a classifier.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
         progress: show a bar with the time left on standard error.
-        reading: of files: ``layout`` and ``nodata``, see ``Reader.open``; ``skip_bad=True`` leaves out files that
-            cannot be read or classified, which ``failed`` names.
+        reading: of files: ``layout`` and ``nodata``, see ``Reader.open``; ``bands``, the pattern of files with one band
+            each, see ``find_images``, None means the run's, ``"none"`` that each file is an image; ``skip_bad=True``
+            leaves out files that cannot be read or classified, which ``failed`` names.
 
     Raises:
         ChannelError: a channel's name is unknown, an image lacks a channel of ``use``, or the network refuses its
@@ -522,16 +532,17 @@ def classify_files(
     progress: bool,
     layout: str | None = None,
     nodata: float | str | None = None,
+    bands: str | None = None,
     skip_bad: bool = False,
 ) -> Predictions:
     """See ``predict``; ``names`` are its ``channels``, ``use`` and ``drop``."""
     from anychannel.evaluation.predict import Predictions
 
-    paths = find_images(images)
     with ExitStack() as stack:
         if isinstance(model, nn.Module):
             stack.enter_context(inference_mode(model, None if device is None else choose_device(device)))
         predictor = Predictor(model, device=device, precision=precision)
+        paths = find_images(images, choose_bands(bands, predictor.bands))
         found: list[Answer] = []
         advance = stack.enter_context(progress_bar("predict", len(paths), show=progress))
         for answer in predictor.predict_paths(paths, layout=layout, nodata=nodata, **names):

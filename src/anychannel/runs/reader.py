@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet, parse_names
-from anychannel.data.content import Content
+from anychannel.data.content import BandFiles, Content
 from anychannel.data.errors import DataError, ImageError
-from anychannel.data.files.names import check_names
+from anychannel.data.files.decoded import Decoded
+from anychannel.data.files.names import check_names, is_mask
 from anychannel.data.files.read import ReadSettings, open_content, read
 from anychannel.data.files.resize import resize_valid
+from anychannel.data.sources.band_files import match_bands, name_planes
+from anychannel.data.sources.reader import Reader as PlaneReader
+from anychannel.data.sources.source import PlaneFields, Sample
 from anychannel.utils.plurals import plural
 
 READING = ("layout", "nodata", "scaled", "check_names", "convert")
@@ -51,6 +55,11 @@ class InputImage:
         return [*self.notes, *about]
 
 
+def invalid(channels: str) -> list[str]:
+    """The remark about channels without a valid pixel, if there are any."""
+    return [f"No pixel of {channels} is valid, so that it counts as missing."] if channels else []
+
+
 @dataclass(frozen=True)
 class Reader:
     """Brings images to the form in which a network of these channels was trained on them. It holds no network.
@@ -68,7 +77,7 @@ class Reader:
 
     def open(
         self,
-        image: str | Path | Content | np.ndarray,
+        image: str | Path | Content | Decoded | BandFiles | np.ndarray,
         channels: str | Sequence[str] | None = None,
         *,
         name: str | None = None,
@@ -78,9 +87,9 @@ class Reader:
         """Decode an image as in training.
 
         Args:
-            image: path of a file, content of a file, or a (C, H, W) array.
+            image: path of a file, content of a file, files with one band each, a decoded image, or a (C, H, W) array.
             channels: names of the image's channels, or groups, in order, ``-`` for each that the network does not know.
-                None means the network's channels.
+                None means the network's channels. Of files with one band each: those to read, None means all.
             name: name for messages. None uses the path.
             layout: ``planar`` or ``interleaved``, for a TIFF or array that does not say. None uses the run's setting.
             nodata: ``"keep"`` or a replacement value; see ``load_dataset``. None uses the run's setting.
@@ -93,6 +102,8 @@ class Reader:
             name = name or str(image)
             image = open_content(image, name)
         name = name or "the image"
+        if isinstance(image, BandFiles):
+            return self.open_bands(image, None if channels is None else self.expand(channels), name, layout, nodata)
         names = self.channels.names if channels is None else self.expand(channels)
         kept = [position for position, channel in enumerate(names) if channel != UNUSED]
         if not kept:
@@ -101,8 +112,7 @@ class Reader:
             )
         used = tuple(names[position] for position in kept)
         kinds = [self.channels.kinds[position] for position in self.channels.positions(used)]
-        options = {"check_names": True, **self.options}
-        options |= {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
+        options = self.reading(layout, nodata)
         settings = ReadSettings(names, **{**options, "check_names": False})
         try:
             found = read(image, settings)
@@ -112,6 +122,51 @@ class Reader:
             raise DataError(f"{name}: {error}") from error
         found = found.select(kept)
         return self.prepare(found.pixels, used, name, found.missing)
+
+    def reading(self, layout: str | None, nodata: float | str | None) -> dict[str, Any]:
+        """The run's options for reading files, and those given here."""
+        given = {key: value for key, value in (("layout", layout), ("nodata", nodata)) if value is not None}
+        return {"check_names": True, **self.options, **given}
+
+    def open_bands(
+        self,
+        image: BandFiles,
+        channels: Sequence[str] | None,
+        name: str,
+        layout: str | None,
+        nodata: float | str | None,
+    ) -> InputImage:
+        """See ``open``; files of bands that are none of the network's channels are not read."""
+        try:
+            files = name_planes(image.files, match_bands(list(image.files), self.channels)).files
+            files = {key: file for key, file in files.items() if channels is None or key in channels}
+            if not files:
+                known = ", ".join(self.channels.names)
+                raise ImageError(
+                    f"its files are of the bands {', '.join(image.files)}, and none is one of the channels {known}",
+                    "name the files as the channels",
+                )
+            image = BandFiles(files)
+            sample = Sample(name, 0, image, tuple(files))
+            return self.open_planes(sample, PlaneFields(image.load()), layout=layout, nodata=nodata)
+        except OSError as error:
+            raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror}); check the file") from error
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+
+    def open_planes(
+        self, sample: Sample, planes: PlaneFields, *, layout: str | None = None, nodata: float | str | None = None
+    ) -> InputImage:
+        """Decode planes of an image that come one by one, as in training. Raises ImageError if one cannot be used."""
+        size = self.shape[0] if self.shape is not None and self.size_was_set else None
+        settings = ReadSettings(size=size, **self.reading(layout, nodata)).naming(self.channels)
+        reader = PlaneReader(self.channels, settings, kinds={}, grid=None if size else self.shape)
+        found, positions = reader.decode(sample, planes)
+        found = found.select(sorted(range(len(positions)), key=lambda plane: positions[plane]))
+        held = tuple(self.channels.names[position] for position in sorted(positions))
+        opened = self.prepare(found.pixels, held, sample.path, found.missing)
+        absent = ", ".join(key for key in planes if key not in held)
+        return replace(opened, notes=(*invalid(absent), *opened.notes))
 
     def expand(self, names: str | Sequence[str]) -> tuple[str, ...]:
         """Put the channels of a group in the place of its name; ``-`` stays. Raises ChannelError if one is unknown."""
@@ -129,15 +184,15 @@ class Reader:
             DataError: no pixel of any channel is valid.
         """
         shape = self.shape or (pixels.shape[1], pixels.shape[2])
-        fitted, missing = resize_valid(pixels, shape, missing)
+        nearest = [is_mask(channel, self.channels.kinds[self.channels.names.index(channel)]) for channel in channels]
+        fitted, missing = resize_valid(pixels, shape, missing, nearest)
         notes = []
         if missing is not None:
             held = np.flatnonzero(~missing.all(axis=(1, 2))).tolist()
-            absent = [channel for position, channel in enumerate(channels) if position not in held]
+            absent = ", ".join(channel for position, channel in enumerate(channels) if position not in held)
             if not held:
                 raise DataError(f"{name}: all values of {', '.join(channels)} are no data; it cannot be classified")
-            if absent:
-                notes.append(f"No pixel of {', '.join(absent)} is valid, so that it counts as missing.")
+            notes += invalid(absent)
             pixels, fitted, missing = pixels[held], fitted[held], missing[held]
             channels = tuple(channels[position] for position in held)
         far = self.find_far(fitted, channels, missing)

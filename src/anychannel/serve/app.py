@@ -144,7 +144,7 @@ def make_api(service: Service, max_bytes: int) -> APIRouter:
 
     @router.post("/images", responses=REFUSED)
     async def open_image(
-        file: Annotated[UploadFile, File(description="JPEG, PNG, TIFF, BMP or WebP.")],
+        file: Annotated[UploadFile, File(description="JPEG, PNG, TIFF, BMP, WebP or JPEG 2000.")],
         file_channels: FileChannels = None,
         layout: Layout = None,
     ) -> Image:

@@ -22,6 +22,9 @@ Scaling = tuple[tuple[float, float], ...]
 """Scale and offset of each channel: physical value = scale * stored value + offset."""
 
 
+Area = tuple[str, float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A decoded image.
@@ -36,6 +39,7 @@ class Decoded:
         scaling: each channel's scale and offset if the file declares them.
         missing: array shaped like ``pixels``, True where a value is no data; None if the file marks none.
         converted: what the image was before it was converted to RGB, "" if it was not.
+        area: where the image lies, if the file says it: its coordinate system, and left, bottom, right and top in it.
     """
 
     pixels: np.ndarray
@@ -46,6 +50,7 @@ class Decoded:
     scaling: Scaling | None = None
     missing: np.ndarray | None = None
     converted: str = ""
+    area: Area | None = None
 
     def select(self, planes: list[int]) -> Decoded:
         """Only these planes of (C, H, W), in this order."""

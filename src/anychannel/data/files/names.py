@@ -43,6 +43,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 (with Sentinel-2's bands in its table), the abbreviations in ESA's SentiWiki and in USGS's band designations, the short
 names of dyes in Bray et al. 2016."""
 
+MASK = re.compile(r"(?<![a-z])(scl|qa|qc|fmask|labels?|classification)(?![a-z])|mask(?![a-z])", re.IGNORECASE)
+"""Channels of classes or flags, whose values do not mix."""
+
 NUMBERED = re.compile(r"(band|channel|chan|ch|b|c|layer|sample|image|channel:0)[ _:#-]*(\d+)", re.IGNORECASE)
 PARTS = re.compile(r"[,;:()\[\]/|]|\s[-\N{EN DASH}]\s")
 
@@ -55,6 +58,11 @@ def squash(text: str) -> str:
 
 
 KINDS = {squash(name): squash(kind) for kind, names in SYNONYMS.items() for name in names}
+
+
+def is_mask(name: str, kind: str | None = None) -> bool:
+    """Whether a channel holds classes or flags, as Sentinel-2's SCL and Landsat's QA_PIXEL do."""
+    return any(MASK.search(text) for text in (name, kind or ""))
 
 
 def readings(text: str) -> set[str]:

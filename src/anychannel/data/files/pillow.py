@@ -26,7 +26,7 @@ PNG_END = b"IEND\xaeB`\x82"
 ORIENTATION_TAG = 274
 REFUSED_MODES = {"1": "a black-and-white bitmap", "P": "a palette image", "PA": "a palette image", "LAB": "CIELAB"}
 REFUSED_MODES |= {mode: mode for mode in ("CMYK", "YCbCr", "HSV")}
-COLOUR_FORMATS = (*PILLOW_FORMATS, "TIFF")
+COLOUR_FORMATS = (*PILLOW_FORMATS, "TIFF", "JPEG2000")
 CONVERTED_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV")
 """Modes of 8 bits; Pillow does not scale others as it converts them."""
 

@@ -17,7 +17,7 @@ from anychannel.data.content import Content, read_content
 from anychannel.data.errors import ColourError, DataError, ImageError
 from anychannel.data.files.axes import LAYOUTS, arrange
 from anychannel.data.files.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
-from anychannel.data.files.names import RGB, check_names
+from anychannel.data.files.names import RGB, check_names, is_mask
 from anychannel.data.files.npy import from_array
 from anychannel.data.files.pillow import decode_colours
 from anychannel.data.files.registry import find_format
@@ -31,7 +31,8 @@ class ReadSettings:
     """How files become arrays.
 
     ``channels`` are the files' channels in file order, and None accepts any number; ``kinds`` are their kinds if known,
-    by which a file may name them. The other fields are the arguments of ``read_image``.
+    by which a file may name them; ``nearest`` says which of them are masks, which are resized without mixing. The other
+    fields are the arguments of ``read_image``.
     """
 
     channels: tuple[str, ...] | None = None
@@ -42,6 +43,7 @@ class ReadSettings:
     check_names: bool = True
     kinds: tuple[str | None, ...] = ()
     convert: str | None = None
+    nearest: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if self.layout not in (None, *LAYOUTS):
@@ -60,12 +62,14 @@ class ReadSettings:
 
     def naming(self, channels: ChannelSet) -> ReadSettings:
         """Return the same settings for files that hold these channels."""
-        return replace(self, channels=channels.names, kinds=channels.kinds)
+        nearest = tuple(map(is_mask, channels.names, channels.kinds))
+        return replace(self, channels=channels.names, kinds=channels.kinds, nearest=nearest if any(nearest) else ())
 
     def beyond_size(self) -> dict[str, object]:
         """Return the settings beside size and layout that change pixels, without defaults, for a cache's key."""
         given = {"nodata": self.nodata, "convert": self.convert}
         chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+        chosen |= {"nearest": self.nearest} if self.nearest else {}
         return chosen | ({"scaled": True} if self.scaled else {})
 
 
@@ -106,7 +110,7 @@ def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decode
         raise ImageError("it holds NaN or infinite values", fix)
     pixels = np.ascontiguousarray(pixels)
     if settings.size is not None:
-        pixels, missing = resize_valid(pixels, settings.size, missing)
+        pixels, missing = resize_valid(pixels, settings.size, missing, settings.nearest)
     return replace(found, pixels=pixels, missing=missing)
 
 
@@ -149,7 +153,7 @@ def read_image(
     """Read one image as ``load_dataset`` does.
 
     Args:
-        path: JPEG, PNG, TIFF, BMP, WebP or NumPy file, or an OME-Zarr folder.
+        path: JPEG, PNG, TIFF, BMP, WebP, JPEG 2000 or NumPy file, or an OME-Zarr folder.
         channels: names of the file's channels in file order, or a sensor (see ``as_channel_set``).
         size: height and width in pixels to which the image is resized and cropped; None keeps its size.
         layout: ``planar`` (C, H, W) or ``interleaved`` (H, W, C), for a TIFF or array that does not say it.

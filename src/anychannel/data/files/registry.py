@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from anychannel.data.content import Content
 from anychannel.data.files.decoded import Format, damaged
+from anychannel.data.files.jpeg2000 import JPEG2000
 from anychannel.data.files.npy import NPY
 from anychannel.data.files.ome import OME_ZARR
 from anychannel.data.files.pillow import PILLOW
 from anychannel.data.files.tiff import TIFF
 
-FORMATS: dict[str, Format] = {"pillow": PILLOW, "tiff": TIFF, "npy": NPY, "ome-zarr": OME_ZARR}
+FORMATS: dict[str, Format] = {
+    "pillow": PILLOW,
+    "tiff": TIFF,
+    "jpeg2000": JPEG2000,
+    "npy": NPY,
+    "ome-zarr": OME_ZARR,
+}
 
 
 def image_suffixes() -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 LONGEST = 16
@@ -20,12 +22,13 @@ def resize_and_crop(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarr
 
 
 def resize_valid(
-    pixels: np.ndarray, size: int | tuple[int, int], missing: np.ndarray | None
+    pixels: np.ndarray, size: int | tuple[int, int], missing: np.ndarray | None, nearest: Sequence[bool] = ()
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """As ``resize_and_crop``, of an image with values that are no data; return where the result has none, too.
 
     Values where ``missing``, shaped like the pixels, is True do not mix into others: a pixel is the weighted mean of
-    the valid ones below it, and no data where there is none.
+    the valid ones below it, and no data where there is none. Planes that are ``nearest`` (masks) take the value of the
+    nearest pixel instead.
     """
     short = min(pixels.shape[1:])
     cut = [max(0, side - LONGEST * short) // 2 for side in pixels.shape[1:]]
@@ -35,28 +38,43 @@ def resize_valid(
     rows, columns = (size, size) if isinstance(size, int) else size
     new, old = (rows, height) if rows * width >= columns * height else (columns, width)
     if new != old:
-        target = [max(rows, round(height * new / old)), max(columns, round(width * new / old))]
-        resized = resample(pixels, target)
-        if missing is not None:
-            weight = resample(~missing, target)
-            resized = resized.clip(pixels.min(), pixels.max())  # rounding may not take the largest numbers to infinity
-            mixed = (weight > 0) & (resample(missing, target) > 0)
-            np.divide(resample(np.where(missing, 0, pixels), target), weight, out=resized, where=mixed)
-            missing = weight <= 0
-        if pixels.dtype != np.float32:
-            limits = np.iinfo(pixels.dtype)
-            resized = np.clip(np.rint(resized), limits.min, limits.max).astype(pixels.dtype)
-        pixels, (height, width) = resized, target
+        height, width = max(rows, round(height * new / old)), max(columns, round(width * new / old))
+        pixels, missing = stretch(pixels, (height, width), missing, nearest)
     top, left = (height - rows) // 2, (width - columns) // 2
     inner = (slice(None), slice(top, top + rows), slice(left, left + columns))
     return np.ascontiguousarray(pixels[inner]), None if missing is None else missing[inner]
 
 
-def resample(values: np.ndarray, size: list[int]) -> np.ndarray:
+def stretch(
+    pixels: np.ndarray, target: tuple[int, int], missing: np.ndarray | None, nearest: Sequence[bool] = ()
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Bring an image to a height and width without cropping it; see ``resize_valid``."""
+    if target == pixels.shape[1:]:
+        return pixels, missing
+    resized, valid = resample(pixels, target), None
+    if missing is not None:
+        weight = resample(~missing, target)
+        resized = resized.clip(pixels.min(), pixels.max())  # rounding may not take the largest numbers to infinity
+        mixed = (weight > 0) & (resample(missing, target) > 0)
+        np.divide(resample(np.where(missing, 0, pixels), target), weight, out=resized, where=mixed)
+        valid = weight > 0
+    for plane in np.flatnonzero(nearest):
+        resized[plane] = resample(pixels[[plane]], target, nearest=True)[0]
+        if valid is not None and missing is not None:
+            valid[plane] = resample(~missing[[plane]], target, nearest=True)[0] > 0
+    if pixels.dtype != np.float32:
+        limits = np.iinfo(pixels.dtype)
+        resized = np.clip(np.rint(resized), limits.min, limits.max).astype(pixels.dtype)
+    return resized, None if valid is None else ~valid
+
+
+def resample(values: np.ndarray, size: tuple[int, int], *, nearest: bool = False) -> np.ndarray:
     """(C, H, W) values of another height and width, float32."""
     import torch  # here, since errors in settings and paths come without it
     import torch.nn.functional as F
 
     image = torch.from_numpy(values.astype(np.float32))[None]
+    if nearest:
+        return np.asarray(F.interpolate(image, size=size, mode="nearest-exact")[0])
     resized = F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
     return np.asarray(resized)

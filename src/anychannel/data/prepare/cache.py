@@ -245,6 +245,6 @@ def recall(memory: Path) -> dict[str, tuple[Stamp, str]]:
     """What ``remember`` wrote; nothing if the file is missing or damaged."""
     try:
         values = json.loads(memory.read_text(encoding="utf-8"))
-        return {path: ((int(size), int(changed)), str(digest)) for path, (size, changed, digest) in values.items()}
+        return {path: (tuple(map(int, stamp)), str(digest)) for path, (*stamp, digest) in values.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}

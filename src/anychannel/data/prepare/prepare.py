@@ -20,6 +20,7 @@ from anychannel.channels import ChannelSet, Subset, as_channel_set
 from anychannel.data.batches.images import Images, OnDemandImages, Rows
 from anychannel.data.batches.split import Split
 from anychannel.data.batches.stream import Counted, Stream
+from anychannel.data.content import BandFiles
 from anychannel.data.dataset import ImageDataset
 from anychannel.data.errors import DataError, ImageError, Problems
 from anychannel.data.files.names import RGB, channels_from_file, check_names
@@ -27,7 +28,7 @@ from anychannel.data.files.read import read
 from anychannel.data.prepare.cache import FORMAT, Cached, FileDigests, open_or_build, resolve_cache_dir
 from anychannel.data.prepare.statistics import Statistics, with_statistics
 from anychannel.data.prepare.survey import Item, Labels, Survey, find_twins, walk
-from anychannel.data.sources.reader import Reader, Template
+from anychannel.data.sources.reader import Reader, Template, learn_planes
 from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
 from anychannel.utils.checksums import dump_signed, load_signed
 from anychannel.utils.files import write_text
@@ -67,7 +68,7 @@ class Preparation:
         self.shards: dict[str, Shards] = {}
         self.planes: dict[str, list[Subset]] = {}
         listed = [found for found in source.splits.values() if isinstance(found, Sequence)]
-        self.in_memory = bool(listed) and not any(isinstance(one.image, Path) for found in listed for one in found)
+        self.in_memory = bool(listed) and not any(one.is_file for found in listed for one in found)
 
         def wants(sample: Sample) -> bool:
             with self.problems.noting(sample.place):
@@ -127,8 +128,11 @@ class Preparation:
             walks = {split: self.walk(split) for split in SPLITS}
         stamps = {} if self.files is None else self.files.stamps
         survey = Survey(reader, self.problems, self.request.progress, stamps, opened)
+        in_bands = [one for one in all_samples(self.listing or {}) if isinstance(one.image, BandFiles)]
 
         def build(folder: Path | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            if in_bands:
+                survey.reader = learn_planes(in_bands, reader)
             stream, sampled = self.source.stream is not None, self.sampled is not None
             index, images = survey.run(walks, self.shards, folder, stream=stream, sampled=sampled)
             self.problems.raise_if_any(self.place)

@@ -1,4 +1,4 @@
-"""Sources ``lists``, ``folders`` and ``table``: a folder of image files, with list files, class folders or a CSV file.
+"""Sources ``lists`` and ``folders``: a folder of image files, with list files or with a folder for each class.
 
 List files are ``train.txt``, ``val.txt`` and ``test.txt``. They hold ``path label``, one image per line, after a header
 if there is one. Paths are relative to the folder and may contain spaces; labels count from 0 or are names of classes.
@@ -13,9 +13,7 @@ Class folders lie inside ``train/``, ``val/`` and ``test/``, or directly in the 
 Classes are numbered in the alphabetical order of their folders; images may lie in folders below, also linked ones.
 Splits have their usual spellings (``Training``, ``validation``, ``dev``, ``test`` ...), see ``SPLIT_NAMES``.
 
-A folder needs no test split. A table (``anychannel.data.sources.tables``) lists images and labels in a CSV file.
-
-All take ``channels.txt`` (optional), which names the channels, one per line. ``groups.txt`` (optional) names the
+Both take ``channels.txt`` (optional), which names the channels, one per line. ``groups.txt`` (optional) names the
 channels of each group, one group per line, as ``camera: R, G, B``. ``channels.csv`` (optional) says which channels each
 image has, if not every image has all of them. It names the channels of single images, of folders, or of all paths that
 match a pattern:
@@ -27,6 +25,10 @@ match a pattern:
 
 ``*``, ``?`` and ``[...]`` match any text, slashes too. If several lines match an image, the last one counts. Images
 that are not listed have all channels. A file's planes are exactly the channels named, in that order.
+
+Both take images whose bands lie in separate files, with ``bands``: a pattern such as ``{scene}_{band}.tif``, see
+``anychannel.data.sources.band_files``. Lists then name scenes, or one file of each. A band without a file is a channel
+that the image lacks.
 """
 
 from __future__ import annotations
@@ -35,15 +37,17 @@ import csv
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from anychannel.channels import ChannelError, parse_groups
-from anychannel.data.content import is_folder_image
+from anychannel.channels import ChannelError, ChannelSet, as_channel_set, parse_groups
+from anychannel.data.content import BandFiles, is_folder_image
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.files.registry import image_suffixes
+from anychannel.data.sources.band_files import BandPattern, Scenes, name_bands
 from anychannel.data.sources.source import (
     SPLIT_NAMES,
     SPLITS,
@@ -59,6 +63,7 @@ from anychannel.data.sources.source import (
 from anychannel.data.sources.tables import CHANNELS as TABLE
 from anychannel.data.sources.tables import LABELS as HEADINGS
 from anychannel.data.sources.tables import find_labels, list_table
+from anychannel.sensors import SENSORS
 from anychannel.utils.files import readable
 from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
 from anychannel.utils.names import normal
@@ -109,27 +114,77 @@ def read_groups(path: Path) -> dict[str, tuple[str, ...]] | None:
         raise DataError(f"{path}: {error}") from error
 
 
-def open_lists(spec: str, request: Request) -> Source:
-    """Read the lists. Wrong lines are noted as problems and left out."""
-    root, problems = Path(spec), Problems()
+@dataclass
+class Folder:
+    """A data folder that is being listed: what is wrong in it, and what is left out.
+
+    ``pattern`` says which files are the bands of one image; None: each file is an image. ``unmatched`` are image files
+    that it does not fit. ``needed`` are the splits that it must have, and ``seed`` splits classes; None leaves all
+    images in ``train``, to be split later.
+    """
+
+    root: Path
+    problems: Problems
+    pattern: BandPattern | None = None
+    junk: list[Path] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)
+    needed: tuple[str, ...] = NEEDED
+    seed: int | None = 0
+
+    @classmethod
+    def of(cls, spec: str, request: Request, bands: str | None) -> Folder:
+        """The folder at a path. Raises ValueError if ``bands`` is no pattern."""
+        pattern = None if bands is None else BandPattern.parse(bands)
+        later: dict[str, Any] = {"needed": (), "seed": None} if request.splits_anew else {"seed": request.seed}
+        return cls(Path(spec), Problems(request.skip_bad), pattern, **later)
+
+    def images(self, folder: Path) -> list[Path]:
+        """Image files at any depth."""
+        return [file for file in walk_files(folder, is_file=is_folder_image, junk=self.junk) if is_image(file)]
+
+    def finish(self, splits: Listing, classes: tuple[str, ...] | None, request: Request, how: str) -> Source:
+        """The source, after what the folder's table and names say about channels."""
+        channels: ChannelSet | tuple[str, ...] | None = read_names(self.root / "channels.txt")
+        groups = read_groups(self.root / "groups.txt")
+        splits = apply_table(self.root, splits, self.problems)
+        if self.pattern is not None:
+            asked = channels if request.channels is None else request.channels
+            named = None if asked is None else as_channel_set(asked)
+            channels, splits = name_bands(self.root, splits, named, self.pattern, self.unmatched, self.problems)
+        known: dict[str, Any] = {"groups": groups, "how": how}
+        return Source(self.root.name, splits, classes, channels, str(self.root), self.problems, **known)
+
+
+def open_lists(spec: str, request: Request, *, bands: str | None = None) -> Source:
+    """Read the lists. Wrong lines are noted as problems and left out.
+
+    Args:
+        spec: the folder.
+        request: see ``Request``.
+        bands: a pattern of the files with one band each, see ``anychannel.data.sources.band_files``. A line names a
+            scene, or one of its files. None: each file is an image.
+    """
+    folder = Folder.of(spec, request, bands)
+    root, problems = folder.root, folder.problems
     paths = list_paths(root)
-    missing = [f"{split}.txt" for split in NEEDED if split not in paths]
-    if missing and not request.splits_anew:
+    missing = [f"{split}.txt" for split in folder.needed if split not in paths]
+    if missing:
         found = ", ".join(path.name for path in paths.values())
         raise DataError(
             f"{root} has {found} but no {' and no '.join(missing)}; training needs train.txt and val.txt (test.txt may "
             "be missing)"
         )
     names = read_names(root / "classes.txt")
-    splits = {split: read_list(paths[split], problems) if split in paths else [] for split in SPLITS}
+    scenes = None
+    if folder.pattern is not None:
+        scenes = folder.pattern.gather(root, folder.images(root), problems)
+        folder.pattern.refuse_empty(root, scenes)
+    splits = {split: read_list(paths[split], problems, scenes) if split in paths else [] for split in SPLITS}
     if names is None:
         labels = [sample.label for sample in (splits["train"] or splits["val"] or splits["test"])]
         numbers = [label for label in labels if isinstance(label, int)]
         names = number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
-    channels = read_names(root / "channels.txt")
-    groups = read_groups(root / "groups.txt")
-    table = apply_table(root, splits, problems)
-    return Source(root.name, table, names, channels, str(root), problems, groups=groups, how="split as listed")
+    return folder.finish(splits, names, request, "split as listed")
 
 
 def has_table(root: Path) -> bool:
@@ -142,20 +197,20 @@ def has_table(root: Path) -> bool:
 
 def open_table(spec: str, request: Request) -> Source:
     """Read a CSV file of paths and labels. Lines without a label are noted as problems and left out."""
-    root, problems = Path(spec), Problems()
-    found = find_labels(root)
+    folder = Folder.of(spec, request, None)
+    found = find_labels(folder.root)
     if found is None:
-        raise DataError(f"{root} has no one CSV file with a column of paths ('file') and one of labels ('label')")
-    splits, how = list_table(root, *found, None if request.splits_anew else request.seed, problems)
-    names, channels = read_names(root / "classes.txt"), read_names(root / "channels.txt")
-    groups = read_groups(root / "groups.txt")
-    table = apply_table(root, splits, problems)
-    return Source(root.name, table, names, channels, str(root), problems, groups=groups, how=how)
+        raise DataError(f"{spec} has no one CSV file with a column of paths ('file') and one of labels ('label')")
+    splits, how = list_table(folder.root, *found, folder.seed, folder.problems)
+    return folder.finish(splits, read_names(folder.root / "classes.txt"), request, how)
 
 
-def read_list(path: Path, problems: Problems) -> list[Sample]:
-    """Samples of one list. Lines that are not ``path label [channels]`` are noted, empty ones and a header skipped."""
-    samples = []
+def read_list(path: Path, problems: Problems, scenes: Scenes | None = None) -> list[Sample]:
+    """Samples of one list. Lines that are not ``path label [channels]`` are noted, empty ones and a header skipped.
+
+    With ``scenes``, the paths name scenes or their files; a scene of which several files are listed is one sample.
+    """
+    samples: dict[object, Sample] = {}
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path.name} line {number}"
         found = parse_line(line)
@@ -165,13 +220,24 @@ def read_list(path: Path, problems: Problems) -> list[Sample]:
         name, label, channels = found
         if not name or (number == 1 and label.lower() in HEADINGS and not is_image(Path(name))):
             continue
+        value: int | str = int(label) if is_integer(label) else label
         if channels == ():
             problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
-        else:
-            value: int | str = int(label) if is_integer(label) else label
+        elif scenes is None:
             image = find_file(path.parent / name)
-            samples.append(Sample(name, value, image, channels, f"{name} ({where})", where))
-    return samples
+            samples[number] = Sample(name, value, image, channels, f"{name} ({where})", where)
+        else:
+            inside = normal(os.path.normpath(name))
+            key = scenes.keys.get(inside, inside)
+            if key in scenes.found:
+                image_files = BandFiles(scenes.found[key].files)
+                sample = Sample(key, value, image_files, channels, f"{key} ({where})", where)
+                samples.setdefault((key, value, channels) if inside in scenes.keys else number, sample)
+            else:
+                usual = next(iter(scenes.found))
+                what = f"there is no file of the scene {name}; scenes are named as {usual}"
+                problems.add_image(f"{name} ({where})", what, "correct or remove the line")
+    return list(samples.values())
 
 
 def parse_line(line: str) -> tuple[str, str, tuple[str, ...] | None] | None:
@@ -233,35 +299,37 @@ def has_folders(root: Path) -> bool:
     return any(holds_images(folder) for folder in subfolders(root))
 
 
-def open_folders(spec: str, request: Request) -> Source:
-    """List the images by class. Other files and empty class folders are noted as problems."""
-    root, problems = Path(spec), Problems()
-    channels = read_names(root / "channels.txt")
-    found, junk = find_splits(root), list[Path]()
-    if found:
-        classes, splits = read_splits(root, found, problems, junk, needed=() if request.splits_anew else NEEDED)
+def open_folders(spec: str, request: Request, *, bands: str | None = None) -> Source:
+    """List the images by class. Other files and empty class folders are noted as problems.
+
+    Args:
+        spec: the folder.
+        request: see ``Request``.
+        bands: a pattern of the files with one band each, below a class folder, or below the data folder if it has
+            ``{class}``; see ``anychannel.data.sources.band_files``. None: each file is an image.
+    """
+    folder = Folder.of(spec, request, bands)
+    root, junk = folder.root, folder.junk
+    if folder.pattern is not None and folder.pattern.has("class"):
+        classes, splits = sort_scenes(folder, folder.pattern)
+    elif folder.pattern is not None and folder.pattern.has("split"):
+        raise ValueError(f"bands={bands!r} names {{split}} without {{class}}; write both, or none of them")
+    elif found := find_splits(root):
+        classes, splits = read_splits(folder, found)
     else:
-        classes, splits = split_classes(root, problems, None if request.splits_anew else request.seed, junk)
+        classes, splits = split_classes(folder)
     if junk:
         text = f"{root}: hidden files and those of desktops and network drives are left out: {len(junk):,} ({junk[0]}"
         warnings.warn(f"{text}{', ...' * (len(junk) > 1)})", stacklevel=5)
-    groups = read_groups(root / "groups.txt")
-    table = apply_table(root, splits, problems)
-    how = "split by folders" if found else "split at random"
-    return Source(root.name, table, classes, channels, str(root), problems, groups=groups, how=how)
+    by_folder = find_splits(root) or (folder.pattern is not None and folder.pattern.has("split"))
+    return folder.finish(splits, classes, request, "split by folders" if by_folder else "split at random")
 
 
-def read_splits(
-    root: Path, found: Mapping[str, Path], problems: Problems, junk: list[Path], needed: Sequence[str]
-) -> tuple[tuple[str, ...], Listing]:
+def read_splits(folder: Folder, found: Mapping[str, Path]) -> tuple[tuple[str, ...], Listing]:
     """Classes and splits of the form ``train/class/image``."""
+    root = folder.root
     listed = ", ".join(f"{path.name}/" for path in found.values())
-    missing = [f"{split}/" for split in needed if split not in found]
-    if missing:
-        raise DataError(
-            f"{root} has {listed} but no {' and no '.join(missing)}; training needs train/ and val/ (test/ may be "
-            "missing)"
-        )
+    check_splits(folder, [path.name for path in found.values()], found)
     others = [path.name for path in subfolders(root) if path not in found.values() and holds_images(path)]
     if others:
         raise DataError(
@@ -269,52 +337,96 @@ def read_splits(
             f"{others[0]}/ out of the data folder or into the splits"
         )
     train = found.get("train") or next(iter(found.values()))
-    classes = name_classes(train, subfolders(train))
+    classes = name_classes(train, subfolders(train), folder.pattern)
     splits: Listing = {split: [] for split in SPLITS}
     for split in found:
-        for folder in subfolders(found[split]):
-            name = normal(folder.name)
+        for inner in subfolders(found[split]):
+            name = normal(inner.name)
             if name in classes:
-                splits[split] += read_class(root, folder, classes.index(name), problems, junk)
+                splits[split] += read_class(folder, inner, classes.index(name))
             else:
-                place = folder.relative_to(root).as_posix()
-                problems.add(place, f"{train.name}/ has no class {name!r}", "add or rename it")
+                place = inner.relative_to(root).as_posix()
+                folder.problems.add(place, f"{train.name}/ has no class {name!r}", "add or rename it")
     return classes, splits
 
 
-def split_classes(
-    root: Path, problems: Problems, seed: int | None, junk: list[Path]
-) -> tuple[tuple[str, ...], Listing]:
-    """Classes and splits of the form ``class/image``; the split of a class depends on its own files and the seed.
+def check_splits(folder: Folder, names: Sequence[str], found: Container[str]) -> None:
+    """Raise DataError if a split that is needed has no folder."""
+    root, missing = folder.root, [f"{split}/" for split in folder.needed if split not in found]
+    if missing:
+        listed = ", ".join(f"{name}/" for name in names)
+        raise DataError(
+            f"{root} has {listed} but no {' and no '.join(missing)}; training needs train/ and val/ (test/ may be "
+            "missing)"
+        )
 
-    ``seed=None`` leaves all images in ``train``.
-    """
+
+def split_classes(folder: Folder) -> tuple[tuple[str, ...], Listing]:
+    """Classes and splits of the form ``class/image``; the split of a class depends on its own files and the seed."""
+    root = folder.root
     folders = subfolders(root)
     if len(folders) == 1 and len(subfolders(folders[0])) > 1:
         raise DataError(
             f"{root} holds the one folder {folders[0].name}/; if its folders are the classes, give {folders[0]}"
         )
-    classes = name_classes(root, folders)
+    classes = name_classes(root, folders, folder.pattern)
+    return classes, cut_classes(
+        classes, [read_class(folder, inner, label) for label, inner in enumerate(folders)], folder.problems, folder.seed
+    )
+
+
+def cut_classes(
+    classes: Sequence[str], samples: Sequence[Sequence[Sample]], problems: Problems, seed: int | None
+) -> Listing:
+    """Split each class's samples by the seed; ``None`` leaves all in ``train``."""
     splits: Listing = {split: [] for split in SPLITS}
-    for label, folder in enumerate(folders):
-        samples = read_class(root, folder, label, problems, junk)
+    for name, found in zip(classes, samples, strict=True):
         if seed is None:
-            splits["train"] += samples
+            splits["train"] += found
             continue
-        if 0 < len(samples) < 3:
+        if 0 < len(found) < 3:
             problems.add(
-                f"{folder.name}/",
-                f"{len(samples)} image{'s' * (len(samples) > 1)} cannot be split into train, val and test",
+                f"{name}/",
+                f"{len(found)} image{'s' * (len(found) > 1)} cannot be split into train, val and test",
                 "add images, at least 3 a class, or remove the folder",
             )
             continue
-        for split, rows in cut(classes[label], len(samples), seed).items():
-            splits[split] += [samples[row] for row in rows]
+        for split, rows in cut(name, len(found), seed).items():
+            splits[split] += [found[row] for row in rows]
+    return splits
+
+
+def sort_scenes(folder: Folder, pattern: BandPattern) -> tuple[tuple[str, ...], Listing]:
+    """Classes and splits of scenes whose pattern names their class, and perhaps their split."""
+    root, problems = folder.root, folder.problems
+    scenes = pattern.gather(root, folder.images(root), problems)
+    found = {key: scene for key, scene in scenes.found.items() if not scene.fields["f0"]}
+    folder.unmatched += [*scenes.unmatched, *(file for file, key in scenes.keys.items() if key not in found)]
+    pattern.refuse_empty(root, Scenes(dict(found), folder.unmatched))
+    classes = tuple(sorted({scene.fields["class"] for scene in found.values()}))
+    if not pattern.has("split"):
+        sorted_samples: list[list[Sample]] = [[] for _ in classes]
+        for key, scene in found.items():
+            label = classes.index(scene.fields["class"])
+            sorted_samples[label].append(Sample(key, label, BandFiles(scene.files)))
+        return classes, cut_classes(classes, sorted_samples, problems, folder.seed)
+    names = sorted({scene.fields["split"] for scene in found.values()})
+    split_of = {name: split for split, name in match_splits(names, root).items()}
+    check_splits(folder, names, split_of.values())
+    splits: Listing = {split: [] for split in SPLITS}
+    for key, scene in found.items():
+        if scene.fields["split"] in split_of:
+            sample = Sample(key, classes.index(scene.fields["class"]), BandFiles(scene.files))
+            splits[split_of[scene.fields["split"]]].append(sample)
+        else:
+            problems.add(
+                f"{scene.fields['split']}/", "it is no split", f"rename it ({', '.join(SPLITS)}), or remove it"
+            )
     return classes, splits
 
 
-def name_classes(root: Path, folders: Sequence[Path]) -> tuple[str, ...]:
-    """The folders' names. Raises DataError if one is not UTF-8, or is named like a split."""
+def name_classes(root: Path, folders: Sequence[Path], pattern: BandPattern | None = None) -> tuple[str, ...]:
+    """The folders' names. Raises DataError if one is not UTF-8 or named like a split, or all are named like bands."""
     wrong = [readable(folder.name) for folder in folders if readable(folder.name) != folder.name]
     if wrong:
         raise DataError(
@@ -327,20 +439,32 @@ def name_classes(root: Path, folders: Sequence[Path]) -> tuple[str, ...]:
             f"{root} has class folders that are named like splits ({', '.join(splits)}); put folders named train, val "
             "and test into the data folder and the class folders into these, or rename the classes"
         )
-    return tuple(normal(folder.name) for folder in folders)
+    names = tuple(normal(folder.name) for folder in folders)
+    bands = {band.casefold() for sensor in SENSORS.values() for band, *_ in sensor.bands}
+    if pattern is not None and names and all(name.casefold() in bands for name in names):
+        raise DataError(
+            f"{root} has a folder for each band ({', '.join(names)}) where class folders are expected; name the class "
+            "in the pattern, as in bands='{band}/{class}/{scene}.tif'"
+        )
+    return names
 
 
-def read_class(root: Path, folder: Path, label: int, problems: Problems, junk: list[Path]) -> list[Sample]:
-    """Images of one class folder; ``junk`` gets the files that are left out."""
-    samples = []
-    for file in walk_files(folder, is_file=is_folder_image, junk=junk):
+def read_class(data: Folder, folder: Path, label: int) -> list[Sample]:
+    """Images of one class folder."""
+    root, problems, samples = data.root, data.problems, []
+    place = folder.relative_to(root).as_posix()
+    if data.pattern is not None:
+        scenes = data.pattern.gather(folder, data.images(folder), problems, f"{place}/")
+        data.unmatched += [f"{place}/{file}" for file in scenes.unmatched]
+        samples = [Sample(f"{place}/{key}", label, BandFiles(one.files)) for key, one in scenes.found.items()]
+    for file in walk_files(folder, is_file=is_folder_image, junk=data.junk) if data.pattern is None else ():
         path = file.relative_to(root).as_posix()
         if is_image(file):
             samples.append(Sample(path, label, file))
         else:
             problems.add(path, f"not named as an image ({', '.join(image_suffixes())})", "convert, rename or remove it")
     if not samples:
-        problems.add(f"{folder.relative_to(root).as_posix()}/", "no image in this class folder", "fill or remove it")
+        problems.add(f"{place}/", "no image in this class folder", "fill or remove it")
     return samples
 
 

@@ -130,7 +130,8 @@ def open_source(source: str | Path, request: Request, *, form: str | None = None
     kind = SOURCES[name]
     for option in options:
         if option not in kind.options:
-            others = [f"{other}:..." for other, found in SOURCES.items() if option in found.options]
+            having = [(other, found) for other, found in SOURCES.items() if option in found.options]
+            others = dict.fromkeys(f"{other}:..." if found.looks_like is None else "folders" for other, found in having)
             known = f"its options are {', '.join(kind.options)}" if kind.options else "it has none"
             only = f"; {option} is an option of {' and '.join(others)}" if others else ""
             raise TypeError(f"unknown option {option!r} of {name}:...; {known}{only}")

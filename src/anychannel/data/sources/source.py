@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from anychannel.channels import ChannelSet, Groups
-from anychannel.data.content import Content, Stamp, digest_content, read_content, stamp_content
+from anychannel.data.content import BandFiles, Content, Stamp, digest_content, read_content, stamp_content
 from anychannel.data.errors import DataError, ImageError, Problems
 from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.read import ReadSettings
@@ -37,14 +37,15 @@ Loaded = Content | np.ndarray | Decoded
 
 
 class PlaneFields(dict[str, Loaded]):
-    """Images of one plane each, by the names of the fields that hold them."""
+    """Images of one plane each, by the names of the fields or bands that hold them."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """One image that a source lists.
 
-    ``image`` is a file to read (or an OME-Zarr folder), or pixels (C, H, W). Files are decoded into a cache on disk.
+    ``image`` is a file to read (or an OME-Zarr folder), a file for each of ``channels`` in their order, or pixels
+    (C, H, W). Files are decoded into a cache on disk.
     ``label`` is a position in the source's classes, or the name of a class. ``channels`` names the image's planes in
     their order; None means all channels of the data set. Messages use ``place`` (where the image lies), ``where``
     (where it is listed) and ``channels_from`` (where its channels are given), by default the path. ``digest`` is the
@@ -53,7 +54,7 @@ class Sample:
 
     path: str
     label: Label
-    image: Path | np.ndarray
+    image: Path | BandFiles | np.ndarray
     channels: tuple[str, ...] | None = None
     place: str = ""
     where: str = ""
@@ -64,17 +65,29 @@ class Sample:
         object.__setattr__(self, "place", self.place or self.path)
         object.__setattr__(self, "where", self.where or self.path)
 
-    def load(self) -> Loaded:
+    @property
+    def is_file(self) -> bool:
+        """Whether the image has to be read."""
+        return not isinstance(self.image, np.ndarray)
+
+    def load(self) -> Loaded | PlaneFields:
         """Read the image. Raises OSError if its file cannot be read."""
+        if isinstance(self.image, BandFiles):
+            return PlaneFields(self.image.load())
         return Decoded(self.image) if isinstance(self.image, np.ndarray) else read_content(self.image)
+
+    def describe_plane(self, name: str) -> str:
+        """A band and its file, for messages."""
+        file = f" ({self.image.files[name].name})" if isinstance(self.image, BandFiles) else ""
+        return f"its band {name!r}{file}"
 
     def stamp(self) -> Stamp | None:
         """Size and time of change of the image's file; None if it has none. Raises OSError, ValueError."""
-        return stamp_content(self.image) if isinstance(self.image, Path) else None
+        return None if isinstance(self.image, np.ndarray) else stamp_content(self.image)
 
     def find_digest(self, loaded: Loaded | PlaneFields) -> str | None:
         """Return the digest given, else that of a file's content."""
-        return digest_content(loaded) if isinstance(self.image, Path) else self.digest  # type: ignore[arg-type]
+        return digest_content(loaded) if self.is_file else self.digest  # type: ignore[arg-type]
 
 
 Listing = dict[str, list[Sample]]
@@ -207,6 +220,10 @@ class Record:
         raise ImageError(
             f"it has {what}; its fields are {self.list_fields()}", "give image='NAME', or a name for each channel"
         )
+
+    def describe_plane(self, name: str) -> str:
+        """A field with one plane, for messages."""
+        return f"its field {name!r}"
 
     def find_digest(self, loaded: Loaded | PlaneFields) -> None:
         """Return None: the same pixels may be stored in several ways, so these are digested."""
