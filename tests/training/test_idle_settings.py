@@ -45,7 +45,7 @@ IDLE = {
 """Settings of a training that others can make idle, with the refusal."""
 ALWAYS = {
     "epochs", "batch_size", "sampler", "optimizer", "lr", "weight_decay", "schedule", "distill", "label_smoothing",
-    "accumulate", "clip_norm", "ema", "patience", "crop_padding", "flip", "jitter", "precision", "seed",
+    "accumulate", "balance", "clip_norm", "ema", "patience", "crop_padding", "flip", "jitter", "precision", "seed",
 }  # fmt: skip
 """Settings that have an effect whatever the others are."""
 OF_THE_PROGRAM = {"device", "sync_norm", "checkpoint_seconds"}

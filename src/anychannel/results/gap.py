@@ -56,7 +56,7 @@ class GapTable:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         worst = {"subset": self.worst.subset, "difference": self.worst.difference}
-        rows = [asdict(row) for row in self.rows]
+        rows = [{name: value for name, value in asdict(row).items() if value != ()} for row in self.rows]
         return {"n": self.n, "confidence": self.confidence, "mean": self.mean, "worst": worst, "rows": rows}
 
 

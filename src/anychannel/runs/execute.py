@@ -149,16 +149,16 @@ def train_run(
     dataset = whole if config.only_channels is None else whole.select(config.only_channels)
     split = split if len(dataset.test) else "val"
     on_main(lambda: check_data(config, home, dataset))
-    if progress and share().is_main:
-        uneven = is_uneven(count_known(dataset.train, dataset.val, num_classes=len(dataset.classes)))
-        watched = config.training.watched(uneven=uneven)
-        why = ", since classes are uneven" if uneven and config.training.monitor == "auto" else ""
-        show_line(f"{dataset.describe_split()}; the best epoch is that of the best {watched}{why}")
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model) | {"file_channels": list(whole.channels.names)}
     lock = FileLock(home / LOCK)
     try:
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
+        if progress and share().is_main:
+            uneven = is_uneven(count_known(dataset.train, dataset.val, num_classes=len(dataset.classes)))
+            watched = config.training.watched(uneven=uneven)
+            why = ", since classes are uneven" if uneven and config.training.monitor == "auto" else ""
+            show_line(f"{dataset.describe_split()}; the best epoch is that of the best {watched}{why}")
         with status_written(home, run), lost_processes_named(), tracked(config, home, run) as track:
 
             def log_epoch(row: dict[str, Any]) -> None:
