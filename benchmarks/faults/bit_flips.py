@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from anychannel.export import export_run_to_hub_folder
 from anychannel.models import Classifier, ModelFileError, adapt, load_model, save_model
-from anychannel.models.hub import WEIGHTS
-from anychannel.models.saving import BEST
+from anychannel.models.saving import BEST, WEIGHTS
 from anychannel.runs.predict import Predictor
 from benchmarks.faults import torn_checkpoints
 from benchmarks.faults.case import Case

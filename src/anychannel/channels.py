@@ -298,6 +298,22 @@ class ChannelSet:
         """Like ``positions``, in ascending order: the form in which stems see a subset."""
         return tuple(sorted(self.positions(names)))
 
+    def choose(self, use: str | Sequence[str] | None, drop: str | Sequence[str] | None) -> Subset:
+        """Positions of the channels of ``use``, or of all but those of ``drop``; of all if both are None.
+
+        Raises:
+            ChannelError: both are given, a name is unknown or repeats, or no channel is left.
+        """
+        if use is not None and drop is not None:
+            raise ChannelError("use names the channels that the network gets, drop those that it does not; give one")
+        if drop is None:
+            return self.positions(use)
+        dropped = self.positions(drop)
+        left = tuple(position for position in self.full if position not in dropped)
+        if not left:
+            raise ChannelError(f"no channel is left without {', '.join(self.names[i] for i in dropped)}; drop fewer")
+        return left
+
     def key(self, subset: Iterable[int]) -> str:
         """Names of a subset joined by commas, in this set's order: ``(0, 2)`` -> ``"R,B"``."""
         return ",".join(self.names[position] for position in sorted(subset))

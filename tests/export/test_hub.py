@@ -19,8 +19,7 @@ from anychannel.channels import ChannelSet
 from anychannel.evaluation import load_evaluation
 from anychannel.export import check_hub_folder
 from anychannel.models import ModelFileError
-from anychannel.models.hub import WEIGHTS
-from anychannel.models.saving import save_weights
+from anychannel.models.saving import WEIGHTS, save_weights
 from anychannel.results.run import RunError
 from tests.helpers.export_networks import Tiny, pixels, tiny
 from tests.helpers.fake_hub import SHA, TOKEN, fake_hub

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from anychannel.channels import ChannelError, ChannelSet, Subset
+from anychannel.channels import ChannelError, Subset
 from anychannel.data import DataError, TorchImages
 from anychannel.data.batches.split import group_rows
 from anychannel.evaluation.evaluate import answer, match
@@ -82,7 +82,7 @@ def predict_dataset(
         data = SingleImages(given)
     images, planes, names = match(model, data, "data", channels, labelled=False)
     known = model.channels.select([model.channels.names[position] for position in planes])
-    wanted = choose_positions(known, use, drop)
+    wanted = known.choose(use, drop)
     columns = list(planes.values())
     tables: list[np.ndarray] = []
     paths: list[str] = []
@@ -121,19 +121,6 @@ def predict_dataset(
     table = np.concatenate(tables)
     classes = names or tuple(str(number) for number in range(count_classes(model) or table.shape[1]))
     return Predictions(classes, tuple(paths), table, tuple(used))
-
-
-def choose_positions(known: ChannelSet, use: Names, drop: Names) -> tuple[int, ...]:
-    """Positions of the channels that the network gets: those of ``use``, or all but those of ``drop``."""
-    if use is not None and drop is not None:
-        raise ChannelError("use names the channels that the network gets, drop those that it does not; give one")
-    chosen = known.positions(use if drop is None else drop)
-    if drop is None:
-        return chosen
-    left = tuple(position for position in known.full if position not in chosen)
-    if not left:
-        raise ChannelError(f"no channel is left without {', '.join(known.names[i] for i in chosen)}; drop fewer")
-    return left
 
 
 def answer_rows(model: Classifier, pixels: Tensor, known: Any, pattern: Subset, rows: np.ndarray) -> np.ndarray:

@@ -16,11 +16,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin,
 from torch import nn
 
 from anychannel.models.head import replace_head
-from anychannel.models.saving import BEST, read_model, save_model
+from anychannel.models.saving import BEST, WEIGHTS, read_model, save_model
 from anychannel.nn.classifier import Classifier as TorchClassifier
 from anychannel.utils.sizes import height_width
-
-WEIGHTS = "model.safetensors"
 
 
 class Classifier(TorchClassifier, ModelHubMixin):

@@ -37,6 +37,9 @@ from anychannel.utils.files import write_atomically, write_json
 BEST = "weights/best.safetensors"
 """The weights of the best validation epoch, in a run's folder."""
 
+WEIGHTS = "model.safetensors"
+"""The weights in a folder that ``save_pretrained`` wrote."""
+
 DIGEST = "sha256"
 """Entry of a safetensors file's metadata: the digest of its tensors. Files of other programs have none."""
 
@@ -145,6 +148,11 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None,
         model.stem.bias = nn.Parameter(torch.zeros(model.stem.out_chans))
     add_entries(model, description.get("calibrated") or ())
     return model
+
+
+def find_weights(folder: Path) -> str:
+    """File name of the weights in a run's folder, or in one of ``save_model`` or ``save_pretrained``."""
+    return WEIGHTS if (folder / WEIGHTS).is_file() else BEST
 
 
 def read_model(

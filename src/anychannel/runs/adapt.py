@@ -11,8 +11,7 @@ from typing import Any
 from anychannel.data.unlabelled import read_folder
 from anychannel.models import adapt, load_model, save_model
 from anychannel.models.adapt import is_saved
-from anychannel.models.hub import WEIGHTS
-from anychannel.models.saving import BEST
+from anychannel.models.saving import find_weights
 from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs import appearance
 from anychannel.runs.environment import command_line, describe_environment
@@ -97,7 +96,7 @@ def open_network(source: str | Path, model: str | None, channels: str | None, op
         if model is not None or channels is not None or options:
             raise RunError(f"{source} says what its network is; leave out --model, --channels and --adapt-option")
         warn_unfinished(Path(source))
-        return load_model(source, weights=WEIGHTS if (Path(source) / WEIGHTS).is_file() else BEST)
+        return load_model(source, weights=find_weights(Path(source)))
     names = channels or "R,G,B"
     if Path(source).is_file():
         if model is None:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from anychannel.channels import ChannelError
 from anychannel.data import DataError, to_tensor
 from anychannel.data.content import BandFiles, Content
-from anychannel.models.saving import BEST, read_model
+from anychannel.models.saving import find_weights, read_model
 from anychannel.models.view import as_view
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode, place
@@ -45,9 +45,6 @@ from anychannel.utils.sizes import height_width
 
 if TYPE_CHECKING:  # what is needed to evaluate a data set, most predictions do without
     from anychannel.evaluation.predict import Predictions
-
-WEIGHTS = "model.safetensors"
-"""The weights in a folder that ``save_pretrained`` wrote."""
 
 BATCH = 64
 """Most images that the network computes together."""
@@ -149,8 +146,7 @@ class Predictor:
         if home is not None:
             warn_unfinished(home)
         if isinstance(model, str | Path):
-            weights = WEIGHTS if (Path(model) / WEIGHTS).is_file() else BEST
-            self.network = read_model(Path(model), weights=weights, twin=True)
+            self.network = read_model(Path(model), weights=find_weights(Path(model)), twin=True)
             self.device = choose_device(device or "cpu")
             place(self.network, self.device)
         else:
@@ -320,24 +316,14 @@ class Predictor:
 
     def keep(self, channels: Names, use: Names, drop: Names) -> tuple[str, ...]:
         """The channels that the network may get; see ``predict_paths``."""
-        if use is not None and drop is not None:
-            raise ChannelError("use names the channels that the network gets, drop those that it does not; give one")
-        known = self.channels.names
+        known = self.channels
         if channels is not None:
-            known = tuple(name for name in self.reader.expand(channels) if name != UNUSED)
-            self.channels.positions(known)
-        chosen = use if drop is None else drop
-        if chosen is None:
-            return known
-        named = self.channels.expand(chosen)
-        self.channels.positions(named)
-        unknown = [name for name in named if name not in known]
-        if unknown:
-            raise ChannelError(f"the files have the channels {', '.join(known)}, not {', '.join(unknown)}")
-        left = named if drop is None else tuple(name for name in known if name not in named)
-        if not left:
-            raise ChannelError(f"no channel is left without {', '.join(named)}; drop fewer")
-        return left
+            known = known.select([name for name in self.reader.expand(channels) if name != UNUSED])
+        use, drop = (None if names is None else self.channels.expand(names) for names in (use, drop))
+        absent = [name for name in use or drop or () if name not in known.names]
+        if absent:
+            raise ChannelError(f"the files have the channels {', '.join(known.names)}, not {', '.join(absent)}")
+        return tuple(known.names[position] for position in known.choose(use, drop))
 
     def _classify(
         self, images: Sequence[InputImage], subsets: Sequence[tuple[str, ...]]

@@ -30,7 +30,7 @@ def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
     return counts
 
 
-def count_classes(logits: Tensor, targets: Tensor) -> Tensor:
+def count_by_class(logits: Tensor, targets: Tensor) -> Tensor:
     """Rows of each class, answers of it, and correct ones, as (3, K), from logits (N, K) and targets (N,)."""
     numbers = torch.arange(logits.shape[1], device=logits.device)
     own, answered = targets[:, None] == numbers, logits.argmax(1)[:, None] == numbers
@@ -45,7 +45,7 @@ def mean_figures(counts: Tensor, prefix: str) -> dict[str, float]:
 
 
 def class_figures(counts: Tensor, prefix: str) -> dict[str, float]:
-    """Balanced accuracy and macro F1 from sums of ``count_classes``, as ``compute_metrics`` defines them."""
+    """Balanced accuracy and macro F1 from sums of ``count_by_class``, as ``compute_metrics`` defines them."""
     support, answered, right = counts.cpu().double()
     recalls = (right / support)[support > 0]
     scores = torch.nan_to_num(2 * right / (support + answered))

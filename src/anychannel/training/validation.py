@@ -16,8 +16,8 @@ from anychannel.data.batches.split import group_rows
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
 from anychannel.training.early_stopping import FIGURES
-from anychannel.training.matching import count_classes as count_outputs
-from anychannel.training.metrics import class_figures, count_answers, count_classes, mean_figures, new_counts
+from anychannel.training.matching import count_classes
+from anychannel.training.metrics import class_figures, count_answers, count_by_class, mean_figures, new_counts
 from anychannel.training.outputs import logits_of
 from anychannel.utils.processes import Share, add_up, check_all, share, tell_all
 from anychannel.utils.signals import check
@@ -73,7 +73,7 @@ def validate(
     device = next(model.parameters()).device
     own = share()
     counts = torch.stack([new_counts(device), new_counts(device)])
-    of_classes = counts.new_zeros((2, 3, count_outputs(model) or 0))
+    of_classes = counts.new_zeros((2, 3, count_classes(model) or 0))
     options = (model.channels, batch_size, own, reduced)
     shown = show_split(split, *options) if isinstance(split, Split) else show_as_read(split, *options)
     for place, images, labels, parts in shown:
@@ -81,14 +81,14 @@ def validate(
         logits = logits_of(model(inputs, parts=parts)).float()
         targets = labels.to(device)
         counts[place] += count_answers(F.cross_entropy(logits, targets), logits, targets)
-        found = count_classes(logits, targets)
+        found = count_by_class(logits, targets)
         of_classes = of_classes if of_classes.shape[2] else counts.new_zeros((2, *found.shape))
         of_classes[place] += found
         if own.count == 1:
             check()
     check_all()
     add_up(counts)
-    if count_outputs(model) is None:  # and a process without images has not seen how many classes there are
+    if count_classes(model) is None:  # and a process without images has not seen how many classes there are
         width = max(tell_all(of_classes.shape[2]))
         of_classes = of_classes if of_classes.shape[2] else counts.new_zeros((2, 3, width))
     add_up(of_classes)
