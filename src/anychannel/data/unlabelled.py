@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 
 from anychannel.channels import ChannelSet
-from anychannel.data.content import is_folder_image
 from anychannel.data.errors import DataError, ImageError, Problems
 from anychannel.data.files.read import ReadSettings, read_image
 from anychannel.data.files.resize import resize_and_crop
 from anychannel.data.sources.band_files import BandPattern, match_bands, name_planes
-from anychannel.data.sources.folders import is_image
+from anychannel.data.sources.folders import list_images
 from anychannel.data.sources.reader import Reader, placed
 from anychannel.data.sources.source import Sample
 from anychannel.data.workers import count_workers
-from anychannel.utils.folders import walk_files
 from anychannel.utils.sizes import ImageSize, height_width
 
 
@@ -49,7 +47,7 @@ def read_folder(
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give a folder of image files")
-    paths = [path for path in walk_files(root, is_file=is_folder_image, junk=[]) if is_image(path)]
+    paths = list_images(root, [])
     if not paths:
         raise DataError(f"{root} holds no image files")
     if bands is not None:

@@ -98,9 +98,7 @@ def evaluate(
         bar = progress_bar("evaluate", total * len(chosen), show=progress and own.is_main)
         with bar as advance, torch.autocast(target.type, torch.bfloat16, enabled=bf16):
             for batch in images.in_order(batch_size, own):
-                has = np.ones((len(batch.labels), len(columns)), bool)
-                if batch.present is not None:
-                    has = batch.present[:, columns]
+                has = batch.held()[:, columns]
                 read.append((batch.labels.numpy(), has, batch.places))
                 pixels = batch.images.to(target).float()
                 pixels = pixels if columns == list(range(pixels.shape[1])) else pixels[:, columns]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from anychannel.channels import ChannelError, Subset
+from anychannel.channels import ChannelError
 from anychannel.data import DataError, TorchImages
 from anychannel.data.batches.split import group_rows
 from anychannel.evaluation.evaluate import answer, match
@@ -95,20 +95,19 @@ def predict_dataset(
             torch.autocast(target.type, torch.bfloat16, enabled=bf16),
         ):
             for batch in images.in_order(batch_size):
-                has = np.ones((len(batch.labels), len(columns)), bool)
-                if batch.present is not None:
-                    has = batch.present[:, columns].copy()
+                has = batch.held()[:, columns]
                 has[:, [position for position in known.full if position not in wanted]] = False
                 empty = np.flatnonzero(~has.any(axis=1)).tolist()
                 if empty:
                     asked = ", ".join(known.names[position] for position in sorted(wanted))
                     raise ChannelError(f"image {batch.places[empty[0]]} has none of the channels {asked}")
                 pixels = batch.images.to(target).float()[:, columns]
-                groups = group_rows(has)
-                pieces = {pattern: answer_rows(model, pixels, known, pattern, rows) for pattern, rows in groups.items()}
-                found = np.zeros((len(has), max(piece.shape[1] for piece in pieces.values())), np.float32)
-                for pattern, rows in groups.items():
-                    found[rows] = pieces[pattern]
+                numbers = np.arange(len(has))
+                answers = [  # zero but in the rows of the pattern
+                    answer(model, pixels, known, pattern, np.isin(numbers, rows))
+                    for pattern, rows in group_rows(has).items()
+                ]
+                found: np.ndarray = np.sum(answers, axis=0)
                 if not np.isfinite(found).all():
                     bad = batch.places[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]
                     raise DataError(f"the network's answer to image {bad} is not finite; bring images to its units")
@@ -121,12 +120,6 @@ def predict_dataset(
     table = np.concatenate(tables)
     classes = names or tuple(str(number) for number in range(count_classes(model) or table.shape[1]))
     return Predictions(classes, tuple(paths), table, tuple(used))
-
-
-def answer_rows(model: Classifier, pixels: Tensor, known: Any, pattern: Subset, rows: np.ndarray) -> np.ndarray:
-    """Class probabilities of some of the images from one subset."""
-    chosen = pixels[torch.from_numpy(rows).to(pixels.device)]
-    return answer(model, chosen, known, pattern, np.ones(len(rows), bool))
 
 
 class SingleImages(TensorDataset):

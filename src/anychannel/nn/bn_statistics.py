@@ -26,7 +26,15 @@ from torch import Tensor, nn
 from anychannel.channels import ChannelSet, Subset
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
-from anychannel.nn.subset_batchnorm import NORMS, SubsetBatchNorm, by_subset, keeps_statistics, replace_norms
+from anychannel.nn.subset_batchnorm import (
+    COUNT,
+    NORMS,
+    STATISTICS,
+    SubsetBatchNorm,
+    by_subset,
+    keeps_statistics,
+    replace_norms,
+)
 
 LEAST_CORRELATION = 0.05
 """Lower bound of a feature's correlation with the full set's."""
@@ -39,7 +47,6 @@ HELD_OUT = 5
 
 LEAST_BATCH = 32
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -115,7 +122,7 @@ def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequenc
     before = disagreement(model, held_out, subset)
     add_entries(model, [name])
     norms = subset_norms(model).values()
-    former = [[norm.entries[name].get_buffer(key).clone() for key in STATISTICS] for norm in norms]
+    former = [[norm.entries[name].get_buffer(key).clone() for key in (*STATISTICS, COUNT)] for norm in norms]
     for norm, observer in zip(norms, observers, strict=True):
         if observer.batches:
             set_statistics(norm.entries[name], observer.mean, observer.variance, observer.batches)

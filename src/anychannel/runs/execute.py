@@ -30,7 +30,7 @@ from anychannel.runs.examples import collect_examples
 from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
-from anychannel.training.class_counts import count_known, is_uneven
+from anychannel.training.class_counts import has_uneven_classes
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
@@ -155,7 +155,7 @@ def train_run(
     try:
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
         if progress and share().is_main:
-            uneven = is_uneven(count_known(dataset.train, dataset.val, num_classes=len(dataset.classes)))
+            uneven = has_uneven_classes(dataset.train, dataset.val, len(dataset.classes))
             watched = config.training.watched(uneven=uneven)
             why = ", since classes are uneven" if uneven and config.training.monitor == "auto" else ""
             show_line(f"{dataset.describe_split()}; the best epoch is that of the best {watched}{why}")

@@ -14,9 +14,9 @@ from anychannel.data.content import BandFiles, is_folder_image
 from anychannel.data.errors import DataError, Problems
 from anychannel.data.files.registry import image_suffixes
 from anychannel.data.sources.band_files import BandPattern, Scenes, files_of
-from anychannel.data.sources.folders import apply_table, is_image, read_names
+from anychannel.data.sources.folders import apply_table, list_images, read_names
 from anychannel.data.sources.source import Sample
-from anychannel.utils.folders import find_file, walk_files
+from anychannel.utils.folders import find_file
 from anychannel.utils.names import normal
 
 LISTS = (".txt", ".lst", ".list")
@@ -102,7 +102,7 @@ class Finder:
             if not found:
                 self.pattern.refuse_empty(folder, Scenes(unmatched=scenes.unmatched))
             return list(found.values())
-        files = [file for file in walk_files(folder, is_file=is_folder_image, junk=[]) if is_image(file)]
+        files = list_images(folder, [])
         if not files:
             raise DataError(f"{folder} holds no image file ({', '.join(image_suffixes())})")
         problems = Problems()
@@ -117,7 +117,7 @@ class Finder:
         assert self.pattern is not None
         if folder not in self.known:
             problems = Problems()
-            files = [file for file in walk_files(folder, is_file=is_folder_image, junk=[]) if is_image(file)]
+            files = list_images(folder, [])
             scenes = self.pattern.gather(folder, files, problems)
             samples = [Sample(key, 0, BandFiles(scene.files)) for key, scene in scenes.found.items()]
             listed = apply_table(folder, {"": samples}, problems)[""]

@@ -78,6 +78,7 @@ def record_model(
     )
     images, planes, _ = match(model, data, "test", channels)
     split = pick_examples(images, planes, model, evaluation)
+    size = height_width(tuple(map(int, split.images.shape[-2:])))
     given = data if isinstance(data, ImageDataset) else getattr(data, "dataset", data)
     record = {
         "format": FORMAT,
@@ -89,7 +90,7 @@ def record_model(
         "file_channels": list(model.channels.names),
         "classes": list(evaluation.classes),
         "num_test": len(evaluation.labels),
-        "image_size": plain_size(height_width(tuple(map(int, split.images.shape[-2:])))),
+        "image_size": plain_size(size),
         "image_type": np.dtype(split.images.dtype).name,
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "status": "finished",
@@ -103,7 +104,6 @@ def record_model(
     write_json(home / "environment.json", describe_environment(device or "auto", precision or "fp32"))
     write_text(home / "command.txt", command_line() + "\n")
     if cost:
-        size = height_width(tuple(map(int, split.images.shape[-2:])))
         write_json(home / "cost.json", profile(model, batch_size=batch_size, image_size=size, device=device))
     write_json(home / "run.json", record)
     if keep_network:

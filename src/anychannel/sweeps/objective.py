@@ -12,7 +12,7 @@ from anychannel.data import ImageDataset
 from anychannel.evaluation import load_evaluation
 from anychannel.results.run import read_record
 from anychannel.sweeps.space import SweepError
-from anychannel.training.class_counts import count_known, is_uneven
+from anychannel.training.class_counts import has_uneven_classes
 from anychannel.training.early_stopping import FIGURES, MONITORS
 from anychannel.training.metrics import read_metrics
 
@@ -25,7 +25,7 @@ def choose_metric(metric: str, dataset: ImageDataset) -> str:
     """The metric that ``auto`` stands for: ``val_balanced_accuracy`` if classes are uneven, else ``val_accuracy``."""
     if metric != "auto":
         return metric
-    uneven = is_uneven(count_known(dataset.train, dataset.val, num_classes=len(dataset.classes)))
+    uneven = has_uneven_classes(dataset.train, dataset.val, len(dataset.classes))
     return "val_balanced_accuracy" if uneven else "val_accuracy"
 
 

@@ -36,10 +36,10 @@ def count_labels(images: Any, num_classes: int | None) -> np.ndarray | None:
     return counts
 
 
-def count_known(*several: Any, num_classes: int | None) -> np.ndarray | None:
-    """``count_labels`` of the first of several sets of images whose labels are known; None if none are."""
-    counts = (count_labels(images, num_classes) for images in several)
-    return next((found for found in counts if found is not None), None)
+def has_uneven_classes(train: Any, val: Any, num_classes: int | None) -> bool:
+    """Whether classes are uneven in the training images or, if their labels are not known, in the validation images."""
+    counts = count_labels(train, num_classes)
+    return is_uneven(count_labels(val, num_classes) if counts is None else counts)
 
 
 def find_labels(dataset: Any) -> np.ndarray | None:

@@ -43,7 +43,7 @@ from anychannel.training.bn_statistics import (
     recompute_bn_statistics,
     recomputed_statistics,
 )
-from anychannel.training.class_counts import balance_classes, count_known, is_uneven
+from anychannel.training.class_counts import balance_classes, has_uneven_classes
 from anychannel.training.contention import Contention
 from anychannel.training.early_stopping import FIGURES
 from anychannel.training.finite_updates import TrainingError
@@ -184,7 +184,7 @@ def fit(
     place(model, device)
     if teacher is not None:
         place(teacher.eval(), device)
-    uneven = is_uneven(count_known(train, val, num_classes=count_classes(model)))
+    uneven = has_uneven_classes(train, val, count_classes(model))
     watched = replace(settings, monitor=settings.watched(uneven=uneven))
     state = TrainingState(model, watched, batch_size=batch_size, steps=steps)
     train, weights = balance_classes(train, settings, count_classes(model))

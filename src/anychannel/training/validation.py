@@ -123,10 +123,9 @@ def show_as_read(
     seen = 0
     for batch in found.in_order(batch_size, own):
         count = len(batch.labels)
-        present = np.ones((count, len(channels)), bool) if batch.present is None else batch.present
         subsets: list[Subset] = []
         chosen = np.zeros((2, count), dtype=int)
-        for pattern, rows in group_rows(present).items():
+        for pattern, rows in group_rows(batch.held()).items():
             if pattern not in known:
                 names = [channels.names[i] for i in pattern]
                 listed, _ = assign_subsets(channels.select(names), 0)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from anychannel.data.errors import DataError
+from anychannel.utils.plurals import plural
 
 IMAGE_KEYS = ("image", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels")
@@ -120,7 +121,7 @@ def to_labels(labels: Any, count: int, where: str) -> Tensor:
         kind = "no label" if labels is None else f"a label of type {found.dtype.name}"  # type: ignore[union-attr]
         raise SampleError(f"{where} has {kind}, which is no whole number; {fix}")
     if found.size != count or found.shape[:1] != (count,):
-        raise SampleError(f"{where} has labels of shape {found.shape}, for {count} image{'s' * (count > 1)}; {fix}")
+        raise SampleError(f"{where} has labels of shape {found.shape}, for {plural(count, 'image')}; {fix}")
     return torch.from_numpy(found.reshape(-1).astype(np.int64))
 
 

@@ -32,6 +32,10 @@ class Batch(NamedTuple):
     present: np.ndarray | None
     places: Sequence[str]
 
+    def held(self) -> np.ndarray:
+        """(n, C) booleans, the channels that each image has, if ``present`` is that of these images (``in_order``)."""
+        return np.ones((len(self.labels), self.images.shape[1]), bool) if self.present is None else self.present
+
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """Pixels as a tensor of a type that PyTorch can compute with: uint8 and float32 as they are, uint16 as float32.

@@ -67,6 +67,7 @@ from anychannel.sensors import SENSORS
 from anychannel.utils.files import readable
 from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
 from anychannel.utils.names import normal
+from anychannel.utils.plurals import plural
 
 HEADER = ["path", "channels"]
 NEEDED = ("train", "val")
@@ -140,7 +141,7 @@ class Folder:
 
     def images(self, folder: Path) -> list[Path]:
         """Image files at any depth."""
-        return [file for file in walk_files(folder, is_file=is_folder_image, junk=self.junk) if is_image(file)]
+        return list_images(folder, self.junk)
 
     def finish(self, splits: Listing, classes: tuple[str, ...] | None, request: Request, how: str) -> Source:
         """The source, after what the folder's table and names say about channels."""
@@ -278,6 +279,11 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in image_suffixes()
 
 
+def list_images(folder: Path, junk: list[Path]) -> list[Path]:
+    """Image files at any depth, a folder's own files first; ``junk`` gets the files that are left out."""
+    return [file for file in walk_files(folder, is_file=is_folder_image, junk=junk) if is_image(file)]
+
+
 def holds_images(folder: Path) -> bool:
     """Whether there is an image at any depth."""
     return any(is_image(path) for path in walk_files(folder, is_file=is_folder_image, junk=[]))
@@ -310,18 +316,19 @@ def open_folders(spec: str, request: Request, *, bands: str | None = None) -> So
     """
     folder = Folder.of(spec, request, bands)
     root, junk = folder.root, folder.junk
+    found = find_splits(root)
     if folder.pattern is not None and folder.pattern.has("class"):
         classes, splits = sort_scenes(folder, folder.pattern)
     elif folder.pattern is not None and folder.pattern.has("split"):
         raise ValueError(f"bands={bands!r} names {{split}} without {{class}}; write both, or none of them")
-    elif found := find_splits(root):
+    elif found:
         classes, splits = read_splits(folder, found)
     else:
         classes, splits = split_classes(folder)
     if junk:
         text = f"{root}: hidden files and those of desktops and network drives are left out: {len(junk):,} ({junk[0]}"
         warnings.warn(f"{text}{', ...' * (len(junk) > 1)})", stacklevel=5)
-    by_folder = find_splits(root) or (folder.pattern is not None and folder.pattern.has("split"))
+    by_folder = found or (folder.pattern is not None and folder.pattern.has("split"))
     return folder.finish(splits, classes, request, "split by folders" if by_folder else "split at random")
 
 
@@ -387,7 +394,7 @@ def cut_classes(
         if 0 < len(found) < 3:
             problems.add(
                 f"{name}/",
-                f"{len(found)} image{'s' * (len(found) > 1)} cannot be split into train, val and test",
+                f"{plural(len(found), 'image')} cannot be split into train, val and test",
                 "add images, at least 3 a class, or remove the folder",
             )
             continue

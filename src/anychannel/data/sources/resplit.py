@@ -15,6 +15,7 @@ import numpy as np
 from anychannel.data.errors import DataError
 from anychannel.data.sources.source import HELD_OUT, SPLITS, Listing, Request, Sample
 from anychannel.data.sources.tables import find_column
+from anychannel.utils.plurals import plural
 
 SHARES = {"train": 1 - 2 * HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}
 """Part of the images that each split gets, as closely as whole groups allow."""
@@ -80,7 +81,7 @@ def choose_fold(request: Request, folds: np.ndarray) -> tuple[str, str]:
     known = list_folds(folds)
     if len(known) < 3:
         raise DataError(
-            f"the column {request.fold_by!r} has {len(known)} fold{'s' * (len(known) != 1)} ({', '.join(known)}); "
+            f"the column {request.fold_by!r} has {plural(len(known), 'fold')} ({', '.join(known)}); "
             "training, validation and test need 3 or more"
         )
     if str(request.fold) not in known:
@@ -104,7 +105,7 @@ def split_groups(
     group_of = group_of.reshape(-1)
     if len(names) < len(shares):
         raise DataError(
-            f"{what} has {len(names)} group{'s' * (len(names) != 1)}, too few for {' and '.join(shares)}; each split "
+            f"{what} has {plural(len(names), 'group')}, too few for {' and '.join(shares)}; each split "
             "needs one of its own"
         )
     counts = np.zeros((len(names), int(labels.max()) + 1))
