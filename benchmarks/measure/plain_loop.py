@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import t
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -33,9 +34,6 @@ from benchmarks.measure import small_maps
 
 SIZE, CLASSES, EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 42, 25, 10, 128, 0.1, 5e-4, 0.1
 """``recipes/quick.toml``."""
-
-T_975 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""Student's t for a two-sided 95 % interval, by degrees of freedom."""
 
 
 class Augmented(Dataset[Any]):
@@ -120,7 +118,7 @@ def summarise(seeds: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
     summary: dict[str, Any] = {"differences": [round(gap, 2) for gap in gaps]}
     if len(gaps) > 2:
         mean = statistics.fmean(gaps)
-        half = T_975[len(gaps) - 1] * statistics.stdev(gaps) / len(gaps) ** 0.5
+        half = float(t.ppf(0.975, len(gaps) - 1)) * statistics.stdev(gaps) / len(gaps) ** 0.5
         summary |= {"mean": round(mean, 2), "interval": [round(mean - half, 2), round(mean + half, 2)]}
     return summary
 

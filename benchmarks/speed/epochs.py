@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 import anychannel as ac
 from anychannel.models import create_model
 from benchmarks.speed.inference import CLASSES, write_jpegs
+from benchmarks.speed.plain import plain_network
 from benchmarks.speed.timing import Row, faster, take_turns
 
 SIZE, BATCH, WORKERS = 84, 64, 2
@@ -38,7 +38,7 @@ def literal_epoch(folder: Path) -> Callable[[], None]:
     )
     train = datasets.ImageFolder(str(folder / "train"), augmented)
     val = datasets.ImageFolder(str(folder / "val"), transforms.Compose(tensors))
-    model = plain_network("resnet18")
+    model = plain_network("resnet18", "R,G,B", CLASSES)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
     def epoch() -> None:
@@ -58,7 +58,7 @@ def literal_epoch(folder: Path) -> Callable[[], None]:
 
 def bare_epoch(network: str, data: Any) -> Callable[[], None]:
     """Steps in bfloat16 on images in memory, and nothing else."""
-    model = plain_network(network).to(memory_format=torch.channels_last)
+    model = plain_network(network, "R,G,B", CLASSES).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     images, labels = torch.as_tensor(data.train.images[:]), torch.as_tensor(data.train.labels)
 
@@ -131,19 +131,6 @@ def our_epoch(network: str, data: Any) -> Callable[[], None]:
         ac.fit(model, data.train, data.val, settings)
 
     return epoch
-
-
-def plain_network(name: str) -> nn.Module:
-    """The network without anything of anychannel's: its specialised module."""
-    model = create_model(name, channels="R,G,B", num_classes=CLASSES, stem="static", norm="shared")
-    conv = model.stem
-    network = model.backbone
-    path = next(path for path, module in network.named_modules() if module is model.conv)
-    parent, _, last = path.rpartition(".")
-    geometry = conv.geometry
-    plain = nn.Conv2d(3, conv.out_chans, geometry.kernel_size, geometry.stride, geometry.padding, bias=False)
-    setattr(network.get_submodule(parent) if parent else network, last, plain)
-    return network
 
 
 def from_files(rounds: int, images: int) -> Iterator[Row]:

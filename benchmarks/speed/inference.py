@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 import anychannel as ac
 from anychannel.data import Split
 from anychannel.models import create_model, save_model
+from benchmarks.speed.plain import plain_network
 from benchmarks.speed.steps import RGB
 from benchmarks.speed.timing import Row, compare, costs, take_turns
 
@@ -28,9 +28,7 @@ def one_subset(rounds: int) -> Iterator[Row]:
     names = ["R", "G"]
     model = create_model("resnet18", channels=RGB, num_classes=CLASSES).eval()
     special = model.specialize(names)
-    plain = create_model("resnet18", channels=names, num_classes=CLASSES, stem="static", norm="shared").eval().backbone
-    conv = plain.conv1
-    plain.conv1 = nn.Conv2d(len(names), conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=False)
+    plain = plain_network("resnet18", names, CLASSES).eval()
     mean, std = torch.tensor([120.0, 115.0]).view(1, 2, 1, 1), torch.tensor([60.0, 60.0]).view(1, 2, 1, 1)
     for network in (model, special, plain):
         network.to(memory_format=torch.channels_last)
