@@ -69,8 +69,7 @@ def measure_images(
     total = images.size if isinstance(images, TorchImages) else len(images)
     with progress_bar("measure", min(total or 0, most or 2**62), show=progress) as advance:
         for batch in images.in_order(1 if alone else BATCH, most=most):
-            held = np.ones(batch.images.shape[:2], bool) if batch.present is None else batch.present
-            for planes, has, place in zip(batch.images.numpy(), held, batch.places, strict=True):
+            for planes, has, place in zip(batch.images.numpy(), batch.held(), batch.places, strict=True):
                 bad = [
                     name
                     for name, plane, good in zip(channels.names, planes, has, strict=True)
