@@ -120,6 +120,13 @@ def train(
             "equally often. Default: none."
         ),
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Random changes of training images: none, default (crops, left-right flips), light, scenes (no side is "
+            "up) or strong (with mixup and cutmix); see docs/training.md. Default: default."
+        ),
+    ] = None,
     monitor: Annotated[
         str | None,
         typer.Option(

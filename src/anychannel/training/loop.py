@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from anychannel.channels import ChannelSet
 from anychannel.data import Split, Stream, TorchImages, augment
+from anychannel.data.batches.mixing import mix_images
 from anychannel.data.batches.split import Batch
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
 from anychannel.models.view import as_classifier
@@ -60,7 +61,7 @@ from anychannel.training.matching import (
 from anychannel.training.metrics import count_answers, mean_figures, new_counts, write_metrics
 from anychannel.training.micro_batches import cut_rows
 from anychannel.training.outputs import logits_of
-from anychannel.training.settings import TrainingSettings, check_own_transforms
+from anychannel.training.settings import MIXING, OFF, TrainingSettings, check_own_transforms
 from anychannel.training.state import TrainingState, copy_state, describe_settings, load_checkpoint, save_checkpoint
 from anychannel.training.step_parts import assign_channels, check_missing_channels
 from anychannel.training.validation import validate
@@ -123,8 +124,8 @@ def fit(
             Instead of splits, PyTorch's ``Dataset`` or ``DataLoader`` of (image, label), or of dictionaries with
             ``image``, ``label`` and, if images lack channels, ``present`` (a boolean for each channel). Images are
             Pillow images or tensors or arrays (C, H, W), in the units of the model's statistics. A ``DataLoader`` keeps
-            its batch size, sampler, workers and ``collate_fn``. The data set's own transforms augment, and
-            ``crop_padding``, ``flip`` and ``jitter`` do not apply. Order and transforms repeat with ``seed`` if they
+            its batch size, sampler, workers and ``collate_fn``. The data set's own transforms augment, and of the
+            settings' augmentation ``mixup`` and ``cutmix`` alone apply. Order and transforms repeat with ``seed`` if they
             draw from the global generators of torch, NumPy or Python, or from the loader's.
         settings: see ``TrainingSettings``.
         channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order, or a sensor; None means the
@@ -265,19 +266,27 @@ def train_step(
     pieces = cut_rows(whole, parts, size, settings.accumulate, own)
     images = augment(
         to_device(batch.images, state.device),
-        crop_padding=settings.crop_padding,
-        flip=settings.flip,
-        jitter=settings.jitter,
+        **settings.options(OFF),
         fill=torch.tensor(channels.mean, dtype=torch.float32),
+        std=torch.tensor(channels.std, dtype=torch.float32),
         generator=generator,
         share=own,
         batch_size=size,
+    )
+    images, labels = mix_images(
+        images,
+        batch.labels,
+        **settings.options(MIXING),
+        num_classes=count_classes(state.model) or 0,
+        generator=generator,
+        present=batch.present,
+        share=own,
     )
     state.model.stem.anneal(state.epoch + state.step / state.steps)
     network.train()
     counted, total = new_counts(state.device), sum(map(len, parts))
     for number, rows in enumerate(pieces, start=1):
-        targets = to_device(batch.labels[rows.images], state.device)
+        targets = to_device(labels[rows.images], state.device)
         inputs = images[to_device(rows.images, state.device)].contiguous(memory_format=torch.channels_last)
         randomness = (settings.seed, 3, state.epoch, state.step, own.index, *([number] if number > 1 else []))
         own_gradients = number < len(pieces) and isinstance(network, DistributedDataParallel)
