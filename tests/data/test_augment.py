@@ -77,9 +77,7 @@ def test_a_resized_crop_of_scale_one_keeps_the_image_and_a_small_one_magnifies_a
 
 def test_erasing_sets_one_box_to_the_fill_values_of_about_so_many_images():
     batch = torch.full((300, 2, 16, 16), 7.0)
-    result = augment(
-        batch, **KINDS["nothing"], erase=0.5, fill=torch.tensor([1.0, 2.0]), generator=generator()
-    )
+    result = augment(batch, **KINDS["nothing"], erase=0.5, fill=torch.tensor([1.0, 2.0]), generator=generator())
     erased = result[:, 0] == 1
     assert torch.equal(erased, result[:, 1] == 2)
     assert 110 < erased.any((1, 2)).sum() < 190

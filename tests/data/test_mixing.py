@@ -36,7 +36,7 @@ class Drawn:
         self.proportion, self.coin, self.place = source.beta(1, 1), source.random(), source.random(2)
         self.asked = 0
 
-    def beta(self, *_: float, size=None) -> float:  # noqa: ARG002
+    def beta(self, *_: float, size=None) -> float:
         return self.proportion
 
     def random(self) -> float:
@@ -44,7 +44,7 @@ class Drawn:
 
     rand = random
 
-    def integers(self, *bounds: int, size=None) -> int:  # noqa: ARG002
+    def integers(self, *bounds: int, size=None) -> int:
         low, high = bounds if len(bounds) == 2 else (0, *bounds)
         self.asked += 1
         return low + int(self.place[(self.asked - 1) % 2] * (high - low))
@@ -57,7 +57,9 @@ class Drawn:
 def test_a_pair_is_mixed_as_timms_mixup_does(options, seed, monkeypatch):
     batch, labels = images()[:2], LABELS[:2]
     with monkeypatch.context() as patch:
-        patch.setattr(mixing, "np", SimpleNamespace(random=SimpleNamespace(default_rng=lambda _: Drawn(seed)), roll=np.roll))
+        patch.setattr(
+            mixing, "np", SimpleNamespace(random=SimpleNamespace(default_rng=lambda _: Drawn(seed)), roll=np.roll)
+        )
         mixed, targets = mix(batch, labels, **options)
     numpy = Drawn(seed)
     numpy.rand = iter([0.0, numpy.coin]).__next__  # timm first asks whether to mix at all

@@ -123,8 +123,8 @@ def train(
     augment: Annotated[
         str | None,
         typer.Option(
-            help="Random changes of training images: none, default (crops, left-right flips), light, scenes (no side is "
-            "up) or strong (with mixup and cutmix); see docs/training.md. Default: default."
+            help="Random changes of training images: none, default (shifts, left-right flips), light, scenes (no side "
+            "is up) or strong (with mixup and cutmix); see docs/training.md. Default: default."
         ),
     ] = None,
     monitor: Annotated[

@@ -372,6 +372,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         "Training time": duration(run.record.get("seconds")),
         "Seed": run.text("seed"),
         "Batch size": run.text("batch_size"),
+        "Augmentation": run.text("augment"),
         "Data": run.text("dataset") + (f" ({', '.join(counts)})" if counts else ""),
         "Data fingerprint": run.text("fingerprint"),
         "Channels": ", ".join(run.channels),

@@ -288,6 +288,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "epochs_planned": training.epochs,
         "batch_size": training.batch_size,
+        "augment": training.augment,
         "seed": training.seed,
         "processes": share().count,
         "status": "running",

@@ -125,8 +125,8 @@ def fit(
             ``image``, ``label`` and, if images lack channels, ``present`` (a boolean for each channel). Images are
             Pillow images or tensors or arrays (C, H, W), in the units of the model's statistics. A ``DataLoader`` keeps
             its batch size, sampler, workers and ``collate_fn``. The data set's own transforms augment, and of the
-            settings' augmentation ``mixup`` and ``cutmix`` alone apply. Order and transforms repeat with ``seed`` if they
-            draw from the global generators of torch, NumPy or Python, or from the loader's.
+            settings' augmentation only ``mixup`` and ``cutmix`` apply. Order and transforms repeat with ``seed`` if
+            they draw from the global generators of torch, NumPy or Python, or from the loader's.
         settings: see ``TrainingSettings``.
         channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order, or a sensor; None means the
             model's channels in its order.

@@ -31,10 +31,10 @@ def training_loss(
     """Mean over rows of cross-entropy or, for taught rows, of its mixture with distillation.
 
     A taught row counts (1 - w) CE + w T^2 KL(softmax(teacher / T) || softmax(logits / T)), where w is ``distill`` and T
-    ``distill_temperature``; T^2 keeps the gradient's size, as in the paper. Logits and teacher are (N, K), ``taught`` is
-    (N,), targets are (N,) or, of mixed images, (N, K) with each class's share. ``weights`` (K,) multiply the rows by the
-    weight of their class, and mixed ones by each class's in its share; the mean is still over N, so that it does not
-    depend on how rows are cut into pieces and processes.
+    ``distill_temperature``; T^2 keeps the gradient's size, as in the paper. Logits and teacher are (N, K),
+    ``taught`` is (N,), and targets are (N,) or, for mixed images, (N, K) with the share of each class. ``weights`` (K,)
+    multiply the rows by the weight of their class, those of mixed images by the weights of both in their shares; the
+    mean is still over N, so that it does not depend on how rows are cut into pieces and processes.
     """
     scales = None if weights is None else weights[targets] if targets.ndim == 1 else targets @ weights
     if weights is not None and scales is not None and targets.ndim == 2:

@@ -66,13 +66,14 @@ class TrainingSettings:
             those with all channels, ``val_reduced_accuracy`` is that with channels missing, ``val_mean_accuracy`` the
             mean; likewise ``val_balanced_accuracy`` and so on. ``auto`` is ``balanced_accuracy`` if the largest class
             has more than 1.5 times as many training images as the smallest, else ``accuracy``.
-        augment: a preset of the settings from ``crop_padding`` to ``cutmix``, a key of ``AUGMENTATIONS``. Those that are
-            given, and not None, have their own value. All but ``mixup`` and ``cutmix`` do not apply to a PyTorch
+        augment: preset for the settings from ``crop_padding`` to ``cutmix``, a key of ``AUGMENTATIONS``. A setting that
+            is given has its own value instead; None is the preset's. Only ``mixup`` and ``cutmix`` apply to a PyTorch
             ``Dataset`` or ``DataLoader``, which has transforms of its own.
         crop_padding: largest shift of a random crop, in pixels.
         flip, vertical_flip: mirror half of the images left to right, and top to bottom.
         rotate90: turn images by 0, 90, 180 or 270 degrees, or by 0 or 180 if they are not square.
-        crop_scale: smallest area of a random crop that is resized to the image's size, as a share of it; 1 does not crop.
+        crop_scale: smallest area of a random crop, as a share of the image's, which is resized to the image's size; 1
+            does not crop.
         jitter: strength of brightness and contrast changes in [0, 1), drawn for each channel; 0 changes nothing.
         gain, offset: each channel's deviation from its mean is multiplied by a factor from [1 - gain, 1 + gain], and up
             to ``offset`` of its standard deviations are added; both drawn for each image and channel.

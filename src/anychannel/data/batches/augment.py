@@ -115,7 +115,7 @@ def augment(
 def draw_boxes(
     draws: Tensor, size: tuple[int, int], area: tuple[float, float], ratio: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Boxes in an image of ``size`` (H, W): top, left, height and width, each (B,) int64, from ``draws`` (4, B) in [0, 1).
+    """Boxes in images of ``size`` (H, W) from ``draws`` (4, B) in [0, 1): top, left, height and width, (B,) int64 each.
 
     Their area is drawn uniformly from ``area``, a share of the image's, and the logarithm of width by height uniformly
     between those of 1/ratio and ratio. A side that would not fit is the image's.

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from anychannel.utils.processes import Share
@@ -57,7 +56,7 @@ def mix_images(
         mixed[:, :, rows, columns] = others[:, :, rows, columns]
     else:
         mixed = images * kept + others * (1 - kept)
-    targets = labels.float() if labels.ndim == 2 else F.one_hot(labels, num_classes).float()
+    targets = labels.float() if labels.ndim == 2 else torch.eye(num_classes)[labels]
     blended = targets * kept + targets.roll(half, 0) * (1 - kept)
     if present is None:
         return mixed, blended
