@@ -35,6 +35,14 @@ Use = Annotated[
     list[str] | None,
     typer.Option(help="Subset of the channels that the network gets, as R,G; repeatable. Default: all of the run's."),
 ]
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation: mean logits over the image and its mirror images: hflip, vflip or hflip,vflip. "
+        "Default: none.",
+    ),
+]
 """``--channels`` names the channels that images hold, in their order, in all commands; ``--use`` some of these."""
 
 REMEDIES = {

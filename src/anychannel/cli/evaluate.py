@@ -10,6 +10,7 @@ from anychannel.cli.common import (
     Cache,
     Json,
     Run,
+    Tta,
     Use,
     describe_missing,
     former_use,
@@ -28,6 +29,7 @@ def evaluate(
         str | None,
         typer.Option(help="groups or channels: of which all subsets are evaluated. Default: groups, if there are any."),
     ] = None,
+    tta: Tta = None,
     split: Annotated[
         str | None, typer.Option(help="train, val or test. Default: test, or val if the data have no test split.")
     ] = None,
@@ -77,6 +79,7 @@ def evaluate(
         run,
         subsets=use,
         by=by,
+        tta=tta,
         split=split,
         data=data,
         data_channels=data_channels,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Json, Quiet, Run, parse_options, print_json, refuse_flags, say
+from anychannel.cli.common import Json, Quiet, Run, Tta, parse_options, print_json, refuse_flags, say
 from anychannel.utils.plurals import plural
 
 if TYPE_CHECKING:  # torch takes long to import
@@ -48,6 +48,7 @@ def predict(
     drop: Annotated[
         str | None, typer.Option(help="Channels that the network does not get, as B: what if they were missing?")
     ] = None,
+    tta: Tta = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -120,6 +121,10 @@ def predict(
     if precision is None and trained is not None:
         precision = trained.training.precision
     predictor = Predictor(run, device=device, precision=precision or "auto")
+    if tta is not None:
+        from anychannel.evaluation.flips import average_over_flips
+
+        average_over_flips(predictor.network, tta)
     if maps:
         from anychannel.runs.scene_map import map_scene
 
