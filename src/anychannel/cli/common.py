@@ -31,10 +31,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
-Use = Annotated[
-    list[str] | None,
-    typer.Option(help="Subset of the channels that the network gets, as R,G; repeatable. Default: all of the run's."),
-]
 Tta = Annotated[
     str | None,
     typer.Option(
@@ -42,6 +38,10 @@ Tta = Annotated[
         help="Test-time augmentation: mean logits over the image and its mirror images: hflip, vflip or hflip,vflip. "
         "Default: none.",
     ),
+]
+Use = Annotated[
+    list[str] | None,
+    typer.Option(help="Subset of the channels that the network gets, as R,G; repeatable. Default: all of the run's."),
 ]
 """``--channels`` names the channels that images hold, in their order, in all commands; ``--use`` some of these."""
 
