@@ -49,7 +49,7 @@ ALWAYS = {
     "augment", *OFF, *MIXING,
 }  # fmt: skip
 """Settings that have an effect whatever the others are."""
-OF_THE_PROGRAM = {"device", "sync_norm", "checkpoint_seconds"}
+OF_THE_PROGRAM = {"device", "time_limit", "sync_norm", "checkpoint_seconds"}
 """Settings whose effect depends on where the same recipe runs: device, number of processes, a folder."""
 
 

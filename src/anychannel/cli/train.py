@@ -24,7 +24,10 @@ Options = list[str] | None
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for the run; new or empty.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="With --resume: the run to continue, in place of --out.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run; new or empty.", show_default=False)] = None,
     config: Annotated[Path | None, typer.Option(help="TOML recipe. Flags override it.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Folder of images, shards (wds:FOLDER), or name of an embedded data set.")
@@ -102,7 +105,17 @@ def train(
     norm: Annotated[
         str | None, typer.Option(help="Batch norm: auto, shared, statistics, subset, size or stem. Default: auto.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Largest number of epochs. Default: 15.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Largest number of epochs, in all; more of them than a finished run has train it further with "
+            "--resume. Default: 15."
+        ),
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(help="End before the epoch that would pass this time, as 20m or 1h30m. Default: no limit."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per batch. Default: 128.")] = None,
     accumulate: Annotated[
         int | None, typer.Option(help="Batches per step, whose gradients are added. Default: 1.")
@@ -145,7 +158,11 @@ def train(
         str | None, typer.Option(help="Trackers to log to: tensorboard, mlflow, or tensorboard,mlflow.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out, or start it if there is none.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in --out, with its own settings where none are given, or start it if there is none.",
+        ),
     ] = False,
     allow_pipe: Annotated[
         bool,
@@ -184,6 +201,8 @@ def train(
 
     - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
 
+    - `anychannel train --resume runs/photos --epochs 30 --lr 0.01`
+
     - `anychannel train --data photos --channels R,G,B --track tensorboard --out runs/photos`
 
     - `anychannel train --data wds:shards --channels R,G,B --size 84 --out runs/shards`
@@ -192,10 +211,11 @@ def train(
     """
     flags = dict(locals())
     from anychannel.runs.config import RunConfig, absolute_paths, check_source, check_typed, load_recipe, merge, nest
-    from anychannel.runs.folder import prepare_folder
+    from anychannel.runs.folder import prepare_folder, resumed_recipe
 
+    out = choose_folder(out, run, resume)
     typed = merge(settings_of(flags), nest(parse_options(option)))
-    values = merge(load_recipe(config) if config else {}, typed)
+    values = merge(load_recipe(config) if config else resumed_recipe(out, typed) if resume else {}, typed)
     values |= {"groups": typed["groups"]} if "groups" in typed else {}
     if allow_pipe:
         check_typed(values, typed)
@@ -223,6 +243,21 @@ def train(
     say(f"the run is in {home}; open its report: {page}")
 
 
+def choose_folder(out: Path | None, run: Path | None, resume: bool) -> Path:
+    """The folder of the run, from ``--out`` or, with ``--resume``, an argument."""
+    if run is not None and (out is not None or not resume):
+        raise ValueError(
+            f"{run} is a second folder beside --out; name one of them"
+            if out is not None
+            else f"{run} would be a run to continue; add --resume, or give --out {run} for a new run"
+        )
+    if run is not None and not (run / "config.toml").is_file():
+        raise ValueError(f"{run} holds no run to continue; give --out {run} with --data to start one there")
+    if out is None and run is None:
+        raise ValueError("the folder for the run is missing; give --out, or name a run with --resume")
+    return out or run  # type: ignore[return-value]  # one of them is given
+
+
 def show_run(home: Path) -> None:
     """Print a run's figures on every subset, and what was converted or skipped."""
     from anychannel.results.run import evaluated_split
@@ -246,6 +281,11 @@ def show_run(home: Path) -> None:
         say(
             "\n".join(f"  {line}" for line in skipped[:20])
             + (f"\n  and {len(skipped) - 20:,} more" * (len(skipped) > 20))
+        )
+    if record.get("timed_out"):
+        say(
+            f"the time limit ended training after {record['epochs_run']} of {record['epochs_planned']} epochs; "
+            f"anychannel train --resume {home} trains the others"
         )
     warn_of_fault(home, result)
 

@@ -121,10 +121,11 @@ class RunConfig:
     def differences(self, other: RunConfig) -> list[str]:
         """Settings whose values differ, as ``training.lr: 0.1 -> 0.2``.
 
-        Paths are compared as absolute paths. Trackers are not compared.
+        Paths are compared as absolute paths. Trackers and the time limit are not compared.
         """
+        free = dict.fromkeys(("track", "training.time_limit"))
         mine, theirs = (flatten(absolute_paths(config.to_dict())) for config in (self, other))
-        return list_changes(mine | {"track": None}, theirs | {"track": None})
+        return list_changes(mine | free, theirs | free)
 
 
 def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from anychannel.runs.data import describe_data, describe_fold, find_changes, loa
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import FILE as EXAMPLES
 from anychannel.runs.examples import collect_examples
-from anychannel.runs.folder import acquire, prepare_folder
+from anychannel.runs.folder import acquire, fill_in_rate, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.class_counts import has_uneven_classes
@@ -114,7 +114,8 @@ def train_run(
     Args:
         config: the settings.
         folder: folder for the run. It must be new or empty, unless ``resume`` is set.
-        resume: continue an unfinished run of the same configuration. A finished run is left as it is.
+        resume: continue an unfinished run of the same configuration. A finished run is left as it is, unless
+            ``training.epochs`` is larger than before: then another cycle starts from its weights, see ``fit``.
         cache_dir: folder of the cache of decoded images.
         progress: show progress on standard error.
         cost: also measure FLOPs, memory and latency.
@@ -134,9 +135,9 @@ def train_run(
         DataError, ConfigError, ValueError: the data or a setting cannot be used. Nothing has been written.
     """
     tuned = bool(config.pretrained or config.checkpoint or is_saved(config.model))
-    config = replace(config, training=config.training.with_rate(trained=tuned))  # recorded as it is used
     device = join(config.training.device)
-    home = Path(folder)
+    home, given = Path(folder), config
+    config = on_main(lambda: fill_in_rate(given, home, tuned=tuned))  # recorded as it is used
     on_main(lambda: check_trackers(config.track or ()))
     if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
@@ -315,6 +316,7 @@ def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluatio
     split = getattr(dataset, evaluation.split)
     examples, pixels = collect_examples(split, dataset.channels.names, dataset.classes, evaluation)
     write_json(home / "examples.json", examples)
+    (home / "gap.json").unlink(missing_ok=True)  # of earlier weights, if the run went on
     for file, array in ((EXAMPLES, pixels), (appearance.FILE, appearance.sample_appearance(dataset))):
         write_atomically(home / file, partial(np.save, arr=array, allow_pickle=False))
     if cost:
@@ -334,6 +336,8 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "stopped_early": result.stopped_early,
         "settled": result.recomputed_statistics,
         "monitor": result.monitor,
+        **({"timed_out": True} if result.timed_out else {}),
+        **({"cycles": list(result.cycles)} if result.cycles else {}),
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "best": None if best is None else {key: value for key, value in plain_row(best).items() if key in keys},
     }

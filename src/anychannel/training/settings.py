@@ -9,6 +9,7 @@ from typing import Any
 
 from anychannel.training.early_stopping import FIGURES, MONITORS, REDUCED_MONITORS
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES
+from anychannel.utils.durations import parse_duration
 from anychannel.utils.hardware import PRECISIONS
 from anychannel.utils.options import coerce_options
 
@@ -59,6 +60,9 @@ class TrainingSettings:
         ema: decay of a moving average of the weights, which is validated and kept; None keeps the weights themselves.
         sync_norm: batch norms use the images of all processes, as a single process would. False uses each process's
             images, which is faster but gives other results, above all with few images in a process.
+        time_limit: longest duration of training, as ``"20m"``, ``"1h30m"`` or seconds, counted anew when it resumes. It
+            ends with the best weights before the epoch that would pass the limit, but not before the first; ``resume``
+            trains the other epochs.
         patience, min_delta: see ``EarlyStopping``.
         monitor: the validation figure that decides which epoch is best. ``accuracy``, ``balanced_accuracy`` (mean
             recall of the classes) and ``macro_f1`` (mean F1 of the classes) are measured with all channels and, unless
@@ -108,6 +112,7 @@ class TrainingSettings:
     clip_norm: float = 5.0
     ema: float | None = None
     sync_norm: bool = True
+    time_limit: float | str | None = None
     patience: int | None = None
     min_delta: float = 0.0
     monitor: str = "auto"
@@ -162,6 +167,10 @@ class TrainingSettings:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be between {low} and {high}, got {getattr(self, name)}")
+        try:
+            object.__setattr__(self, "time_limit", parse_duration(self.time_limit))
+        except ValueError as error:
+            raise ValueError(f"time_limit: {error}") from error
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if not 0 <= self.weight_decay < math.inf:
