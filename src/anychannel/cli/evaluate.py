@@ -33,7 +33,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="train, val or test. Default: test, or val if the data have no test split.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Another folder with the same classes. Default: the run's data.")
+    ] = None,
     channels: Annotated[
         list[str] | None,
         typer.Option(

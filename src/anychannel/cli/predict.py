@@ -46,14 +46,15 @@ def predict(
         str | None, typer.Option(help="Channels that the network gets, as R,G. Default: all that a file has.")
     ] = None,
     drop: Annotated[
-        str | None, typer.Option(help="Channels that the network does not get, as B: what if they were missing?")
+        str | None,
+        typer.Option(help="Channels that the network does not get, as B: what if they were missing? Default: none."),
     ] = None,
     tta: Tta = None,
     out: Annotated[
         Path | None,
         typer.Option(
             help="Write the answers to this file, with the probability of every class (.csv or .jsonl), or a scene's "
-            "map (.tif)."
+            "map (.tif). Default: print them."
         ),
     ] = None,
     window: Annotated[

@@ -27,13 +27,22 @@ def train(
     run: Annotated[
         Path | None, typer.Argument(help="With --resume: the run to continue, in place of --out.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the run; new or empty.", show_default=False)] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML recipe. Flags override it.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the run; new or empty. Default: the run to resume.", show_default=False),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML recipe. Flags override it. Default: none.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Folder of images, shards (wds:FOLDER), or name of an embedded data set.")
+        str | None,
+        typer.Option(
+            help="Folder of images, shards (wds:FOLDER), or name of an embedded data set. Default: the recipe's."
+        ),
     ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="Channels of the files in order: R,G,B, sentinel2 or sentinel2:B04,B03,B02.")
+        str | None,
+        typer.Option(
+            help="Channels of the files in order: R,G,B, sentinel2 or sentinel2:B04,B03,B02. Default: the data's own."
+        ),
     ] = None,
     group: Groups = None,
     only_channels: Annotated[
@@ -46,25 +55,32 @@ def train(
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels. Default: the files' size.")] = None,
     epoch_images: Annotated[
-        int | None, typer.Option(help="Images per epoch, for shards (wds:...) that should not be counted.")
+        int | None, typer.Option(help="Images per epoch, for shards (wds:...). Default: count them.")
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Use only the first so many classes. Default: all.")] = None,
     split_by: Annotated[
         str | None,
         typer.Option(
-            help="Split at random by this column of a CSV beside the images; images with equal values stay together."
+            help="Split at random by this column of a CSV beside the images; images with equal values stay together. "
+            "Default: the data's own split, or at random."
         ),
     ] = None,
     fold_by: Annotated[
         str | None,
-        typer.Option(help="Cross-validate over this column of a CSV: a run for each of its values, its test images."),
+        typer.Option(
+            help="Cross-validate over this column of a CSV: a run for each of its values, its test images. Default: no."
+        ),
     ] = None,
-    fold: Annotated[str | None, typer.Option(help="With --fold-by: train only the run of this value.")] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="With --fold-by: train only the run of this value. Default: all.")
+    ] = None,
     skip_bad: Annotated[
-        bool | None, typer.Option("--skip-bad", help="Leave out images that cannot be used, and list them.")
+        bool | None,
+        typer.Option("--skip-bad", help="Leave out images that cannot be used, and list them. Default: refuse."),
     ] = None,
     convert: Annotated[
-        str | None, typer.Option(help="rgb converts grey, alpha, palette, CMYK and 16-bit images to 8-bit RGB.")
+        str | None,
+        typer.Option(help="rgb converts grey, alpha, palette, CMYK and 16-bit images to 8-bit RGB. Default: no."),
     ] = None,
     nodata: Annotated[
         str | None, typer.Option(help="keep, or a replacement for values that files mark as no data. Default: refuse.")
@@ -72,7 +88,8 @@ def train(
     bands: Annotated[
         str | None,
         typer.Option(
-            help="Bands are files of their own, named like this: '{scene}_{band}.tif', or sentinel2 (docs/bands.md)."
+            help="Bands are files of their own, named like this: '{scene}_{band}.tif', or sentinel2 (docs/bands.md). "
+            "Default: no."
         ),
     ] = None,
     model: Annotated[
@@ -81,27 +98,31 @@ def train(
             help="Network (`anychannel list models`), or folder of a finished run to start from. Default: resnet18."
         ),
     ] = None,
-    model_option: Annotated[Options, typer.Option(help="KEY=VALUE for the network; repeatable.")] = None,
+    model_option: Annotated[Options, typer.Option(help="KEY=VALUE for the network; repeatable. Default: none.")] = None,
     pretrained: Annotated[
-        bool | None, typer.Option("--pretrained", help="Start from timm's published weights of --model timm/NAME.")
+        bool | None,
+        typer.Option("--pretrained", help="Start from timm's published weights of --model timm/NAME."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Start from the weights in this file (safetensors or torch).")
+        Path | None, typer.Option(help="Start from the weights in this file (safetensors or torch). Default: new.")
     ] = None,
     source_channels: Annotated[
         str | None, typer.Option(help="Channels that these weights were trained on. Default: R,G,B.")
     ] = None,
     adapt_option: Annotated[
-        Options, typer.Option(help="KEY=VALUE for adapting trained weights; see docs/pretrained.md; repeatable.")
+        Options,
+        typer.Option(help="KEY=VALUE for adapting trained weights; see docs/pretrained.md; repeatable. Default: none."),
     ] = None,
     stem: Annotated[
         str | None, typer.Option(help="First convolution (`anychannel list stems`). Default: completion.")
     ] = None,
-    stem_option: Annotated[Options, typer.Option(help="KEY=VALUE for the stem; repeatable.")] = None,
+    stem_option: Annotated[Options, typer.Option(help="KEY=VALUE for the stem; repeatable. Default: none.")] = None,
     sampler: Annotated[
         str | None, typer.Option(help="Channel sampling in training (`anychannel list samplers`). Default: split.")
     ] = None,
-    sampler_option: Annotated[Options, typer.Option(help="KEY=VALUE for the sampler; repeatable.")] = None,
+    sampler_option: Annotated[
+        Options, typer.Option(help="KEY=VALUE for the sampler; repeatable. Default: none.")
+    ] = None,
     norm: Annotated[
         str | None, typer.Option(help="Batch norm: auto, shared, statistics, subset, size or stem. Default: auto.")
     ] = None,
@@ -151,11 +172,14 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ... Default: auto.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32. Default: auto.")] = None,
     option: Annotated[
-        Options, typer.Option("--set", help="Any other setting as KEY=VALUE, such as training.ema=0.999; repeatable.")
+        Options,
+        typer.Option(
+            "--set", help="Any other setting as KEY=VALUE, such as training.ema=0.999; repeatable. Default: none."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run in reports. Default: the folder's name.")] = None,
     track: Annotated[
-        str | None, typer.Option(help="Trackers to log to: tensorboard, mlflow, or tensorboard,mlflow.")
+        str | None, typer.Option(help="Trackers to log to: tensorboard, mlflow, or tensorboard,mlflow. Default: none.")
     ] = None,
     resume: Annotated[
         bool,

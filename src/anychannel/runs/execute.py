@@ -28,9 +28,9 @@ from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import FILE as EXAMPLES
 from anychannel.runs.examples import collect_examples
 from anychannel.runs.folder import acquire, fill_in_rate, prepare_folder
+from anychannel.runs.overview import describe_start
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
-from anychannel.training.class_counts import has_uneven_classes
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
@@ -156,10 +156,7 @@ def train_run(
     try:
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
         if progress and share().is_main:
-            uneven = has_uneven_classes(dataset.train, dataset.val, len(dataset.classes))
-            watched = config.training.watched(uneven=uneven)
-            why = ", since classes are uneven" if uneven and config.training.monitor == "auto" else ""
-            show_line(f"{dataset.describe_split()}; the best epoch is that of the best {watched}{why}")
+            show_line("\n".join(describe_start(config, given, home, dataset, model, device)))
         with status_written(home, run), lost_processes_named(), tracked(config, home, run) as track:
 
             def log_epoch(row: dict[str, Any]) -> None:
@@ -190,7 +187,7 @@ def train_run(
                 split=split,
                 distributed=True,
             )
-            on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
+            on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost, progress=progress))
             track.log_evaluation(evaluation, result.best_epoch)
     finally:
         lock.release()
@@ -310,7 +307,9 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
     write_json(home / "run.json", run)
 
 
-def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluation: Evaluation, *, cost: bool) -> None:
+def close_folder(
+    config: RunConfig, home: Path, dataset: ImageDataset, evaluation: Evaluation, *, cost: bool, progress: bool
+) -> None:
     """Write the evaluation, the example images, how the training images look, and the cost."""
     evaluation.save(home)
     split = getattr(dataset, evaluation.split)
@@ -321,7 +320,13 @@ def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluatio
         write_atomically(home / file, partial(np.save, arr=array, allow_pickle=False))
     if cost:
         batch_size, device = config.training.batch_size, config.training.device
-        measured = profile(load_model(home), batch_size=batch_size, image_size=dataset.image_size, device=device)
+        measured = profile(
+            load_model(home),
+            batch_size=batch_size,
+            image_size=dataset.image_size,
+            device=device,
+            progress=progress,
+        )
         write_json(home / "cost.json", measured)
 
 
