@@ -152,11 +152,13 @@ def train_run(
     on_main(lambda: check_data(config, home, dataset))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model) | {"file_channels": list(whole.channels.names)}
+    shown = progress and share().is_main
+    starts = describe_start(config, given, home, dataset, model, device) if shown else []
     lock = FileLock(home / LOCK)
     try:
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
-        if progress and share().is_main:
-            show_line("\n".join(describe_start(config, given, home, dataset, model, device)))
+        for line in starts:
+            show_line(line)
         with status_written(home, run), lost_processes_named(), tracked(config, home, run) as track:
 
             def log_epoch(row: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 from anychannel.data import ImageDataset, Split
 from anychannel.evaluation import choose_subsets
 from anychannel.nn.classifier import Classifier
+from anychannel.results.run import read_record
 from anychannel.runs.config import RunConfig
 from anychannel.training.class_counts import count_labels, has_uneven_classes
 from anychannel.training.loop import plan_steps
@@ -59,6 +60,7 @@ def describe_start(
     subsets, sampled, _ = choose_subsets(model.channels, config.subsets)
     chosen = "a sample of the subsets" if sampled else "named subsets" if config.subsets else "every subset"
     precision = choose_precision(training.precision, device)
+    planned = read_record(home).get("epochs_planned", 0) if (home / "run.json").is_file() else 0
     done = (home / "metrics.jsonl").read_text(encoding="utf-8").count("\n") if (home / "metrics.jsonl").is_file() else 0
     rows: dict[str, str] = {
         "data": f"{config.data}: {plural(len(names), 'channel')} ({listed}), {pixels}",
@@ -77,7 +79,7 @@ def describe_start(
         "evaluated": f"at the end, on {chosen} ({len(subsets):,}) of the "
         f"{'test' if len(dataset.test) else 'validation'} images",
         "written to": f"{home}; --resume continues it",
-        "continues": f"after {plural(done, 'epoch')}" if done else "",
+        "continues": f"{'another cycle ' * (done >= planned)}after {plural(done, 'epoch')}" if done else "",
     }
     return [f"{head:>14}  {text}" for head, text in rows.items() if text]
 
