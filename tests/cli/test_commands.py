@@ -318,7 +318,7 @@ def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
     assert record["epochs_run"] == 4
     assert [(each["first_epoch"], each["lr"]) for each in record["cycles"]] == [(1, 0.1), (4, 0.01)]
     report = (tmp_path / "killed" / "report.html").read_text()
-    assert "epochs 1 to 3 at learning rate 0.1; epochs 4 to 4 at learning rate 0.01" in report
+    assert "epochs 1 to 3 at learning rate 0.1; epoch 4 at learning rate 0.01" in report
 
 
 def test_the_version_is_printed():

@@ -409,6 +409,8 @@ def describe_cycles(run: Run) -> str:
     ends = [*(each["first_epoch"] - 1 for each in found[1:]), len(run.epochs)]
     return "; ".join(
         f"epochs {each['first_epoch']} to {end} at learning rate {each['lr']:g}"
+        if end > each["first_epoch"]
+        else f"epoch {end} at learning rate {each['lr']:g}"
         for each, end in zip(found, ends, strict=False)
     )
 

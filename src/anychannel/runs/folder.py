@@ -58,9 +58,10 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, locked: bool 
         if not (another and change.startswith("training.") and not change.startswith("training.sampler"))
     ]
     if changed:
+        further = ", train it further with more --epochs" if record["status"] == "finished" else ""
         raise RunError(
             f"{home} holds a run with other settings ({'; '.join(changed)}); resume it with its own "
-            f"(--config {home / 'config.toml'}), or choose another --out"
+            f"(--config {home / 'config.toml'}){further}, or choose another --out"
         )
     return bool(another or record["status"] != "finished" or record.get("timed_out"))
 
@@ -90,6 +91,7 @@ def resumed_recipe(home: Path, typed: Mapping[str, Any]) -> dict[str, Any]:
     if not (home / "config.toml").is_file():
         return {}
     values = read_config(home).to_dict()
+    values["training"].pop("time_limit", None)  # it was that of one start
     if begins_cycle(home, typed.get("training", {}).get("epochs")):
         del values["training"]["lr"]
     return values
