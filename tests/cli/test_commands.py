@@ -309,14 +309,17 @@ def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
         assert a.read_bytes() == b.read_bytes()
 
     done = anychannel("train", "--resume", tmp_path / "killed", "--epochs", 4, "--augment", "light", "--no-cost")
-    lines = {line.split("  ")[-2].strip(): line for line in done.stderr.splitlines() if line.startswith("   ")}
-    assert "4 epochs of" in lines["training"]
-    assert "learning rate 0.01 (default)" in lines["training"]
-    assert "light: flip, crop_scale 0.7, gain 0.1, offset 0.1" in lines["augmentation"]
-    assert "another cycle after 3 epochs" in lines["continues"]
+    for part in (
+        "training  4 epochs of",
+        "learning rate 0.01 (default)",
+        "augmentation  light: flip, crop_scale 0.7, gain 0.1, offset 0.1",
+        "continues  another cycle after 3 epochs",
+    ):
+        assert part in done.stderr
     record = json.loads((tmp_path / "killed" / "run.json").read_text())
     assert record["epochs_run"] == 4
-    assert [(each["first_epoch"], each["lr"]) for each in record["cycles"]] == [(1, 0.1), (4, 0.01)]
+    assert [each["first_epoch"] for each in record["cycles"]] == [1, 4]
+    assert [each["lr"] for each in record["cycles"]] == pytest.approx([0.1, 0.01])
     report = (tmp_path / "killed" / "report.html").read_text()
     assert "epochs 1 to 3 at learning rate 0.1; epoch 4 at learning rate 0.01" in report
 
