@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from typer.main import get_command
 
+from anychannel.cli.app import app
 from anychannel.cli.compare import against_first
+from anychannel.cli.listing import DESCRIPTIONS
 from anychannel.evaluation import load_evaluation
 from tests.helpers.commands import Command, anychannel, die_after
 from tests.helpers.image_files import bright_halves, write_class_folders
@@ -236,7 +239,17 @@ def test_list_names_what_the_other_commands_take():
     assert any("bands" in name for name in names["datasets"])
     assert "sentinel2" in names["sensors"]
     assert "B8A    864.7 nm  narrow near infrared" in anychannel("list", "sensors").stdout
+    described = {name for kind in ("models", "stems", "samplers", "datasets") for name in names[kind]}
+    assert described == DESCRIPTIONS.keys()
     assert "unknown kind 'stem'" in anychannel("list", "stem", check=False).stderr
+
+
+def test_every_option_without_a_value_states_its_default_in_the_help():
+    for name, command in get_command(app).commands.items():
+        for option in command.params:
+            asked = option.param_type_name == "option" and not (option.hidden or option.required or option.is_flag)
+            if asked and option.default is None:
+                assert "Default: " in option.help, f"{name} {option.opts[0]}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -294,6 +307,21 @@ def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
     for name in ("best", "last"):
         a, b = (tmp_path / run / "weights" / f"{name}.safetensors" for run in ("whole", "killed"))
         assert a.read_bytes() == b.read_bytes()
+
+    done = anychannel("train", "--resume", tmp_path / "killed", "--epochs", 4, "--augment", "light", "--no-cost")
+    for part in (
+        "training  4 epochs of",
+        "learning rate 0.01 (default)",
+        "augmentation  light: flip, crop_scale 0.7, gain 0.1, offset 0.1",
+        "continues  another cycle after 3 epochs",
+    ):
+        assert part in done.stderr
+    record = json.loads((tmp_path / "killed" / "run.json").read_text())
+    assert record["epochs_run"] == 4
+    assert [each["first_epoch"] for each in record["cycles"]] == [1, 4]
+    assert [each["lr"] for each in record["cycles"]] == pytest.approx([0.1, 0.01])
+    report = (tmp_path / "killed" / "report.html").read_text()
+    assert "epochs 1 to 3 at learning rate 0.1; epoch 4 at learning rate 0.01" in report
 
 
 def test_the_version_is_printed():

@@ -27,6 +27,7 @@ NOT_SETTINGS = {
     "bands",
     "option",
     "resume",
+    "run",
     "cache",
     "cost",
     "quiet",

@@ -398,6 +398,7 @@ def test_the_recipes_that_ship_are_valid():
 
 def test_flags_override_a_recipe_key_by_key():
     assert merge({"a": 1, "t": {"x": 1, "y": 2}}, {"t": {"y": 3}}) == {"a": 1, "t": {"x": 1, "y": 3}}
+    assert merge({"t": {"flip": False, "lr": 1}}, {"t": {"augment": "light"}}) == {"t": {"augment": "light", "lr": 1}}
     assert nest({"t.x": 1, "t.y.z": 2, "a": 3}) == {"t": {"x": 1, "y": {"z": 2}}, "a": 3}
 
 

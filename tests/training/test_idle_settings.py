@@ -21,7 +21,7 @@ from anychannel.runs.config import ConfigError, merge
 from anychannel.runs.execute import build_model
 from anychannel.runs.folder import read_config
 from anychannel.training import TrainingSettings, fit
-from anychannel.training.settings import idle_settings
+from anychannel.training.settings import MIXING, OFF, idle_settings
 from tests.helpers.splits import make_dataset, noise
 from tests.helpers.training import SETTINGS, make_model, make_split
 
@@ -45,10 +45,11 @@ IDLE = {
 """Settings of a training that others can make idle, with the refusal."""
 ALWAYS = {
     "epochs", "batch_size", "sampler", "optimizer", "lr", "weight_decay", "schedule", "distill", "label_smoothing",
-    "accumulate", "balance", "clip_norm", "ema", "patience", "crop_padding", "flip", "jitter", "precision", "seed",
+    "accumulate", "balance", "clip_norm", "ema", "patience", "precision", "seed",
+    "augment", *OFF, *MIXING,
 }  # fmt: skip
 """Settings that have an effect whatever the others are."""
-OF_THE_PROGRAM = {"device", "sync_norm", "checkpoint_seconds"}
+OF_THE_PROGRAM = {"device", "time_limit", "sync_norm", "checkpoint_seconds"}
 """Settings whose effect depends on where the same recipe runs: device, number of processes, a folder."""
 
 

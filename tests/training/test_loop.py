@@ -16,6 +16,7 @@ from anychannel.nn.channel_sampling import SAMPLERS
 from anychannel.nn.stems import STEMS
 from anychannel.training import TrainingError, fit
 from anychannel.training.loop import LAST
+from anychannel.training.settings import MIXING, OFF
 from anychannel.utils.signals import Interrupted
 from tests.helpers.training import SETTINGS, Killed, make_model, make_split, states_equal
 
@@ -54,9 +55,8 @@ def test_a_killed_run_resumes_to_bitwise_the_same_weights(when, ema, train, val,
         SETTINGS,
         sampler="dropout",
         sampler_options={"drop": 0.4, "parts": 2},
-        crop_padding=2,
-        flip=True,
-        jitter=0.1,
+        **dict.fromkeys(OFF | MIXING),
+        augment="strong",
         ema=ema,
         checkpoint_seconds=0,
     )

@@ -10,6 +10,7 @@ from anychannel.models import create_model
 from anychannel.nn.channel_sampling import Part
 from anychannel.training import fit
 from anychannel.training.loss import find_teacher, own_teacher_rows, training_loss
+from anychannel.training.metrics import count_answers
 from anychannel.training.step_parts import StepParts, assign_channels
 from anychannel.utils.processes import Share
 from tests.helpers.training import SETTINGS, make_model, states_equal
@@ -34,6 +35,20 @@ def test_the_loss_is_its_formula_image_by_image():
         divergence = 16 * sum(p[k] * torch.log(p[k] / q[k]) for k in range(4))
         expected.append(0.7 * entropy + 0.3 * divergence if taught[row] else entropy)
     torch.testing.assert_close(got, torch.stack(expected).mean())
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 2.0, 0.25])])
+def test_the_loss_of_mixed_images_is_that_of_both_labels_in_their_shares(weights):
+    logits, first, second = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0]), torch.tensor([1, 1, 0, 2, 3])
+    settings = replace(SETTINGS, label_smoothing=0.1)
+    mixed = 0.3 * F.one_hot(first, 4) + 0.7 * F.one_hot(second, 4)
+    got = training_loss(logits, mixed, None, None, settings, weights)
+    of_first, of_second = (training_loss(logits, each, None, None, settings, weights) for each in (first, second))
+    torch.testing.assert_close(got, 0.3 * of_first + 0.7 * of_second)
+    whole = training_loss(logits, F.one_hot(first, 4).float(), None, None, settings, weights)
+    torch.testing.assert_close(whole, of_first)
+    counts = count_answers(got, logits, mixed)
+    assert counts[1:].tolist() == [(logits.argmax(1) == mixed.argmax(1)).sum(), 5]
 
 
 def test_the_teacher_gets_no_gradient_and_an_equal_student_no_divergence():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from anychannel.channels import ChannelSet
 from anychannel.models import create_model
 from anychannel.training import EarlyStopping, TrainingSettings
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES, create_optimizer, create_schedule, parameter_groups
+from anychannel.training.settings import AUGMENTATIONS, MIXING, OFF
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,10 @@ from anychannel.training.optim import OPTIMIZERS, SCHEDULES, create_optimizer, c
         ({"lr": math.inf}, "lr must be positive and finite, got inf"),
         ({"weight_decay": -1e-4}, "weight_decay must be finite and not negative, got -0.0001"),
         ({"momentum": 1}, r"momentum must be in \[0, 1\), got 1"),
+        ({"augment": "heavy"}, "unknown augment 'heavy'; use one of none, default, light, scenes, strong"),
+        ({"crop_scale": 0}, "crop_scale must be between 0.01 and 1, got 0"),
+        ({"mixup": -1}, "mixup must be between 0 and 100, got -1"),
+        ({"rotate90": 1}, "rotate90 must be true or false, got 1"),
         ({"jitter": 1}, r"jitter must be in \[0, 1\), got 1"),
         ({"ema": math.nan}, "ema must be positive or left out, got nan"),
     ],
@@ -56,6 +62,23 @@ def test_numbers_of_other_types_become_plain_ones():
     assert settings == TrainingSettings(epochs=2, batch_size=8, lr=1.0, jitter=0.5, flip=False)
     types = {name: type(getattr(settings, name)) for name in ("epochs", "batch_size", "lr", "jitter", "flip")}
     assert types == {"epochs": int, "batch_size": int, "lr": float, "jitter": float, "flip": bool}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_preset_sets_what_is_not_given_and_survives_being_written_and_read(name):
+    preset = TrainingSettings(augment=name)
+    assert {key: getattr(preset, key) for key in OFF | MIXING} == OFF | MIXING | AUGMENTATIONS[name]
+    assert TrainingSettings(**asdict(preset)) == preset
+    own = TrainingSettings(augment=name, erase=0.7, flip=False)
+    assert (own.erase, own.flip, own.crop_scale) == (0.7, False, preset.crop_scale)
+    assert replace(own, epochs=2) == TrainingSettings(augment=name, erase=0.7, flip=False, epochs=2)
+
+
+def test_a_preset_without_effect_beside_given_options_is_refused():
+    with pytest.raises(ValueError, match=r"augment='scenes' has no effect: crop_padding, vertical_flip, .* are given"):
+        replace(TrainingSettings(), augment="scenes")
+    again = replace(TrainingSettings(), augment="scenes", **dict.fromkeys(OFF | MIXING))
+    assert again == TrainingSettings(augment="scenes")
 
 
 def test_norms_and_biases_have_no_weight_decay():

@@ -347,6 +347,7 @@ def test_a_model_that_knows_no_channels_is_refused(model):
     [
         ({"jitter": 0.2}, "jitter=0.2 has no effect: a PyTorch data set augments by its own transforms"),
         ({"crop_padding": 2}, "crop_padding=2 has no effect"),
+        ({"vertical_flip": True}, "vertical_flip=1 has no effect: a PyTorch data set augments by its own transforms"),
         ({"batch_size": 64}, "batch_size=64 has no effect: the DataLoader makes batches of 16; leave it out"),
     ],
 )
@@ -360,3 +361,11 @@ def test_a_data_set_is_not_augmented_by_fit():
     fit(plain, Pairs(48), Pairs(20, 2), ONE)
     fit(default, Pairs(48), Pairs(20, 2), replace(ONE, crop_padding=4, flip=True))
     assert states_equal(plain.state_dict(), default.state_dict())
+
+
+def test_images_of_a_data_set_can_be_mixed():
+    plain, mixed = make_model(), make_model()
+    fit(plain, Pairs(48), Pairs(20, 2), ONE)
+    result = fit(mixed, DataLoader(Pairs(48), ONE.batch_size), Pairs(20, 2), replace(ONE, mixup=0.4, cutmix=1.0))
+    assert not states_equal(plain.state_dict(), mixed.state_dict())
+    assert 0 <= result.rows[0]["train_accuracy"] <= 1

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from anychannel.nn.stems import STEMS
 from anychannel.training.loop import train_step
+from anychannel.training.settings import AUGMENTATIONS, MIXING, OFF
 from anychannel.training.state import TrainingState
 from anychannel.utils.processes import Share
 from tests.helpers.training import SETTINGS, lacking, make_model, make_split
@@ -90,6 +91,7 @@ def test_a_step_waits_for_nothing_with_every_stem(stem, sampler):
 @pytest.mark.parametrize("taught", [False, True])
 def test_a_step_waits_for_nothing_with_average_distillation_and_missing_channels(norm, split, taught):
     settings = replace(SETTINGS, sampler="sandwich", distill=0.5, ema=0.9, optimizer="adamw", precision="bf16")
+    settings = replace(settings, **(OFF | MIXING | AUGMENTATIONS["scenes"] | AUGMENTATIONS["strong"]))
     teacher = make_model("completion", seed=3).eval() if taught else None
     assert waits(settings, split, make_model("completion", norm=norm), teacher) == []
 

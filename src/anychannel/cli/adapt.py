@@ -17,7 +17,10 @@ def adapt(
     ],
     images: Annotated[Path, typer.Option(help="Folder of image files that have all channels. No labels are needed.")],
     out: Annotated[Path, typer.Option(help="Folder for the adapted network; new or empty.")],
-    model: Annotated[str | None, typer.Option(help="Network that a file of weights is for, as timm/resnet18.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Network that a file of weights is for, as timm/resnet18. Default: the file says it."),
+    ] = None,
     channels: Annotated[
         str | None, typer.Option(help="Channels of published weights or a file of weights. Default: R,G,B.")
     ] = None,
@@ -28,7 +31,7 @@ def adapt(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     adapt_option: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=VALUE for trained weights; see docs/pretrained.md; repeatable."),
+        typer.Option(help="KEY=VALUE for trained weights; see docs/pretrained.md; repeatable. Default: none."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",

@@ -22,15 +22,27 @@ from anychannel.utils.signals import Interrupted, check, handled
 
 Run = Annotated[Path, typer.Argument(help="Folder that `anychannel train` wrote.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `anychannel train` wrote.")]
-Cache = Annotated[Path | None, typer.Option(help="Folder of the cache of decoded images.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder of decoded images. Default: $ANYCHANNEL_CACHE, or ~/.cache/anychannel.")
+]
 Groups = Annotated[
     list[str] | None,
-    typer.Option("--group", help="Channels of one sensor, as camera=R,G,B; repeatable. none: no groups."),
+    typer.Option(
+        "--group", help="Channels of one sensor, as camera=R,G,B; repeatable. none: no groups. Default: the data's own."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation: mean logits over the image and its mirror images: hflip, vflip or hflip,vflip. "
+        "Default: none.",
+    ),
+]
 Use = Annotated[
     list[str] | None,
     typer.Option(help="Subset of the channels that the network gets, as R,G; repeatable. Default: all of the run's."),

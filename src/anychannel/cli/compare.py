@@ -32,7 +32,7 @@ def compare(
     use: Use = None,
     channels: Annotated[list[str] | None, typer.Option(hidden=True, help="The former name of --use.")] = None,
     sample: Annotated[
-        int | None, typer.Option(help="With --dedicated: use only so many of the evaluated subsets, of all sizes.")
+        int | None, typer.Option(help="With --dedicated: use only so many of the evaluated subsets. Default: all.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the dedicated runs. Default: `dedicated` beside the first run.")

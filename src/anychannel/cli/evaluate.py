@@ -10,6 +10,7 @@ from anychannel.cli.common import (
     Cache,
     Json,
     Run,
+    Tta,
     Use,
     describe_missing,
     former_use,
@@ -28,10 +29,13 @@ def evaluate(
         str | None,
         typer.Option(help="groups or channels: of which all subsets are evaluated. Default: groups, if there are any."),
     ] = None,
+    tta: Tta = None,
     split: Annotated[
         str | None, typer.Option(help="train, val or test. Default: test, or val if the data have no test split.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Another folder with the same classes.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Another folder with the same classes. Default: the run's data.")
+    ] = None,
     channels: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,6 +81,7 @@ def evaluate(
         run,
         subsets=use,
         by=by,
+        tta=tta,
         split=split,
         data=data,
         data_channels=data_channels,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Json, Quiet, Run, parse_options, print_json, refuse_flags, say
+from anychannel.cli.common import Json, Quiet, Run, Tta, parse_options, print_json, refuse_flags, say
 from anychannel.utils.plurals import plural
 
 if TYPE_CHECKING:  # torch takes long to import
@@ -46,13 +46,15 @@ def predict(
         str | None, typer.Option(help="Channels that the network gets, as R,G. Default: all that a file has.")
     ] = None,
     drop: Annotated[
-        str | None, typer.Option(help="Channels that the network does not get, as B: what if they were missing?")
+        str | None,
+        typer.Option(help="Channels that the network does not get, as B: what if they were missing? Default: none."),
     ] = None,
+    tta: Tta = None,
     out: Annotated[
         Path | None,
         typer.Option(
             help="Write the answers to this file, with the probability of every class (.csv or .jsonl), or a scene's "
-            "map (.tif)."
+            "map (.tif). Default: print them."
         ),
     ] = None,
     window: Annotated[
@@ -120,6 +122,10 @@ def predict(
     if precision is None and trained is not None:
         precision = trained.training.precision
     predictor = Predictor(run, device=device, precision=precision or "auto")
+    if tta is not None:
+        from anychannel.evaluation.flips import average_over_flips
+
+        average_over_flips(predictor.network, tta)
     if maps:
         from anychannel.runs.scene_map import map_scene
 

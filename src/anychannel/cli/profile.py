@@ -62,13 +62,14 @@ def profile(
     from anychannel.results.run import read_record
 
     result: dict[str, Any]
+    shown: dict[str, Any] = {"memory": memory, "progress": not as_json}
     if reference:
-        result = profile_report_networks(memory=memory, progress=not as_json)
+        result = profile_report_networks(**shown)
     elif run is not None:
         network = load_model(run)
         record = read_record(run) if (run / "run.json").is_file() else {}
         batch_size = batch_size or record.get("batch_size", 64)
-        result = measure(network, batch_size=batch_size, image_size=pixels or run_image_size(run), memory=memory)
+        result = measure(network, batch_size=batch_size, image_size=pixels or run_image_size(run), **shown)
     else:
         known = as_channel_set(channels or "R,G,B")
         network = create_model(
@@ -77,7 +78,7 @@ def profile(
             num_classes=50 if classes is None else classes,
             stem=stem or "completion",
         )
-        result = measure(network, batch_size=batch_size or 64, image_size=pixels or 84, memory=memory)
+        result = measure(network, batch_size=batch_size or 64, image_size=pixels or 84, **shown)
     if as_json:
         print_json(result)
     elif reference:

@@ -13,25 +13,28 @@ from anychannel.cli.common import refuse_flags
 def report(
     runs: Annotated[list[Path] | None, typer.Argument(help="Folders that `anychannel train` wrote.")] = None,
     out: Annotated[Path | None, typer.Option(help="HTML file. Default: report.html in the first run.")] = None,
-    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page. Default: of its networks.")] = None,
     module: Annotated[
         str | None,
         typer.Option(
             help="A network trained elsewhere: FILE.py:FUNCTION or package.module:FUNCTION, which returns it, or "
-            "it and its test data. Your code runs."
+            "it and its test data. Your code runs. Default: runs are compared."
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Its test data: FILE.py:FUNCTION that returns a Dataset or DataLoader, or a data set."),
+        typer.Option(
+            help="Its test data: FILE.py:FUNCTION that returns a Dataset or DataLoader, or a data set. "
+            "Default: what --module returns."
+        ),
     ] = None,
     channels: Annotated[
         str | None, typer.Option(help="Planes of the test data in order, as R,G,B. Default: the network's channels.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Keep the evaluation and the network in this new folder, as a run.")
+        Path | None, typer.Option(help="Keep the evaluation and the network in this new folder, as a run. Default: no.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the network on the page.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the network on the page. Default: its class.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ... Default: the network's.")] = None,
 ) -> None:
     """Write one self-contained HTML page that compares runs, or that describes a network trained elsewhere.

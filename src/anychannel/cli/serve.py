@@ -20,7 +20,8 @@ def serve(
     module: Annotated[
         str | None,
         typer.Option(
-            help="The run's network, if it is of your own class: FILE.py:FUNCTION that returns it. Your code runs."
+            help="The run's network, if it is of your own class: FILE.py:FUNCTION that returns it. Your code runs. "
+            "Default: none."
         ),
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,

@@ -18,7 +18,9 @@ def sweep(
     space: Annotated[Path, typer.Option(help="TOML file: the settings to vary, with ranges or choices.")],
     trials: Annotated[int, typer.Option(help="Total number of trials, including those of earlier starts.")],
     out: Annotated[Path, typer.Option(help="Folder for the sweep; new or empty.")],
-    data: Annotated[str | None, typer.Option(help="Folder of images, or name of an embedded data set.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of images, or name of an embedded data set. Default: the recipe's.")
+    ] = None,
     metric: Annotated[
         str,
         typer.Option(
@@ -30,7 +32,8 @@ def sweep(
     seed: Annotated[int, typer.Option(help="Random seed of the search. The recipe has that of training.")] = 0,
     prune: Annotated[bool, typer.Option(help="Stop trials whose validation curve is behind the median.")] = True,
     option: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting of the recipe as KEY=VALUE; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Another setting of the recipe as KEY=VALUE; repeatable. Default: none."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the sweep in --out, or start it if there is none.")

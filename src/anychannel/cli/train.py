@@ -24,13 +24,25 @@ Options = list[str] | None
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for the run; new or empty.")],
-    config: Annotated[Path | None, typer.Option(help="TOML recipe. Flags override it.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="With --resume: the run to continue, in place of --out.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the run; new or empty. Default: the run to resume.", show_default=False),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML recipe. Flags override it. Default: none.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Folder of images, shards (wds:FOLDER), or name of an embedded data set.")
+        str | None,
+        typer.Option(
+            help="Folder of images, shards (wds:FOLDER), or name of an embedded data set. Default: the recipe's."
+        ),
     ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="Channels of the files in order: R,G,B, sentinel2 or sentinel2:B04,B03,B02.")
+        str | None,
+        typer.Option(
+            help="Channels of the files in order: R,G,B, sentinel2 or sentinel2:B04,B03,B02. Default: the data's own."
+        ),
     ] = None,
     group: Groups = None,
     only_channels: Annotated[
@@ -43,25 +55,32 @@ def train(
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels. Default: the files' size.")] = None,
     epoch_images: Annotated[
-        int | None, typer.Option(help="Images per epoch, for shards (wds:...) that should not be counted.")
+        int | None, typer.Option(help="Images per epoch, for shards (wds:...). Default: count them.")
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Use only the first so many classes. Default: all.")] = None,
     split_by: Annotated[
         str | None,
         typer.Option(
-            help="Split at random by this column of a CSV beside the images; images with equal values stay together."
+            help="Split at random by this column of a CSV beside the images; images with equal values stay together. "
+            "Default: the data's own split, or at random."
         ),
     ] = None,
     fold_by: Annotated[
         str | None,
-        typer.Option(help="Cross-validate over this column of a CSV: a run for each of its values, its test images."),
+        typer.Option(
+            help="Cross-validate over this column of a CSV: a run for each of its values, its test images. Default: no."
+        ),
     ] = None,
-    fold: Annotated[str | None, typer.Option(help="With --fold-by: train only the run of this value.")] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="With --fold-by: train only the run of this value. Default: all.")
+    ] = None,
     skip_bad: Annotated[
-        bool | None, typer.Option("--skip-bad", help="Leave out images that cannot be used, and list them.")
+        bool | None,
+        typer.Option("--skip-bad", help="Leave out images that cannot be used, and list them. Default: refuse."),
     ] = None,
     convert: Annotated[
-        str | None, typer.Option(help="rgb converts grey, alpha, palette, CMYK and 16-bit images to 8-bit RGB.")
+        str | None,
+        typer.Option(help="rgb converts grey, alpha, palette, CMYK and 16-bit images to 8-bit RGB. Default: no."),
     ] = None,
     nodata: Annotated[
         str | None, typer.Option(help="keep, or a replacement for values that files mark as no data. Default: refuse.")
@@ -69,7 +88,8 @@ def train(
     bands: Annotated[
         str | None,
         typer.Option(
-            help="Bands are files of their own, named like this: '{scene}_{band}.tif', or sentinel2 (docs/bands.md)."
+            help="Bands are files of their own, named like this: '{scene}_{band}.tif', or sentinel2 (docs/bands.md). "
+            "Default: no."
         ),
     ] = None,
     model: Annotated[
@@ -78,31 +98,45 @@ def train(
             help="Network (`anychannel list models`), or folder of a finished run to start from. Default: resnet18."
         ),
     ] = None,
-    model_option: Annotated[Options, typer.Option(help="KEY=VALUE for the network; repeatable.")] = None,
+    model_option: Annotated[Options, typer.Option(help="KEY=VALUE for the network; repeatable. Default: none.")] = None,
     pretrained: Annotated[
-        bool | None, typer.Option("--pretrained", help="Start from timm's published weights of --model timm/NAME.")
+        bool | None,
+        typer.Option("--pretrained", help="Start from timm's published weights of --model timm/NAME."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Start from the weights in this file (safetensors or torch).")
+        Path | None, typer.Option(help="Start from the weights in this file (safetensors or torch). Default: new.")
     ] = None,
     source_channels: Annotated[
         str | None, typer.Option(help="Channels that these weights were trained on. Default: R,G,B.")
     ] = None,
     adapt_option: Annotated[
-        Options, typer.Option(help="KEY=VALUE for adapting trained weights; see docs/pretrained.md; repeatable.")
+        Options,
+        typer.Option(help="KEY=VALUE for adapting trained weights; see docs/pretrained.md; repeatable. Default: none."),
     ] = None,
     stem: Annotated[
         str | None, typer.Option(help="First convolution (`anychannel list stems`). Default: completion.")
     ] = None,
-    stem_option: Annotated[Options, typer.Option(help="KEY=VALUE for the stem; repeatable.")] = None,
+    stem_option: Annotated[Options, typer.Option(help="KEY=VALUE for the stem; repeatable. Default: none.")] = None,
     sampler: Annotated[
         str | None, typer.Option(help="Channel sampling in training (`anychannel list samplers`). Default: split.")
     ] = None,
-    sampler_option: Annotated[Options, typer.Option(help="KEY=VALUE for the sampler; repeatable.")] = None,
+    sampler_option: Annotated[
+        Options, typer.Option(help="KEY=VALUE for the sampler; repeatable. Default: none.")
+    ] = None,
     norm: Annotated[
         str | None, typer.Option(help="Batch norm: auto, shared, statistics, subset, size or stem. Default: auto.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Largest number of epochs. Default: 15.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Largest number of epochs, in all; more of them than a finished run has train it further with "
+            "--resume. Default: 15."
+        ),
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(help="End before the epoch that would pass this time, as 20m or 1h30m. Default: no limit."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per batch. Default: 128.")] = None,
     accumulate: Annotated[
         int | None, typer.Option(help="Batches per step, whose gradients are added. Default: 1.")
@@ -120,6 +154,13 @@ def train(
             "equally often. Default: none."
         ),
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Random changes of training images: none, default (shifts, left-right flips), light, scenes (no side "
+            "is up) or strong (with mixup and cutmix); see docs/training.md. Default: default."
+        ),
+    ] = None,
     monitor: Annotated[
         str | None,
         typer.Option(
@@ -131,14 +172,21 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ... Default: auto.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32. Default: auto.")] = None,
     option: Annotated[
-        Options, typer.Option("--set", help="Any other setting as KEY=VALUE, such as training.ema=0.999; repeatable.")
+        Options,
+        typer.Option(
+            "--set", help="Any other setting as KEY=VALUE, such as training.ema=0.999; repeatable. Default: none."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run in reports. Default: the folder's name.")] = None,
     track: Annotated[
-        str | None, typer.Option(help="Trackers to log to: tensorboard, mlflow, or tensorboard,mlflow.")
+        str | None, typer.Option(help="Trackers to log to: tensorboard, mlflow, or tensorboard,mlflow. Default: none.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out, or start it if there is none.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in --out, with its own settings where none are given, or start it if there is none.",
+        ),
     ] = False,
     allow_pipe: Annotated[
         bool,
@@ -177,6 +225,8 @@ def train(
 
     - `anychannel train --config recipes/quick.toml --data photos --seed 1 --out runs/seed-1 --resume`
 
+    - `anychannel train --resume runs/photos --epochs 30 --lr 0.01`
+
     - `anychannel train --data photos --channels R,G,B --track tensorboard --out runs/photos`
 
     - `anychannel train --data wds:shards --channels R,G,B --size 84 --out runs/shards`
@@ -185,10 +235,11 @@ def train(
     """
     flags = dict(locals())
     from anychannel.runs.config import RunConfig, absolute_paths, check_source, check_typed, load_recipe, merge, nest
-    from anychannel.runs.folder import prepare_folder
+    from anychannel.runs.folder import prepare_folder, resumed_recipe
 
+    out = choose_folder(out, run, resume)
     typed = merge(settings_of(flags), nest(parse_options(option)))
-    values = merge(load_recipe(config) if config else {}, typed)
+    values = merge(load_recipe(config) if config else resumed_recipe(out, typed) if resume else {}, typed)
     values |= {"groups": typed["groups"]} if "groups" in typed else {}
     if allow_pipe:
         check_typed(values, typed)
@@ -216,6 +267,21 @@ def train(
     say(f"the run is in {home}; open its report: {page}")
 
 
+def choose_folder(out: Path | None, run: Path | None, resume: bool) -> Path:
+    """The folder of the run, from ``--out`` or, with ``--resume``, an argument."""
+    if run is not None and (out is not None or not resume):
+        raise ValueError(
+            f"{run} is a second folder beside --out; name one of them"
+            if out is not None
+            else f"{run} would be a run to continue; add --resume, or give --out {run} for a new run"
+        )
+    if run is not None and not (run / "config.toml").is_file():
+        raise ValueError(f"{run} holds no run to continue; give --out {run} with --data to start one there")
+    if out is None and run is None:
+        raise ValueError("the folder for the run is missing; give --out, or name a run with --resume")
+    return out or run  # type: ignore[return-value]  # one of them is given
+
+
 def show_run(home: Path) -> None:
     """Print a run's figures on every subset, and what was converted or skipped."""
     from anychannel.results.run import evaluated_split
@@ -239,6 +305,11 @@ def show_run(home: Path) -> None:
         say(
             "\n".join(f"  {line}" for line in skipped[:20])
             + (f"\n  and {len(skipped) - 20:,} more" * (len(skipped) > 20))
+        )
+    if record.get("timed_out"):
+        say(
+            f"the time limit ended training after {record['epochs_run']} of {record['epochs_planned']} epochs; "
+            f"anychannel train --resume {home} trains the others"
         )
     warn_of_fault(home, result)
 

@@ -16,6 +16,7 @@ from anychannel.evaluation import choose_subsets
 from anychannel.models import REFERENCE_NETWORKS, create_reference
 from anychannel.nn.classifier import Classifier
 from anychannel.utils.hardware import choose_device, choose_precision
+from anychannel.utils.plurals import plural
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.sizes import ImageSize, plain_size
 
@@ -43,6 +44,7 @@ def profile(
     precision: str | None = None,
     memory: bool = True,
     latency: bool = True,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Measure what a network costs, as plain values for JSON, which ``anychannel.results.cost.Cost`` reads.
 
@@ -51,6 +53,7 @@ def profile(
     accept the subset; a named subset that is refused raises ChannelError. ``peak_memory_mb`` is that of a training
     step on the largest accepted subset (``measure_memory``); None if it was not measured, with the reason in ``note``.
     Without named subsets, all are measured up to 16, else those of ``choose_subsets`` with one of each size.
+    ``progress`` shows a bar on standard error.
     """
     target = next(model.parameters()).device if device is None else choose_device(device)
     form = choose_precision(precision or "fp32", target)
@@ -58,24 +61,30 @@ def profile(
     shared: dict[str, Any] = {"image_size": image_size, "device": str(target), "precision": form}
     rows: dict[str, dict[str, Any]] = {}
     accepted: list[Subset] = []
-    for subset in chosen:
-        key = model.channels.key(subset)
-        try:
-            row: dict[str, Any] = dict(count_flops(model, batch_size=batch_size, image_size=image_size, channels=key))
-            if latency:
-                row["latency_ms"] = {
-                    str(size): measure_latency(model, batch_size=size, channels=key, **shared) for size in (1, 64)
-                }
-            accepted.append(subset)
-        except ChannelError as error:
-            if subsets is not None:
-                raise
-            row = {"refused": str(error)}
-        rows[key] = row | ({"name": model.channels.name(subset)} if model.channels.grouped else {})
     peak, why = None, ""
-    if memory and accepted:
-        names = [model.channels.names[position] for position in max(accepted, key=len)]
-        peak, why = try_memory(model, batch_size=batch_size, channels=names, **shared)
+    with progress_bar("measure cost", len(chosen) + memory, show=progress) as advance:
+        advance(0, note=f"FLOPs{' and latency' * latency} of {plural(len(chosen), 'subset')}{', memory' * memory}")
+        for subset in chosen:
+            key = model.channels.key(subset)
+            try:
+                row: dict[str, Any] = dict(
+                    count_flops(model, batch_size=batch_size, image_size=image_size, channels=key)
+                )
+                if latency:
+                    row["latency_ms"] = {
+                        str(size): measure_latency(model, batch_size=size, channels=key, **shared) for size in (1, 64)
+                    }
+                accepted.append(subset)
+            except ChannelError as error:
+                if subsets is not None:
+                    raise
+                row = {"refused": str(error)}
+            rows[key] = row | ({"name": model.channels.name(subset)} if model.channels.grouped else {})
+            advance()
+        if memory and accepted:
+            names = [model.channels.names[position] for position in max(accepted, key=len)]
+            peak, why = try_memory(model, batch_size=batch_size, channels=names, **shared)
+            advance()
     cpu = f"cpu ({torch.get_num_threads()} threads)" if target.type == "cpu" else str(target)
     return {
         "params": count_parameters(model),

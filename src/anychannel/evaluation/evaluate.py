@@ -19,6 +19,7 @@ from torch import Tensor
 
 from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import SPLITS, ImageDataset, Split, Stream, TorchImages
+from anychannel.evaluation.flips import averaged_over_flips
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
@@ -38,6 +39,7 @@ def evaluate(
     channels: Names = None,
     subsets: str | Sequence[str] | None = None,
     by: str | None = None,
+    tta: str | Sequence[str] | None = None,
     batch_size: int = 256,
     device: str | None = None,
     precision: str | None = None,
@@ -60,6 +62,8 @@ def evaluate(
             ``choose_subsets``).
         by: without named subsets: ``groups`` evaluates subsets of whole groups, ``channels`` those of single channels
             as well. None means groups if the channels have any.
+        tta: test-time augmentation: ``hflip``, ``vflip`` or both, as ``"hflip,vflip"``. Logits are the mean over the
+            image and its mirror images, which take two or four times as long. None uses the image alone.
         batch_size: images a forward pass; it changes speed and memory only. A ``DataLoader`` has its own.
         device: ``auto`` or a torch device; None uses the model's device.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
@@ -93,7 +97,10 @@ def evaluate(
     tables: dict[Subset, list[np.ndarray]] = {subset: [] for subset in chosen}
     read: list[tuple[np.ndarray, np.ndarray, Sequence[str]]] = []
     total = len(own.rows(len(images))) if isinstance(images, Split) or images.size is not None else 0
-    with inference_mode(model, None if device is None else choose_device(device)) as target:
+    with (
+        inference_mode(model, None if device is None else choose_device(device)) as target,
+        averaged_over_flips(model, tta),
+    ):
         bf16 = choose_precision(precision or "fp32", target) == "bf16"
         bar = progress_bar("evaluate", total * len(chosen), show=progress and own.is_main)
         with bar as advance, torch.autocast(target.type, torch.bfloat16, enabled=bf16):
@@ -154,6 +161,9 @@ def evaluate(
             f"have all of its channels, so that figures of different subsets rest on different images.{none}"
         )
         note = f"{note} {partial}".lstrip()
+    if tta:
+        flips = ", ".join([tta] if isinstance(tta, str) else tta)
+        note = f"{note} Logits are the mean over each image and its mirror images ({flips}).".lstrip()
     of_model = np.zeros((len(labels), len(model.channels)), dtype=bool)
     of_model[:, list(planes)] = present
     return Evaluation(

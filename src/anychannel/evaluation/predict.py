@@ -15,6 +15,7 @@ from anychannel.channels import ChannelError
 from anychannel.data import DataError, TorchImages
 from anychannel.data.batches.split import group_rows
 from anychannel.evaluation.evaluate import answer, match
+from anychannel.evaluation.flips import averaged_over_flips
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
 from anychannel.training.matching import Names, count_classes
@@ -69,6 +70,7 @@ def predict_dataset(
     channels: Names = None,
     use: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
+    tta: str | Sequence[str] | None = None,
     batch_size: int = 256,
     device: str | None = None,
     precision: str | None = None,
@@ -93,6 +95,7 @@ def predict_dataset(
         with (
             progress_bar("predict", total, show=progress) as advance,
             torch.autocast(target.type, torch.bfloat16, enabled=bf16),
+            averaged_over_flips(model, tta),
         ):
             for batch in images.in_order(batch_size):
                 has = batch.held()[:, columns]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypedDict
 
 from anychannel.results.cost import SubsetCost
 from anychannel.results.evaluation import Scores, SubsetResult
@@ -55,6 +55,13 @@ class Table:
     def has_reference(self) -> bool:
         """Whether any cell has a figure of the original report."""
         return any(cell.reference for row in self.rows for cell in row)
+
+
+class Cycle(TypedDict):
+    """One entry of ``cycles`` in ``run.json``."""
+
+    first_epoch: int
+    lr: float
 
 
 NONE = Cell("–")
@@ -367,11 +374,13 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     if device == "cpu" and "cpu" in known:
         device = f"{known['cpu']}, {known.get('threads', '?')} of {known.get('cpu_cores', '?')} cores used"
     facts = {
-        "Status": ": ".join(filter(None, [run.status, run.text("error")])),
+        "Status": ": ".join(filter(None, [run.status, run.text("error") or describe_time_limit(run)])),
         "Started": known.get("started", "").replace("T", " "),
+        "Cycles": describe_cycles(run),
         "Training time": duration(run.record.get("seconds")),
         "Seed": run.text("seed"),
         "Batch size": run.text("batch_size"),
+        "Augmentation": run.text("augment"),
         "Data": run.text("dataset") + (f" ({', '.join(counts)})" if counts else ""),
         "Data fingerprint": run.text("fingerprint"),
         "Channels": ", ".join(run.channels),
@@ -383,6 +392,27 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         "Folder": run.folder.name,
     }
     return [(name, value) for name, value in facts.items() if value]
+
+
+def describe_time_limit(run: Run) -> str:
+    """That the time limit ended the training before its last epoch; empty otherwise."""
+    planned = run.text("epochs_planned")
+    return f"after {len(run.epochs)} of {planned} epochs, at the time limit" if run.record.get("timed_out") else ""
+
+
+def describe_cycles(run: Run) -> str:
+    """The epochs of each cycle of the learning rate and its highest rate; empty if there was one cycle."""
+    try:
+        found = parse(tuple[Cycle, ...], run.record.get("cycles", []))
+    except ValueError:
+        return ""
+    ends = [*(each["first_epoch"] - 1 for each in found[1:]), len(run.epochs)]
+    return "; ".join(
+        f"epochs {each['first_epoch']} to {end} at learning rate {each['lr']:g}"
+        if end > each["first_epoch"]
+        else f"epoch {end} at learning rate {each['lr']:g}"
+        for each, end in zip(found, ends, strict=False)
+    )
 
 
 def duration(seconds: object) -> str:

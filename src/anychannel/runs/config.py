@@ -13,7 +13,7 @@ import tomli_w
 
 from anychannel.channels import parse_names
 from anychannel.data.sources.registry import SOURCES, find_folder, split_address
-from anychannel.training.settings import TrainingSettings
+from anychannel.training.settings import MIXING, OFF, TrainingSettings
 from anychannel.utils.options import check_options, coerce_option, coerce_options, is_texts
 
 NAMES = ("channels", "only_channels", "source_channels", "track")
@@ -121,10 +121,11 @@ class RunConfig:
     def differences(self, other: RunConfig) -> list[str]:
         """Settings whose values differ, as ``training.lr: 0.1 -> 0.2``.
 
-        Paths are compared as absolute paths. Trackers are not compared.
+        Paths are compared as absolute paths. Trackers and the time limit are not compared.
         """
+        free = dict.fromkeys(("track", "training.time_limit"))
         mine, theirs = (flatten(absolute_paths(config.to_dict())) for config in (self, other))
-        return list_changes(mine | {"track": None}, theirs | {"track": None})
+        return list_changes(mine | free, theirs | free)
 
 
 def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,8 +199,11 @@ def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Override ``base`` by ``over``; nested tables are merged key by key."""
-    merged = dict(base)
+    """Override ``base`` by ``over``; nested tables are merged key by key.
+
+    A preset of augmentation also takes the place of the single options of ``base``.
+    """
+    merged = {key: value for key, value in base.items() if "augment" not in over or key not in OFF | MIXING}
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value

@@ -20,6 +20,7 @@ def evaluate_run(
     *,
     subsets: Sequence[str] | None = None,
     by: str | None = None,
+    tta: str | Sequence[str] | None = None,
     split: str | None = None,
     data: str | None = None,
     data_channels: str | Sequence[str] | None = None,
@@ -35,6 +36,7 @@ def evaluate_run(
         folder: the run's folder.
         subsets: channel subsets as ``"R,G"``. None uses the run's own choice.
         by: ``groups`` or ``channels``, see ``evaluate``; not beside ``subsets``, and in place of the run's own choice.
+        tta: test-time augmentation, as in ``evaluate``.
         split: ``train``, ``val`` or ``test``. None is ``test``, or ``val`` if the data have no test split.
         data: another folder with images of the same classes. Its channels are matched to the run's by name.
         data_channels: channel names of that folder in file order. None reads its ``channels.txt``, else uses the run's
@@ -71,6 +73,7 @@ def evaluate_run(
         dataset,
         subsets=config.subsets if subsets is None and by is None else subsets,
         by=by,
+        tta=tta,
         device=config.training.device,
         precision=config.training.precision,
         progress=progress,

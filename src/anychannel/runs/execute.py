@@ -27,10 +27,10 @@ from anychannel.runs.data import describe_data, describe_fold, find_changes, loa
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.examples import FILE as EXAMPLES
 from anychannel.runs.examples import collect_examples
-from anychannel.runs.folder import acquire, prepare_folder
+from anychannel.runs.folder import acquire, fill_in_rate, prepare_folder
+from anychannel.runs.overview import describe_start
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
-from anychannel.training.class_counts import has_uneven_classes
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
@@ -114,7 +114,8 @@ def train_run(
     Args:
         config: the settings.
         folder: folder for the run. It must be new or empty, unless ``resume`` is set.
-        resume: continue an unfinished run of the same configuration. A finished run is left as it is.
+        resume: continue an unfinished run of the same configuration. A finished run is left as it is, unless
+            ``training.epochs`` is larger than before: then another cycle starts from its weights, see ``fit``.
         cache_dir: folder of the cache of decoded images.
         progress: show progress on standard error.
         cost: also measure FLOPs, memory and latency.
@@ -134,9 +135,9 @@ def train_run(
         DataError, ConfigError, ValueError: the data or a setting cannot be used. Nothing has been written.
     """
     tuned = bool(config.pretrained or config.checkpoint or is_saved(config.model))
-    config = replace(config, training=config.training.with_rate(trained=tuned))  # recorded as it is used
     device = join(config.training.device)
-    home = Path(folder)
+    home, given = Path(folder), config
+    config = on_main(lambda: fill_in_rate(given, home, tuned=tuned))  # recorded as it is used
     on_main(lambda: check_trackers(config.track or ()))
     if not on_main(lambda: prepare_folder(config, home, resume)):
         return home
@@ -151,14 +152,13 @@ def train_run(
     on_main(lambda: check_data(config, home, dataset))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
     run = describe_run(config, home, dataset, model) | {"file_channels": list(whole.channels.names)}
+    shown = progress and share().is_main
+    starts = describe_start(config, given, home, dataset, model, device) if shown else []
     lock = FileLock(home / LOCK)
     try:
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
-        if progress and share().is_main:
-            uneven = has_uneven_classes(dataset.train, dataset.val, len(dataset.classes))
-            watched = config.training.watched(uneven=uneven)
-            why = ", since classes are uneven" if uneven and config.training.monitor == "auto" else ""
-            show_line(f"{dataset.describe_split()}; the best epoch is that of the best {watched}{why}")
+        for line in starts:
+            show_line(line)
         with status_written(home, run), lost_processes_named(), tracked(config, home, run) as track:
 
             def log_epoch(row: dict[str, Any]) -> None:
@@ -189,7 +189,7 @@ def train_run(
                 split=split,
                 distributed=True,
             )
-            on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost))
+            on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost, progress=progress))
             track.log_evaluation(evaluation, result.best_epoch)
     finally:
         lock.release()
@@ -288,6 +288,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "epochs_planned": training.epochs,
         "batch_size": training.batch_size,
+        "augment": training.augment,
         "seed": training.seed,
         "processes": share().count,
         "status": "running",
@@ -308,17 +309,26 @@ def open_folder(config: RunConfig, home: Path, run: dict[str, Any], lock: FileLo
     write_json(home / "run.json", run)
 
 
-def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluation: Evaluation, *, cost: bool) -> None:
+def close_folder(
+    config: RunConfig, home: Path, dataset: ImageDataset, evaluation: Evaluation, *, cost: bool, progress: bool
+) -> None:
     """Write the evaluation, the example images, how the training images look, and the cost."""
     evaluation.save(home)
     split = getattr(dataset, evaluation.split)
     examples, pixels = collect_examples(split, dataset.channels.names, dataset.classes, evaluation)
     write_json(home / "examples.json", examples)
+    (home / "gap.json").unlink(missing_ok=True)  # of earlier weights, if the run went on
     for file, array in ((EXAMPLES, pixels), (appearance.FILE, appearance.sample_appearance(dataset))):
         write_atomically(home / file, partial(np.save, arr=array, allow_pickle=False))
     if cost:
         batch_size, device = config.training.batch_size, config.training.device
-        measured = profile(load_model(home), batch_size=batch_size, image_size=dataset.image_size, device=device)
+        measured = profile(
+            load_model(home),
+            batch_size=batch_size,
+            image_size=dataset.image_size,
+            device=device,
+            progress=progress,
+        )
         write_json(home / "cost.json", measured)
 
 
@@ -333,6 +343,8 @@ def summarise(result: FitResult) -> dict[str, Any]:
         "stopped_early": result.stopped_early,
         "settled": result.recomputed_statistics,
         "monitor": result.monitor,
+        **({"timed_out": True} if result.timed_out else {}),
+        **({"cycles": list(result.cycles)} if result.cycles else {}),
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "best": None if best is None else {key: value for key, value in plain_row(best).items() if key in keys},
     }

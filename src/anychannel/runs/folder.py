@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -47,16 +48,53 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, locked: bool 
         return True
     if not resume:
         raise RunError(f"{home} already holds a run; add --resume to continue it, or choose another --out")
-    recorded = read_config(home)
+    recorded, record = read_config(home), read_record(home)
     if config.training.lr is None:  # the network decides, which is not known here
         config = replace(config, training=replace(config.training, lr=recorded.training.lr))
-    changed = recorded.differences(config)
+    another = begins_cycle(home, config.training.epochs)
+    changed = [
+        change
+        for change in recorded.differences(config)
+        if not (another and change.startswith("training.") and not change.startswith("training.sampler"))
+    ]
     if changed:
+        further = ", train it further with more --epochs" if record["status"] == "finished" else ""
         raise RunError(
             f"{home} holds a run with other settings ({'; '.join(changed)}); resume it with its own "
-            f"(--config {home / 'config.toml'}), or choose another --out"
+            f"(--config {home / 'config.toml'}){further}, or choose another --out"
         )
-    return bool(read_record(home)["status"] != "finished")
+    return bool(another or record["status"] != "finished" or record.get("timed_out"))
+
+
+def begins_cycle(home: Path, epochs: int | None) -> bool:
+    """Whether a folder holds a finished run of fewer epochs, which goes on with another cycle of the learning rate."""
+    if epochs is None or not (home / "run.json").is_file():
+        return False
+    record = read_record(home)
+    return bool(
+        record["status"] == "finished" and not record.get("timed_out") and epochs > read_config(home).training.epochs
+    )
+
+
+def fill_in_rate(config: RunConfig, home: Path, *, tuned: bool) -> RunConfig:
+    """The configuration with the learning rate that it trains with: a run that continues keeps its own."""
+    if config.training.lr is not None:
+        return config
+    another = begins_cycle(home, config.training.epochs)
+    if (home / "run.json").is_file() and not another:
+        return replace(config, training=replace(config.training, lr=read_config(home).training.lr))
+    return replace(config, training=config.training.with_rate(trained=tuned or another))
+
+
+def resumed_recipe(home: Path, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the run in a folder, to which a resumed one's flags are added; empty without a run."""
+    if not (home / "config.toml").is_file():
+        return {}
+    values = read_config(home).to_dict()
+    values["training"].pop("time_limit", None)  # it was that of one start
+    if begins_cycle(home, typed.get("training", {}).get("epochs")):
+        del values["training"]["lr"]
+    return values
 
 
 def check_network(folder: Path) -> None:

@@ -443,6 +443,7 @@ def predict(
     channels: Names = None,
     use: Names = None,
     drop: Names = None,
+    tta: Names = None,
     batch_size: int = 256,
     device: str | None = None,
     precision: str | None = None,
@@ -462,6 +463,7 @@ def predict(
         use: names of the channels that the network gets, as ``"R,G"``, to ask what a missing channel would do. None
             means all that an image has.
         drop: names of the channels that the network does not get.
+        tta: test-time augmentation: ``hflip``, ``vflip`` or both, as in ``evaluate``; None uses the image alone.
         batch_size: images of a data set in a forward pass. Files are put together by their size.
         device: ``auto`` or a torch device; None is the CPU for a folder, and the model's own for a classifier.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
@@ -485,6 +487,7 @@ def predict(
             model,
             images,
             {"channels": channels, "use": use, "drop": drop},
+            tta=tta,
             device=device,
             precision=precision,
             progress=progress,
@@ -501,6 +504,7 @@ def predict(
         channels=channels,
         use=use,
         drop=drop,
+        tta=tta,
         batch_size=batch_size,
         device=device,
         precision=precision,
@@ -513,6 +517,7 @@ def classify_files(
     images: Any,
     names: dict[str, Names],
     *,
+    tta: Names,
     device: str | None,
     precision: str | None,
     progress: bool,
@@ -522,12 +527,14 @@ def classify_files(
     skip_bad: bool = False,
 ) -> Predictions:
     """See ``predict``; ``names`` are its ``channels``, ``use`` and ``drop``."""
+    from anychannel.evaluation.flips import averaged_over_flips
     from anychannel.evaluation.predict import Predictions
 
     with ExitStack() as stack:
         if isinstance(model, nn.Module):
             stack.enter_context(inference_mode(model, None if device is None else choose_device(device)))
         predictor = Predictor(model, device=device, precision=precision)
+        stack.enter_context(averaged_over_flips(predictor.network, tta))
         paths = find_images(images, choose_bands(bands, predictor.bands))
         found: list[Answer] = []
         advance = stack.enter_context(progress_bar("predict", len(paths), show=progress))

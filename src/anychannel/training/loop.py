@@ -13,6 +13,7 @@ of a single process.
 from __future__ import annotations
 
 import math
+import operator
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from anychannel.channels import ChannelSet
 from anychannel.data import Split, Stream, TorchImages, augment
+from anychannel.data.batches.mixing import mix_images
 from anychannel.data.batches.split import Batch
 from anychannel.models.saving import BEST, describe_model, save_model, save_weights
 from anychannel.models.view import as_classifier
@@ -60,10 +62,18 @@ from anychannel.training.matching import (
 from anychannel.training.metrics import count_answers, mean_figures, new_counts, write_metrics
 from anychannel.training.micro_batches import cut_rows
 from anychannel.training.outputs import logits_of
-from anychannel.training.settings import TrainingSettings, check_own_transforms
-from anychannel.training.state import TrainingState, copy_state, describe_settings, load_checkpoint, save_checkpoint
+from anychannel.training.settings import MIXING, OFF, TrainingSettings, check_own_transforms
+from anychannel.training.state import (
+    TrainingState,
+    copy_state,
+    describe_settings,
+    load_checkpoint,
+    plan_cycle,
+    save_checkpoint,
+)
 from anychannel.training.step_parts import assign_channels, check_missing_channels
 from anychannel.training.validation import validate
+from anychannel.utils.durations import parse_duration
 from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import Ending, Share, add_up, average_gradients, join, on_main, share
 from anychannel.utils.progress import progress_bar
@@ -87,6 +97,8 @@ class FitResult:
         skipped_steps: number of steps whose loss or gradients were not finite.
         seconds: duration.
         monitor: the figure by which the best epoch was chosen, as ``val_mean_balanced_accuracy``.
+        timed_out: whether ``time_limit`` ended it before its last epoch.
+        cycles: each cycle's settings and ``first_epoch``, counted from 1, if there were several.
     """
 
     rows: list[dict[str, Any]]
@@ -96,6 +108,8 @@ class FitResult:
     skipped_steps: int
     seconds: float
     monitor: str = "val_accuracy"
+    timed_out: bool = False
+    cycles: tuple[dict[str, Any], ...] = ()
 
 
 def fit(
@@ -123,9 +137,9 @@ def fit(
             Instead of splits, PyTorch's ``Dataset`` or ``DataLoader`` of (image, label), or of dictionaries with
             ``image``, ``label`` and, if images lack channels, ``present`` (a boolean for each channel). Images are
             Pillow images or tensors or arrays (C, H, W), in the units of the model's statistics. A ``DataLoader`` keeps
-            its batch size, sampler, workers and ``collate_fn``. The data set's own transforms augment, and
-            ``crop_padding``, ``flip`` and ``jitter`` do not apply. Order and transforms repeat with ``seed`` if they
-            draw from the global generators of torch, NumPy or Python, or from the loader's.
+            its batch size, sampler, workers and ``collate_fn``. The data set's own transforms augment, and of the
+            settings' augmentation only ``mixup`` and ``cutmix`` apply. Order and transforms repeat with ``seed`` if
+            they draw from the global generators of torch, NumPy or Python, or from the loader's.
         settings: see ``TrainingSettings``.
         channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order, or a sensor; None means the
             model's channels in its order.
@@ -134,7 +148,10 @@ def fit(
             that are used with just its channels. None learns from the model's own answers to all channels. Ends in
             evaluation mode.
         folder: folder for metrics, weights and checkpoints; None keeps everything in memory.
-        resume: resume from the folder's checkpoint if there is one; it needs the same settings.
+        resume: resume from the folder's checkpoint if there is one; it needs the same settings. A finished training
+            continues if ``epochs`` is larger than before: another cycle of the learning rate starts from its best
+            weights, in which all settings but the sampler's may differ. ``lr=None`` is then the rate for trained
+            weights.
         progress: show a progress bar on standard error.
         on_epoch: called with each epoch's row.
 
@@ -155,7 +172,7 @@ def fit(
     began = time.monotonic()
     check_model(model)
     model = as_classifier(model)
-    settings = (settings or TrainingSettings()).with_rate(trained=model.channel_input.trained)
+    settings = settings or TrainingSettings()
     home = None if folder is None else Path(folder)
     if resume and home is None:
         raise ValueError("resume needs the folder of the training to resume; give folder, or leave resume out")
@@ -180,24 +197,29 @@ def fit(
     if batch_size < own.count:
         raise TrainingError(f"a batch of {batch_size} images is too small for {own.count} processes; raise batch_size")
 
+    planned, saved = describe_settings(settings, len(train)), None
+    if resume and home is not None:
+        saved = on_main(lambda: load_checkpoint(home, planned))
+    settings, first_epoch = plan_cycle(settings, saved, trained=model.channel_input.trained)
     take_statistics(model, train)
     place(model, device)
     if teacher is not None:
         place(teacher.eval(), device)
     uneven = has_uneven_classes(train, val, count_classes(model))
     watched = replace(settings, monitor=settings.watched(uneven=uneven))
-    state = TrainingState(model, watched, batch_size=batch_size, steps=steps)
+    state = TrainingState(model, watched, batch_size=batch_size, steps=steps, first_epoch=first_epoch)
     train, weights = balance_classes(train, settings, count_classes(model))
     state.class_weights = None if weights is None else weights.to(device)
     images, small = count_images(model, train), -(-batch_size // settings.accumulate)
     passes = choose_passes(model, train, state.sampler, images, seed=settings.seed, batch_size=small, share=own)
     fixed = describe_settings(settings, len(train))
-    if resume and home is not None:
-        saved = on_main(lambda: load_checkpoint(home, fixed))
-        if saved is not None:
+    if saved is not None and home is not None:
+        if first_epoch > saved.get("first_epoch", 0):
+            state.begin_cycle(saved)
+        else:
             state.load_state_dict(saved)
-            if state.rows and own.is_main:
-                save_weights(state.best, home / BEST)  # those on the disk may be of a later epoch, or damaged
+        if state.rows and own.is_main:
+            save_weights(state.best, home / BEST)  # those on the disk may be of a later epoch, or damaged
 
     def checkpoint() -> None:
         if home is not None and own.is_main:
@@ -205,10 +227,11 @@ def fit(
 
     network, ending = average_gradients(model, device), Ending(device)
     contention = Contention() if device.type == "cpu" and own.count == 1 else None
+    limit, timed_out = parse_duration(settings.time_limit), False
     total = settings.epochs * state.steps
     bar = progress_bar("training", total, done=state.done, show=progress and own.is_main)
     with bar as advance, sync_batchnorm(synchronise=settings.sync_norm) as synchronised, held(checkpoint):
-        while state.epoch < settings.epochs and not state.stopping.should_stop:
+        while state.epoch < settings.epochs and not (state.stopping.should_stop or timed_out):
             last_checkpoint = time.monotonic()
             position = {"seed": settings.seed, "epoch": state.epoch, "first_step": state.step}
             for batch in train.batches(batch_size=batch_size, share=own, **position):
@@ -228,6 +251,9 @@ def fit(
             if on_epoch is not None:
                 on_epoch(row)
             state.started = time.monotonic()
+            if limit is not None and state.epoch < settings.epochs:
+                expected = state.started - began + row["seconds"]
+                timed_out = on_main(partial(operator.gt, expected, limit))
         finish(state, train, val, synchronised, home)
 
     model.channel_input.trained = True
@@ -239,6 +265,8 @@ def fit(
         skipped_steps=sum(row["skipped_steps"] for row in state.rows),
         seconds=time.monotonic() - began,
         monitor=state.stopping.monitor,
+        timed_out=timed_out and not state.stopping.should_stop,
+        cycles=(*state.cycles, {"first_epoch": first_epoch + 1, **fixed}) if state.cycles else (),
     )
 
 
@@ -265,19 +293,27 @@ def train_step(
     pieces = cut_rows(whole, parts, size, settings.accumulate, own)
     images = augment(
         to_device(batch.images, state.device),
-        crop_padding=settings.crop_padding,
-        flip=settings.flip,
-        jitter=settings.jitter,
+        **settings.options(OFF),
         fill=torch.tensor(channels.mean, dtype=torch.float32),
+        std=torch.tensor(channels.std, dtype=torch.float32),
         generator=generator,
         share=own,
         batch_size=size,
+    )
+    images, labels = mix_images(
+        images,
+        batch.labels,
+        **settings.options(MIXING),
+        num_classes=count_classes(state.model) or 0,
+        generator=generator,
+        present=batch.present,
+        share=own,
     )
     state.model.stem.anneal(state.epoch + state.step / state.steps)
     network.train()
     counted, total = new_counts(state.device), sum(map(len, parts))
     for number, rows in enumerate(pieces, start=1):
-        targets = to_device(batch.labels[rows.images], state.device)
+        targets = to_device(labels[rows.images], state.device)
         inputs = images[to_device(rows.images, state.device)].contiguous(memory_format=torch.channels_last)
         randomness = (settings.seed, 3, state.epoch, state.step, own.index, *([number] if number > 1 else []))
         own_gradients = number < len(pieces) and isinstance(network, DistributedDataParallel)

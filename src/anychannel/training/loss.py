@@ -31,16 +31,20 @@ def training_loss(
     """Mean over rows of cross-entropy or, for taught rows, of its mixture with distillation.
 
     A taught row counts (1 - w) CE + w T^2 KL(softmax(teacher / T) || softmax(logits / T)), where w is ``distill`` and T
-    ``distill_temperature``; T^2 keeps the gradient's size, as in the paper. Logits and teacher are (N, K), targets and
-    ``taught`` (N,). ``weights`` (K,) multiply the rows by the weight of their class; the mean is still over N, so that
-    it does not depend on how rows are cut into pieces and processes.
+    ``distill_temperature``; T^2 keeps the gradient's size, as in the paper. Logits and teacher are (N, K),
+    ``taught`` is (N,), and targets are (N,) or, for mixed images, (N, K) with the share of each class. ``weights`` (K,)
+    multiply the rows by the weight of their class, those of mixed images by the weights of both in their shares; the
+    mean is still over N, so that it does not depend on how rows are cut into pieces and processes.
     """
+    scales = None if weights is None else weights[targets] if targets.ndim == 1 else targets @ weights
+    if weights is not None and scales is not None and targets.ndim == 2:
+        targets = targets * weights / scales[:, None]
     loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
     if teacher is not None and taught is not None:
         weight = settings.distill
         learned = divergence(logits, teacher, settings.distill_temperature)
         loss = torch.where(taught, (1 - weight) * loss + weight * learned, loss)
-    return loss.mean() if weights is None else (weights[targets] * loss).mean()
+    return loss.mean() if scales is None else (scales * loss).mean()
 
 
 def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

@@ -22,7 +22,11 @@ def new_counts(device: torch.device) -> Tensor:
 
 
 def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum of the loss, correct answers and rows, as (3,), from the mean loss, logits (N, K) and targets (N,)."""
+    """Sum of the loss, correct answers and rows, as (3,), from the mean loss, logits (N, K) and targets (N,).
+
+    Targets may be (N, K), of mixed images: the class with the largest share is the correct one.
+    """
+    targets = targets.argmax(1) if targets.ndim == 2 else targets
     counts = new_counts(logits.device)
     counts[0] = loss.detach().to(counts.dtype) * len(targets)
     counts[1] = (logits.argmax(1) == targets).sum()

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from anychannel.training.early_stopping import FIGURES, MONITORS, REDUCED_MONITORS
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES
+from anychannel.utils.durations import parse_duration
 from anychannel.utils.hardware import PRECISIONS
 from anychannel.utils.options import coerce_options
 
 BALANCES = ("none", "loss", "sample")
+OFF: dict[str, Any] = {
+    "crop_padding": 0, "flip": False, "jitter": 0.0, "vertical_flip": False, "rotate90": False, "crop_scale": 1.0,
+    "gain": 0.0, "offset": 0.0, "erase": 0.0,
+}  # fmt: skip
+"""The options of ``augment``, each image's random changes, with the values that change nothing."""
+MIXING = {"mixup": 0.0, "cutmix": 0.0}
+"""The options of ``mix_images``, likewise."""
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "default": {"crop_padding": 4, "flip": True},
+    "light": {"crop_scale": 0.7, "flip": True, "gain": 0.1, "offset": 0.1},
+    "scenes": {"crop_scale": 0.7, "flip": True, "vertical_flip": True, "rotate90": True, "gain": 0.1, "offset": 0.1},
+    "strong": {
+        "crop_scale": 0.35, "flip": True, "gain": 0.2, "offset": 0.2, "erase": 0.25, "mixup": 0.2, "cutmix": 1.0,
+    },
+}  # fmt: skip
+"""Presets: what each switches on."""
+
+
+def of_preset() -> Any:
+    """The default of a setting whose value is that of the preset ``augment``."""
+    return field(default=None)
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,9 @@ class TrainingSettings:
         ema: decay of a moving average of the weights, which is validated and kept; None keeps the weights themselves.
         sync_norm: batch norms use the images of all processes, as a single process would. False uses each process's
             images, which is faster but gives other results, above all with few images in a process.
+        time_limit: longest duration of training, as ``"20m"``, ``"1h30m"`` or seconds, counted anew when it resumes. It
+            ends with the best weights before the epoch that would pass the limit, but not before the first; ``resume``
+            trains the other epochs.
         patience, min_delta: see ``EarlyStopping``.
         monitor: the validation figure that decides which epoch is best. ``accuracy``, ``balanced_accuracy`` (mean
             recall of the classes) and ``macro_f1`` (mean F1 of the classes) are measured with all channels and, unless
@@ -44,10 +70,20 @@ class TrainingSettings:
             those with all channels, ``val_reduced_accuracy`` is that with channels missing, ``val_mean_accuracy`` the
             mean; likewise ``val_balanced_accuracy`` and so on. ``auto`` is ``balanced_accuracy`` if the largest class
             has more than 1.5 times as many training images as the smallest, else ``accuracy``.
-        crop_padding: largest shift of a random crop, in pixels. This and the next two do not apply to a PyTorch
+        augment: preset for the settings from ``crop_padding`` to ``cutmix``, a key of ``AUGMENTATIONS``. A setting that
+            is given has its own value instead; None is the preset's. Only ``mixup`` and ``cutmix`` apply to a PyTorch
             ``Dataset`` or ``DataLoader``, which has transforms of its own.
-        flip: mirror half of the images left to right.
+        crop_padding: largest shift of a random crop, in pixels.
+        flip, vertical_flip: mirror half of the images left to right, and top to bottom.
+        rotate90: turn images by 0, 90, 180 or 270 degrees, or by 0 or 180 if they are not square.
+        crop_scale: smallest area of a random crop, as a share of the image's, which is resized to the image's size; 1
+            does not crop.
         jitter: strength of brightness and contrast changes in [0, 1), drawn for each channel; 0 changes nothing.
+        gain, offset: each channel's deviation from its mean is multiplied by a factor from [1 - gain, 1 + gain], and up
+            to ``offset`` of its standard deviations are added; both drawn for each image and channel.
+        erase: probability that a box of an image is set to its channels' means.
+        mixup, cutmix: strengths, as of timm's ``Mixup``: images and labels are mixed in proportions drawn from a Beta
+            distribution with this parameter; 0 does not. With both, a coin decides for each batch.
         precision: ``auto``, ``bf16`` or ``fp32``.
         device: ``auto`` or a torch device.
         seed: seed of order, augmentation, subsets and dropout.
@@ -76,18 +112,29 @@ class TrainingSettings:
     clip_norm: float = 5.0
     ema: float | None = None
     sync_norm: bool = True
+    time_limit: float | str | None = None
     patience: int | None = None
     min_delta: float = 0.0
     monitor: str = "auto"
-    crop_padding: int = 4
-    flip: bool = True
-    jitter: float = 0.0
+    augment: str = "default"
+    crop_padding: int = of_preset()
+    flip: bool = of_preset()
+    jitter: float = of_preset()
+    vertical_flip: bool = of_preset()
+    rotate90: bool = of_preset()
+    crop_scale: float = of_preset()
+    gain: float = of_preset()
+    offset: float = of_preset()
+    erase: float = of_preset()
+    mixup: float = of_preset()
+    cutmix: float = of_preset()
     precision: str = "auto"
     device: str = "auto"
     seed: int = 0
     checkpoint_seconds: float = 300.0
 
     def __post_init__(self) -> None:
+        self._fill_in()
         for name, value in coerce_options(TrainingSettings, vars(self)).items():
             object.__setattr__(self, name, value)
         for name, valid in (
@@ -112,14 +159,23 @@ class TrainingSettings:
             ("checkpoint_seconds", 0, float("inf")),
             ("min_delta", 0, float("inf")),
             ("clip_norm", 0, float("inf")),
+            ("crop_scale", 0.01, 1),
+            ("offset", 0, 100),
+            ("erase", 0, 1),
+            ("mixup", 0, 100),
+            ("cutmix", 0, 100),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be between {low} and {high}, got {getattr(self, name)}")
+        try:
+            object.__setattr__(self, "time_limit", parse_duration(self.time_limit))
+        except ValueError as error:
+            raise ValueError(f"time_limit: {error}") from error
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be finite and not negative, got {self.weight_decay}")
-        for name in ("momentum", "jitter"):
+        for name in ("momentum", "jitter", "gain"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         for name, value in (("ema", self.ema), ("patience", self.patience)):
@@ -131,6 +187,26 @@ class TrainingSettings:
             raise ValueError(f"monitor {self.monitor!r} is about missing channels, which sampler 'full' never shows")
         for name, reason in idle_settings(vars(self)).items():
             raise ValueError(f"{name}={getattr(self, name):g} has no effect: {reason}; leave it out")
+
+    def _fill_in(self) -> None:
+        """Set the options of augmentation that are not given to the preset's values; refuse one that changes none."""
+        chosen = AUGMENTATIONS.get(str(self.augment))
+        if chosen is None:
+            raise ValueError(f"unknown augment {self.augment!r}; use one of {', '.join(AUGMENTATIONS)}")
+        preset, default = OFF | MIXING | chosen, OFF | MIXING | AUGMENTATIONS["default"]
+        own = [name for name in preset if preset[name] != default[name]]
+        if own and all(getattr(self, name) is not None and getattr(self, name) != preset[name] for name in own):
+            raise ValueError(
+                f"augment={self.augment!r} has no effect: {', '.join(own)} are given and have other values; leave "
+                "them out (dataclasses.replace gives all of them: set them to None there)"
+            )
+        for name, value in preset.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def options(self, names: Iterable[str]) -> dict[str, Any]:
+        """Some of the settings, as keyword options."""
+        return {name: getattr(self, name) for name in names}
 
     def with_rate(self, *, trained: bool) -> TrainingSettings:
         """The same settings with the learning rate that ``lr=None`` stands for, for a new or a trained network."""
@@ -157,8 +233,8 @@ def check_own_transforms(settings: TrainingSettings, own_batches: int | None) ->
     Raises:
         ValueError: a setting that then has no effect differs from its default, and from what happens.
     """
-    default, plain = TrainingSettings(), replace(settings, crop_padding=0, flip=False, jitter=0.0)
-    for name in ("crop_padding", "flip", "jitter"):
+    default, plain = TrainingSettings(), replace(settings, augment="none", **OFF)
+    for name in OFF:
         value = getattr(settings, name)
         if value not in (getattr(plain, name), getattr(default, name)):
             raise ValueError(

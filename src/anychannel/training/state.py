@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,22 @@ PREVIOUS = CHECKPOINT.with_name("previous.pt")
 """The checkpoint before the current one, used if that is damaged."""
 FORMAT = 2
 """Version of a checkpoint's contents; checkpoints without it are from before 0.2."""
-FREE = ("device", "checkpoint_seconds")
+FREE = ("device", "checkpoint_seconds", "time_limit")
 """Settings that may change when a training resumes, since they do not affect its result."""
+KEPT = ("sampler", "sampler_options", "training images")
+"""What stays the same in another cycle of a finished training, whose other settings may change."""
 
 
 class TrainingState:
     """Model, optimiser, averaged weights, schedule, early stopping, best weights, figures and position of a training.
 
     The model is on its device; ``batch_size`` counts a step's images in all processes, and an epoch has ``steps``.
+    Epochs before ``first_epoch`` belong to earlier cycles of the learning rate.
     """
 
-    def __init__(self, model: Classifier, settings: TrainingSettings, *, batch_size: int, steps: int) -> None:
+    def __init__(
+        self, model: Classifier, settings: TrainingSettings, *, batch_size: int, steps: int, first_epoch: int = 0
+    ) -> None:
         self.device = next(model.parameters()).device
         self.settings = settings = settings.with_rate(trained=model.channel_input.trained)
         self.batch_size = batch_size
@@ -60,7 +65,7 @@ class TrainingState:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
-        total, warmup = settings.epochs * steps, round(settings.warmup_epochs * steps)
+        total, warmup = (settings.epochs - first_epoch) * steps, round(settings.warmup_epochs * steps)
         self.schedule = create_schedule(self.optimizer, settings.schedule, total_steps=total, warmup_steps=warmup)
         precision = choose_precision(settings.precision, self.device)
         self.updates = FiniteUpdates(model, self.optimizer, precision=precision, steps=steps)
@@ -68,6 +73,8 @@ class TrainingState:
         self.counts = new_counts(self.device)
         self.class_weights: Tensor | None = None
         self.rows: list[dict[str, Any]] = []
+        self.first_epoch = first_epoch
+        self.cycles: list[dict[str, Any]] = []
         self.epoch, self.step = 0, 0
         self.rate = 0.0
         self.started = time.monotonic()
@@ -140,11 +147,14 @@ class TrainingState:
             "updates": self.updates.state_dict(),
             "stopping": self.stopping.state_dict(),
             "best": self.best,
+            "first_epoch": self.first_epoch,
+            "cycles": self.cycles,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a saved state."""
         self.epoch, self.step, self.rows, self.best = (state[name] for name in ("epoch", "step", "rows", "best"))
+        self.cycles = state.get("cycles", [])
         self.started = time.monotonic() - state["seconds"]
         self.rate = state.get("rate", 0.0)
         self.counts.copy_(state["counts"])
@@ -153,6 +163,16 @@ class TrainingState:
             self.average.module.load_state_dict(state["average"])
         for name in ("optimizer", "schedule", "updates", "stopping"):
             getattr(self, name).load_state_dict(state[name])
+
+    def begin_cycle(self, state: dict[str, Any]) -> None:
+        """Begin another cycle of a finished training, from its best weights. Its epochs and its best one are kept."""
+        self.rows, self.best, self.epoch = state["rows"], state["best"], self.first_epoch
+        self.cycles = [*state.get("cycles", []), {"first_epoch": state.get("first_epoch", 0) + 1, **state["settings"]}]
+        for network in {self.model, self.evaluated}:
+            network.load_state_dict(self.best)
+        best = state["stopping"]["best_epoch"]
+        score = self.stopping.score(self.rows[best - 1])
+        self.stopping.best_epoch, self.stopping.best_score, self.stopping.reference = best, score, score
 
 
 def copy_state(model: nn.Module) -> dict[str, Tensor]:
@@ -236,9 +256,11 @@ def check_checkpoint(path: Path, state: Any, settings: dict[str, Any]) -> None:
             "command again, which starts the training anew"
         )
     kept = describe_settings(TrainingSettings(), settings["training images"]) | state["settings"]  # newer settings
+    settings = settings | ({"lr": kept["lr"]} if settings["lr"] is None else {})
+    another = settings["epochs"] > kept["epochs"] and is_finished(state)
     changed = [
         f"{name}: {kept.get(name)} -> {settings.get(name)}"
-        for name in kept | settings
+        for name in (KEPT if another else kept | settings)
         if kept.get(name) != settings.get(name)
     ]
     if changed:
@@ -246,6 +268,27 @@ def check_checkpoint(path: Path, state: Any, settings: dict[str, Any]) -> None:
             f"checkpoint {path} is of a training with other settings ({'; '.join(changed)}); go on with its own, or "
             "train in another folder"
         )
+
+
+def is_finished(state: dict[str, Any]) -> bool:
+    """Whether the training of a checkpoint has reached its end."""
+    stopping = state["stopping"]
+    stopped = stopping["patience"] is not None and stopping["waited"] >= stopping["patience"]
+    return bool(state["epoch"] >= state["settings"]["epochs"] or stopped)
+
+
+def plan_cycle(
+    settings: TrainingSettings, saved: dict[str, Any] | None, *, trained: bool
+) -> tuple[TrainingSettings, int]:
+    """The settings with their learning rate, and the first epoch of the cycle, for a checkpoint that is resumed.
+
+    More epochs than those of the checkpoint begin another cycle, at the rate for trained weights unless one is given.
+    """
+    if saved is None:
+        return settings.with_rate(trained=trained), 0
+    if settings.epochs > saved["settings"]["epochs"]:
+        return settings.with_rate(trained=True), len(saved["rows"])
+    return replace(settings, lr=saved["settings"]["lr"]), saved.get("first_epoch", 0)
 
 
 def describe_settings(settings: TrainingSettings, images: int) -> dict[str, Any]:
