@@ -69,6 +69,13 @@ def test_an_image_of_another_kind_has_nothing_to_leave_out_and_nor_has_one_chann
     assert detector.find(black[:, :1], (0,)) == [{}]
 
 
+def test_values_that_overflow_are_far_and_warn_of_nothing(dataset, detector):
+    image = np.array(dataset.test.images[:1], np.float32)
+    image[0, 2] = 3e38
+    image[0, 2, 0] = -3e38
+    assert detector.find(image, (0, 1, 2)) == [{"C": "is 3e+38 in 96 % of its pixels"}]
+
+
 def test_a_channel_that_is_often_constant_in_training_may_be_so():
     images = cells(np.random.default_rng(0), 100)
     images[::2, 1] = 100

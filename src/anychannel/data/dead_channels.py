@@ -47,9 +47,11 @@ class DeadChannels:
         """
         if pixels.shape[1] < 2 or pixels[0, 0].size < 2:
             return [{} for _ in pixels]
-        if self.sample is not None and figures is None:
-            figures = describe_appearance(pixels)
-        noticed = np.stack([self._judge(pixels[:, i], i, place, figures) for i, place in enumerate(positions)], axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # of float32's largest values
+            if self.sample is not None and figures is None:
+                figures = describe_appearance(pixels)
+            judged = [self._judge(pixels[:, i], i, place, figures) for i, place in enumerate(positions)]
+        noticed = np.stack(judged, axis=1)
         noticed &= ~noticed.all(axis=1, keepdims=True)
         names = [self.channels.names[place] for place in positions]
         return [
@@ -66,7 +68,7 @@ class DeadChannels:
             average = planes.mean(axis=(1, 2), dtype=np.float64)
             odd: np.ndarray = np.abs(average - mean) > FAR * std
             return constant | odd if self.channels.measured else constant
-        far: np.ndarray = known.distance(figures[:, [column]]) > known.limit
+        far: np.ndarray = ~(known.distance(figures[:, [column]]) <= known.limit)  # NaN is far
         return far | (constant & varies)
 
     def _find_known(self, position: int) -> tuple[bool, Familiar | None]:

@@ -22,7 +22,7 @@ from anychannel.data import SPLITS, ImageDataset, Split, Stream, TorchImages
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
-from anychannel.nn.temperatures import temperature_of
+from anychannel.nn.temperatures import temperature_of, temperatures_of
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import apply_temperature, compute_metrics, expected_calibration_error
 from anychannel.training.matching import Names, check_classes, check_model, check_planes, count_classes, open_images
@@ -147,6 +147,8 @@ def evaluate(
             return {"refused": refused[subset]}
         found, own = labels[has_all[subset]], probabilities[key]
         measured = compute_metrics(found, own, classes)
+        if temperatures_of(model) is None:
+            return measured
         heat = temperature_of(model, key.split(","))
         before = expected_calibration_error(found, apply_temperature(own, 1 / heat))
         return measured | {"temperature": heat, "ece_before": before}

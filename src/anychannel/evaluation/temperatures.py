@@ -22,7 +22,7 @@ from anychannel.nn.temperatures import LEAST, MOST, Temperatures
 from anychannel.training.matching import Names, check_model
 
 FEWEST = 50
-"""Images that a subset needs for a temperature of its own."""
+"""Validation images that a temperature rests on; with fewer it is that of other sizes, or 1."""
 STEPS, CLOSE = 50, 1e-6
 
 
@@ -40,9 +40,9 @@ def fit_temperatures(
 ) -> Temperatures:
     """Fit a temperature for each subset of a model's channels, or for each number of channels, and keep them in it.
 
-    A temperature minimises the loss of the images that have the subset. If all subsets are evaluated, each gets its
-    own; of more subsets than that, those of one size share one, and sizes between are interpolated. ``save_model``
-    and training write them into ``model.json``.
+    A temperature minimises the loss of the images that have the subset; it needs 50. If all subsets are evaluated,
+    each gets its own; of more subsets than that, those of one size share one, and sizes between are interpolated.
+    ``save_model`` and training write them into ``model.json``.
 
     Args:
         model: a ``Classifier``, or a network that ``adapt`` returned; only its temperatures change.
@@ -78,7 +78,8 @@ def fit_temperatures(
     own = {} if found.sampled else {key: temperature(*each) for key, each in tables.items() if len(each[1]) >= FEWEST}
     alike: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     for key, each in tables.items():
-        alike.setdefault(key.count(",") + 1, []).append(each)
+        if len(each[1]) >= FEWEST:
+            alike.setdefault(key.count(",") + 1, []).append(each)
     known = {
         size: temperature(np.concatenate([each[0] for each in pairs]), np.concatenate([each[1] for each in pairs]))
         for size, pairs in sorted(alike.items())

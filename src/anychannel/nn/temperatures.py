@@ -39,5 +39,11 @@ class Temperatures:
 
 def temperature_of(model: Any, names: Sequence[str]) -> float:
     """What a model's logits from these channels, in its order, are divided by for probabilities; 1 if it has none."""
-    found: Temperatures | None = getattr(getattr(model, "spec", None), "temperatures", None)
+    found = temperatures_of(model)
     return 1.0 if found is None else found.of(names)
+
+
+def temperatures_of(model: Any) -> Temperatures | None:
+    """A model's temperatures; None if they were never fitted."""
+    found: Temperatures | None = getattr(getattr(model, "spec", None), "temperatures", None)
+    return found
