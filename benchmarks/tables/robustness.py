@@ -5,9 +5,11 @@ python -m benchmarks.tables.robustness
 
 from __future__ import annotations
 
+import json
 import statistics
 from typing import Any
 
+from benchmarks.tables import results as files
 from benchmarks.tables.results import DOCS, Runs, mean, read_study, table, write
 
 PAGE = DOCS / "robustness.md"
@@ -35,6 +37,10 @@ WAYS = {
 """Ways to adapt a plain network without training, as in measure/zero_shot.py."""
 ORDER = (*NAMES, "plain", "plain_3x", "ours", "ours_3x")
 """Networks that a table lists first; others follow by name."""
+BROKEN = {"zeros": "zeros", "stuck": "stuck at the largest value", "noise": "noise", "swapped": "two swapped"}
+"""How channels were broken in measure/broken_channels.py."""
+SETS = {"jurkat-cell-cycle": "cells", "neon": "tree crowns", "mini-imagenet-50": "photographs"}
+"""Its data sets."""
 MOST_COLUMNS = 7
 SHORT = {"brightfield": "BF", "darkfield": "DF"}
 
@@ -135,9 +141,33 @@ def adapted(name: str) -> str:
     return f"{about}\n\n{adapted_table(runs, columns)}"
 
 
+def broken() -> str:
+    """Channels broken on purpose, of ``measure/broken_channels.py``."""
+    found = json.loads((files.RESULTS / "broken_channels.json").read_text(encoding="utf-8"))
+    rows = []
+    for name, words in SETS.items():
+        whole = found[name]["intact"]
+        about = f"{words}, {found[name]['channels']} channels, {found[name]['images']} images"
+        figures = [*number(whole, "images_with_alarm", "accuracy"), "", *number(whole, "drop_dead")]
+        rows.append([about, "nothing", "", *figures])
+        rows += [
+            ["", text, *number(found[name][kind], "found", "others", "used", "left_out", "drop_dead")]
+            for kind, text in BROKEN.items()
+        ]
+    head = ["data", "broken", "found", "false alarms", "used", "left out", "`--drop-dead`"]
+    return table(head, rows)
+
+
+def number(figures: dict[str, float], *keys: str) -> list[str]:
+    """Figures in percent, with one digit."""
+    return [f"{figures[key]:.1f}" for key in keys]
+
+
 def make(block: str) -> str:
-    """Make one block of the page: ``STUDY``, ``STUDY/subsets``, or ``zero_shot/NAME`` for a plain network."""
+    """Make one block: ``STUDY``, ``STUDY/subsets``, ``zero_shot/NAME`` for a plain network, or ``broken_channels``."""
     study, _, part = block.partition("/")
+    if study == "broken_channels":
+        return broken()
     if study == "zero_shot":
         return adapted(part)
     return each_subset(study) if part == "subsets" else by_number(study)

@@ -16,6 +16,7 @@ from anychannel.evaluation import Evaluation as Evaluation
 from anychannel.evaluation import Predictions as Predictions
 from anychannel.evaluation import compare as compare
 from anychannel.evaluation import evaluate as evaluate
+from anychannel.evaluation import fit_temperatures as fit_temperatures
 from anychannel.export import card_facts as card_facts
 from anychannel.export import check_export as check_export
 from anychannel.export import export_model as export_model

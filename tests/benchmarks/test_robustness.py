@@ -49,3 +49,15 @@ def test_many_channels_have_a_column_for_each_number_of_missing_ones(measured):
     heads = ["all channels", "1 missing", "2 missing", "3 missing"]
     assert [cell.strip() for cell in lines[2].split("|")[2:-1]] == heads
     assert [cell.strip() for cell in lines[4].split("|")[2:-1]] == ["44.0", "43.0", "42.0", "41.0"]
+
+
+def test_channels_broken_on_purpose_have_a_row_for_each_kind_under_their_data(measured):
+    kinds = dict.fromkeys(("found", "others", "used", "left_out", "drop_dead"), 10.0)
+    whole = {"accuracy": 50.0, "drop_dead": 49.5, "images_with_alarm": 1.5}
+    one = {"channels": 3, "images": 300, "intact": whole} | dict.fromkeys(robustness.BROKEN, kinds)
+    measured.mkdir()
+    (measured / "broken_channels.json").write_text(json.dumps(dict.fromkeys(robustness.SETS, one)), encoding="utf-8")
+    lines = robustness.make("broken_channels").splitlines()
+    assert lines[2] == "| cells, 3 channels, 300 images | nothing |  | 1.5 | 50.0 |  | 49.5 |"
+    assert lines[3] == "|  | zeros | 10.0 | 10.0 | 10.0 | 10.0 | 10.0 |"
+    assert len(lines) == 2 + 3 * 5

@@ -258,3 +258,30 @@ def test_a_predictor_refuses_a_channel_that_an_image_lacks(home):
     image = predictor.open(np.zeros((2, 8, 8), np.uint8), "R,G", layout="planar")
     with pytest.raises(ChannelError, match="the image does not hold B; it holds R, G"):
         predictor.predict(image, "B")
+
+
+def test_a_dead_channel_is_named_and_left_out_if_asked(home, photos):
+    whole = np.array(Image.open(photos / "a/1.png"))
+    whole[..., 1] = 255
+    Image.fromarray(whole).save(photos / "dead.png")
+    images = [photos / "dead.png", photos / "a/1.png"]
+    done = run(home, *images, "--json")
+    first, intact = json.loads(done.stdout)
+    assert (first["dead"], first["channels"], intact["dead"]) == (["G"], ["R", "G", "B"], [])
+    assert first["notes"] == [
+        "G is 255 throughout: it may be dead or saturated, and the answer may be better without it."
+    ]
+    assert first["notes"][0] in done.stderr
+    run(home, *images, "--out", "answers.csv", "--drop-dead")
+    with open("answers.csv", newline="") as file:
+        fewer, same = list(csv.DictReader(file))
+    assert (fewer["dead"], fewer["channels"], same["dead"], same["channels"]) == ("G", "R,B", "", "R,G,B")
+    assert "it was left out" in fewer["notes"]
+    kept, without = (ac.predict(home, images, drop_dead=True), ac.predict(home, images[0], drop="G"))
+    np.testing.assert_allclose(kept.probabilities[0], without.probabilities[0], atol=1e-6)
+    assert kept.dead == (("G",), ())
+    arrays = np.stack([np.moveaxis(np.array(Image.open(path)), -1, 0) for path in images])
+    found = ac.predict(ac.load_model(home), arrays, drop_dead=True)
+    np.testing.assert_allclose(found.probabilities, kept.probabilities, atol=1e-5)
+    assert (found.dead, found.channels) == (kept.dead, kept.channels)
+    assert ac.predict(home, arrays).channels == (("R", "G", "B"),) * 2

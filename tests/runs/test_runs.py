@@ -16,6 +16,8 @@ from anychannel.data.sources.registry import SOURCES, Kind
 from anychannel.evaluation import load_evaluation
 from anychannel.export import export_run_to_hub_folder
 from anychannel.models import save_model
+from anychannel.report.page import write_report
+from anychannel.report.tables import calibration_table
 from anychannel.results.run import RunError, find_unfinished, load_runs, read_record
 from anychannel.runs import Predictor, RunConfig, data, evaluate_run, execute, folder, load_recipe, train_run
 from anychannel.runs.config import ConfigError, absolute_paths, merge, nest
@@ -105,6 +107,22 @@ def test_every_subset_was_evaluated_and_evaluating_again_agrees(run):
     for key, figures in kept["subsets"].items():
         assert again["subsets"][key]["accuracy"] == pytest.approx(figures["accuracy"], abs=0.01)
     assert set(kept["gap"]) == set(kept["subsets"]) - {"band_1,band_2,band_3"}
+
+
+def test_each_subset_has_a_temperature_and_the_report_shows_what_it_does(run, tmp_path):
+    heat = json.loads((run / "model.json").read_text())["temperatures"]
+    figures = load_evaluation(run).subsets
+    for key, one in figures.items():
+        assert one["temperature"] == heat["subsets"].get(key, heat["sizes"][key.count(",")])
+        assert 0 <= one["ece_before"] <= 1
+    assert "Is its confidence right?" in write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
+    table = calibration_table(load_runs([run])[0], list(figures))
+    assert table.heads == tuple(key.replace(",", ", ") for key in figures)
+    rows = [tuple(cell.text for cell in row) for row in table.rows]
+    assert rows == [
+        (f"{100 * one['ece_before']:.1f}", f"{100 * one['ece']:.1f}", f"{one['temperature']:.2f}")
+        for one in figures.values()
+    ]
 
 
 def test_examples_hold_a_picture_of_each_channel_and_a_prediction_for_each_subset(run):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from typer.testing import CliRunner
 
+from anychannel.cli import app
 from tests.helpers.browser import CHROMIUM, browser  # noqa: F401
 from tests.helpers.service import EVALUATED, serving
 
@@ -378,3 +381,102 @@ def test_a_whole_sensor_is_switched_by_one_button(visit, grouped):
         page.wait_for_selector("#contributions:not([hidden]) li")
         assert sorted(page.locator("#contributions .class").all_inner_texts()) == ["cold", "warm"]
         assert page.problems == []
+
+
+def test_several_images_are_answered_together_and_downloaded_as_the_table_that_predict_writes(
+    visit, run, photos, tmp_path
+):
+    files = sorted((photos / "test").rglob("*.png"))[:3]
+    named = [tmp_path / f"{number}, b.png" for number in range(3)]
+    for file, copy in zip(files, named, strict=True):
+        copy.write_bytes(file.read_bytes())
+    page = visit()
+    upload(page, named)
+    opened(page, named[0].name)
+    rows = page.locator("#own-rows tr")
+    page.wait_for_function("document.querySelectorAll('#own-rows td:nth-child(3):not(:empty)').length === 3")
+    assert page.locator("#own-title").inner_text() == "Your 3 images"
+    switch(page, "B").click()
+    settled(page)
+    rows.nth(2).get_by_role("button").click()
+    opened(page, named[2].name)
+    page.wait_for_function("document.querySelector('#csv').textContent === 'Download 3 answers as CSV'")
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+    download.value.save_as(tmp_path / "page.csv")
+    command = ["predict", str(run), *map(str, named), "--drop", "B", "--out", str(tmp_path / "command.csv")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    tables = [(tmp_path / name).read_text(encoding="utf-8").splitlines() for name in ("page.csv", "command.csv")]
+    ours, theirs = (list(csv.DictReader(lines)) for lines in tables)
+    assert len(ours) == len(theirs) == 3
+    for mine, other in zip(ours, theirs, strict=True):
+        assert list(mine) == list(other)
+        assert mine["file"] == other["file"].rsplit("/", 1)[1]
+        for key in ("channels", "class", "unlike", "dead", "notes", "error"):
+            assert mine[key] == other[key]
+        for key in ("probability", "p_left", "p_right"):
+            assert float(mine[key]) == pytest.approx(float(other[key]), rel=1e-3)
+    assert page.problems == []
+
+
+def test_an_error_leads_to_the_panel_that_mends_it_and_the_file_is_tried_again(visit, photo, tmp_path):
+    page = visit()
+    wide = tmp_path / "alpha.png"
+    Image.open(photo).convert("RGBA").save(wide)
+    upload(page, [photo, wide])
+    page.get_by_role("alert").wait_for()
+    assert "alpha.png" in page.get_by_role("alert").inner_text()
+    page.get_by_role("button", name="Name the channels").click()
+    field = page.get_by_label("Channels of a file, in its order")
+    assert field.evaluate("field => field === document.activeElement && field.getAttribute('aria-invalid')") == "true"
+    field.fill("R,G,B,-")
+    field.press("Enter")
+    opened(page, "alpha.png")
+    assert page.get_by_role("alert").is_hidden()
+    assert page.locator("#own-rows tr").count() == 2
+    cube = tmp_path / "cube.npy"
+    assert page.locator("#mend").is_hidden()
+    np.save(cube, np.zeros((4, 4, 4), np.uint8))
+    upload(page, cube)
+    page.get_by_role("button", name="Choose the axes").click()
+    assert page.locator("#layout").evaluate("field => field === document.activeElement")
+    page.locator("#layout").select_option("planar")
+    opened(page, "cube.npy")
+
+
+def test_a_dead_channel_is_said_and_left_out_with_one_click(visit, photo, tmp_path):
+    page = visit()
+    pixels = np.array(Image.open(photo))
+    pixels[..., 1] = 255
+    Image.fromarray(pixels).save(tmp_path / "dead.png")
+    upload(page, tmp_path / "dead.png")
+    opened(page, "dead.png")
+    remark = page.locator("#notes .dead")
+    assert remark.inner_text().startswith("G is 255 throughout: it may be dead or saturated.")
+    page.get_by_role("button", name="Leave out G").click()
+    settled(page)
+    assert switch(page, "G").get_attribute("aria-checked") == "false"
+    assert page.get_by_role("button", name="Use G").is_visible()
+    assert "from R and B" in page.locator("[role=status]").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_endpoints_are_described_on_a_page_of_their_own(visit, http, address, scheme):
+    page = visit(color_scheme=scheme)
+    page.get_by_text("From a program").click()
+    page.get_by_role("link", name="All endpoints").click()
+    page.wait_for_selector(".docs")
+    text = page.locator("main").inner_text()
+    schema = http.get("/openapi.json").json()
+    for path, methods in schema["paths"].items():
+        for method, entry in methods.items():
+            assert f"{method.upper()} {path}" in text
+            assert entry["description"] in text
+    for name in ("Prediction", "Importance", "Problem", "Model", "Image"):
+        assert page.locator(f"#{name}").count() == 1
+        for field in schema["components"]["schemas"][name]["properties"]:
+            assert page.locator(f"#{name} th code", has_text=re.compile(f"^{field}$")).count() == 1
+    assert page.locator("a[href^='#']").evaluate_all("links => links.every((a) => document.querySelector(a.hash))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert page.problems == []
+    assert all(url.startswith((address, "data:")) for url in page.requests_made)

@@ -50,6 +50,13 @@ def predict(
         typer.Option(help="Channels that the network does not get, as B: what if they were missing? Default: none."),
     ] = None,
     tta: Tta = None,
+    drop_dead: Annotated[
+        bool,
+        typer.Option(
+            "--drop-dead",
+            help="Leave out channels of an image that are constant or unlike training's. Default: name them.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -109,6 +116,7 @@ def predict(
     maps = window is not None or stride is not None or (out is not None and out.suffix.lower() in (".tif", ".tiff"))
     if maps:
         refuse_flags({"--layout": layout}, "rasterio reads scenes, whose bands it knows")
+        refuse_flags({"--drop-dead": drop_dead or None}, "a map rests on the same channels everywhere")
     elif out is not None:
         check_format(out)
     trained = read_config(run) if (run / "config.toml").is_file() else None
@@ -148,7 +156,9 @@ def predict(
         else:
             typer.echo(describe_map(found))
         return
-    answers = predictor.predict_paths(paths, channels=channels, use=use, drop=drop, layout=layout, nodata=replacement)
+    answers = predictor.predict_paths(
+        paths, channels=channels, use=use, drop=drop, drop_dead=drop_dead, layout=layout, nodata=replacement
+    )
     shown = not quiet and len(paths) > FEW and (out is not None or as_json or not sys.stdout.isatty())
     count = Count(len(paths))
     try:

@@ -6,6 +6,7 @@ from anychannel.evaluation.compare import compare, compare_with_dedicated, gap_t
 from anychannel.evaluation.evaluate import evaluate
 from anychannel.evaluation.predict import Predictions
 from anychannel.evaluation.subsets import choose_subsets
+from anychannel.evaluation.temperatures import fit_temperatures
 from anychannel.results.evaluation import Evaluation, load_evaluation
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "compare",
     "compare_with_dedicated",
     "evaluate",
+    "fit_temperatures",
     "gap_table",
     "load_evaluation",
 ]

@@ -23,8 +23,9 @@ from anychannel.evaluation.flips import averaged_over_flips
 from anychannel.evaluation.subsets import choose_subsets
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
+from anychannel.nn.temperatures import temperature_of, temperatures_of
 from anychannel.results.evaluation import Evaluation
-from anychannel.results.metrics import compute_metrics
+from anychannel.results.metrics import apply_temperature, compute_metrics, expected_calibration_error
 from anychannel.training.matching import Names, check_classes, check_model, check_planes, count_classes, open_images
 from anychannel.training.outputs import logits_of
 from anychannel.utils.hardware import choose_device, choose_precision
@@ -151,7 +152,13 @@ def evaluate(
             return {"n": 0, "refused": f"no image of the {split} split has all of {key.replace(',', ', ')}"}
         if subset in refused:
             return {"refused": refused[subset]}
-        return compute_metrics(labels[has_all[subset]], probabilities[key], classes)
+        found, own = labels[has_all[subset]], probabilities[key]
+        measured = compute_metrics(found, own, classes)
+        if temperatures_of(model) is None:
+            return measured
+        heat = temperature_of(model, key.split(","))
+        before = expected_calibration_error(found, apply_temperature(own, 1 / heat))
+        return measured | {"temperature": heat, "ece_before": before}
 
     complete = int(present.all(axis=1).sum())
     if complete < len(labels):
@@ -198,7 +205,7 @@ def gather_read(
 
 
 def answer(model: Classifier, images: Tensor, channels: ChannelSet, subset: Subset, has: np.ndarray) -> np.ndarray:
-    """Class probabilities (B, K) in float32 from a subset of the channels of images (B, C, H, W).
+    """Class probabilities (B, K) in float32 from a subset of the channels of images (B, C, H, W), with its temperature.
 
     ``has``, (B,) booleans, says which images have all of the subset's channels; the rows of the others are zero. K is 0
     if none has.
@@ -210,7 +217,7 @@ def answer(model: Classifier, images: Tensor, channels: ChannelSet, subset: Subs
         names = [channels.names[position] for position in subset]
         logits = logits_of(model(chosen.contiguous(memory_format=torch.channels_last), channels=names))
         table = np.zeros((len(images), logits.shape[1]), dtype=np.float32)
-        table[has] = logits.float().softmax(dim=1).cpu().numpy()
+        table[has] = (logits.float() / temperature_of(model, names)).softmax(dim=1).cpu().numpy()
     return table
 
 

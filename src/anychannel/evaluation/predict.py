@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 from anychannel.channels import ChannelError
 from anychannel.data import DataError, TorchImages
 from anychannel.data.batches.split import group_rows
+from anychannel.data.dead_channels import DeadChannels
 from anychannel.evaluation.evaluate import answer, match
 from anychannel.evaluation.flips import averaged_over_flips
 from anychannel.nn.classifier import Classifier
@@ -33,6 +34,7 @@ class Predictions:
         probabilities: (N, K) float32.
         channels: names of the channels that each image was classified from.
         unlike: how each image is unlike the training images, None if it is not. Empty if nothing is known.
+        dead: names of the channels of each image that may be dead or saturated, whether they were used or left out.
         notes: other remarks on each image. Empty if there are none.
         failed: files that could not be classified, and why.
     """
@@ -42,6 +44,7 @@ class Predictions:
     probabilities: np.ndarray
     channels: tuple[tuple[str, ...], ...]
     unlike: tuple[str | None, ...] = ()
+    dead: tuple[tuple[str, ...], ...] = ()
     notes: tuple[tuple[str, ...], ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,12 +74,14 @@ def predict_dataset(
     use: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
     tta: str | Sequence[str] | None = None,
+    drop_dead: bool = False,
+    appearance: np.ndarray | None = None,
     batch_size: int = 256,
     device: str | None = None,
     precision: str | None = None,
     progress: bool = False,
 ) -> Predictions:
-    """Classify the images of a data set; see ``anychannel.predict``."""
+    """Classify the images of a data set; see ``anychannel.predict``, and for ``appearance`` ``DeadChannels``."""
     if isinstance(data, Tensor | np.ndarray):
         given = torch.as_tensor(np.asarray(data, np.float32) if getattr(data, "dtype", None) == np.uint16 else data)
         if given.ndim != 4:
@@ -89,6 +94,8 @@ def predict_dataset(
     tables: list[np.ndarray] = []
     paths: list[str] = []
     used: list[tuple[str, ...]] = []
+    dead: list[tuple[str, ...]] = []
+    detector = DeadChannels(known, None if appearance is None else appearance[:, list(planes)])
     total = images.size or 0 if isinstance(images, TorchImages) else len(images)
     with inference_mode(model, None if device is None else choose_device(device)) as target:
         bf16 = choose_precision(precision or "fp32", target) == "bf16"
@@ -106,6 +113,9 @@ def predict_dataset(
                     raise ChannelError(f"image {batch.places[empty[0]]} has none of the channels {asked}")
                 pixels = batch.images.to(target).float()[:, columns]
                 numbers = np.arange(len(has))
+                broken = find_dead(detector, pixels, has)
+                dead += [tuple(known.names[i] for i in np.flatnonzero(row).tolist()) for row in broken]
+                has &= ~(broken & drop_dead)
                 answers = [  # zero but in the rows of the pattern
                     answer(model, pixels, known, pattern, np.isin(numbers, rows))
                     for pattern, rows in group_rows(has).items()
@@ -122,7 +132,18 @@ def predict_dataset(
         raise ValueError("there is no image to classify")
     table = np.concatenate(tables)
     classes = names or tuple(str(number) for number in range(count_classes(model) or table.shape[1]))
-    return Predictions(classes, tuple(paths), table, tuple(used))
+    return Predictions(classes, tuple(paths), table, tuple(used), dead=tuple(dead))
+
+
+def find_dead(detector: DeadChannels, pixels: Tensor, has: np.ndarray) -> np.ndarray:
+    """Which channels (N, C) of images (N, C, H, W) may be dead or saturated, of those that each ``has``."""
+    found = np.zeros_like(has)
+    arrays = pixels.cpu().numpy()
+    for pattern, rows in group_rows(has).items():
+        dead = detector.find(arrays[rows][:, list(pattern)], pattern)
+        for row, names in zip(rows.tolist(), dead, strict=True):
+            found[row, [detector.channels.names.index(name) for name in names]] = True
+    return found
 
 
 class SingleImages(TensorDataset):

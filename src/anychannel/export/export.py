@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from anychannel.export.formats import FORMATS, ExportError
 from anychannel.export.graph import Sizes, capture
 from anychannel.models.view import as_classifier
 from anychannel.nn.classifier import Classifier
+from anychannel.nn.temperatures import Temperatures
 from anychannel.utils.files import check_place
 from anychannel.utils.names import unknown_name
 from anychannel.utils.sizes import ImageSize, height_width, plain_size
@@ -85,8 +87,10 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
 
     ``channels`` are those of the images in order, with the ``mean`` and ``std`` that normalise them, ``all_channels``
     those of the model. ``classes`` are in the order of the logits. ``fixed_size`` is one number or ``[height, width]``,
-    None if height and width are free.
+    None if height and width are free. ``temperature`` is what logits are divided by for
+    probabilities: one number, or of a graph for any subset the tables of ``Temperatures``.
     """
+    heat = model.spec.temperatures or Temperatures((1.0,) * len(model.channels))
     places = list(model.channels.positions(names))
     return {
         "version": __version__,
@@ -96,6 +100,9 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
         "units": UNITS,
         "mean": model.mean.flatten()[places].tolist(),
         "std": model.std.flatten()[places].tolist(),
+        "temperature": heat.of([model.channels.names[place] for place in sorted(places)])
+        if subset != ANY
+        else asdict(heat),
         "classes": None if model.classes is None else list(model.classes),
         "model": model.spec.model,
         "stem": model.spec.stem,

@@ -177,6 +177,7 @@ def adapt(
         calibrated=(),
         classes=names,
         normalisation=normalisation,
+        temperatures=None,
     )
     transfer = partial(transfer_kernel, source=source.channels, target=target, fill=fill)
     kept = given is not None and not isinstance(given, TorchClassifier)

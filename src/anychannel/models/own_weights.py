@@ -60,7 +60,9 @@ def with_own_weights(model: nn.Module) -> Any:
         norm = "subset" if len(channels) <= MOST_CHANNELS else "size"
         give_norms(adapted, norm)
     options = dict(model.spec.stem_options) | dict(stem.options)
-    adapted.spec = replace(model.spec, stem="completion", stem_options=options, norm=norm, calibrated=())
+    adapted.spec = replace(
+        model.spec, stem="completion", stem_options=options, norm=norm, calibrated=(), temperatures=None
+    )
     adapted.training = model.training
     return adapted if isinstance(given, Classifier) else adapted.backbone
 

@@ -60,6 +60,6 @@ def replace_stem(model: nn.Module, stem: str = "completion", **options: Any) -> 
         if isinstance(module, AdaptiveConv2d):
             module.stem = new
     new.train(model.training)
-    adapted.spec = replace(model.spec, stem=stem, stem_options=dict(options))
+    adapted.spec = replace(model.spec, stem=stem, stem_options=dict(options), temperatures=None)
     adapted.training = model.training
     return adapted if isinstance(given, Classifier) else adapted.backbone

@@ -32,6 +32,7 @@ from anychannel.nn.bn_statistics import add_entries
 from anychannel.nn.channel_input import ModelSpec
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.normalisation import Normalisation
+from anychannel.nn.temperatures import Temperatures
 from anychannel.utils.files import write_atomically, write_json
 
 BEST = "weights/best.safetensors"
@@ -128,9 +129,10 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None,
     channels = ChannelSet.from_dict(description["channels"])
     values = {part.name: description[part.name] for part in fields(ModelSpec) if part.name in description}
     options = {name: value for name, value in values["model_options"].items() if name not in SOURCES_OF_WEIGHTS}
-    classes, used = values["classes"], values.get("normalisation")
+    classes, used, heat = values["classes"], values.get("normalisation"), values.get("temperatures")
     values |= {"model_options": options, "classes": classes and tuple(classes), "calibrated": ()}
-    spec = ModelSpec(**values | {"normalisation": used and Normalisation(**used)})
+    values |= {"normalisation": used and Normalisation(**used), "temperatures": heat and Temperatures(**heat)}
+    spec = ModelSpec(**values)
     if not spec.model.startswith(OWN_MODULE):
         model = build_model(channels, spec, twin=twin)
     elif network is None:

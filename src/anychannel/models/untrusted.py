@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from anychannel.channels import ChannelSet
 from anychannel.nn.channel_input import ModelSpec
 from anychannel.nn.subset_batchnorm import by_subset
+from anychannel.nn.temperatures import Temperatures
 from anychannel.utils.options import coerce_options, is_number, is_texts
 
 FORMAT = 2
@@ -91,6 +92,8 @@ def check_description(values: dict[str, Any]) -> dict[str, Any]:
     rows += (plain.get("normalisation") or {}).values()
     if not all(is_number(value) and isfinite(value) for row in rows for value in row or ()):
         raise ValueError("mean, std, correlation and normalisation are finite numbers")
+    if (heat := plain.get("temperatures")) is not None:
+        Temperatures(**heat)
     known = set(range(len(channels["names"])))
     for key in plain.get("calibrated") or ():
         if by_subset(tuple(sorted(known & {int(position) for position in key.split("_")}))) != key:

@@ -18,6 +18,7 @@ from anychannel.nn.normalisation import Normalisation
 from anychannel.nn.row_sampling import ChannelSampling, group_by_channels, show
 from anychannel.nn.subset_batchnorm import NORMS
 from anychannel.nn.subset_context import Shown, note_last
+from anychannel.nn.temperatures import Temperatures
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ModelSpec:
         first_conv: path of the convolution that the stem replaces; None searches for it.
         in_chans: number of channels that the network is built for before it gets the stem; None means the model's.
         normalisation: how images are normalised; None means by the channels' own statistics.
+        temperatures: what logits are divided by for probabilities; None means 1.
     """
 
     model: str
@@ -43,6 +45,7 @@ class ModelSpec:
     first_conv: str | None = None
     in_chans: int | None = None
     normalisation: Normalisation | None = None
+    temperatures: Temperatures | None = None
 
 
 class ChannelInput(Float32Buffers):

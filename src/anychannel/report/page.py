@@ -111,6 +111,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         subsets=tables.subset_table(runs, keys),
         other_figures=[tables.subset_table(runs, keys, name) for name in FIGURES if name != "accuracy"],
         gaps=tables.subset_gap_table(runs, keys),
+        calibration=[table for run in runs if (table := tables.calibration_table(run, keys))],
         shapley=[(run, kinds) for run in runs if (kinds := shapley_kinds(run))],
         shapley_chart=figures.shapley_chart,
         shapley_table=tables.shapley_table,

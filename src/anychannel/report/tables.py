@@ -211,6 +211,20 @@ def class_table(run: Run) -> Table | None:
     return Table(f"Images of each class{how}", tuple(splits), run.classes, rows)
 
 
+def calibration_table(run: Run, keys: Sequence[str]) -> Table | None:
+    """Calibration error of each subset without and with its temperature; None of an evaluation without them."""
+    found = {key: result for key, result in (run.test.answered if run.test else {}).items() if result.temperature}
+    rows = [found[key] for key in keys if key in found]
+    if not rows:
+        return None
+    columns = ("Before (%)", "After (%)", "Temperature")
+    cells = tuple(
+        (figure(each.ece_before, 1, 100), figure(each.ece, 1, 100), figure(each.temperature, 2)) for each in rows
+    )
+    heads = tuple(each.label.replace(",", ", ") for each in rows)
+    return Table(f"Calibration error, {run.name}", columns, heads, cells)
+
+
 def subset_gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
     """Accuracy of each subset minus the full set's, in points, shaded by the loss."""
     tests = {run: run.test for run in runs if run.test and run.test.whole}

@@ -236,7 +236,8 @@ class SubsetResult:
     """The figures of one channel subset (``key`` as ``"R,G"``), see ``compute_metrics``.
 
     ``refused`` says why the network does not accept the subset; the accuracy is then NaN. ``name`` is that of a
-    subset of whole groups, ``camera+lidar``; else empty.
+    subset of whole groups, ``camera+lidar``; else empty. ``ece`` is the calibration error with the ``temperature``, and
+    ``ece_before`` without.
     """
 
     key: str
@@ -247,6 +248,9 @@ class SubsetResult:
     confusion: tuple[tuple[int, ...], ...]
     refused: str | None = None
     name: str = ""
+    ece: float | None = None
+    ece_before: float | None = None
+    temperature: float | None = None
 
     @property
     def label(self) -> str:

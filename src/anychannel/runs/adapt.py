@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from anychannel.data import appearance
 from anychannel.data.unlabelled import read_folder
 from anychannel.models import adapt, load_model, save_model
 from anychannel.models.adapt import is_saved
 from anychannel.models.saving import find_weights
 from anychannel.results.run import RunError, read_record, warn_unfinished
-from anychannel.runs import appearance
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.execute import NETWORK
 from anychannel.runs.folder import read_config

@@ -13,15 +13,14 @@ import numpy as np
 from filelock import FileLock
 
 from anychannel.cost.profile import profile
-from anychannel.data import ImageDataset
-from anychannel.evaluation import Evaluation, choose_subsets, evaluate
+from anychannel.data import ImageDataset, appearance
+from anychannel.evaluation import Evaluation, choose_subsets, evaluate, fit_temperatures
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
-from anychannel.models.saving import SOURCES_OF_WEIGHTS
+from anychannel.models.saving import SOURCES_OF_WEIGHTS, describe_model
 from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import FORMAT, RunError, read_record, warn_unfinished
-from anychannel.runs import appearance
 from anychannel.runs.config import ConfigError, RunConfig, flatten
 from anychannel.runs.data import describe_data, describe_fold, find_changes, load_data
 from anychannel.runs.environment import command_line, describe_environment
@@ -179,16 +178,16 @@ def train_run(
             )
             run |= summarise(result)
             best = load_model(home) if share().is_main else model  # fit left it with the same weights
-            evaluation = evaluate(
-                best,
-                getattr(dataset, split),
-                subsets=config.subsets,
-                device=str(device),
-                precision=config.training.precision,
-                progress=progress,
-                split=split,
-                distributed=True,
-            )
+            settings: dict[str, Any] = {
+                "subsets": config.subsets,
+                "device": str(device),
+                "precision": config.training.precision,
+                "progress": progress,
+                "distributed": True,
+            }
+            fit_temperatures(best, dataset.val, **settings)
+            on_main(lambda: write_json(home / "model.json", describe_model(best)))
+            evaluation = evaluate(best, getattr(dataset, split), split=split, **settings)
             on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost, progress=progress))
             track.log_evaluation(evaluation, result.best_epoch)
     finally:

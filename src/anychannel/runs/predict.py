@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
@@ -25,15 +25,16 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.channels import ChannelError
-from anychannel.data import DataError, to_tensor
+from anychannel.data import DataError, appearance, to_tensor
+from anychannel.data.appearance import Familiar, describe_appearance, familiar
 from anychannel.data.content import BandFiles, Content
+from anychannel.data.dead_channels import DeadChannels, remarks
 from anychannel.models.saving import find_weights, read_model
 from anychannel.models.view import as_view
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode, place
+from anychannel.nn.temperatures import temperature_of
 from anychannel.results.run import OUTSIDE, read_record, warn_unfinished
-from anychannel.runs import appearance
-from anychannel.runs.appearance import Familiar, describe_appearance, familiar
 from anychannel.runs.folder import read_array, read_config
 from anychannel.runs.image_paths import ImagePath, choose_bands, find_images
 from anychannel.runs.reader import READING, UNUSED, InputImage, Reader
@@ -63,13 +64,15 @@ class Prediction:
     """Class probabilities of one image, (K,) float32, from ``channels`` in the network's order.
 
     ``unlike`` says how the image differs from all training images in these channels, so that neither the probabilities
-    nor the run's test accuracy can be relied on; None if it does not.
+    nor the run's test accuracy can be relied on; None if it does not. ``dead`` says of channels that may be dead or
+    saturated what they look like, whether they were used or left out.
     """
 
     channels: tuple[str, ...]
     classes: tuple[str, ...]
     probabilities: Tensor
     unlike: str | None = None
+    dead: Mapping[str, str] = field(default_factory=dict)
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, best first."""
@@ -112,7 +115,8 @@ class Answer:
 
     def _remarks(self) -> dict[str, Any]:
         assert self.prediction is not None
-        return {"unlike": self.prediction.unlike, "notes": list(self.notes)}
+        dead = list(self.prediction.dead)
+        return {"unlike": self.prediction.unlike, "dead": dead, "notes": list(self.notes)}
 
 
 class Predictor:
@@ -172,6 +176,7 @@ class Predictor:
                 {key: options[key] for key in READING if key in options},
             )
             self.appearance = read_array(home / appearance.FILE, (None, len(self.channels), appearance.FIGURES))
+        self.dead = DeadChannels(self.channels, self.appearance)
         self.bf16 = choose_precision(precision or "fp32", self.device) == "bf16"
         self._lock = Lock()
         own = self.device.type == "cpu" and not isinstance(model, nn.Module)  # a user's network may not stand threads
@@ -218,6 +223,7 @@ class Predictor:
         channels: Names = None,
         use: Names = None,
         drop: Names = None,
+        drop_dead: bool = False,
         layout: str | None = None,
         nodata: float | str | None = None,
     ) -> Generator[Answer]:
@@ -229,11 +235,13 @@ class Predictor:
                 ``nodata``.
             use: the channels of each image that the network gets. None means all.
             drop: channels that the network does not get.
+            drop_dead: leave out channels of an image that may be dead or saturated.
 
         Raises:
             ChannelError: a name of ``channels``, ``use`` or ``drop`` is unknown, or no channel is left.
         """
-        return self._answer(images, self.keep(channels, use, drop), channels, use is not None, layout, nodata)
+        kept = self.keep(channels, use, drop)
+        return self._answer(images, kept, channels, use is not None, drop_dead, layout, nodata)
 
     def _answer(
         self,
@@ -241,6 +249,7 @@ class Predictor:
         kept: tuple[str, ...],
         channels: Names,
         exactly: bool,
+        drop_dead: bool,
         layout: str | None,
         nodata: float | str | None,
     ) -> Generator[Answer]:
@@ -265,7 +274,7 @@ class Predictor:
                     yield Answer(path, error=found)
                 else:
                     used = tuple(name for name in image.channels if name in found.channels)
-                    yield Answer(path, used, found, tuple(image.remarks(found.channels)))
+                    yield Answer(path, used, found, tuple(describe_image(image, found)))
 
         with ExitStack() as stack:
             decoders = ThreadPoolExecutor(os.cpu_count())
@@ -278,7 +287,7 @@ class Predictor:
             stack.callback(lambda: [answers.cancel() for *_, answers in waiting])
             done = 0
             for batch in in_batches(ahead(decoders, decode, images)):
-                waiting.append((done, batch, network.submit(self.classify, batch, kept, exactly)))
+                waiting.append((done, batch, network.submit(self.classify, batch, kept, exactly, drop_dead)))
                 done += len(batch)
                 if len(waiting) > self._threads + 1:
                     yield from finish(*waiting.popleft())
@@ -286,11 +295,16 @@ class Predictor:
                 yield from finish(*waiting.popleft())
 
     def classify(
-        self, batch: Sequence[InputImage | Exception], kept: Sequence[str], exactly: bool = False
+        self,
+        batch: Sequence[InputImage | Exception],
+        kept: Sequence[str],
+        exactly: bool = False,
+        drop_dead: bool = False,
     ) -> list[Prediction | Exception]:
         """Classify images, each from those of its channels that are ``kept``; answers in their order.
 
-        Errors among the images are passed on. ``exactly`` refuses images that lack one of the channels.
+        Errors among the images are passed on. ``exactly`` refuses images that lack one of the channels,
+        ``drop_dead`` leaves out those that may be dead or saturated.
         """
         found: list[Any] = list(batch)
         rows, subsets = [], []
@@ -305,7 +319,7 @@ class Predictor:
                     rows.append(row)
                 except ChannelError as error:
                     found[row] = error
-        answers = self._classify([found[row] for row in rows], subsets)
+        answers = self._classify([found[row] for row in rows], subsets, drop_dead)
         for row, answer in zip(rows, answers, strict=True):
             found[row] = answer
         return found
@@ -326,7 +340,7 @@ class Predictor:
         return tuple(known.names[position] for position in known.choose(use, drop))
 
     def _classify(
-        self, images: Sequence[InputImage], subsets: Sequence[tuple[str, ...]]
+        self, images: Sequence[InputImage], subsets: Sequence[tuple[str, ...]], drop_dead: bool = False
     ) -> list[Prediction | Exception]:
         """Predictions from a subset of each image; images of one subset, size and type are computed together."""
         groups: dict[Any, list[int]] = {}
@@ -347,35 +361,57 @@ class Predictor:
                 continue
             finite = logits.isfinite().all(dim=1).numpy()
             good = np.flatnonzero(finite).tolist()
-            unlike = self._compare([members[i] for i in good], pixels[good], subset) if good else []
-            shares = torch.softmax(logits, dim=1)
-            for i, text in zip(good, unlike, strict=True):
-                found[rows[i]] = Prediction(subset, self.classes, shares[i], text)
+            figures = self._describe(pixels[good]) if good else None
+            unlike = self._compare([members[i] for i in good], figures, subset) if good else []
+            dead = self.dead.find(pixels[good], self.channels.positions(subset), figures) if good else []
+            shares = torch.softmax(logits / temperature_of(self.network, subset), dim=1)
+            for i, text, texts in zip(good, unlike, dead, strict=True):
+                found[rows[i]] = Prediction(subset, self.classes, shares[i], text, texts)
             for i in np.flatnonzero(~finite).tolist():
                 found[rows[i]] = DataError(
                     f"{members[i].name}: the network's answer is not finite, so its values are far beyond the training "
                     "images'; bring them to the same units"
                 )
+        broken = [(row, one.dead) for row, one in found.items() if isinstance(one, Prediction) and one.dead]
+        if drop_dead and broken:
+            fewer = [tuple(name for name in subsets[row] if name not in names) for row, names in broken]
+            again = self._classify([images[row] for row, _ in broken], fewer)
+            for (row, names), one in zip(broken, again, strict=True):
+                found[row] = replace(one, dead=names) if isinstance(one, Prediction) else one
         return [found[row] for row in range(len(images))]
 
-    def _compare(self, images: Sequence[InputImage], pixels: np.ndarray, channels: tuple[str, ...]) -> list[str | None]:
+    def _describe(self, pixels: np.ndarray) -> np.ndarray | None:
+        """The figures of images (n, k, H, W) to compare with the training images'; None if these are unknown."""
+        if self.appearance is None:
+            return None
+        pieces = [pixels[start : start + 4] for start in range(0, len(pixels), 4)]  # that fit into the cache
+        return np.concatenate([*map(describe_appearance, pieces)])
+
+    def _compare(
+        self, images: Sequence[InputImage], figures: np.ndarray | None, channels: tuple[str, ...]
+    ) -> list[str | None]:
         """How images are unlike the training images in these channels; None if not, or if nothing is known."""
         known = self._familiar(self.channels.positions(channels))
-        if known is None:  # an earlier version's run, or too few images with these channels
+        if known is None or figures is None:  # an earlier version's run, or too few images with these channels
             far = [[image.far[name] for name in channels if name in image.far] for image in images]
             return [f"It is unlike the training images: {'; '.join(texts)}." if texts else None for texts in far]
-        pieces = [pixels[start : start + 4] for start in range(0, len(pixels), 4)]  # that fit into the cache
         seen = ", ".join(channels) if len(channels) <= 4 else f"these {len(channels)} channels"
         return [
             f"In {seen} it is unlike the training images (distance {distance:,.0f}, theirs are up to "
             f"{known.limit:,.0f}), so neither the prediction nor its confidence can be relied on."
             if distance > known.limit
             else None
-            for distance in known.distance(np.concatenate([*map(describe_appearance, pieces)])).tolist()
+            for distance in known.distance(figures).tolist()
         ]
 
     def _find_familiar(self, positions: tuple[int, ...]) -> Familiar | None:
         return None if self.appearance is None else familiar(self.appearance, positions)
+
+
+def describe_image(image: InputImage, found: Prediction) -> list[str]:
+    """Remarks on an image in the channels that it was classified from, and on its dead ones."""
+    rest = [name for name in found.channels if name not in found.dead]
+    return [*remarks(found.dead, found.channels), *image.remarks(rest)]
 
 
 def ahead(workers: ThreadPoolExecutor, decode: Any, images: Iterable[ImagePath]) -> Iterator[InputImage | Exception]:
@@ -444,6 +480,7 @@ def predict(
     use: Names = None,
     drop: Names = None,
     tta: Names = None,
+    drop_dead: bool = False,
     batch_size: int = 256,
     device: str | None = None,
     precision: str | None = None,
@@ -464,6 +501,8 @@ def predict(
             means all that an image has.
         drop: names of the channels that the network does not get.
         tta: test-time augmentation: ``hflip``, ``vflip`` or both, as in ``evaluate``; None uses the image alone.
+        drop_dead: leave out channels of an image that may be dead or saturated: constant, or unlike this channel of the
+            training images, where others of the image are not. False only names them (``Predictions.dead``).
         batch_size: images of a data set in a forward pass. Files are put together by their size.
         device: ``auto`` or a torch device; None is the CPU for a folder, and the model's own for a classifier.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto`` for bf16 if the hardware supports it; None is fp32.
@@ -488,6 +527,7 @@ def predict(
             images,
             {"channels": channels, "use": use, "drop": drop},
             tta=tta,
+            drop_dead=drop_dead,
             device=device,
             precision=precision,
             progress=progress,
@@ -497,14 +537,16 @@ def predict(
         raise TypeError(f"{', '.join(reading)} are about reading files, but the images are a {type(images).__name__}")
     from anychannel.evaluation.predict import predict_dataset
 
-    network = Predictor(model).network if isinstance(model, str | Path) else model
+    predictor = Predictor(model) if isinstance(model, str | Path) else None
     return predict_dataset(
-        network,  # type: ignore[arg-type]
+        model if predictor is None else predictor.network,  # type: ignore[arg-type]
         images,
         channels=channels,
         use=use,
         drop=drop,
         tta=tta,
+        drop_dead=drop_dead,
+        appearance=None if predictor is None else predictor.appearance,
         batch_size=batch_size,
         device=device,
         precision=precision,
@@ -518,6 +560,7 @@ def classify_files(
     names: dict[str, Names],
     *,
     tta: Names,
+    drop_dead: bool,
     device: str | None,
     precision: str | None,
     progress: bool,
@@ -538,7 +581,7 @@ def classify_files(
         paths = find_images(images, choose_bands(bands, predictor.bands))
         found: list[Answer] = []
         advance = stack.enter_context(progress_bar("predict", len(paths), show=progress))
-        for answer in predictor.predict_paths(paths, layout=layout, nodata=nodata, **names):
+        for answer in predictor.predict_paths(paths, drop_dead=drop_dead, layout=layout, nodata=nodata, **names):
             if answer.error is not None and not skip_bad:
                 raise answer.error
             found.append(answer)
@@ -552,6 +595,7 @@ def classify_files(
         probabilities=np.stack([prediction.probabilities.numpy() for _, prediction in good]),
         channels=tuple(answer.channels for answer, _ in good),
         unlike=tuple(prediction.unlike for _, prediction in good),
+        dead=tuple(tuple(prediction.dead) for _, prediction in good),
         notes=tuple(answer.notes for answer, _ in good),
         failed={answer.path: answer.reason for answer in found if answer.error is not None},
     )

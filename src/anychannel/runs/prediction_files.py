@@ -12,7 +12,7 @@ from typing import Any, TextIO
 Row = Mapping[str, Any]
 Write = Callable[[Row], None]
 
-COLUMNS = ("file", "channels", "class", "probability", "unlike", "notes", "error")
+COLUMNS = ("file", "channels", "class", "probability", "unlike", "dead", "notes", "error")
 PREFIX = "p_"
 """Stands before a class's name in the header of its column."""
 
@@ -24,10 +24,17 @@ def csv_rows(file: TextIO, classes: Sequence[str]) -> Write:
 
     def write(row: Row) -> None:
         if "error" in row:
-            table.writerow([row["path"], "", "", "", "", "", row["error"], *[""] * len(classes)])
+            table.writerow([row["path"], *[""] * 6, row["error"], *[""] * len(classes)])
             return
         shares = [f"{share:.6g}" for share in (row["probability"], *row["probabilities"].values())]
-        found = [row["path"], ",".join(row["channels"]), row["class"], shares[0], row["unlike"] or ""]
+        found = [
+            row["path"],
+            ",".join(row["channels"]),
+            row["class"],
+            shares[0],
+            row["unlike"] or "",
+            ",".join(row["dead"]),
+        ]
         table.writerow([*found, " ".join(row["notes"]), "", *shares[1:]])
 
     return write

@@ -11,6 +11,7 @@ import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet, parse_names
 from anychannel.data.content import BandFiles, Content
+from anychannel.data.dead_channels import FAR
 from anychannel.data.errors import DataError, ImageError
 from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.names import check_names, is_mask
@@ -26,9 +27,6 @@ READING = ("layout", "nodata", "scaled", "check_names", "convert")
 
 UNUSED = "-"
 """Stands in a list of a file's channels for one that the network does not know."""
-
-FAR = 3.0
-"""A channel is reported if its mean is this many training standard deviations from the training mean."""
 
 
 @dataclass(frozen=True, eq=False)

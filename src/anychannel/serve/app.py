@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from anychannel.models import Classifier
 from anychannel.serve.decoding import PROCESSES
 from anychannel.serve.guard import Guard
 from anychannel.serve.images import OpenedImage
-from anychannel.serve.page import render, render_assets
+from anychannel.serve.page import render, render_assets, render_docs
 from anychannel.serve.schemas import Examples, Health, Image, Importance, Model, Prediction, Problem
 from anychannel.serve.service import Service
 from anychannel.utils.extras import MissingExtraError
@@ -81,19 +81,23 @@ def create_app(
     app.add_middleware(Guard, max_bytes=max_bytes, hosts=hosts)
     for kind in (HTTPException, RequestValidationError, ChannelError, DataError, MissingExtraError):
         app.add_exception_handler(kind, answer_error)
-    app.include_router(make_pages(service))
     app.include_router(make_api(service, max_bytes), prefix="/api")
+    app.include_router(make_pages(service, app.openapi))
     return app
 
 
-def make_pages(service: Service) -> APIRouter:
-    """The page and its assets."""
+def make_pages(service: Service, schema: Callable[[], dict[str, Any]]) -> APIRouter:
+    """The page and its assets, and a page about the endpoints of a ``schema``."""
     router = APIRouter(include_in_schema=False)
     page, assets = render(service), render_assets()
 
     @router.get("/")
     async def index() -> Response:
         return Response(page, media_type="text/html")
+
+    @router.get("/docs")
+    async def docs() -> Response:
+        return Response(render_docs(schema()), media_type="text/html")
 
     @router.get("/{name}")
     async def asset(name: str) -> Response:

@@ -80,6 +80,7 @@ def draw_image(image: InputImage, known: ChannelSet, *, key: str, label: str | N
         height=height,
         dtype=image.original.dtype.name,
         image_size=shape,
+        dead={},
         notes=notes,
         label=label,
     )

@@ -89,6 +89,9 @@ class Image(BaseModel):
     height: int
     dtype: str
     image_size: tuple[int, int] = Field(description="Height and width in pixels that the network receives.")
+    dead: dict[str, str] = Field(
+        description="Channels that may be dead or saturated, and what each looks like; better left out."
+    )
     notes: list[str] = Field(description="Differences from the training images, in sentences.")
     label: str | None = Field(description="The true class; null if unknown.")
 
@@ -121,6 +124,7 @@ class Prediction(BaseModel):
         description="How the image is unlike the training images in these channels, so that nobody can rely on the "
         "answer; null if it is like them."
     )
+    dead: dict[str, str] = Field(description="Those of the channels used that may be dead or saturated; see the image.")
     notes: list[str] = Field(description="Differences from the training images in these channels, in sentences.")
     label: str | None = Field(description="The true class; null if unknown.")
 

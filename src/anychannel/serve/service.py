@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +17,7 @@ from anychannel.results.run import load_runs
 from anychannel.runs import examples
 from anychannel.runs.explain import explain
 from anychannel.runs.folder import read_array, read_config
-from anychannel.runs.predict import Predictor
+from anychannel.runs.predict import Predictor, describe_image
 from anychannel.runs.reader import UNUSED
 from anychannel.serve.decoding import DECODER
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
@@ -55,8 +55,15 @@ class Service:
             has = [name in entry["png"] for name in self.channels.names]
             names = tuple(name for name in self.channels.names if name in entry["png"])
             image = self.predictor.reader.prepare(planes[has], names, entry["path"])
-            found.append(draw_image(image, self.channels, key=f"example-{number}", label=entry["label"]))
+            drawn = draw_image(image, self.channels, key=f"example-{number}", label=entry["label"])
+            found.append(self._mark_dead(drawn))
         return found
+
+    def _mark_dead(self, image: OpenedImage) -> OpenedImage:
+        """The same image with its dead channels."""
+        positions = self.channels.positions(image.input.channels)
+        (dead,) = self.predictor.dead.find(image.input.pixels[None], positions)
+        return replace(image, view=image.view.model_copy(update={"dead": dead}))
 
     def open(
         self, data: bytes | BinaryIO, name: str, channels: str | Sequence[str] | None = None, layout: str | None = None
@@ -64,6 +71,7 @@ class Service:
         """Decode a file and keep it; see ``Decoder.decode``."""
         source = BytesIO(data) if isinstance(data, bytes) else data
         opened = DECODER.decode(self.predictor.reader, source, name, channels or self.file_channels, layout)
+        opened = self._mark_dead(opened)
         self.images.add(opened)
         return opened
 
@@ -79,7 +87,8 @@ class Service:
             top=[Guess.model_validate({"class": name, "probability": share}) for name, share in answer.top(top)],
             expected=None if result is None or answer.unlike else describe_result(result, self.run.measured),
             unlike=answer.unlike,
-            notes=image.input.remarks(answer.channels),
+            dead=dict(answer.dead),
+            notes=describe_image(image.input, answer),
             label=image.view.label,
         )
 

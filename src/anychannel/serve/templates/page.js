@@ -12,6 +12,8 @@
   let file = null; // what it was opened from, to send again should the service have dropped it
   let on = new Set(); // channels that the reader wants
   let unlike = null; // how the image is unlike the training images in the channels of the last answer
+  const own = new Map(); // the reader's images by id, each with its last answer or error
+  let failed = []; // files that could not be opened, to try again with other settings
   let opening = 0; // number of the latest request to open
   let asking = null; // aborts the latest question to the network
 
@@ -48,52 +50,123 @@
     return { method: "POST", body: data };
   }
 
-  function complain(text) {
+  // An error, with a button that leads to the panel where it can be mended, if there is one.
+  function complain(text, panel = "") {
     byId("problem").querySelector("p").textContent = text;
     byId("problem").hidden = !text;
+    const names = { "file-channels": "Name the channels", layout: "Choose the axes" };
+    byId("mend").textContent = names[panel] ?? "";
+    byId("mend").hidden = !names[panel];
+    byId("mend").dataset.panel = panel;
+    for (const id of Object.keys(names)) byId(id).setAttribute("aria-invalid", id === panel);
   }
+  const panelFor = (text) => text.includes("layout=") ? "layout" : /channel/.test(text) ? "file-channels" : "";
 
   // Images: the one on show stays until another has been opened.
-  async function show(name, open, source) {
-    const turn = ++opening;
-    byId("drop").classList.add("busy");
-    byId("drop-title").replaceChildren(make("strong", "", `Opening ${name} …`));
-    try {
-      const opened = await open();
-      if (turn !== opening) return;
-      image = opened;
-      file = source;
-      clearImportance();
-      complain("");
-      if (!chosen().length) image.channels.forEach((channel) => on.add(channel.name));
-      drawImage();
-      drawSwitches();
-      predict();
-    } catch (error) {
-      if (turn === opening) complain(error.message);
-    } finally {
-      if (turn === opening) {
-        byId("drop").classList.remove("busy");
-        drawTitle();
-      }
-    }
+  function show(opened, source) {
+    image = opened;
+    file = source;
+    clearImportance();
+    if (!chosen().length) image.channels.forEach((channel) => on.add(channel.name));
+    if (!byId("drop").classList.contains("busy")) drawTitle();
+    drawImage();
+    drawSwitches();
+    predict();
   }
 
-  function upload(chosenFile) {
+  // Files are opened one after the other; the first one is shown, and a later choice of files takes the turn.
+  async function upload(files) {
+    const turn = ++opening;
     const limit = model.max_upload_bytes;
-    if (chosenFile.size > limit) {
-      opening++;
-      byId("drop").classList.remove("busy");
-      drawTitle();
-      complain(`${chosenFile.name}: it has ${short(chosenFile.size / 2 ** 20)} MB, more than the ${short(limit / 2 ** 20)} MB that this service takes; choose a smaller file, or start it with a larger --max-upload-mb`);
-      return;
+    const errors = [];
+    let panel = "", first = null;
+    failed = [];
+    byId("drop").classList.add("busy");
+    for (const [number, each] of files.entries()) {
+      byId("drop-title").replaceChildren(make("strong", "", `Opening ${each.name}${files.length > 1 ? ` (${number + 1} of ${files.length})` : ""} …`));
+      try {
+        if (each.size > limit) throw new Error(`${each.name}: it has ${short(each.size / 2 ** 20)} MB, more than the ${short(limit / 2 ** 20)} MB that this service takes; choose a smaller file, or start it with a larger --max-upload-mb`);
+        const source = { file: each, file_channels: byId("file-channels").value.trim(), layout: byId("layout").value };
+        const opened = await ask("api/images", form(source));
+        if (turn !== opening) return;
+        own.get(opened.id)?.row?.remove();
+        own.delete(opened.id);
+        own.set(opened.id, { image: opened, source });
+        if (!first) show(first = opened, source);
+      } catch (error) {
+        if (turn !== opening) return;
+        errors.push(error.message);
+        if (error.status === 422 && panelFor(error.message)) {
+          panel ||= panelFor(error.message);
+          failed.push(each);
+        }
+      }
     }
-    const source = { file: chosenFile, file_channels: byId("file-channels").value.trim(), layout: byId("layout").value };
-    show(chosenFile.name, () => ask("api/images", form(source)), source);
+    byId("drop").classList.remove("busy");
+    drawTitle();
+    drawOwn();
+    complain(errors.slice(0, 5).join("\n") + (errors.length > 5 ? `\nand ${errors.length - 5} more files` : ""), panel);
+    if (first && files.length > 1) askOthers(asking);
+  }
+
+  // The reader's images with their answers from the channels that are on. A row stays the same element, to keep the focus.
+  const used = (entry) => entry.image.channels.map((channel) => channel.name).filter((name) => on.has(name));
+  const isAnswered = (entry) => entry.asked === used(entry).join(",");
+
+  function makeRow(entry) {
+    const row = make("tr");
+    const button = make("button");
+    button.type = "button";
+    const picture = make("img");
+    picture.src = entry.image.overview;
+    picture.alt = "";
+    button.append(picture, entry.image.name);
+    button.addEventListener("click", () => show(entry.image, entry.source));
+    const head = make("th");
+    head.scope = "row";
+    head.append(button);
+    row.append(head, make("td"), make("td"), make("td", "doubt"));
+    return row;
+  }
+
+  function drawOwn() {
+    byId("own").hidden = own.size < 2;
+    byId("own-title").textContent = `Your ${own.size} images`;
+    for (const entry of own.values()) {
+      const { answer, error } = isAnswered(entry) ? entry : {};
+      if (!entry.row) byId("own-rows").append(entry.row = makeRow(entry));
+      const [head, name, share, doubt] = entry.row.children;
+      head.firstChild.setAttribute("aria-current", entry.image.id === image?.id);
+      name.textContent = answer?.top[0].class ?? error ?? "…";
+      name.className = error ? "wrong" : "";
+      share.textContent = answer ? percent(answer.top[0].probability) : "";
+      const dead = Object.keys(answer?.dead ?? {});
+      doubt.textContent = dead.length ? `check ${listed(dead)}` : answer?.unlike ? "unlike the training images" : "";
+    }
+    const count = [...own.values()].filter(isAnswered).length;
+    byId("csv").disabled = !count;
+    byId("csv").textContent = count > 1 ? `Download ${count} answers as CSV` : "Download as CSV";
+  }
+
+  // The table that `anychannel predict --out` writes.
+  function download() {
+    const quote = (value) => /[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+    const digits = (share) => String(Number(share.toPrecision(6)));
+    const rows = [["file", "channels", "class", "probability", "unlike", "dead", "notes", "error", ...model.classes.map((name) => `p_${name}`)]];
+    for (const { image: { name }, answer, error } of [...own.values()].filter(isAnswered)) {
+      const share = new Map(answer?.top.map((guess) => [guess.class, digits(guess.probability)]));
+      rows.push(error ? [name, "", "", "", "", "", "", error, ...model.classes.map(() => "")]
+        : [name, answer.channels.join(","), answer.top[0].class, digits(answer.top[0].probability), answer.unlike ?? "", Object.keys(answer.dead).join(","), answer.notes.join(" "), "", ...model.classes.map((one) => share.get(one) ?? "")]);
+    }
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob([rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n"], { type: "text/csv" }));
+    link.download = "predictions.csv";
+    link.click();
+    URL.revokeObjectURL(link.href);
   }
 
   function drawTitle() {
-    byId("drop-title").replaceChildren(...(image ? [make("strong", "", image.name)] : [make("strong", "", "Drop an image here"), " or choose one"]));
+    byId("drop-title").replaceChildren(...(image ? [make("strong", "", image.name)] : [make("strong", "", "Drop images here"), " or choose some"]));
   }
 
   function drawImage() {
@@ -104,8 +177,17 @@
     byId("image-facts").textContent = `${image.width} × ${image.height} pixels, ${depth}${cut}${image.label === null ? "" : `; true class ${image.label}`}`;
     byId("overview").src = image.overview;
     byId("overview").hidden = false;
-    byId("notes").replaceChildren(...image.notes.map((note) => make("li", "", note)));
-    byId("notes").hidden = !image.notes.length;
+    const dead = Object.entries(image.dead).map(([name, text]) => {
+      const note = make("li", "dead", `${name} ${text}: it may be dead or saturated. `);
+      const button = make("button", "plain");
+      button.type = "button";
+      button.dataset.channel = name;
+      button.addEventListener("click", () => toggle(name));
+      note.append(button);
+      return note;
+    });
+    byId("notes").replaceChildren(...dead, ...image.notes.map((note) => make("li", "", note)));
+    byId("notes").hidden = !byId("notes").children.length;
     for (const button of byId("strip").querySelectorAll("button")) button.setAttribute("aria-pressed", button.dataset.id === image.id);
   }
 
@@ -173,6 +255,7 @@
       const absent = Boolean(image) && !plane;
       const last = now.length === 1 && now[0] === name;
       button.classList.toggle("absent", absent);
+      button.classList.toggle("dead", Boolean(image) && name in image.dead);
       button.setAttribute("aria-checked", now.includes(name));
       button.setAttribute("aria-disabled", absent || last);
       picture.hidden = !plane;
@@ -181,6 +264,7 @@
       range.replaceChildren(...(absent ? ["not in this image"] : [make("span", "idle", idle), ...values]));
       range.title = plane ? `shown from ${short(plane.black)} (black) to ${short(plane.white)} (white)` : "";
     }
+    for (const button of byId("notes").querySelectorAll("button")) button.textContent = `${now.includes(button.dataset.channel) ? "Leave out" : "Use"} ${button.dataset.channel}`;
     const missing = model.channels.some(({ name }) => holds(name) && !on.has(name));
     byId("all-on").disabled = !missing;
     drawExpected(now);
@@ -240,28 +324,52 @@
     if (!image) return;
     asking?.abort();
     const mine = asking = new AbortController();
-    const channels = chosen().join(",");
+    const entry = own.get(image.id) ?? { image, source: null };
     const result = byId("result");
     result.setAttribute("aria-busy", "true");
     result.classList.add("stale");
-    const put = (id) => ask("api/predict", { ...form({ image: id, channels }), signal: mine.signal });
+    drawOwn();
     try {
-      let answer;
-      try {
-        answer = await put(image.id);
-      } catch (error) {
-        if (error.status !== 404 || !file) throw error;
-        image = await ask("api/images", { ...form(file), signal: mine.signal });
-        answer = await put(image.id);
-      }
-      if (mine === asking) drawAnswer(answer);
+      await question(entry, mine);
+      if (mine === asking) drawAnswer(entry.answer);
     } catch (error) {
       if (mine === asking && error.name !== "AbortError") drawFailure(error);
     } finally {
       if (mine === asking) {
         result.setAttribute("aria-busy", "false");
         result.classList.remove("stale");
+        askOthers(mine);
       }
+    }
+  }
+
+  // The answer to one image from its own channels among those that are on; a file that the service dropped is sent again.
+  async function question(entry, turn) {
+    const names = used(entry);
+    const put = () => ask("api/predict", { ...form({ image: entry.image.id, channels: names.join(","), top: Math.min(model.classes.length, 1000) }), signal: turn.signal });
+    const again = async (error) => {
+      if (error.status !== 404 || !entry.source) throw error;
+      await ask("api/images", { ...form(entry.source), signal: turn.signal });
+      return put();
+    };
+    let answer, problem;
+    try {
+      if (!names.length) throw Object.assign(new Error(`${entry.image.name} has none of these channels`), { status: 422 });
+      answer = await put().catch(again);
+    } catch (error) {
+      problem = error;
+    }
+    if (turn === asking) Object.assign(entry, { answer, error: problem?.message, asked: names.join(",") });
+    if (problem) throw problem;
+  }
+
+  async function askOthers(turn) {
+    drawOwn();
+    for (const entry of own.values()) {
+      if (entry.image.id === image.id || isAnswered(entry)) continue;
+      await question(entry, turn).catch(() => {});
+      if (turn !== asking) return;
+      drawOwn();
     }
   }
 
@@ -271,7 +379,7 @@
     drawExpected(answer.channels);
     byId("unlike").textContent = unlike ?? "";
     byId("unlike").hidden = !unlike;
-    byId("retry").hidden = true;
+    byId("retry").hidden = byId("change").hidden = true;
     byId("best").textContent = best.class;
     byId("best").classList.remove("none");
     const sure = [`${percent(best.probability)} confident`];
@@ -280,7 +388,7 @@
       sure.push(", ", make("span", right ? "right" : "wrong", right ? "right" : `wrong: it is ${answer.label}`));
     }
     byId("sure").replaceChildren(...sure);
-    byId("top").replaceChildren(...answer.top.map((guess) => {
+    byId("top").replaceChildren(...answer.top.slice(0, 5).map((guess) => {
       const line = make("li");
       const bar = make("span", "bar");
       const part = make("i");
@@ -304,13 +412,14 @@
     byId("unlike").hidden = true;
     drawExpected(chosen());
     byId("retry").hidden = error.status === 422;
+    byId("change").hidden = error.status !== 422;
     byId("said").textContent = `No prediction. ${error.message}`;
   }
 
   // Which channels the answer rests on: asked for, since it takes an answer from each subset.
   function clearImportance() {
     byId("explain").disabled = !image;
-    for (const id of ["contributions", "every"]) byId(id).hidden = true;
+    for (const id of ["contributions", "every", "most"]) byId(id).hidden = true;
     byId("contributions-note").textContent = "";
   }
 
@@ -349,12 +458,17 @@
       return line;
     }));
     byId("contributions").hidden = false;
+    const [first] = answer.contributions;
+    byId("most").textContent = `${first.name} matters most for this image: ${points(first.shapley)} points.`;
+    byId("most").hidden = false;
     byId("contributions-note").textContent = `Points of probability for ${answer.class} (Shapley values${answer.orders ? `, from ${answer.orders} random orders` : ""}): from ${percent(answer.frequency)}, its share of the test images, to ${percent(answer.probability)} with all channels of this image.`;
     byId("every-rows").replaceChildren(...answer.subsets.map((one) => {
       const row = make("tr");
       const head = make("th", "", one.name.replaceAll(",", ", "));
       head.scope = "row";
-      row.append(head, make("td", "", one.class), make("td", "", percent(one.probability)));
+      const expected = known.get(one.channels.join(","))?.accuracy ?? null;
+      const right = image.label === null ? "" : image.label === one.class ? "right" : "wrong";
+      row.append(head, make("td", right, one.class + (right ? ` (${right})` : "")), make("td", "", percent(one.probability)), make("td", "", expected === null ? "–" : percent(expected)));
       return row;
     }));
     byId("every").hidden = false;
@@ -373,7 +487,7 @@
       picture.src = example.overview;
       picture.alt = `Test image ${example.name}, true class ${example.label}`;
       button.append(picture);
-      button.addEventListener("click", () => show(example.name, async () => example, null));
+      button.addEventListener("click", () => { opening++; byId("drop").classList.remove("busy"); complain(""); show(example, null); });
       const item = make("li");
       item.append(button);
       return item;
@@ -385,8 +499,7 @@
 
   function listen() {
     byId("file").addEventListener("change", (event) => {
-      const [first] = event.target.files;
-      if (first) upload(first);
+      if (event.target.files.length) upload([...event.target.files]);
       event.target.value = ""; // so that the same file can be chosen again
     });
     let depth = 0; // of elements that a dragged file is over
@@ -397,11 +510,18 @@
     addEventListener("drop", (event) => {
       event.preventDefault();
       over(-depth);
-      const files = event.dataTransfer.files;
-      if (files.length === 1) upload(files[0]);
-      else complain(files.length ? `${files.length} files were dropped; drop one image at a time` : "What was dropped is not a file; drop an image file");
+      const files = [...event.dataTransfer.files];
+      if (files.length) upload(files);
+      else complain("What was dropped is not a file; drop an image file");
     });
-    byId("problem").querySelector("button").addEventListener("click", () => { complain(""); byId("file").focus(); });
+    byId("dismiss").addEventListener("click", () => { complain(""); byId("file").focus(); });
+    byId("mend").addEventListener("click", () => {
+      byId("other-channels").open = true;
+      byId(byId("mend").dataset.panel).focus();
+    });
+    for (const id of ["file-channels", "layout"]) byId(id).addEventListener("change", () => { if (failed.length) upload(failed); });
+    byId("change").addEventListener("click", () => byId("switches").querySelector("button:not([aria-disabled=true])").focus());
+    byId("csv").addEventListener("click", download);
     byId("all-on").addEventListener("click", () => {
       for (const { name } of model.channels) on.add(name);
       byId("channel-note").textContent = "";

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anychannel.data import dataset_from_arrays
-from anychannel.runs.appearance import (
+from anychannel.data.appearance import (
     FIGURES,
     LEAST,
     describe_appearance,

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anychannel.data import ImageDataset, Stream
+from anychannel.data.batches.stream import Stream
+from anychannel.data.dataset import ImageDataset
 
 FILE = "appearance.npy"
 COUNT, LEAST = 512, 16
