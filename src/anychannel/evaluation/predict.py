@@ -17,7 +17,7 @@ from anychannel.data.batches.split import group_rows
 from anychannel.evaluation.evaluate import answer, match
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
-from anychannel.training.matching import Names, count_classes
+from anychannel.training.matching import Names, count_classes, thresholds_of
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.progress import progress_bar
 
@@ -30,6 +30,7 @@ class Predictions:
         classes: names of the K classes.
         paths: where each image comes from: a file's path, else its number in the order read.
         probabilities: (N, K) float32.
+        thresholds: of several labels an image, the probability from which an image has each; None of one class.
         channels: names of the channels that each image was classified from.
         unlike: how each image is unlike the training images, None if it is not. Empty if nothing is known.
         notes: other remarks on each image. Empty if there are none.
@@ -43,10 +44,14 @@ class Predictions:
     unlike: tuple[str | None, ...] = ()
     notes: tuple[tuple[str, ...], ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def labels(self) -> np.ndarray:
-        """(N,) int64, the most probable class of each image."""
+        """(N,) int64, the most probable class of each image; (N, K) booleans of several labels an image."""
+        if self.thresholds is not None:
+            passed: np.ndarray = self.probabilities >= np.array(self.thresholds)
+            return passed
         found: np.ndarray = self.probabilities.argmax(axis=1)
         return found
 
@@ -82,7 +87,7 @@ def predict_dataset(
         data = SingleImages(given)
     images, planes, names = match(model, data, "data", channels, labelled=False)
     known = model.channels.select([model.channels.names[position] for position in planes])
-    wanted = known.choose(use, drop)
+    wanted, thresholds = known.choose(use, drop), thresholds_of(model)
     columns = list(planes.values())
     tables: list[np.ndarray] = []
     paths: list[str] = []
@@ -104,7 +109,7 @@ def predict_dataset(
                 pixels = batch.images.to(target).float()[:, columns]
                 numbers = np.arange(len(has))
                 answers = [  # zero but in the rows of the pattern
-                    answer(model, pixels, known, pattern, np.isin(numbers, rows))
+                    answer(model, pixels, known, pattern, np.isin(numbers, rows), several=thresholds is not None)
                     for pattern, rows in group_rows(has).items()
                 ]
                 found: np.ndarray = np.sum(answers, axis=0)
@@ -119,7 +124,7 @@ def predict_dataset(
         raise ValueError("there is no image to classify")
     table = np.concatenate(tables)
     classes = names or tuple(str(number) for number in range(count_classes(model) or table.shape[1]))
-    return Predictions(classes, tuple(paths), table, tuple(used))
+    return Predictions(classes, tuple(paths), table, tuple(used), thresholds=thresholds)
 
 
 class SingleImages(TensorDataset):

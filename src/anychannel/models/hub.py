@@ -43,7 +43,7 @@ class Classifier(TorchClassifier, ModelHubMixin):
             raise ValueError(f"num_classes must be at least 1 and the number of classes' names, got {num_classes}")
         replace_head(self.backbone, num_classes, self.spec.num_classes)
         names = None if classes is None else tuple(classes)
-        self.spec = replace(self.spec, num_classes=num_classes, classes=names)
+        self.spec = replace(self.spec, num_classes=num_classes, classes=names, thresholds=None)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write description and weights. The mixin's ``save_pretrained`` calls this."""

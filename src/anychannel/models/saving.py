@@ -62,7 +62,8 @@ def describe_model(model: Classifier) -> dict[str, Any]:
                     "model again; give numbers, text and lists (timm takes names of layers, as act_layer='silu')"
                 ) from error
     bias = model.stem.bias is not None
-    return {"format": FORMAT, **asdict(spec), "bias": bias, "channels": model.channels.to_dict()}
+    values = {name: value for name, value in asdict(spec).items() if (name, value) != ("thresholds", None)}
+    return {"format": FORMAT, **values, "bias": bias, "channels": model.channels.to_dict()}
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
@@ -130,6 +131,7 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None,
     options = {name: value for name, value in values["model_options"].items() if name not in SOURCES_OF_WEIGHTS}
     classes, used = values["classes"], values.get("normalisation")
     values |= {"model_options": options, "classes": classes and tuple(classes), "calibrated": ()}
+    values["thresholds"] = None if values.get("thresholds") is None else tuple(values["thresholds"])
     spec = ModelSpec(**values | {"normalisation": used and Normalisation(**used)})
     if not spec.model.startswith(OWN_MODULE):
         model = build_model(channels, spec, twin=twin)

@@ -30,6 +30,8 @@ class ModelSpec:
         first_conv: path of the convolution that the stem replaces; None searches for it.
         in_chans: number of channels that the network is built for before it gets the stem; None means the model's.
         normalisation: how images are normalised; None means by the channels' own statistics.
+        thresholds: of a network that may give an image several labels, the probability from which it gives each; None
+            of a network that gives one class.
     """
 
     model: str
@@ -43,6 +45,7 @@ class ModelSpec:
     first_conv: str | None = None
     in_chans: int | None = None
     normalisation: Normalisation | None = None
+    thresholds: tuple[float, ...] | None = None
 
 
 class ChannelInput(Float32Buffers):

@@ -31,6 +31,7 @@ from anychannel.runs.folder import acquire, prepare_folder
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
 from anychannel.training.class_counts import has_uneven_classes
+from anychannel.training.early_stopping import ALL_FIGURES
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
@@ -277,6 +278,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "dataset": dataset.name,
         **describe_data(dataset),
         **({"split": dataset.how} if dataset.how else {}),
+        **({"several_labels": True} if dataset.has_several else {}),
         "class_counts": dataset.count_classes(),
         **describe_fold(config),
         "groups": {group: list(names) for group, names in dataset.channels.members.items()},
@@ -325,8 +327,7 @@ def close_folder(config: RunConfig, home: Path, dataset: ImageDataset, evaluatio
 def summarise(result: FitResult) -> dict[str, Any]:
     """The entries of ``run.json`` that are known after training."""
     best = next((row for row in result.rows if row["epoch"] == result.best_epoch), None)
-    figures = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
-    keys = ("train_accuracy", "train_loss", *figures)
+    keys = {f"{kind}_{name}" for kind in ("train", "val") for name in ("loss", "exact_match", *ALL_FIGURES)}
     return {
         "epochs_run": len(result.rows),
         "best_epoch": result.best_epoch,

@@ -1,5 +1,7 @@
 """The training loss: cross-entropy, and distillation from answers to more channels.
 
+Of several labels an image, it is the mean binary cross-entropy of the labels.
+
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531. The
 teacher is another network, or the network itself with all channels in the same step (if the sampler passes an image
 both with all and with fewer channels).
@@ -34,17 +36,36 @@ def training_loss(
     ``distill_temperature``; T^2 keeps the gradient's size, as in the paper. Logits and teacher are (N, K), targets and
     ``taught`` (N,). ``weights`` (K,) multiply the rows by the weight of their class; the mean is still over N, so that
     it does not depend on how rows are cut into pieces and processes.
+
+    If images may have several labels, targets are (N, K) of 0 and 1, and all losses are means over the labels of binary
+    cross-entropy and divergence. Smoothing moves targets towards 1/2, and ``weights`` multiply the loss of the labels
+    that an image has.
     """
-    loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
+    several, smoothing = targets.ndim == 2, settings.label_smoothing
+    loss = cross_entropy(logits, targets, smoothing, weights)
     if teacher is not None and taught is not None:
         weight = settings.distill
-        learned = divergence(logits, teacher, settings.distill_temperature)
+        learned = divergence(logits, teacher, settings.distill_temperature, several=several)
         loss = torch.where(taught, (1 - weight) * loss + weight * learned, loss)
-    return loss.mean() if weights is None else (weights[targets] * loss).mean()
+    return loss.mean() if weights is None or several else (weights[targets] * loss).mean()
 
 
-def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """T^2 KL(softmax(teacher / T) || softmax(logits / T)) of each row, (N,); both are (N, K)."""
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Of each row, (N,), for targets (N,) or, of several labels an image, (N, K); ``weights`` are of the latter."""
+    if targets.ndim == 1:
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    softened = targets * (1 - smoothing) + smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, softened, pos_weight=weights, reduction="none").mean(dim=1)
+
+
+def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0, *, several: bool = False) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(logits / T)) of each row, (N,); both are (N, K).
+
+    Of ``several`` labels an image, the mean over the labels of the divergence of sigmoids.
+    """
+    if several:
+        both = [torch.stack([each / temperature, torch.zeros_like(each)], dim=1) for each in (logits, teacher)]
+        return divergence(both[0], both[1]).mean(dim=1) * temperature**2
     known = F.log_softmax(teacher.detach() / temperature, dim=1)
     learned = F.log_softmax(logits / temperature, dim=1)
     return (known.exp() * (known - learned)).sum(1) * temperature**2

@@ -22,10 +22,15 @@ def new_counts(device: torch.device) -> Tensor:
 
 
 def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum of the loss, correct answers and rows, as (3,), from the mean loss, logits (N, K) and targets (N,)."""
+    """Sum of the loss, correct answers and rows, as (3,), from the mean loss, logits (N, K) and targets (N,).
+
+    Of several labels an image, targets are (N, K), and an answer is correct if all labels are, each from probability
+    0.5.
+    """
     counts = new_counts(logits.device)
     counts[0] = loss.detach().to(counts.dtype) * len(targets)
-    counts[1] = (logits.argmax(1) == targets).sum()
+    right = ((logits >= 0) == (targets > 0)).all(1) if targets.ndim == 2 else logits.argmax(1) == targets
+    counts[1] = right.sum()
     counts[2] = len(targets)
     return counts
 
@@ -37,11 +42,14 @@ def count_by_class(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.stack([own.sum(0), answered.sum(0), (own & answered).sum(0)]).to(new_counts(logits.device).dtype)
 
 
-def mean_figures(counts: Tensor, prefix: str) -> dict[str, float]:
-    """Mean loss and share of correct answers from sums of ``count_answers``; NaN if there was no row."""
+def mean_figures(counts: Tensor, prefix: str, *, several: bool = False) -> dict[str, float]:
+    """Mean loss and share of correct answers from sums of ``count_answers``; NaN if there was no row.
+
+    Of ``several`` labels an image, the latter is ``exact_match``.
+    """
     loss, correct, rows = counts.tolist()
     rows = rows or math.nan
-    return {f"{prefix}_loss": loss / rows, f"{prefix}_accuracy": correct / rows}
+    return {f"{prefix}_loss": loss / rows, f"{prefix}_{'exact_match' if several else 'accuracy'}": correct / rows}
 
 
 def class_figures(counts: Tensor, prefix: str) -> dict[str, float]:

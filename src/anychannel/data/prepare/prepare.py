@@ -84,7 +84,7 @@ class Preparation:
 
         def wants(sample: Sample) -> bool:
             with self.problems.noting(sample.place):
-                return self.labels.wants(sample.label)
+                return self.labels.wants(each_label(sample.label) if self.several else sample.label)
             return False
 
         if listed:
