@@ -99,7 +99,7 @@ def compare(
     key = subset or first.full
     pair = pair_rows(first, second, key, second_subset or key)
     if first.thresholds is not None:
-        return compare_labels(pair, (first.thresholds, thresholds_of(second)))
+        return compare_labels(pair, first, second)
     balanced, macro = zip(*(class_figures(*one) for one in pair), strict=True)
     return replace(compare_correct(*map(is_correct, pair)), balanced_accuracy=balanced, macro_f1=macro)
 
@@ -128,18 +128,11 @@ def compare_correct(first: np.ndarray, second: np.ndarray, *, confidence: float 
     )
 
 
-def thresholds_of(evaluation: Evaluation) -> tuple[float, ...]:
-    """The thresholds of an evaluation of images that may have several labels. Raises ValueError if it is none."""
-    if evaluation.thresholds is None:
-        raise ValueError("one evaluation is of images that may have several labels, the other of one class each")
-    return evaluation.thresholds
-
-
-def compare_labels(pair: tuple[Answers, Answers], thresholds: tuple[tuple[float, ...], ...]) -> Comparison:
+def compare_labels(pair: tuple[Answers, Answers], *evaluations: Evaluation) -> Comparison:
     """Compare answers to images that may have several labels by mean average precision, with a paired bootstrap."""
     found = [
-        label_figures(labels, table, np.asarray(limits))
-        for (labels, table), limits in zip(pair, thresholds, strict=True)
+        label_figures(labels, table, np.asarray(evaluation.thresholds))
+        for (labels, table), evaluation in zip(pair, evaluations, strict=True)
     ]
     (first, second), (micro, macro) = (
         [one["mean_average_precision"] for one in found],
@@ -218,6 +211,8 @@ def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float,
 
 def pair_rows(first: Evaluation, second: Evaluation, subset: str, second_subset: str) -> tuple[Answers, Answers]:
     """The answers of two evaluations to the images that both classified, in one order; raises as ``compare``."""
+    if (first.thresholds is None) != (second.thresholds is None):
+        raise ValueError("one evaluation is of images that may have several labels, the other of one class each")
     subset, second_subset = first.own_key(subset), second.own_key(second_subset)
     first.correct(subset), second.correct(second_subset)  # raise if there are no predictions
     rows = first.rows(subset), second.rows(second_subset)
@@ -309,8 +304,8 @@ def gap_of_labels(
     dedicated: Sequence[Evaluation],
 ) -> SubsetGap:
     """One row of the gap table for images that may have several labels, by mean average precision."""
-    limits = [(thresholds_of(one), thresholds_of(other)) for one, other in zip(adaptive, dedicated, strict=True)]
-    found = [compare_labels((b, a), (theirs, mine)) for (a, b), (mine, theirs) in zip(pairs, limits, strict=True)]
+    both = zip(pairs, adaptive, dedicated, strict=True)
+    found = [compare_labels((theirs, mine), other, one) for (mine, theirs), one, other in both]
     low, high = interval_of(np.mean([resample_difference((b, a)) for a, b in pairs], axis=0), CONFIDENCE)
     macro = [one.macro_f1 or (float("nan"),) * 2 for one in found]
     return SubsetGap(

@@ -135,11 +135,12 @@ class Classifier(TorchClassifier, ModelHubMixin):
                     dataset_name=dataset,
                     dataset_config=key,
                     dataset_split=evaluation["split"],
-                    metric_type="accuracy",
-                    metric_value=row["accuracy"],
+                    metric_type=metric,
+                    metric_value=row[metric],
                 )
                 for key, row in evaluation["subsets"].items()
-                if "refused" not in row
+                for metric in ("accuracy", "mean_average_precision")
+                if metric in row and "refused" not in row
             ]
         card_data = ModelCardData(
             library_name="anychannel",

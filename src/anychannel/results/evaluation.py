@@ -287,7 +287,7 @@ class SubsetResult:
     def standard_error(self) -> float:
         """Binomial standard error of the accuracy over ``n`` images, as a fraction.
 
-        That of mean average precision is ``bootstrap_error``.
+        That of mean average precision is ``bootstrap_error``, or, if that is 0, as of an accuracy.
 
         Computed with one more correct and one more wrong image (Agresti and Caffo, The American Statistician, 2000),
         so that it is not 0 if a few images are all correct, and scaled by (n + 2) / n, since the accuracy itself is
@@ -295,9 +295,9 @@ class SubsetResult:
         """
         if not self.n:
             return math.nan
-        if self.bootstrap_error is not None:
+        if self.bootstrap_error:
             return self.bootstrap_error
-        share = (self.accuracy * self.n + 1) / (self.n + 2)
+        share = (self.score * self.n + 1) / (self.n + 2)
         return math.sqrt(share * (1 - share) * (self.n + 2)) / self.n
 
 
