@@ -121,7 +121,7 @@ def test_answers_are_compared_by_a_paired_bootstrap():
     first, second = (one.subsets["R,G"]["mean_average_precision"] for one in (other, better))
     assert (found.first, found.second) == (first, second)
     assert 0 < found.low < found.difference < found.high
-    assert found.p_value is None and found.only_first is None
+    assert (found.p_value, found.only_first, found.only_second) == (None,) * 3
     assert found.micro_f1 == tuple(one.subsets["R,G"]["micro_f1"] for one in (other, better))
     same = compare(better, better)
     assert (same.difference, same.low, same.high) == (0, 0, 0)

@@ -35,7 +35,7 @@ def names_of(row):
 
 
 def write_table(root, count=60, form="|", seed=0):
-    """Images and ``labels.csv``, whose labels stand in one cell with ``form`` between them or, "columns", in columns."""
+    """Images and ``labels.csv``, with ``form`` between the labels of an image or, of "columns", a column for each."""
     images, labels = make_arrays(count, seed)
     (root / "images").mkdir(parents=True)
     with (root / "labels.csv").open("w", newline="") as file:

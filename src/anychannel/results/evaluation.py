@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.results.metrics import FIGURES, LABEL_FIGURES, compute_metrics, main_figures
+from anychannel.results.metrics import FIGURES, LABEL_FIGURES, balanced_accuracy, compute_metrics, main_figures
 from anychannel.results.parse import parse
 from anychannel.results.shapley import Shapley, rank_channels
 from anychannel.utils.files import write_atomically, write_json
@@ -274,9 +274,7 @@ class SubsetResult:
     @property
     def balanced_accuracy(self) -> float:
         """Mean recall of the classes that have images; NaN if the subset is refused."""
-        return main_figures({"per_class": self.per_class, "macro": {"f1": math.nan}, "accuracy": math.nan})[
-            "balanced_accuracy"
-        ]
+        return balanced_accuracy({"per_class": self.per_class})
 
     @property
     def macro_f1(self) -> float:

@@ -37,9 +37,14 @@ def name_figures(figures: Mapping[str, Any]) -> dict[str, str]:
 
 def main_figures(figures: Mapping[str, Any]) -> dict[str, float]:
     """These figures, of ``compute_metrics`` of any version; NaN if they are not defined."""
-    recalls = [score["recall"] for score in figures["per_class"] if score["support"]]
-    derived = {"balanced_accuracy": fmean(recalls) if recalls else math.nan, "macro_f1": figures["macro"]["f1"]}
+    derived = {"balanced_accuracy": balanced_accuracy(figures), "macro_f1": figures["macro"]["f1"]}
     return {name: {**figures, **derived}[name] for name in name_figures(figures)}
+
+
+def balanced_accuracy(figures: Mapping[str, Any]) -> float:
+    """Mean recall of the classes that have images, of ``compute_metrics`` of any version; NaN if there is none."""
+    recalls = [score["recall"] for score in figures["per_class"] if score["support"]]
+    return fmean(recalls) if recalls else math.nan
 
 
 class MetricError(ValueError):

@@ -87,9 +87,7 @@ def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
 def check_kind(model: Any, several: bool, what: str) -> None:
     """Refuse images of one class each for a model that gives several labels."""
     if thresholds_of(model) is not None and not several:
-        raise ValueError(
-            f"{what} have one class each, but the model gives an image several labels; give their labels so"
-        )
+        raise ValueError(f"{what} have one class each, but the model gives several labels an image")
 
 
 def open_images(data: Any, model: Any, what: str, channels: Names = None, *, labelled: bool = True) -> AnyImages:
