@@ -142,6 +142,18 @@ def test_each_label_may_be_drawn_equally_often():
     assert np.isfinite(result.rows[0]["train_loss"])
 
 
+def test_a_loop_of_your_own_chooses_thresholds_after_training(trained, tmp_path):
+    model, val = make_model(), make_split(40, seed=1)
+    model.load_state_dict(trained[0].state_dict())
+    assert model.spec.thresholds is None
+    ac.choose_thresholds(model, Tiles(val))
+    assert model.spec.thresholds == pytest.approx(trained[0].spec.thresholds, abs=1e-4)
+    ac.save_model(model, tmp_path)
+    assert load_model(tmp_path).spec.thresholds == model.spec.thresholds
+    with pytest.raises(ValueError, match="the images have one class each"):
+        ac.choose_thresholds(make_model(), replace(val, labels=np.arange(40) % 3))
+
+
 def test_what_does_not_fit_is_refused(trained):
     val = make_split(16, seed=1)
     with pytest.raises(ValueError, match="monitor 'accuracy' is not measured of images that may have several labels"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data import Split, TorchImages, iterate_batches
 from anychannel.data.batches.split import group_rows
+from anychannel.models.view import as_classifier
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
 from anychannel.training.early_stopping import FIGURES, LABEL_FIGURES
 from anychannel.training.loss import cross_entropy
-from anychannel.training.matching import count_classes, thresholds_of
+from anychannel.training.matching import count_classes, has_several, match_images, open_images, thresholds_of
 from anychannel.training.metrics import class_figures, count_answers, count_by_class, mean_figures, new_counts
 from anychannel.training.outputs import logits_of
 from anychannel.utils.processes import Share, add_up, check_all, share, tell_all
@@ -142,14 +144,27 @@ def list_label_figures(counts: Tensor, tables: Tables, reduced: bool) -> dict[st
     return figures | (average_kinds(figures, LABEL_FIGURES) if reduced else {})
 
 
-def choose_thresholds(
-    model: Classifier, split: Split | TorchImages, *, batch_size: int = 128, reduced: bool = True
-) -> None:
-    """Set the thresholds of a network that may give an image several labels, those of the highest F1 of each label.
+def choose_thresholds(model: Any, images: Any, *, batch_size: int = 128, reduced: bool = True) -> None:
+    """Tell a network that an image may have several labels, and from which probability it has each.
 
-    They rest on the answers to these images, with all channels and, if ``reduced``, with some missing.
+    The thresholds are those of the highest F1 of each label on these images. ``fit`` does this itself. After training
+    in a loop of your own, ``evaluate``, ``predict``, ``save_model`` and ``export_model`` need it.
+
+    Args:
+        model: a ``Classifier``, or a network that ``adapt`` returned; ``model.spec.thresholds`` are set.
+        images: a validation split, or a PyTorch ``Dataset`` or ``DataLoader``; see ``fit``.
+        batch_size: images in a forward pass.
+        reduced: whether to use every image again with some of its channels missing.
+
+    Raises:
+        ValueError: an image has one class.
     """
-    batches = [(targets, logits) for _, logits, targets in answer(model, split, batch_size, reduced)]
+    model = as_classifier(model)
+    if not isinstance(images, TorchImages):
+        images = match_images(model, open_images(images, model, "the images"), "the images")
+    if not has_several(images):
+        raise ValueError("the images have one class each, so that there are no thresholds to choose")
+    batches = [(targets, logits) for _, logits, targets in answer(model, images, batch_size, reduced)]
     model.spec = replace(model.spec, thresholds=best_thresholds(*gather_tables(batches)))
 
 
