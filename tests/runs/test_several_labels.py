@@ -63,6 +63,12 @@ def test_the_run_holds_thresholds_and_figures_of_each_label(run):
     assert again.to_dict() == evaluation.to_dict()
 
 
+def test_a_figure_that_is_not_measured_is_refused_before_anything_is_written(data):
+    with pytest.raises(ValueError, match="monitor 'accuracy' is not measured of images that may have several labels"):
+        train(data, data.parent / "wrong", channels="R,G,B", size=None, training={"monitor": "accuracy"})
+    assert not (data.parent / "wrong").exists()
+
+
 def test_the_commands_print_mean_average_precision(run):
     found = invoke("evaluate", run, "--use", "R,G,B", "--use", "R,G", "--cache", run.parent / "cache")
     assert "mean AP   micro F1  macro F1" in found

@@ -157,7 +157,8 @@ def train_run(
         on_main(lambda: open_folder(config, home, run, lock, resume=resume))
         if progress and share().is_main:
             uneven = has_uneven_classes(dataset.train, dataset.val, len(dataset.classes))
-            watched = config.training.watched(uneven=uneven)
+            watched = config.training.watched(uneven=uneven, several=dataset.has_several)
+            uneven = uneven and not dataset.has_several
             why = ", since classes are uneven" if uneven and config.training.monitor == "auto" else ""
             show_line(f"{dataset.describe_split()}; the best epoch is that of the best {watched}{why}")
         with status_written(home, run), lost_processes_named(), tracked(config, home, run) as track:
@@ -243,6 +244,7 @@ def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
 def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifier, Classifier | None]:
     """Build the network and load its teacher, after checking all settings that depend on the data."""
     training = config.training
+    training.watched(several=dataset.has_several)  # raises if the figure is not measured of these images
     create_sampler(training.sampler, dataset.channels, **training.sampler_options)
     warn_unfinished(*(path for path in (config.model, config.teacher) if path is not None and is_saved(path)))
     model = build_model(config, dataset)

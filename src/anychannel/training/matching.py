@@ -70,7 +70,8 @@ def has_several(images: AnyImages) -> bool:
 def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
     """Whether images may have several labels; the model is then told, with thresholds of 0.5 for the start.
 
-    Raises ValueError if training and validation images differ, or the model was trained for the other kind.
+    Raises ValueError if training and validation images differ, or the model gives several labels and the images have
+    one class.
     """
     several = has_several(val)
     if isinstance(train, Split) and has_several(train) != several:

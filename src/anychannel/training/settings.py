@@ -154,7 +154,7 @@ class TrainingSettings:
         usual = "mean_average_precision" if several else "balanced_accuracy" if uneven else "accuracy"
         figure = usual if self.monitor == "auto" else self.monitor
         known, others = (LABEL_FIGURES, FIGURES) if several else (FIGURES, LABEL_FIGURES)
-        if any(figure.endswith(f"{name}") for name in set(others) - set(known)):
+        if any(figure.endswith(name) for name in set(others) - set(known)):
             what = "images that may have several labels" if several else "images of one class each"
             raise ValueError(f"monitor {figure!r} is not measured of {what}; use one of {', '.join(known)} or val_loss")
         return f"val_{'mean_' * self.shows_subsets}{figure}" if figure in ALL_FIGURES else figure

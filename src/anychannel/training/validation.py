@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from anychannel.channels import ChannelSet, Subset
@@ -80,7 +81,8 @@ def validate(
     of_classes = counts.new_zeros((2, 3, count_classes(model) or 0))
     tables: Tables = ([], [])
     for place, logits, targets in answer(model, split, batch_size, reduced):
-        counts[place] += count_answers(cross_entropy(logits, targets).mean(), logits, targets)
+        loss = cross_entropy(logits, targets).mean() if several else F.cross_entropy(logits, targets)
+        counts[place] += count_answers(loss, logits, targets)
         if several:
             tables[place].append((targets, logits))
         else:
