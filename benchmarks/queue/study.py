@@ -34,7 +34,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from anychannel.channels import parse_names
-from anychannel.evaluation import load_evaluation
+from anychannel.evaluation import Evaluation, load_evaluation
+from anychannel.results.metrics import compute_metrics
 from anychannel.runs.config import load_recipe, merge
 from anychannel.utils.files import write_json, write_text
 from benchmarks.queue.bits import pack
@@ -42,7 +43,7 @@ from benchmarks.queue.bits import pack
 RESULTS = Path(__file__).parents[1] / "results"
 MOST_STARTS = 4
 """Starts of one worker."""
-KEPT_FIGURES = ("n", "accuracy", "top5", "loss", "ece", "refused")
+KEPT_FIGURES = ("n", "name", "accuracy", "balanced_accuracy", "top5", "loss", "ece", "refused")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Job:
     config: dict[str, Any] = field(hash=False)
     data: str
     cost: bool
+    parts: dict[str, str] = field(default_factory=dict, hash=False)
+    """Beginnings of paths, by name: test images that are scored by themselves too."""
 
     @property
     def result(self) -> Path:
@@ -62,7 +65,10 @@ class Job:
 
 
 def queue(study: Path, data: str | Path | None, seeds: list[int] | None = None) -> list[Job]:
-    """Return every run of a study's file, seed by seed. A file may name its embedded ``data`` itself."""
+    """Return every run of a study's file, seed by seed.
+
+    A file may name its embedded ``data`` itself. With ``fold_by``, a column of folds, a seed is the fold that tests.
+    """
     values = tomllib.loads(study.read_text(encoding="utf-8"))
     base = load_recipe(study.parent / values["recipe"]) if "recipe" in values else {}
     base = merge(base, values.get("base", {}))
@@ -74,7 +80,10 @@ def queue(study: Path, data: str | Path | None, seeds: list[int] | None = None) 
     for seed in seeds or values["seeds"]:
         for name, changes in chosen.items():
             config = merge(merge(base, changes), {"name": name, "training": {"seed": seed}})
-            jobs.append(Job(study.stem, f"{name}-s{seed}", config, str(source), values.get("cost", True)))
+            if "fold_by" in values:
+                config = merge(config, {"data_options": {"fold_by": values["fold_by"], "fold": str(seed)}})
+            more = {"parts": values["parts"]} if "parts" in values else {}
+            jobs.append(Job(study.stem, f"{name}-s{seed}", config, str(source), values.get("cost", True), **more))
     return jobs
 
 
@@ -104,15 +113,31 @@ def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str,
         | ({"correct": pack(evaluation.correct(key))} if key in evaluation.probabilities else {})
         for key, figures in test["subsets"].items()
     }
-    return {
-        "command": f"python -m benchmarks.queue.study benchmarks/studies/{job.study}.toml --data {data} "
-        f"--only {config['name']} --seeds {config['training']['seed']} --threads {read['environment']['threads']}",
-        "config": config,
-        "environment": read["environment"] | ({"commit": options.commit} if options.commit else {}),
-        "run": run,
-        "metrics": rows,
-        "test": {"n": test["n"], "full": test["full"], "subsets": subsets},
-    } | ({"cost": read["cost"]} if "cost" in read else {})
+    return (
+        {
+            "command": f"python -m benchmarks.queue.study benchmarks/studies/{job.study}.toml --data {data} "
+            f"--only {config['name']} --seeds {config['training']['seed']} --threads {read['environment']['threads']}",
+            "config": config,
+            "environment": read["environment"] | ({"commit": options.commit} if options.commit else {}),
+            "run": run,
+            "metrics": rows,
+            "test": {"n": test["n"], "full": test["full"], "subsets": subsets},
+        }
+        | part_figures(job, evaluation)
+        | ({"cost": read["cost"]} if "cost" in read else {})
+    )
+
+
+def part_figures(job: Job, evaluation: Evaluation) -> dict[str, Any]:
+    """Return accuracy and balanced accuracy on each part of the test images, for each subset."""
+    found: dict[str, Any] = {}
+    for name, beginning in job.parts.items():
+        rows = [i for i, path in enumerate(evaluation.paths) if path.startswith(beginning)]
+        found[name] = {"n": len(rows), "subsets": {}}
+        for key, table in evaluation.probabilities.items():
+            figures = compute_metrics(evaluation.labels[rows], table[rows], evaluation.classes)
+            found[name]["subsets"][key] = {way: figures[way] for way in ("accuracy", "balanced_accuracy")}
+    return {"parts": found} if found else {}
 
 
 def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:

@@ -147,6 +147,8 @@ class Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.bytes -= prod(second if isinstance(second, list | tuple) else first.shape) * 8  # torch.zeros_like ...
         elif func.overloadpacket is torch.ops.aten.eye:  # type: ignore[attr-defined]
             self.bytes -= args[0] * args[-1] * 8
+        elif func.overloadpacket is torch.ops.aten.randperm:  # type: ignore[attr-defined]
+            self.bytes -= args[0] * 8
         elif makes:  # not for the others, as on the meta device some import PyTorch's compiler
             made = func(*args, **(options | {"device": "meta"}))
             self.bytes -= made.numel() * made.element_size()

@@ -80,11 +80,11 @@ class SubsetBatchNorm(nn.Module):
     def add(self, name: str) -> None:
         """Add an entry unless there is one."""
         if name not in self.entries:
-            self.entries[name] = copy.deepcopy(self.shared)
+            kept = {id(parameter): parameter for parameter in self.shared.parameters()} if self.tied else {}
+            self.entries[name] = copy.deepcopy(self.shared, kept)  # what is kept is not copied
             self.entries[name].get_buffer(COUNT).zero_()
             self.found.clear()
             self.counts.clear()
-            self.tie()
 
     def tie(self) -> None:
         """Give tied entries the shared parameters."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import Subset
 from anychannel.nn.stems.base import Stem, StemShape
-from anychannel.nn.stems.per_image import describe, per_image_conv2d, scatter
+from anychannel.nn.stems.per_image import describe, of_channels, per_image_conv2d, scatter
 
 
 class KernelAttentionStem(Stem):
@@ -74,7 +74,7 @@ class KernelAttentionStem(Stem):
         return per_image_conv2d(images, mixed.to(kernels.dtype), self.bias, self.geometry)
 
     def basis_kernels(self, subset: Subset) -> Tensor:
-        return self.kernels[:, :, list(subset)]
+        return of_channels(self.kernels, subset)
 
     def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
         return self.attention(images, subset).to(self.kernels.dtype)

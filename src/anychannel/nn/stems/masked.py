@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
 from anychannel.nn.stems.base import Stem, StemShape
-from anychannel.nn.stems.per_image import describe, generated_basis, per_image_conv2d, scatter, with_one
+from anychannel.nn.stems.per_image import describe, generated_basis, of_channels, per_image_conv2d, scatter, with_one
 
 
 class MaskedStem(Stem):
@@ -66,7 +66,7 @@ class MaskedStem(Stem):
         self.refuse_untrained(subset)
         masked = scatter(describe(images), subset, self.in_chans)
         kernels = self.generator(masked).view(-1, self.out_chans, self.in_chans, *self.geometry.kernel_size)
-        return per_image_conv2d(images, kernels[:, :, list(subset)], self.bias, self.geometry)
+        return per_image_conv2d(images, of_channels(kernels, subset), self.bias, self.geometry)
 
     def refuse_untrained(self, subset: Subset) -> None:
         """Raise ChannelError if the subset is not the one that the stem was trained on."""
@@ -80,7 +80,8 @@ class MaskedStem(Stem):
 
     def basis_kernels(self, subset: Subset) -> Tensor:
         self.refuse_untrained(subset)
-        return generated_basis(self.generator, self.out_chans, self.geometry.kernel_size)[:, :, list(subset)]
+        kernels = generated_basis(self.generator, self.out_chans, self.geometry.kernel_size)
+        return of_channels(kernels, subset)
 
     def mixing_weights(self, images: Tensor, subset: Subset) -> Tensor:
         return with_one(scatter(describe(images), subset, self.in_chans))
