@@ -125,8 +125,8 @@ def train(
         str | None,
         typer.Option(
             help="Validation figure that chooses the best epoch: accuracy, balanced_accuracy, macro_f1, val_loss, ... "
-            "Default: auto: balanced_accuracy if classes are uneven, else accuracy; mean_average_precision if images have "
-            "several labels."
+            "Default: auto: balanced_accuracy if classes are uneven, else accuracy; mean_average_precision of several "
+            "labels an image."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed. Default: 0.")] = None,
