@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import httpx
 import numpy as np
@@ -20,6 +21,7 @@ from anychannel.report import write_report
 from anychannel.runs import evaluate_run
 from anychannel.runs.predict import Predictor
 from anychannel.runs.scene_map import map_scene
+from tests.helpers.browser import CHROMIUM, browser  # noqa: F401
 from tests.helpers.service import serving, train
 from tests.helpers.several_labels import NAMES, write_table
 
@@ -126,6 +128,31 @@ def test_the_service_tells_each_labels_probability_and_threshold(run, data):
             zip(NAMES, model["thresholds"], strict=True)
         )
         assert "Expected mean average precision with these channels" in client.get("/").text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_the_page_says_which_labels_pass(run, browser):  # noqa: F811
+    with serving(run) as url:
+        page = browser.new_page()
+        page.set_default_timeout(20_000)
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(url)
+        page.locator("#strip button").first.click()
+        page.wait_for_selector("#result[aria-busy=false]")
+        answer = page.locator("#best").inner_text()
+        sure = page.locator("#sure").inner_text()
+        passing = re.fullmatch(r"(\d) of 3 labels pass their thresholds, (right|wrong: it is .*)", sure)
+        assert passing is not None
+        lines = page.locator("#top li").all_inner_texts()
+        named = [line.split("\n")[0] for line in lines if "passes" in line]
+        assert len(lines) == 3
+        assert len(named) == int(passing[1])
+        assert set(named) == (set() if answer == "no label" else set(answer.split(", ")))
+        assert "±" in page.inner_text("#accuracy")
+        assert "micro F1" in page.inner_text("#accuracy-note")
+        assert problems == []
+        page.close()
 
 
 def test_an_export_holds_the_thresholds(run, data, tmp_path):

@@ -150,6 +150,8 @@ def test_a_loop_of_your_own_chooses_thresholds_after_training(trained, tmp_path)
     assert model.spec.thresholds == pytest.approx(trained[0].spec.thresholds, abs=1e-4)
     ac.save_model(model, tmp_path)
     assert load_model(tmp_path).spec.thresholds == model.spec.thresholds
+    assert ac.adapt(str(tmp_path), channels="R,G").spec.thresholds == model.spec.thresholds
+    assert ac.adapt(str(tmp_path), channels="R,G", classes=("dry", "wet")).spec.thresholds is None
     with pytest.raises(ValueError, match="the images have one class each"):
         ac.choose_thresholds(make_model(), replace(val, labels=np.arange(40) % 3))
 

@@ -167,6 +167,7 @@ def adapt(
         source = classifier_source(read_model(str(model)), target)
     source = restrict(source, target)
     target, normalisation = choose_statistics(source, target, fill, normalise, source_range)
+    own = source.spec.num_classes, source.spec.classes
     count, names = choose_head(source, num_classes, classes)
     spec = replace(
         source.spec,
@@ -177,6 +178,7 @@ def adapt(
         calibrated=(),
         classes=names,
         normalisation=normalisation,
+        thresholds=source.spec.thresholds if (count, names) == own else None,
     )
     transfer = partial(transfer_kernel, source=source.channels, target=target, fill=fill)
     kept = given is not None and not isinstance(given, TorchClassifier)
