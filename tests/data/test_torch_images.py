@@ -177,8 +177,8 @@ BROKEN = {
     "boolean label": ((IMAGE, True), TypeError, "label of type bool"),
     "text label": ((IMAGE, "cat"), TypeError, "no whole number; give each image the number of its class"),
     "no label": ((IMAGE, None), TypeError, "image 3 of the images has no label"),
-    "one-hot label": ((IMAGE, torch.tensor([0, 1])), TypeError, "image 3 of .* has another number of labels than image 0"),
-    "wrong labels": ((IMAGE, torch.tensor([0, 7])), TypeError, "image 3 of the images has 7 for the label 1; of several"),
+    "one-hot label": ((IMAGE, torch.tensor([0, 1])), TypeError, "image 3 .* another number of labels than image 0"),
+    "wrong labels": ((IMAGE, torch.tensor([0, 7])), TypeError, "image 3 .* has 7 for the label 1; of several"),
     "large label": ((IMAGE, 9), ValueError, "image 3 of the images has label 9, but the model has 4 classes, whose"),
     "negative label": ((IMAGE, -1), ValueError, "has label -1"),
     "form": (

@@ -146,7 +146,11 @@ def test_a_loop_of_your_own_chooses_thresholds_after_training(trained, tmp_path)
     model, val = make_model(), make_split(40, seed=1)
     model.load_state_dict(trained[0].state_dict())
     assert model.spec.thresholds is None
-    ac.choose_thresholds(model, Tiles(val))
+    ac.choose_thresholds(model, Tiles(val), reduced=False)
+    whole = model.spec.thresholds
+    ac.choose_thresholds(model, val, reduced=False)
+    assert model.spec.thresholds == pytest.approx(whole, abs=1e-4)
+    ac.choose_thresholds(model, val)
     assert model.spec.thresholds == pytest.approx(trained[0].spec.thresholds, abs=1e-4)
     ac.save_model(model, tmp_path)
     assert load_model(tmp_path).spec.thresholds == model.spec.thresholds
