@@ -17,7 +17,7 @@ from anychannel.evaluation import evaluate
 from anychannel.models import create_model, load_model
 from anychannel.training import TrainingSettings, fit
 from anychannel.training.class_counts import balance_classes, label_weights
-from anychannel.training.loss import cross_entropy, divergence, training_loss
+from anychannel.training.loss import divergence, label_loss, training_loss
 from anychannel.training.validation import validate
 from tests.helpers.several_labels import CHANNELS, NAMES, make_split
 
@@ -58,11 +58,11 @@ def test_the_loss_is_binary_cross_entropy():
     weights = torch.tensor([1.0, 2.0, 5.0])
     plain = replace(SETTINGS, label_smoothing=0.0)
     expected = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
-    torch.testing.assert_close(training_loss(logits, targets, None, None, plain, weights), expected)
+    torch.testing.assert_close(training_loss(logits, targets, None, None, plain, weights, several=True), expected)
     smooth = replace(SETTINGS, label_smoothing=0.2)
     expected = F.binary_cross_entropy_with_logits(logits, targets * 0.8 + 0.1)
-    torch.testing.assert_close(training_loss(logits, targets, None, None, smooth), expected)
-    assert cross_entropy(logits, targets).shape == (8,)
+    torch.testing.assert_close(training_loss(logits, targets, None, None, smooth, several=True), expected)
+    assert label_loss(logits, targets).shape == (8,)
 
 
 def test_the_divergence_is_that_of_each_label():

@@ -266,6 +266,7 @@ def train_step(
     The host waits for the device at none but the steps 1, 2, 4, 8 ..., whose images' range is checked.
     """
     settings, channels, own = state.settings, state.model.channels, share()
+    several = thresholds_of(state.model) is not None
     # a function of seed, epoch and step, so that a resumed training needs no generator's state
     generator = torch.Generator().manual_seed(mix(settings.seed, 2, state.epoch, state.step))
     parts = state.sampler(size, generator)
@@ -293,8 +294,8 @@ def train_step(
             with seeded(*randomness), state.autocast(), synchronised:
                 logits = logits_of(network(inputs, parts=rows.parts)).float()
                 answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
-            loss = training_loss(logits, targets, answers, taught, settings, state.class_weights)
-            counted += count_answers(loss, logits, targets)
+            loss = training_loss(logits, targets, answers, taught, settings, state.class_weights, several=several)
+            counted += count_answers(loss, logits, targets, several=several)
             # gradients are averaged over processes: this makes their sum the mean over all processes' rows
             mean: Tensor = loss * (own.count * len(targets) / total)
             mean.backward()  # type: ignore[no-untyped-call]

@@ -29,6 +29,8 @@ def training_loss(
     taught: Tensor | None,
     settings: TrainingSettings,
     weights: Tensor | None = None,
+    *,
+    several: bool = False,
 ) -> Tensor:
     """Mean over rows of cross-entropy or, for taught rows, of its mixture with distillation.
 
@@ -37,12 +39,15 @@ def training_loss(
     ``taught`` (N,). ``weights`` (K,) multiply the rows by the weight of their class; the mean is still over N, so that
     it does not depend on how rows are cut into pieces and processes.
 
-    If images may have several labels, targets are (N, K) of 0 and 1, and all losses are means over the labels of binary
-    cross-entropy and divergence. Smoothing moves targets towards 1/2, and ``weights`` multiply the loss of the labels
-    that an image has.
+    If images may have ``several`` labels, targets are (N, K) from 0 to 1, and all losses are means over the labels, of
+    binary cross-entropy and divergence. Smoothing moves targets towards 1/2, and ``weights`` multiply the loss of the
+    labels that an image has.
     """
-    several, smoothing = targets.ndim == 2, settings.label_smoothing
-    loss = cross_entropy(logits, targets, smoothing, weights)
+    smoothing = settings.label_smoothing
+    if several:
+        loss = label_loss(logits, targets, smoothing, weights)
+    else:
+        loss = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
     if teacher is not None and taught is not None:
         weight = settings.distill
         learned = divergence(logits, teacher, settings.distill_temperature, several=several)
@@ -50,10 +55,8 @@ def training_loss(
     return loss.mean() if weights is None or several else (weights[targets] * loss).mean()
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
-    """Of each row, (N,), for targets (N,) or, of several labels an image, (N, K); ``weights`` are of the latter."""
-    if targets.ndim == 1:
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+def label_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy of each row's labels, (N,); logits and targets are (N, K)."""
     softened = targets * (1 - smoothing) + smoothing / 2
     return F.binary_cross_entropy_with_logits(logits, softened, pos_weight=weights, reduction="none").mean(dim=1)
 

@@ -21,15 +21,14 @@ def new_counts(device: torch.device) -> Tensor:
     return torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
 
-def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+def count_answers(loss: Tensor, logits: Tensor, targets: Tensor, *, several: bool = False) -> Tensor:
     """Sum of the loss, correct answers and rows, as (3,), from the mean loss, logits (N, K) and targets (N,).
 
-    Of several labels an image, targets are (N, K), and an answer is correct if all labels are, each from probability
-    0.5.
+    Of ``several`` labels an image, targets are (N, K), and an answer is correct if all labels are, at thresholds of 0.5.
     """
     counts = new_counts(logits.device)
     counts[0] = loss.detach().to(counts.dtype) * len(targets)
-    right = ((logits >= 0) == (targets > 0)).all(1) if targets.ndim == 2 else logits.argmax(1) == targets
+    right = ((logits >= 0) == (targets > 0)).all(1) if several else logits.argmax(1) == targets
     counts[1] = right.sum()
     counts[2] = len(targets)
     return counts

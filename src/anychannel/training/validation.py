@@ -19,7 +19,7 @@ from anychannel.models.view import as_classifier
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
 from anychannel.training.early_stopping import FIGURES, LABEL_FIGURES
-from anychannel.training.loss import cross_entropy
+from anychannel.training.loss import label_loss
 from anychannel.training.matching import count_classes, has_several, match_images, open_images, thresholds_of
 from anychannel.training.metrics import class_figures, count_answers, count_by_class, mean_figures, new_counts
 from anychannel.training.outputs import logits_of
@@ -81,8 +81,8 @@ def validate(
     of_classes = counts.new_zeros((2, 3, count_classes(model) or 0))
     tables: Tables = ([], [])
     for place, logits, targets in answer(model, split, batch_size, reduced):
-        loss = cross_entropy(logits, targets).mean() if several else F.cross_entropy(logits, targets)
-        counts[place] += count_answers(loss, logits, targets)
+        loss = label_loss(logits, targets).mean() if several else F.cross_entropy(logits, targets)
+        counts[place] += count_answers(loss, logits, targets, several=several)
         if several:
             tables[place].append((targets, logits))
         else:
