@@ -24,7 +24,8 @@ def new_counts(device: torch.device) -> Tensor:
 def count_answers(loss: Tensor, logits: Tensor, targets: Tensor, *, several: bool = False) -> Tensor:
     """Sum of the loss, correct answers and rows, as (3,), from the mean loss, logits (N, K) and targets (N,).
 
-    Of ``several`` labels an image, targets are (N, K), and an answer is correct if all labels are, at thresholds of 0.5.
+    Of ``several`` labels an image, targets are (N, K), and an answer is correct if all labels are, each at a threshold
+    of 0.5.
     """
     counts = new_counts(logits.device)
     counts[0] = loss.detach().to(counts.dtype) * len(targets)
