@@ -20,6 +20,10 @@ from anychannel.utils.names import unknown_name
 from anychannel.utils.options import coerce_option, registry_options
 
 
+FEWEST = 16
+"""Images in a reduced part of ``SplitSampler``, if the batch has as many for it."""
+
+
 @dataclass(frozen=True)
 class Part:
     """The images ``start`` to ``stop`` (exclusive) of a batch, and the channels that are kept of them."""
@@ -135,8 +139,9 @@ class SplitSampler:
     One channel more or less changes little if most channels are present, but each single channel has to be learned. So
     the sizes between come in ranges that about double (for eight channels 2-3 and 4-7). Each range gets two parts of
     the batch: one with a single channel, and one with a random subset of a size from the range. With three channels
-    that is one pair and one single channel a step. If a batch has fewer images than parts, a random choice of the parts
-    gets one image each.
+    that is one pair and one single channel a step. Batch norms compute with the images of one part, and a few images
+    have no mean to rely on. So if the parts would get fewer than 16 images each, a random choice of them shares the
+    images in parts of 16 or more, or one part gets all of them.
 
     Args:
         full: share of the batch that keeps all channels, in (0, 1]. None means one over the number of doublings: half
@@ -186,7 +191,7 @@ class SplitSampler:
         full = 1 / max(1 + len(larger), 2) if self.full is None else self.full
         whole = max(round(full * batch_size), 1)
         result = [Part(tuple(range(count)), 0, whole)]
-        pieces = split_evenly(batch_size - whole, len(sizes))
+        pieces = split_evenly(batch_size - whole, min(len(sizes), max((batch_size - whole) // FEWEST, 1)))
         if len(pieces) < len(sizes):
             drawn = torch.randperm(len(sizes), generator=generator)[: len(pieces)].tolist()
             sizes = [sizes[place] for place in sorted(drawn)]
