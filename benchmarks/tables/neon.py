@@ -108,8 +108,8 @@ def make(_: str) -> str:
             show(result),
             f"Mean over the six sets that lack an instrument, anychannel minus dedicated: {gap['mean']:+.1f} points "
             f"({gap['low']:+.1f} to {gap['high']:+.1f}).",
-            f"The same networks on the {sum(result['virginia']['n'])} crowns of the Virginia site alone, where the site "
-            "does not tell the species:",
+            f"The same networks on the {sum(result['virginia']['n'])} crowns of the Virginia site alone, where the "
+            "site does not tell the species:",
             show(result["virginia"]),
             "Made by `python -m benchmarks.queue.study benchmarks/studies/neon_folds.toml --data neon-tree-crowns` and "
             "`python -m benchmarks.tables`. Data: NEON and the IDTReeS 2020 competition, CC BY 4.0.",

@@ -47,5 +47,6 @@ from anychannel.training import TrainingError as TrainingError
 from anychannel.training import TrainingSettings as TrainingSettings
 from anychannel.training import adapt_unlabelled as adapt_unlabelled
 from anychannel.training import calibrate as calibrate
+from anychannel.training import choose_thresholds as choose_thresholds
 from anychannel.training import fit as fit
 from anychannel.utils.version import __version__ as __version__

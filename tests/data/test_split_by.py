@@ -10,7 +10,7 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from anychannel.data import SPLITS, DataError, dataset_from_arrays, load_dataset
-from anychannel.data.sources.resplit import SHARES, split_groups
+from anychannel.data.sources.splitting import SHARES, split_groups
 from tests.helpers.image_files import write_image
 
 CLASSES = ("oak", "pine", "fir")

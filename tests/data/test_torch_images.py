@@ -177,7 +177,8 @@ BROKEN = {
     "boolean label": ((IMAGE, True), TypeError, "label of type bool"),
     "text label": ((IMAGE, "cat"), TypeError, "no whole number; give each image the number of its class"),
     "no label": ((IMAGE, None), TypeError, "image 3 of the images has no label"),
-    "one-hot label": ((IMAGE, torch.tensor([0, 1])), TypeError, r"labels of shape \(2,\), for 1 image"),
+    "one-hot label": ((IMAGE, torch.tensor([0, 1])), TypeError, "image 3 .* another number of labels than image 0"),
+    "wrong labels": ((IMAGE, torch.tensor([0, 7])), TypeError, "image 3 .* has 7 for the label 1; of several"),
     "large label": ((IMAGE, 9), ValueError, "image 3 of the images has label 9, but the model has 4 classes, whose"),
     "negative label": ((IMAGE, -1), ValueError, "has label -1"),
     "form": (
@@ -210,7 +211,8 @@ def test_a_sample_that_cannot_be_used_is_named_with_the_fix(name):
         (lambda b: (torch.zeros(4, 12, 12, 3), torch.zeros(4, dtype=int)), ChannelError, "put the channels before"),
         (lambda b: (torch.zeros(4, 3), torch.zeros(4, dtype=int)), TypeError, r"shape \(4, 3\); expected \(batch, 3"),
         (lambda b: (torch.zeros(4, 3, 12, 12), torch.zeros(4)), TypeError, "label of type float32"),
-        (lambda b: (torch.zeros(4, 3, 12, 12), torch.zeros(4, 2, dtype=int)), TypeError, r"labels of shape \(4, 2\)"),
+        (lambda b: (torch.zeros(4, 3, 12, 12), torch.zeros(3, dtype=int)), TypeError, r"labels of shape \(3,\), for 4"),
+        (lambda b: (torch.zeros(4, 3, 12, 12), torch.full((4, 2), 2)), TypeError, "has 2 for the label 0; of several"),
     ],
 )
 def test_a_batch_that_cannot_be_used_is_named_with_the_fix(collate, kind, message):

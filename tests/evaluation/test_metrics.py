@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
-from anychannel.results.evaluation import balanced_accuracy
-from anychannel.results.metrics import MetricError, compute_metrics, expected_calibration_error, top_k_accuracy
+from anychannel.results.metrics import (
+    MetricError,
+    balanced_accuracy,
+    compute_metrics,
+    expected_calibration_error,
+    top_k_accuracy,
+)
 from tests.reference import metrics as literal
 
 # truth 0 0 1 1; predictions 0 1 1 1; class 2 is absent and never predicted

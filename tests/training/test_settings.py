@@ -20,7 +20,7 @@ from anychannel.training.settings import AUGMENTATIONS, MIXING, OFF
     [
         ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; use one of sgd, adamw"),
         ({"schedule": "step"}, "unknown schedule 'step'; use one of one_cycle, cosine, constant"),
-        ({"monitor": "f1"}, "unknown monitor 'f1'; use one of auto, accuracy, balanced_accuracy, macro_f1, val_loss"),
+        ({"monitor": "f1"}, "unknown monitor 'f1'; use one of auto, accuracy, balanced_accuracy, macro_f1"),
         ({"precision": "fp16"}, "unknown precision 'fp16'; use one of auto, bf16, fp32"),
         ({"epochs": 0}, "epochs must be between 1 and 100000, got 0"),
         ({"batch_size": 1}, "batch_size must be between 2"),

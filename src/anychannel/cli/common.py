@@ -217,9 +217,15 @@ def percent(value: float) -> str:
 
 
 def main_figures(figures: dict[str, Any]) -> str:
-    """Accuracy, balanced accuracy and macro F1 in percent, under a head ``accuracy  balanced  macro F1``."""
-    values = (figures["accuracy"], figures["balanced_accuracy"], figures["macro"]["f1"])
-    return "  ".join(f"{percent(value):>8}" for value in values)
+    """The ``main_figures`` in percent, under ``figures_head``."""
+    from anychannel.results.metrics import main_figures as find
+
+    return "  ".join(f"{percent(value):>8}" for value in find(figures).values())
+
+
+def figures_head(several: bool) -> str:
+    """What stands over ``main_figures``, of one class an image or several labels."""
+    return "mean AP   micro F1  macro F1" if several else "accuracy  balanced  macro F1"
 
 
 def warn_of_fault(run: Path, evaluation: dict[str, Any]) -> None:

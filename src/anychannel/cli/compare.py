@@ -122,11 +122,14 @@ def show_pairs(result: dict[str, Any]) -> None:
     """Print the paired comparison, in percent and percentage points."""
     for run, rows in result["others"].items():
         typer.echo(f"{run} against {result['first']}")
-        head = "first  second  difference (95 % interval)       p  balanced, each   macro F1, each"
+        several = any("micro_f1" in row for row in rows.values())
+        second = "micro F1" if several else "balanced"
+        head = f"first  second  difference (95 % interval)       p  {second}, each   macro F1, each"
         typer.echo(f"{'channels':>24}   {head}")
         for key, row in rows.items():
-            figures = f"{percent(row['first'])}   {percent(row['second'])}  {interval(row)}  {row['p_value']:.4f}"
-            pairs = (row["balanced_accuracy"], row["macro_f1"])
+            p_value = "     –" if row["p_value"] is None else f"{row['p_value']:.4f}"
+            figures = f"{percent(row['first'])}   {percent(row['second'])}  {interval(row)}  {p_value}"
+            pairs = (row["balanced_accuracy"] or row["micro_f1"], row["macro_f1"])
             others = (f"{percent(one)}   {percent(other)}" for one, other in pairs)
             typer.echo(f"{key:>24}   {figures}   {'    '.join(others)}  n = {row['n']:,}")
 
@@ -151,7 +154,7 @@ def show_gap(result: dict[str, Any]) -> None:
         typer.echo(f"{'channels':>24}   {head}")
         for row in table["rows"]:
             kinds = [f"{kind}{figure}" for figure in ("", *FIGURES) for kind in ("adaptive", "dedicated")]
-            ours, theirs, *others = [percent(fmean(row[kind])) for kind in kinds]
+            ours, theirs, *others = [percent(fmean(row[kind])) if kind in row else "    –" for kind in kinds]
             cells = f"  {ours}      {theirs}  {interval(row)}   {'   '.join(others[:2])}    {'   '.join(others[2:])}"
             typer.echo(f"{row['subset']:>24}   {cells}")
         worst = table["worst"]

@@ -13,6 +13,7 @@ from anychannel.cli.common import (
     Tta,
     Use,
     describe_missing,
+    figures_head,
     former_use,
     main_figures,
     percent,
@@ -98,29 +99,46 @@ def evaluate(
         return
     name_of = {key: figures.get("name", key) for key, figures in result["subsets"].items()}
     partial = evaluation.present is not None
-    typer.echo(f"{'channels':>24}  accuracy  balanced  macro F1  top-5    ECE{'   images' if partial else ''}")
+    several = evaluation.thresholds is not None
+    more = "all right" if several else "top-5    ECE"
+    typer.echo(f"{'channels':>24}  {figures_head(several)}  {more}{'   images' if partial else ''}")
     for key, figures in result["subsets"].items():
         if "refused" in figures:
             typer.echo(f"{name_of[key]:>24}  {describe_missing(figures)}")
             continue
         images = f"   {figures['n']:6,}" if partial else ""
-        others = f"{percent(figures['top5'])}  {percent(figures['ece'])}{images}"
-        typer.echo(f"{name_of[key]:>24}  {main_figures(figures)}  {others}")
+        others = (
+            [f"{percent(figures['exact_match']):>9}"] if several else map(percent, (figures["top5"], figures["ece"]))
+        )
+        typer.echo(f"{name_of[key]:>24}  {main_figures(figures)}  {'  '.join(others)}{images}")
+    if several and evaluation.full in evaluation.probabilities:
+        typer.echo("\n" + describe_labels(result["subsets"][evaluation.full]))
     for kind, found in evaluation.shapley.items():
         typer.echo("\n" + describe_shapley(kind, found))
     if result["note"]:
         say(result["note"])
 
 
+def describe_labels(figures: dict[str, Any]) -> str:
+    """A table of each label's figures with all channels, of several labels an image."""
+    lines = [f"{'label, all channels':>24}  average precision     F1  precision  recall  images  threshold"]
+    for one in figures["per_class"]:
+        precision = "" if one["average_precision"] is None else percent(one["average_precision"])
+        rates = f"{percent(one['f1'])}  {percent(one['precision']):>9}  {percent(one['recall']):>6}"
+        lines.append(f"{one['class']:>24}  {precision:>17}  {rates}  {one['support']:6,}  {one['threshold']:9.3f}")
+    return "\n".join(lines)
+
+
 def describe_shapley(kind: str, found: dict[str, Any]) -> str:
     """A table of what each channel or group contributes to accuracy, in points, and the subsets that need fewer."""
-    ranking = found["accuracy"]
+    first = "accuracy" if "accuracy" in found else "mean_average_precision"
+    ranking = found[first]
     ordered = sorted(ranking["values"].items(), key=lambda entry: -entry[1]["shapley"])
 
     def points(value: float | None) -> str:
         return "     " if value is None else f"{100 * value:+5.1f}"
 
-    lines = [f"{kind:>24}  Shapley value  added to all others  accuracy alone"]
+    lines = [f"{kind:>24}  Shapley value  added to all others  {'mean AP' if first != 'accuracy' else first} alone"]
     for name, one in ordered:
         error = "" if one["standard_error"] is None else f" ± {100 * one['standard_error']:.1f}"
         alone = "" if one["alone"] is None else percent(one["alone"])

@@ -159,13 +159,14 @@ def predict(
     answers = predictor.predict_paths(
         paths, channels=channels, use=use, drop=drop, drop_dead=drop_dead, layout=layout, nodata=replacement
     )
+    several = predictor.network.spec.thresholds is not None
     shown = not quiet and len(paths) > FEW and (out is not None or as_json or not sys.stdout.isatty())
     count = Count(len(paths))
     try:
         with ExitStack() as stack:
             stack.enter_context(closing(answers))
             advance = stack.enter_context(progress_bar("predict", len(paths), show=shown))
-            write = None if out is None else stack.enter_context(open_rows(out, predictor.classes))
+            write = None if out is None else stack.enter_context(open_rows(out, predictor.classes, several=several))
             show = stack.enter_context(json_list()) if as_json else None
             for answer in answers:
                 count.add(answer)
@@ -236,6 +237,8 @@ def describe(answer: Answer, top: int) -> str:
     """The line that a person reads."""
     assert answer.prediction is not None
     ranked = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answer.prediction.top(top))
+    if answer.prediction.labels is not None:
+        ranked = f"{', '.join(answer.prediction.labels) or 'no label'} ({ranked})"
     return f"{answer.path}: {ranked}{' (unlike the training images)' if answer.prediction.unlike else ''}"
 
 

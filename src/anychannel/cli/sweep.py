@@ -26,7 +26,8 @@ def sweep(
         typer.Option(
             help="Validation metric to optimise: val_accuracy, val_balanced_accuracy, val_macro_f1 or val_loss (all "
             "channels), mean_subset_accuracy, ... (mean over the channel subsets), val_mean_accuracy, ... or "
-            "val_reduced_accuracy, .... auto: val_balanced_accuracy if classes are uneven, else val_accuracy."
+            "val_reduced_accuracy, .... auto: val_balanced_accuracy if classes are uneven, else val_accuracy; "
+            "val_mean_average_precision if images have several labels."
         ),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed of the search. The recipe has that of training.")] = 0,

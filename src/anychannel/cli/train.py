@@ -14,6 +14,7 @@ from anychannel.cli.common import (
     Groups,
     Quiet,
     describe_missing,
+    figures_head,
     main_figures,
     parse_options,
     say,
@@ -165,7 +166,8 @@ def train(
         str | None,
         typer.Option(
             help="Validation figure that chooses the best epoch: accuracy, balanced_accuracy, macro_f1, val_loss, ... "
-            "Default: auto: balanced_accuracy if classes are uneven, else accuracy."
+            "Default: auto: balanced_accuracy if classes are uneven, else accuracy; mean_average_precision of several "
+            "labels an image."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed. Default: 0.")] = None,
@@ -289,9 +291,9 @@ def show_run(home: Path) -> None:
     record = json.loads((home / "run.json").read_text(encoding="utf-8"))
     split = evaluated_split(record)
     result = json.loads((home / "evaluation" / f"{split}.json").read_text(encoding="utf-8"))
-    say(f"{f'{split} (%)':>24}  accuracy  balanced  macro F1")
+    say(f"{f'{split} (%)':>24}  {figures_head('thresholds' in result)}")
     for key, figures in result["subsets"].items():
-        if "accuracy" in figures:
+        if "refused" not in figures:
             images = "" if figures["n"] == result["n"] else f"  of {figures['n']:,} images"
             say(f"{figures.get('name', key):>24}  {main_figures(figures)}{images}")
         else:
@@ -320,7 +322,8 @@ def show_folds(homes: list[Path]) -> None:
     from anychannel.results.run import load_runs
 
     found = Folds.of(load_runs(homes))
-    say(f"{f'{len(homes)} folds (%)':>24}       accuracy       balanced       macro F1")
+    names = ("accuracy", "balanced", "macro F1") if "accuracy" in found.figures else ("mean AP", "micro F1", "macro F1")
+    say(f"{f'{len(homes)} folds (%)':>24}  {'  '.join(f'{name:>13}' for name in names)}")
     for name, spreads in found.rows.items():
         cells = (f"{100 * spread.mean:.1f} ± {100 * spread.deviation:.1f}" for spread in spreads.values())
         say(f"{name:>24}  {'  '.join(f'{cell:>13}' for cell in cells)}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from anychannel.channels import ChannelSet
 from anychannel.data.batches.split import Split
 from anychannel.data.batches.stream import Stream
@@ -57,11 +55,16 @@ class ImageDataset:
             for name, split in splits.items()
         }
 
+    @property
+    def has_several(self) -> bool:
+        """Whether images may have several labels, so that a split's ``labels`` are (N, L)."""
+        return self.val.has_several
+
     def count_classes(self) -> dict[str, list[int]]:
-        """How many images of each class each split has; streamed training images are left out."""
+        """How many images of each class or label each split has; streamed training images are left out."""
         splits = {name: getattr(self, name) for name in SPLITS}
         return {
-            name: np.bincount(split.labels, minlength=len(self.classes)).tolist()
+            name: split.count_labels(len(self.classes)).tolist()
             for name, split in splits.items()
             if isinstance(split, Split)
         }
@@ -69,7 +72,8 @@ class ImageDataset:
     def describe_split(self) -> str:
         """One line, as ``5 classes; 200 / 25 / 25 images (train / val / test), split at random by plot``."""
         counts = " / ".join(f"{len(getattr(self, name)):,}" for name in SPLITS)
-        return f"{len(self.classes):,} classes; {counts} images (train / val / test){', ' * bool(self.how)}{self.how}"
+        what = "labels, several an image" if self.has_several else "classes"
+        return f"{len(self.classes):,} {what}; {counts} images (train / val / test){', ' * bool(self.how)}{self.how}"
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from anychannel.evaluation.evaluate import evaluate
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.gap import GapTable, SubsetGap
 from anychannel.results.metrics import compute_metrics
+from anychannel.utils.several_labels import label_figures, resample_precision
 
 CONFIDENCE = 0.95
 """Level of the bootstrap intervals."""
@@ -29,6 +30,9 @@ class Comparison:
     ``only_second`` count the images that only one of them gets right; ``p_value`` is McNemar's exact test, two-sided.
     ``balanced_accuracy`` and ``macro_f1`` hold those of the first and of the second; None if only the correct images
     are known.
+
+    If images may have several labels, mean average precision takes the place of accuracy and ``micro_f1`` that of
+    balanced accuracy. McNemar's test and its counts are then None: an image is not simply right or wrong.
     """
 
     n: int
@@ -38,15 +42,17 @@ class Comparison:
     low: float
     high: float
     confidence: float
-    only_first: int
-    only_second: int
-    p_value: float
+    only_first: int | None
+    only_second: int | None
+    p_value: float | None
     balanced_accuracy: tuple[float, float] | None = None
     macro_f1: tuple[float, float] | None = None
+    micro_f1: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if (name, value) != ("micro_f1", None)}
 
 
 def compare(
@@ -92,6 +98,8 @@ def compare(
         )
     key = subset or first.full
     pair = pair_rows(first, second, key, second_subset or key)
+    if first.thresholds is not None:
+        return compare_labels(pair, first, second)
     balanced, macro = zip(*(class_figures(*one) for one in pair), strict=True)
     return replace(compare_correct(*map(is_correct, pair)), balanced_accuracy=balanced, macro_f1=macro)
 
@@ -120,6 +128,48 @@ def compare_correct(first: np.ndarray, second: np.ndarray, *, confidence: float 
     )
 
 
+def compare_labels(pair: tuple[Answers, Answers], *evaluations: Evaluation) -> Comparison:
+    """Compare answers to images that may have several labels by mean average precision, with a paired bootstrap."""
+    found = [
+        label_figures(labels, table, np.asarray(evaluation.thresholds))
+        for (labels, table), evaluation in zip(pair, evaluations, strict=True)
+    ]
+    (first, second), (micro, macro) = (
+        [one["mean_average_precision"] for one in found],
+        [(found[0][name], found[1][name]) for name in ("micro_f1", "macro_f1")],
+    )
+    low, high = interval_of(resample_difference(pair), CONFIDENCE)
+    return Comparison(
+        n=len(pair[0][0]),
+        first=first,
+        second=second,
+        difference=second - first,
+        low=low,
+        high=high,
+        confidence=CONFIDENCE,
+        only_first=None,
+        only_second=None,
+        p_value=None,
+        macro_f1=macro,
+        micro_f1=micro,
+    )
+
+
+def resample_difference(pair: tuple[Answers, Answers]) -> np.ndarray:
+    """(R,) differences in mean average precision, second minus first, over bootstrap samples of the images."""
+    (labels, table), (_, other) = pair
+    first, second = resample_precision(labels, table, other, rounds=10)
+    differences: np.ndarray = second - first
+    return differences
+
+
+def interval_of(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The percentile interval of bootstrap values."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def bootstrap_mean(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of (N,) values (Efron, 1979), from a fixed seed.
 
@@ -127,9 +177,7 @@ def bootstrap_mean(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[
     """
     levels, counts = np.unique(values, return_counts=True)
     draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=RESAMPLES)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws @ levels / len(values), [tail, 1 - tail])
-    return float(low), float(high)
+    return interval_of(draws @ levels / len(values), confidence)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -145,7 +193,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 Answers = tuple[np.ndarray, np.ndarray]
-"""True classes (n,) and probabilities (n, K) of the same images."""
+"""True classes (n,), or labels (n, K), and probabilities (n, K) of the same images."""
 
 
 def is_correct(answers: Answers) -> np.ndarray:
@@ -163,6 +211,8 @@ def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float,
 
 def pair_rows(first: Evaluation, second: Evaluation, subset: str, second_subset: str) -> tuple[Answers, Answers]:
     """The answers of two evaluations to the images that both classified, in one order; raises as ``compare``."""
+    if (first.thresholds is None) != (second.thresholds is None):
+        raise ValueError("one evaluation is of images that may have several labels, the other of one class each")
     subset, second_subset = first.own_key(subset), second.own_key(second_subset)
     first.correct(subset), second.correct(second_subset)  # raise if there are no predictions
     rows = first.rows(subset), second.rows(second_subset)
@@ -227,6 +277,9 @@ def compare_with_dedicated(adaptive: Sequence[Evaluation], dedicated: Mapping[st
         if len(alone) != len(adaptive):
             raise ValueError(f"{len(adaptive)} seeds of the adaptive network, but {len(alone)} dedicated to {key}")
         pairs[key] = [pair_rows(one, other, key, other.full) for one, other in zip(adaptive, alone, strict=True)]
+    if adaptive[0].thresholds is not None:
+        rows = [gap_of_labels(key, found, adaptive, dedicated[key]) for key, found in pairs.items()]
+        return GapTable(max(row.n for row in rows), CONFIDENCE, tuple(rows))
     table = gap_table({key: [(is_correct(a), is_correct(b)) for a, b in found] for key, found in pairs.items()})
     rows = []
     for row in table.rows:
@@ -242,6 +295,31 @@ def compare_with_dedicated(adaptive: Sequence[Evaluation], dedicated: Mapping[st
             )
         )
     return replace(table, rows=tuple(rows))
+
+
+def gap_of_labels(
+    key: str,
+    pairs: Sequence[tuple[Answers, Answers]],
+    adaptive: Sequence[Evaluation],
+    dedicated: Sequence[Evaluation],
+) -> SubsetGap:
+    """One row of the gap table for images that may have several labels, by mean average precision."""
+    both = zip(pairs, adaptive, dedicated, strict=True)
+    found = [compare_labels((theirs, mine), other, one) for (mine, theirs), one, other in both]
+    low, high = interval_of(np.mean([resample_difference((b, a)) for a, b in pairs], axis=0), CONFIDENCE)
+    macro = [one.macro_f1 or (float("nan"),) * 2 for one in found]
+    return SubsetGap(
+        subset=key,
+        adaptive=tuple(one.second for one in found),
+        dedicated=tuple(one.first for one in found),
+        difference=float(np.mean([one.difference for one in found])),
+        low=low,
+        high=high,
+        p_values=(),
+        n=found[0].n,
+        adaptive_macro_f1=tuple(second for _, second in macro),
+        dedicated_macro_f1=tuple(first for first, _ in macro),
+    )
 
 
 def gap_table(pairs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> GapTable:

@@ -26,11 +26,22 @@ from anychannel.nn.module_utils import inference_mode
 from anychannel.nn.temperatures import temperature_of, temperatures_of
 from anychannel.results.evaluation import Evaluation
 from anychannel.results.metrics import apply_temperature, compute_metrics, expected_calibration_error
-from anychannel.training.matching import Names, check_classes, check_model, check_planes, count_classes, open_images
-from anychannel.training.outputs import logits_of
+from anychannel.training.matching import (
+    Names,
+    check_classes,
+    check_kind,
+    check_model,
+    check_planes,
+    count_classes,
+    has_several,
+    open_images,
+    thresholds_of,
+)
+from anychannel.training.outputs import logits_of, to_probabilities
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.processes import Share, gather_rows, share, tell_all
 from anychannel.utils.progress import progress_bar
+from anychannel.utils.several_labels import UNDECIDED
 
 
 def evaluate(
@@ -86,6 +97,8 @@ def evaluate(
             is not finite, or a setting is unknown.
     """
     images, planes, names = match(model, data, split, channels)
+    several = has_several(images)
+    check_kind(model, several, "the images")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if distributed and isinstance(images, TorchImages) and images.is_shared:
@@ -114,7 +127,7 @@ def evaluate(
                     if subset not in refused:
                         shown = np.asarray(has[:, list(subset)].all(axis=1))
                         try:
-                            tables[subset].append(answer(model, pixels, known, subset, shown))
+                            tables[subset].append(answer(model, pixels, known, subset, shown, several=several))
                         except ChannelError as error:
                             if subsets is not None and own.count == 1:
                                 raise
@@ -133,8 +146,13 @@ def evaluate(
     width = max((table.shape[1] for found in tables.values() for table in found), default=0)
     width = max(tell_all(width)) if distributed else width
     classes = names or tuple(str(number) for number in range(count_classes(model) or width))
-    if width and int(labels.max()) >= width:
+    if width and several and labels.shape[1] != width:
+        raise ValueError(f"the images have {labels.shape[1]} labels, but the network answers {width}")
+    if width and not several and int(labels.max()) >= width:
         raise ValueError(f"the images have labels up to {int(labels.max())}, but the network answers {width} classes")
+    thresholds = None
+    if several:
+        thresholds, labels = thresholds_of(model) or (UNDECIDED,) * labels.shape[1], labels > 0
     probabilities = {}
     for subset in measured:
         if subset not in refused:
@@ -153,7 +171,7 @@ def evaluate(
         if subset in refused:
             return {"refused": refused[subset]}
         found, own = labels[has_all[subset]], probabilities[key]
-        measured = compute_metrics(found, own, classes)
+        measured = compute_metrics(found, own, classes, thresholds)
         if temperatures_of(model) is None:
             return measured
         heat = temperature_of(model, key.split(","))
@@ -186,6 +204,7 @@ def evaluate(
         present=of_model if complete < len(labels) else None,
         digests=tuple(images.digests) if isinstance(images, Split) and images.digests is not None else None,
         groups=model.channels.members,
+        thresholds=thresholds,
     )
 
 
@@ -193,7 +212,7 @@ def gather_read(
     read: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], columns: int, own: Share
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """All images' labels (N,), channels (N, columns) and paths, from what each process read of each of its batches."""
-    labels = np.concatenate([np.empty(0, np.int64), *(each[0] for each in read)])
+    labels = np.concatenate([each[0] for each in read]) if read else np.empty(0, np.int64)
     present = np.concatenate([np.empty((0, columns), bool), *(each[1] for each in read)])
     paths = [path for each in read for path in each[2]]
     if own.count == 1:
@@ -204,11 +223,14 @@ def gather_read(
     return gather_rows(labels, total, own), gather_rows(present, total, own), ordered
 
 
-def answer(model: Classifier, images: Tensor, channels: ChannelSet, subset: Subset, has: np.ndarray) -> np.ndarray:
-    """Class probabilities (B, K) in float32 from a subset of the channels of images (B, C, H, W), with its temperature.
+def answer(
+    model: Classifier, images: Tensor, channels: ChannelSet, subset: Subset, has: np.ndarray, *, several: bool = False
+) -> np.ndarray:
+    """Class probabilities (B, K) in float32 from a subset of the channels of images (B, C, H, W),
+    with its temperature.
 
-    ``has``, (B,) booleans, says which images have all of the subset's channels; the rows of the others are zero. K is 0
-    if none has.
+    Of ``several`` labels an image, each label has a probability by itself. ``has``, (B,) booleans, says which images
+    have all of the subset's channels; the rows of the others are zero. K is 0 if none has.
     """
     table = np.zeros((len(images), 0), dtype=np.float32)
     if has.any():
@@ -217,7 +239,8 @@ def answer(model: Classifier, images: Tensor, channels: ChannelSet, subset: Subs
         names = [channels.names[position] for position in subset]
         logits = logits_of(model(chosen.contiguous(memory_format=torch.channels_last), channels=names))
         table = np.zeros((len(images), logits.shape[1]), dtype=np.float32)
-        table[has] = (logits.float() / temperature_of(model, names)).softmax(dim=1).cpu().numpy()
+        shares = to_probabilities(logits.float() / temperature_of(model, names), several=several)
+        table[has] = shares.cpu().numpy()
     return table
 
 

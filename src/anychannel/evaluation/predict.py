@@ -19,7 +19,7 @@ from anychannel.evaluation.evaluate import answer, match
 from anychannel.evaluation.flips import averaged_over_flips
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode
-from anychannel.training.matching import Names, count_classes
+from anychannel.training.matching import Names, count_classes, thresholds_of
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.progress import progress_bar
 
@@ -32,6 +32,7 @@ class Predictions:
         classes: names of the K classes.
         paths: where each image comes from: a file's path, else its number in the order read.
         probabilities: (N, K) float32.
+        thresholds: of several labels an image, the probability from which an image has each; None of one class.
         channels: names of the channels that each image was classified from.
         unlike: how each image is unlike the training images, None if it is not. Empty if nothing is known.
         dead: names of the channels of each image that may be dead or saturated, whether they were used or left out.
@@ -47,10 +48,14 @@ class Predictions:
     dead: tuple[tuple[str, ...], ...] = ()
     notes: tuple[tuple[str, ...], ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def labels(self) -> np.ndarray:
-        """(N,) int64, the most probable class of each image."""
+        """(N,) int64, the most probable class of each image; (N, K) booleans of several labels an image."""
+        if self.thresholds is not None:
+            passed: np.ndarray = self.probabilities >= np.array(self.thresholds)
+            return passed
         found: np.ndarray = self.probabilities.argmax(axis=1)
         return found
 
@@ -89,7 +94,7 @@ def predict_dataset(
         data = SingleImages(given)
     images, planes, names = match(model, data, "data", channels, labelled=False)
     known = model.channels.select([model.channels.names[position] for position in planes])
-    wanted = known.choose(use, drop)
+    wanted, thresholds = known.choose(use, drop), thresholds_of(model)
     columns = list(planes.values())
     tables: list[np.ndarray] = []
     paths: list[str] = []
@@ -117,7 +122,7 @@ def predict_dataset(
                 dead += [tuple(known.names[i] for i in np.flatnonzero(row).tolist()) for row in broken]
                 has &= ~(broken & drop_dead)
                 answers = [  # zero but in the rows of the pattern
-                    answer(model, pixels, known, pattern, np.isin(numbers, rows))
+                    answer(model, pixels, known, pattern, np.isin(numbers, rows), several=thresholds is not None)
                     for pattern, rows in group_rows(has).items()
                 ]
                 found: np.ndarray = np.sum(answers, axis=0)
@@ -132,7 +137,7 @@ def predict_dataset(
         raise ValueError("there is no image to classify")
     table = np.concatenate(tables)
     classes = names or tuple(str(number) for number in range(count_classes(model) or table.shape[1]))
-    return Predictions(classes, tuple(paths), table, tuple(used), dead=tuple(dead))
+    return Predictions(classes, tuple(paths), table, tuple(used), dead=tuple(dead), thresholds=thresholds)
 
 
 def find_dead(detector: DeadChannels, pixels: Tensor, has: np.ndarray) -> np.ndarray:

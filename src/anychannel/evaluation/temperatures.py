@@ -53,10 +53,13 @@ def fit_temperatures(
         The temperatures.
 
     Raises:
-        As ``evaluate`` does.
+        ValueError: the model may give an image several labels, whose thresholds do what a temperature would; as
+            ``evaluate`` otherwise.
     """
     check_model(model)
     view = as_view(model)
+    if view.spec.thresholds is not None:
+        raise ValueError("temperatures are for models that give one class; this one has a threshold for each label")
     former, view.spec = view.spec, replace(view.spec, temperatures=None)
     try:
         found = evaluate(

@@ -86,8 +86,9 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
     """The metadata of an exported file.
 
     ``channels`` are those of the images in order, with the ``mean`` and ``std`` that normalise them, ``all_channels``
-    those of the model. ``classes`` are in the order of the logits. ``fixed_size`` is one number or ``[height, width]``,
-    None if height and width are free. ``temperature`` is what logits are divided by for
+    those of the model. ``classes`` are in the order of the logits. ``thresholds``, if an image may have several labels,
+    are the probabilities from which it has each; the probability is the sigmoid of the logit. ``fixed_size`` is one
+    number or ``[height, width]``, None if height and width are free. ``temperature`` is what logits are divided by for
     probabilities: one number, or of a graph for any subset the tables of ``Temperatures``.
     """
     heat = model.spec.temperatures or Temperatures((1.0,) * len(model.channels))
@@ -104,6 +105,7 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
         if subset != ANY
         else asdict(heat),
         "classes": None if model.classes is None else list(model.classes),
+        **({} if model.spec.thresholds is None else {"thresholds": list(model.spec.thresholds)}),
         "model": model.spec.model,
         "stem": model.spec.stem,
         "sizes": str(sizes),

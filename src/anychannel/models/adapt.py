@@ -167,6 +167,7 @@ def adapt(
         source = classifier_source(read_model(str(model)), target)
     source = restrict(source, target)
     target, normalisation = choose_statistics(source, target, fill, normalise, source_range)
+    own = source.spec.num_classes, source.spec.classes
     count, names = choose_head(source, num_classes, classes)
     spec = replace(
         source.spec,
@@ -178,6 +179,7 @@ def adapt(
         classes=names,
         normalisation=normalisation,
         temperatures=None,
+        thresholds=source.spec.thresholds if (count, names) == own else None,
     )
     transfer = partial(transfer_kernel, source=source.channels, target=target, fill=fill)
     kept = given is not None and not isinstance(given, TorchClassifier)

@@ -43,7 +43,7 @@ class Classifier(TorchClassifier, ModelHubMixin):
             raise ValueError(f"num_classes must be at least 1 and the number of classes' names, got {num_classes}")
         replace_head(self.backbone, num_classes, self.spec.num_classes)
         names = None if classes is None else tuple(classes)
-        self.spec = replace(self.spec, num_classes=num_classes, classes=names, temperatures=None)
+        self.spec = replace(self.spec, num_classes=num_classes, classes=names, temperatures=None, thresholds=None)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write description and weights. The mixin's ``save_pretrained`` calls this."""
@@ -135,11 +135,12 @@ class Classifier(TorchClassifier, ModelHubMixin):
                     dataset_name=dataset,
                     dataset_config=key,
                     dataset_split=evaluation["split"],
-                    metric_type="accuracy",
-                    metric_value=row["accuracy"],
+                    metric_type=metric,
+                    metric_value=row[metric],
                 )
                 for key, row in evaluation["subsets"].items()
-                if "refused" not in row
+                for metric in ("accuracy", "mean_average_precision")
+                if metric in row and "refused" not in row
             ]
         card_data = ModelCardData(
             library_name="anychannel",

@@ -63,7 +63,8 @@ def describe_model(model: Classifier) -> dict[str, Any]:
                     "model again; give numbers, text and lists (timm takes names of layers, as act_layer='silu')"
                 ) from error
     bias = model.stem.bias is not None
-    return {"format": FORMAT, **asdict(spec), "bias": bias, "channels": model.channels.to_dict()}
+    values = {name: value for name, value in asdict(spec).items() if (name, value) != ("thresholds", None)}
+    return {"format": FORMAT, **values, "bias": bias, "channels": model.channels.to_dict()}
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
@@ -132,6 +133,7 @@ def rebuild_model(description: dict[str, Any], network: nn.Module | None = None,
     classes, used, heat = values["classes"], values.get("normalisation"), values.get("temperatures")
     values |= {"model_options": options, "classes": classes and tuple(classes), "calibrated": ()}
     values |= {"normalisation": used and Normalisation(**used), "temperatures": heat and Temperatures(**heat)}
+    values["thresholds"] = None if values.get("thresholds") is None else tuple(values["thresholds"])
     spec = ModelSpec(**values)
     if not spec.model.startswith(OWN_MODULE):
         model = build_model(channels, spec, twin=twin)

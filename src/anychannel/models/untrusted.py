@@ -94,6 +94,11 @@ def check_description(values: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("mean, std, correlation and normalisation are finite numbers")
     if (heat := plain.get("temperatures")) is not None:
         Temperatures(**heat)
+    thresholds = plain.get("thresholds")
+    if thresholds is not None and not (
+        len(thresholds) == plain["num_classes"] and all(0 <= value <= 1 for value in thresholds)
+    ):
+        raise ValueError("thresholds is a number from 0 to 1 for each class")
     known = set(range(len(channels["names"])))
     for key in plain.get("calibrated") or ():
         if by_subset(tuple(sorted(known & {int(position) for position in key.split("_")}))) != key:

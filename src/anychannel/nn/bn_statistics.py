@@ -139,12 +139,18 @@ def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequenc
 
 @torch.no_grad()
 def disagreement(model: Classifier, batches: Sequence[Tensor], subset: Subset) -> float:
-    """Mean KL(full || subset) between a network's answers to images (N, C, H, W) with all channels and with some."""
+    """Mean KL(full || subset) between a network's answers to images (N, C, H, W) with all channels and with some.
+
+    Of several labels an image, it is the sum over the labels.
+    """
     mode, device, total, count = model.training, next(model.parameters()).device, 0.0, 0
     model.eval()
     for batch in filter(len, batches):
         parts = [Part(each, 0, len(batch)) for each in (model.channels.full, subset)]
-        known, found = model(batch.to(device), parts=parts).float().log_softmax(1).chunk(2)
+        logits = model(batch.to(device), parts=parts).float()
+        if model.spec.thresholds is not None:
+            logits = torch.stack([logits, torch.zeros_like(logits)], dim=1)
+        known, found = logits.log_softmax(1).chunk(2)
         total, count = total + float((known.exp() * (known - found)).sum()), count + len(batch)
     model.train(mode)
     return total / max(count, 1)

@@ -32,6 +32,8 @@ class ModelSpec:
         in_chans: number of channels that the network is built for before it gets the stem; None means the model's.
         normalisation: how images are normalised; None means by the channels' own statistics.
         temperatures: what logits are divided by for probabilities; None means 1.
+        thresholds: of a network that may give an image several labels, the probability from which it gives each; None
+            of a network that gives one class.
     """
 
     model: str
@@ -46,6 +48,7 @@ class ModelSpec:
     in_chans: int | None = None
     normalisation: Normalisation | None = None
     temperatures: Temperatures | None = None
+    thresholds: tuple[float, ...] | None = None
 
 
 class ChannelInput(Float32Buffers):

@@ -21,7 +21,7 @@ Limits = Mapping[str, tuple[float, float]]
 
 
 def shared_limits(runs: Sequence[Run]) -> Limits:
-    """Axes of ``epochs``, ``accuracy`` (percent) and ``loss`` that suit all runs, so that panels can be compared."""
+    """Axes of ``epochs``, ``loss`` and of figures in percent that suit all runs, so that panels can be compared."""
     rows = [row for run in runs for row in run.epochs]
 
     def values(kind: str) -> list[float]:
@@ -30,7 +30,7 @@ def shared_limits(runs: Sequence[Run]) -> Limits:
 
     return {
         "epochs": (1, max((row.epoch for row in rows), default=1)),
-        "accuracy": padded(values("accuracy"), 0.0, 100.0, finest=1.0),
+        **{kind: padded(values(kind), 0.0, 100.0, finest=1.0) for kind in ("accuracy", "mean_average_precision")},
         "loss": padded(values("loss"), 0.0, math.inf),
     }
 
@@ -48,9 +48,9 @@ def padded(values: Sequence[float], least: float, most: float, finest: float = 1
 
 
 def measure(row: Epoch, kind: str, split: str) -> float | None:
-    """A row's accuracy in percent, or its loss."""
-    value: float | None = getattr(row, f"{SPLITS[split]}_{kind}")
-    return None if value is None else 100 * value if kind == "accuracy" else value
+    """A row's loss, or another figure in percent; None if it is not known."""
+    value: float | None = getattr(row, f"{SPLITS[split]}_{kind}", None)
+    return None if value is None else value if kind == "loss" else 100 * value
 
 
 def plot_area(width: float) -> tuple[float, float, float, float]:
@@ -64,7 +64,7 @@ def percent_tick(value: float) -> str:
 
 
 def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run] = (), width: float = 480.0) -> str:
-    """Training and validation accuracy or loss against epochs, with the best epoch marked.
+    """Training and validation accuracy (or mean average precision) or loss against epochs, with the best epoch marked.
 
     The validation curves of ``others`` are drawn faintly behind; ``limits`` are those of ``shared_limits``.
     """
@@ -78,7 +78,7 @@ def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run
         values = ((row.epoch, measure(row, kind, split)) for row in of.epochs)
         return [(across(epoch), up(value)) for epoch, value in values if value is not None]
 
-    parts = [svg.y_axis(up, svg.ticks(low, high), left, right, percent_tick if kind == "accuracy" else svg.short)]
+    parts = [svg.y_axis(up, svg.ticks(low, high), left, right, svg.short if kind == "loss" else percent_tick)]
     clear = across(1) + 36  # the first label, with its word, ends here
     whole = [1, *(round(value) for value in svg.ticks(1, last, 6) if across(value) > clear)]
     parts.append(svg.x_axis(across, whole, top, bottom, lambda value: f"epoch {value}" if value == 1 else str(value)))
@@ -107,7 +107,7 @@ def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run
         width,
         CURVE_HEIGHT,
         parts,
-        title=f"{run.name}: {kind} by epoch",
+        title=f"{run.name}: {kind.replace('_', ' ')} by epoch",
         description="; ".join(said) + ".",
         key=key,
     )
@@ -117,14 +117,14 @@ def curve_data(run: Run, kind: str, limits: Limits, width: float = 480.0) -> str
     """JSON for the page's script, which reads out the epoch under the pointer."""
     rows = [[row.epoch, *(measure(row, kind, split) for split in SPLITS)] for row in run.epochs]
     rounded = [[entry if entry is None else round(entry, 4) for entry in row] for row in rows]
-    unit = " %" if kind == "accuracy" else ""
+    unit = "" if kind == "loss" else " %"
     plot = [*plot_area(width), width, CURVE_HEIGHT, max(limits["epochs"][1], 2)]
     return json.dumps({"plot": plot, "unit": unit, "rows": rounded}, separators=(",", ":"))
 
 
 def describe(row: Epoch, kind: str) -> str:
     """A row's two figures in words."""
-    form = "{:.1f} %" if kind == "accuracy" else "{:.3f}"
+    form = "{:.3f}" if kind == "loss" else "{:.1f} %"
     figures = [(split, measure(row, kind, split)) for split in SPLITS]
     return ", ".join(f"{split} {form.format(value)}" for split, value in figures if value is not None) or "nothing"
 
@@ -185,21 +185,21 @@ def subset_chart(run: Run, key: str) -> str:
     assert run.test is not None
     results = [run.test.answered[name] for name in subset_keys([run]) if name in run.test.answered]
     if len(results) > MANY_ROWS:
-        weakest = sorted(results, key=lambda result: result.accuracy)[: MANY_ROWS - 1]
+        weakest = sorted(results, key=lambda result: result.score)[: MANY_ROWS - 1]
         results = [result for result in results if result.key == run.test.full or result in weakest]
     rows = []
     for result in results:
-        value, error = 100 * result.accuracy, 100 * result.standard_error
+        value, error = 100 * result.score, 100 * result.standard_error
         colour = "accent" if result.key == run.test.full else "heat"
         rows.append(Row(result.label, value, value - error, value + error, f"{value:.1f}", colour))
     return row_chart(
         rows,
         key,
-        title=f"{run.name}: {run.measured} accuracy for each subset",
+        title=f"{run.name}: {run.measured} {run.test.headline} for each subset",
         description="Lines: one standard error either way.",
         bounds=(0.0, padded([0, *(row.value for row in rows)], 0, 100)[1]),
         tick=svg.short,
-        unit=f"{run.measured} accuracy (%)",
+        unit=f"{run.measured} {run.test.headline} (%)",
         width=640,
     )
 
@@ -210,7 +210,7 @@ def shapley_chart(found: Shapley, key: str, width: float, *, title: str) -> str:
     A dot shows what each adds to all others, and another what it adds to none: its accuracy alone minus that of
     answering the most frequent class.
     """
-    ranking = found.accuracy
+    ranking = found.main
     names = sorted(ranking.values, key=lambda name: -ranking.values[name].shapley)[:MANY_ROWS]
     rows = []
     for name in names:
@@ -229,7 +229,7 @@ def shapley_chart(found: Shapley, key: str, width: float, *, title: str) -> str:
         description="Bars: mean over the orders in which they arrive. Dots: added to none, and to all others.",
         bounds=(low if min(ends) < 0 else 0.0, high),
         tick=lambda value: svg.short(value).replace("-", "−"),
-        unit="points of accuracy",
+        unit=f"points of {found.headline}",
         width=width,
     )
 
@@ -264,13 +264,13 @@ def cost_scatter(runs: Sequence[Run], key: str, width: float) -> str:
     left, top, right, bottom = 52.0, 16.0, width - 16, height - 52
     costs = [cost for _, cost, _ in points]
     across = svg.Scale(min(costs) / 1.8, max(costs) * 1.8, left, right, log=True)
-    errors = [100 * (whole.accuracy + sign * whole.standard_error) for _, _, whole in points for sign in (-1, 1)]
+    errors = [100 * (whole.score + sign * whole.standard_error) for _, _, whole in points for sign in (-1, 1)]
     bounds = padded([*errors, min(errors) - 2, max(errors) + 2], 0, 100)
     up = svg.Scale(*bounds, bottom, top)
     parts = [svg.y_axis(up, svg.ticks(*bounds), left, right, percent_tick)]
     parts.append(svg.x_axis(across, svg.log_ticks(across.low, across.high), top, bottom, grid=True))
     parts.append(svg.text(right, bottom + 40, "GFLOPs an image (calflops' count, log scale)", anchor="end"))
-    places = [(across(cost), up(100 * whole.accuracy)) for _, cost, whole in points]
+    places = [(across(cost), up(100 * whole.score)) for _, cost, whole in points]
     for (x, y), low, high in zip(places, errors[::2], errors[1::2], strict=True):
         parts.append(svg.line(x, up(low), x, up(high), "accent", 1.25))
         parts.append(svg.circle(x, y, 5, "accent"))
@@ -280,12 +280,12 @@ def cost_scatter(runs: Sequence[Run], key: str, width: float) -> str:
         if abs(base - y) > 16:
             parts.append(svg.line(x, y, at + (2 if anchor == "end" else -2), base - 4, "rule"))
         parts.append(svg.text(at, base, word, anchor=anchor, colour="ink", extra=svg.HALO))
-    listing = "; ".join(f"{run.name} {cost:.4g} GFLOPs, {100 * whole.accuracy:.1f} %" for run, cost, whole in points)
+    listing = "; ".join(f"{run.name} {cost:.4g} GFLOPs, {100 * whole.score:.1f} %" for run, cost, whole in points)
     return svg.drawing(
         width,
         height,
         parts,
-        title=f"{measured(runs).capitalize()} accuracy on all channels against cost",
+        title=f"{measured(runs).capitalize()} {runs[0].headline} on all channels against cost",
         description=f"{listing}. Vertical lines: one standard error either way.",
         key=key,
     )

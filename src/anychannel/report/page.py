@@ -14,14 +14,12 @@ from markupsafe import Markup, escape
 from anychannel.report import confusion, figures, tables, theme
 from anychannel.report.verdict import is_uneven, judge, percent
 from anychannel.results.evaluation import Scores, SubsetResult
-from anychannel.results.folds import FIGURES
 from anychannel.results.run import Run, load_runs, measured
 from anychannel.results.shapley import Shapley
 from anychannel.utils.files import readable, write_text
 from anychannel.utils.plurals import plural
 from anychannel.utils.version import __version__
 
-KINDS = ("accuracy", "loss")
 MANY_RUNS = 3
 """With more runs, their curves become small multiples."""
 WIDE_SUBSETS = 8
@@ -66,13 +64,13 @@ def write_figures(run: Run) -> None:
     drawings = {}
     if run.epochs:
         limits = figures.shared_limits([run])
-        drawings = {kind: figures.curve(run, kind, limits, kind) for kind in KINDS}
+        drawings = {kind: figures.curve(run, kind, limits, kind) for kind in curve_kinds(run)}
     if run.test and run.test.answered:
         drawings["subset_accuracy"] = figures.subset_chart(run, "subsets")
     for head, found in shapley_kinds(run):
         title = f"{run.name}: contribution of each {head}"
         drawings[f"shapley_{head}s"] = figures.shapley_chart(found, head, 640, title=title)
-    if run.test and run.test.whole:
+    if run.test and run.test.whole and run.test.whole.confusion:
         drawings["confusion"] = confusion.matrix_drawing(run, run.test.whole, "confusion")
     for name, drawing in drawings.items():
         write_text(run.folder / "figures" / f"{name}.svg", theme.stand_alone(drawing))
@@ -109,7 +107,8 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         measured=measured(runs),
         class_counts=[(run, counts) for run in runs if (counts := tables.class_table(run))],
         subsets=tables.subset_table(runs, keys),
-        other_figures=[tables.subset_table(runs, keys, name) for name in FIGURES if name != "accuracy"],
+        figures=tables.shared_figures(runs),
+        other_figures=[tables.subset_table(runs, keys, name) for name in list(tables.shared_figures(runs))[1:]],
         gaps=tables.subset_gap_table(runs, keys),
         calibration=[table for run in runs if (table := tables.calibration_table(run, keys))],
         shapley=[(run, kinds) for run in runs if (kinds := shapley_kinds(run))],
@@ -126,7 +125,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         error=max((result.standard_error for test in tests for result in test.answered.values()), default=0),
         many_subsets=len(keys) > tables.MANY_SUBSETS,
         subset_notes=sorted({test.note for test in tests if test.note}),
-        chance=sorted({len(run.classes) for run in runs if run.test and run.classes}),
+        chance=sorted({len(run.classes) for run in runs if run.test and run.classes and "accuracy" in run.figures}),
         reference=tables.reference_figures(),
         curves=curves(runs),
         many_runs=len(runs) > MANY_RUNS,
@@ -142,6 +141,11 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         scatters=[Markup(figures.cost_scatter(runs, f"cost-{width}", width)) for width in (980, 360)],
         provenance=[(run, tables.provenance(run)) for run in runs],
     )
+
+
+def curve_kinds(run: Run) -> tuple[str, str]:
+    """What a run's training curves show."""
+    return next(iter(run.figures)), "loss"
 
 
 def shapley_kinds(run: Run) -> list[tuple[str, Shapley]]:
@@ -170,7 +174,9 @@ def facts(runs: Sequence[Run]) -> list[str]:
         train, val, test = counts = [f"{count:,}" if isinstance(count, int) else "" for count in counts]
         return [
             f"channels {', '.join(run.channels)}" if run.channels else "",
-            f"{len(run.classes)} classes" if run.classes else "",
+            f"{len(run.classes)} {'labels, several an image' if run.record.get('several_labels') else 'classes'}"
+            if run.classes
+            else "",
             f"{train} training, {val} validation and {test} test images" if all(counts) else "",
             run.text("split"),
             f"{run.pixels} pixels" if run.pixels else "",
@@ -194,7 +200,7 @@ def curves(runs: Sequence[Run]) -> list[list[tuple[Run, str, Markup, str]]]:
         drawing = figures.curve(run, kind, limits, f"{kind}{index}", others=others, width=width)
         return run, kind, Markup(drawing), figures.curve_data(run, kind, limits, width)
 
-    of_kinds = [[chart(index, kind) for index in range(len(trained))] for kind in KINDS]
+    of_kinds = [[chart(index, curve_kinds(run)[place]) for index, run in enumerate(trained)] for place in (0, 1)]
     return [group for group in of_kinds if group] if many else [list(pair) for pair in zip(*of_kinds, strict=True)]
 
 
@@ -205,8 +211,6 @@ def detailed(test: Scores, keys: Sequence[str]) -> list[SubsetResult]:
         return own
     chosen = [test.whole]
     for size in {test.size(result.key) for result in own}:
-        alike = sorted(
-            (each for each in own if test.size(each.key) == size), key=lambda each: (each.accuracy, each.key)
-        )
+        alike = sorted((each for each in own if test.size(each.key) == size), key=lambda each: (each.score, each.key))
         chosen += [alike[0], alike[-1]]
     return [result for result in own if result in chosen]

@@ -14,9 +14,10 @@ from statistics import fmean, stdev
 from typing import Any, TypedDict
 
 from anychannel.results.cost import SubsetCost
-from anychannel.results.evaluation import Scores, SubsetResult
-from anychannel.results.folds import FIGURES, Folds, Spread
+from anychannel.results.evaluation import SubsetResult
+from anychannel.results.folds import Folds, Spread
 from anychannel.results.gap import BudgetGap, SubsetGap
+from anychannel.results.metrics import FIGURES
 from anychannel.results.parse import number, parse
 from anychannel.results.run import Run, measured
 from anychannel.results.shapley import Choice, Contribution, Shapley
@@ -102,7 +103,8 @@ def run_table(caption: str, rows: Mapping[Run, Mapping[str, Cell]]) -> Table:
 def training_table(runs: Sequence[Run]) -> Table:
     """Epochs, accuracies and losses at the best epoch, test accuracy on the full set."""
 
-    word = measured(runs)
+    word, figures = measured(runs), shared_figures(runs)
+    first = next(iter(figures.values()))
 
     def row(run: Run) -> dict[str, Cell]:
         known, best = reference(run), run.best
@@ -113,38 +115,45 @@ def training_table(runs: Sequence[Run]) -> Table:
         def measure(name: str, digits: int, unit: float = 1.0) -> Cell:
             return figure(getattr(best, name, None), digits, unit, known.get(name))
 
+        trained = {"Training accuracy (%)": measure("train_accuracy", 2, 100)} if "accuracy" in figures else {}
         return {
             "Network": Cell(network or "–", note=run.text("report_name").replace("_", " ")),
             "# of epochs": figure(count, 0, given=known.get("epochs"), note=f"best: {best.epoch}" if best else ""),
-            "Training accuracy (%)": measure("train_accuracy", 2, 100),
+            **trained,
             "Training loss": measure("train_loss", 4),
-            "Validation accuracy (%)": measure("val_accuracy", 2, 100),
-            "Validation balanced accuracy (%)": measure("val_balanced_accuracy", 2, 100),
-            "Validation macro F1 (%)": measure("val_macro_f1", 2, 100),
+            **{f"Validation {label} (%)": measure(f"val_{name}", 2, 100) for name, label in figures.items()},
             "Validation loss": measure("val_loss", 4),
         } | ({} if word == "validation" else tested(run, known.get("test", {}).get("RGB")))
 
     def tested(run: Run, given: Any) -> dict[str, Cell]:
         whole = run.test.whole if run.test else None
         return {
-            "Test accuracy, all channels (%)": accuracy_cell(whole, given),
-            "Test balanced accuracy (%)": figure(number(getattr(whole, "balanced_accuracy", None)), 2, 100),
-            "Test macro F1 (%)": figure(number(getattr(whole, "macro_f1", None)), 2, 100),
+            f"Test {first}, all channels (%)": accuracy_cell(whole, given),
+            **{
+                f"Test {label} (%)": figure(number(getattr(whole, name, None)), 2, 100)
+                for name, label in figures.items()
+                if label != first
+            },
         }
 
     after = "" if word == "validation" else ", test at the end"
     return run_table(f"Training and validation at the best epoch{after}", {run: row(run) for run in runs})
 
 
+def shared_figures(runs: Sequence[Run]) -> dict[str, str]:
+    """The names of the figures that stand for all others, of runs on the same kind of data."""
+    return runs[0].figures if runs else FIGURES
+
+
 def accuracy_cell(result: SubsetResult | None, given: Any = None) -> Cell:
-    """An accuracy in percent with its standard error, or the reason of a refusal."""
+    """An accuracy, or mean average precision, in percent with its standard error, or the reason of a refusal."""
     if result is None:
         return figure(None, 2, given=given)
     if result.refused is not None:
         return replace(figure(None, 2, given=given), text="refused", title=result.refused)
     error = f"{100 * result.standard_error:.2f}"
     title = f"{result.label}: standard error {error} points, n = {result.n}"
-    return replace(figure(result.accuracy, 2, 100, given, note=f"± {error}"), title=title)
+    return replace(figure(result.score, 2, 100, given, note=f"± {error}"), title=title)
 
 
 def subset_keys(runs: Sequence[Run]) -> list[str]:
@@ -159,8 +168,11 @@ def subset_labels(runs: Sequence[Run]) -> dict[str, str]:
     return {key: result.label for run in reversed(runs) if run.test for key, result in run.test.subsets.items()}
 
 
-def subset_table(runs: Sequence[Run], keys: Sequence[str], name: str = "accuracy") -> Table:
-    """A figure of ``FIGURES`` for each subset, shaded by its value: table and heat map in one."""
+def subset_table(runs: Sequence[Run], keys: Sequence[str], name: str | None = None) -> Table:
+    """A main figure, by default the first, for each subset, shaded by its value: table and heat map in one."""
+    figures = shared_figures(runs)
+    first = next(iter(figures))
+    name = name or first
     tests = {run: run.test for run in runs if run.test}
     values = (getattr(result, name) for test in tests.values() for result in test.answered.values())
     top = max(values, default=1.0) or 1.0
@@ -172,11 +184,11 @@ def subset_table(runs: Sequence[Run], keys: Sequence[str], name: str = "accuracy
             return found
         value = getattr(result, name)
         shown = {"text": f"{100 * value:.1f}", "shade": value / top, "note": ""}
-        return replace(found, **shown) if name == "accuracy" else Cell(**shown)
+        return replace(found, **shown) if name == first else Cell(**shown)
 
     labels = subset_labels(runs)
     rows = {run: {labels[key]: cell(run, key) for key in keys} for run in tests}
-    return run_table(f"{measured(runs).capitalize()} {FIGURES[name]} for each subset (%)", rows)
+    return run_table(f"{measured(runs).capitalize()} {figures[name]} for each subset (%)", rows)
 
 
 def fold_table(folds: Folds) -> Table:
@@ -187,7 +199,7 @@ def fold_table(folds: Folds) -> Table:
         return Cell(f"{100 * spread.mean:.1f}", note=f"± {100 * spread.deviation:.1f}", title=f"fold by fold: {each}")
 
     rows = folds.rows | ({"mean, some missing": folds.reduced} if folds.reduced else {})
-    columns = tuple(f"{name[:1].upper()}{name[1:]} (%)" for name in FIGURES.values())
+    columns = tuple(f"{name[:1].upper()}{name[1:]} (%)" for name in folds.figures.values())
     cells = tuple(tuple(map(cell, spreads.values())) for spreads in rows.values())
     return Table(f"Mean and standard deviation over {len(folds.runs)} folds", columns, tuple(rows), cells)
 
@@ -208,7 +220,8 @@ def class_table(run: Run) -> Table | None:
         for place in range(len(run.classes))
     )
     how = f", {run.text('split')}" if run.text("split") else ""
-    return Table(f"Images of each class{how}", tuple(splits), run.classes, rows)
+    kind = "label" if run.record.get("several_labels") else "class"
+    return Table(f"Images of each {kind}{how}", tuple(splits), run.classes, rows)
 
 
 def calibration_table(run: Run, keys: Sequence[str]) -> Table | None:
@@ -228,7 +241,7 @@ def calibration_table(run: Run, keys: Sequence[str]) -> Table | None:
 def subset_gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
     """Accuracy of each subset minus the full set's, in points, shaded by the loss."""
     tests = {run: run.test for run in runs if run.test and run.test.whole}
-    gaps = {run: gaps_of(test) for run, test in tests.items()}
+    gaps = {run: test.score_gaps for run, test in tests.items()}
     deepest = max((-gap for row in gaps.values() for gap in row.values()), default=0.0)
 
     def cell(run: Run, key: str) -> Cell:
@@ -241,11 +254,6 @@ def subset_gap_table(runs: Sequence[Run], keys: Sequence[str]) -> Table:
     labels = subset_labels(runs)
     rows = {run: {labels[key]: cell(run, key) for key in columns} for run in tests}
     return run_table("Each subset minus the full set (percentage points)", rows)
-
-
-def gaps_of(test: Scores) -> dict[str, float]:
-    """Accuracy of each accepted subset minus the full set's, as a fraction."""
-    return {key: test.gap[key]["accuracy"] for key in test.others if key in test.gap}
 
 
 def signed(fraction: float) -> str:
@@ -271,12 +279,14 @@ def dedicated_table(gap: BudgetGap, caption: str) -> Table:
             (row.adaptive_balanced_accuracy, row.dedicated_balanced_accuracy),
             (row.adaptive_macro_f1, row.dedicated_macro_f1),
         )
-        sides = (cell for ours, theirs in others if known for cell in (mean(ours), mean(theirs)))
-        return mean(row.adaptive), mean(row.dedicated), difference, tests, *sides
+        sides = (cell for ours, theirs in others if ours for cell in (mean(ours), mean(theirs)))
+        return mean(row.adaptive), mean(row.dedicated), difference, *([tests] if tested else []), *sides
 
     known = all(row.adaptive_balanced_accuracy for row in gap.rows)  # not of earlier versions
     more = ("Balanced: all", "Balanced: dedicated", "Macro F1: all", "Macro F1: dedicated") if known else ()
-    columns = ("One network for all (%)", "Dedicated network (%)", "Difference (points)", "McNemar's p", *more)
+    tested = all(row.p_values for row in gap.rows)
+    more = ("McNemar's p", *more) if tested else ("Macro F1: all", "Macro F1: dedicated")
+    columns = ("One network for all (%)", "Dedicated network (%)", "Difference (points)", *more)
     heads = tuple(row.subset.replace(",", ", ") for row in gap.rows)
     return Table(caption, columns, heads, rows=tuple(map(cells, gap.rows)))
 
@@ -285,7 +295,7 @@ def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
     """Mean, least and greatest test accuracy for each number of channels, or the same of the gap to the full set."""
     tests = {run: run.test for run in runs if run.test and (run.test.whole or not gap)}
     values = {
-        run: gaps_of(test) if gap else {key: result.accuracy for key, result in test.answered.items()}
+        run: test.score_gaps if gap else {key: result.score for key, result in test.answered.items()}
         for run, test in tests.items()
     }
     sizes = sorted({tests[run].size(key) for run, found in values.items() for key in found}, reverse=True)
@@ -308,38 +318,38 @@ def size_table(runs: Sequence[Run], *, gap: bool = False) -> Table:
         shade = max(0.0, -mean if gap else mean) / scale
         return Cell(text(mean), note=span, shade=shade, title=f"{count} subsets of {size} {what}s")
 
-    word = measured(runs).capitalize()
-    caption = f"Subset minus full set, by number of {what}s" if gap else f"{word} accuracy (%), by number of {what}s"
+    word, name = measured(runs).capitalize(), next(iter(shared_figures(runs).values()))
+    caption = f"Subset minus full set, by number of {what}s" if gap else f"{word} {name} (%), by number of {what}s"
     rows = {run: {plural(size, what): cell(chosen[run, size], size) for size in sizes} for run in tests}
     return run_table(f"{caption}: mean, least to greatest", rows)
 
 
 def shapley_table(found: Shapley, head: str) -> Table:
-    """What each channel or group contributes to accuracy and to macro F1, the largest Shapley value first."""
+    """What each channel or group contributes to the main figure and to macro F1, the largest Shapley value first."""
 
     def share(one: Contribution) -> Cell:
         error = "" if one.standard_error is None else f"± {100 * one.standard_error:.1f}"
         return Cell(signed(one.shapley), note=error, title="standard error over random orders" if error else "")
 
     def row(name: str) -> tuple[Cell, ...]:
-        one, other = found.accuracy.values[name], found.macro_f1.values[name]
+        one, other = found.main.values[name], found.macro_f1.values[name]
         adds = NONE if one.adds is None else Cell(signed(one.adds))
         return share(one), adds, figure(one.alone, 1, 100), share(other)
 
-    names = sorted(found.accuracy.values, key=lambda name: -found.accuracy.values[name].shapley)
+    names = sorted(found.main.values, key=lambda name: -found.main.values[name].shapley)
     columns = (
         "Shapley value (points)",
         "Added to all others",
-        "Accuracy alone (%)",
+        f"{found.headline.capitalize()} alone (%)",
         "Shapley value, macro F1",
     )
-    caption = f"What each {head} contributes to accuracy"
+    caption = f"What each {head} contributes to {found.headline}"
     return Table(caption, columns, tuple(names), tuple(map(row, names)))
 
 
 def best_table(found: Shapley, head: str) -> Table:
     """The best evaluated subset of each number of channels or groups."""
-    best, names = found.accuracy.best, list(found.accuracy.values)
+    best, names = found.main.best, list(found.main.values)
 
     def words(one: Choice) -> str:
         held = one.subset.split(",")
@@ -349,7 +359,9 @@ def best_table(found: Shapley, head: str) -> Table:
 
     rows = tuple((Cell(words(one)), Cell(f"{100 * one.value:.1f}")) for one in best)
     heads = tuple(plural(one.size, head) for one in best)
-    return Table(f"The best subset of each number of {head}s", ("Best subset", "Accuracy (%)"), heads, rows)
+    return Table(
+        f"The best subset of each number of {head}s", ("Best subset", f"{found.headline.capitalize()} (%)"), heads, rows
+    )
 
 
 def cost_table(runs: Sequence[Run]) -> Table:

@@ -1,9 +1,10 @@
 """The verdict: what the figures say in plain words, and no more than they support.
 
 Two accuracies are called different only if they differ by more than two standard errors. The standard error of one
-accuracy is binomial (``SubsetResult.standard_error``). That of a mean over subsets is at most the mean of the subsets'
-standard errors, whatever their correlation, and that bound is used. Two runs are treated as independent. On the same
-images they usually err together, so that this too is cautious.
+accuracy is binomial (``SubsetResult.standard_error``), that of mean average precision, which takes its place if images
+may have several labels, from the bootstrap. That of a mean over subsets is at most the mean of the subsets' standard
+errors, whatever their correlation, and that bound is used. Two runs are treated as independent. On the same images they
+usually err together, so that this too is cautious.
 
 A network that does better without some of its channels than with all of them is never praised: something is wrong or
 unfinished. As the best of m subsets is also the luckiest, it has to be better by more standard errors the larger m is
@@ -16,9 +17,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean
+from typing import Any
 
 from anychannel.results.evaluation import Scores, SubsetResult
-from anychannel.results.folds import FIGURES, Folds, Spread, find_folds
+from anychannel.results.folds import Folds, Spread, find_folds
 from anychannel.results.run import Run
 from anychannel.results.run import measured as measured_on
 from anychannel.utils.plurals import plural
@@ -32,9 +34,9 @@ FEW_EPOCHS = 10
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean accuracy over subsets, with an upper bound of its standard error."""
+    """Mean accuracy, or mean average precision, over subsets, with an upper bound of its standard error."""
 
-    accuracy: float
+    score: float
     standard_error: float
 
 
@@ -84,7 +86,7 @@ class Verdict:
     @property
     def top(self) -> float:
         """A round fraction above every accuracy of the standings."""
-        values = [each.accuracy for entry in self.standings for each in (entry.full, entry.mean) if each]
+        values = [each.score for entry in self.standings for each in (entry.full, entry.mean) if each]
         return min(1.0, math.ceil(10 * max(values, default=1.0) + 0.05) / 10) or 1.0
 
 
@@ -108,7 +110,7 @@ def listed(items: Iterable[str]) -> str:
 def differ(one: Measured, other: Measured, separate: float = SEPARATE) -> bool:
     """Whether two accuracies differ by more than two standard errors, or by more than ``separate``."""
     error = math.hypot(one.standard_error, other.standard_error)
-    return abs(one.accuracy - other.accuracy) > separate * error
+    return abs(one.score - other.score) > separate * error
 
 
 def describe_fault(run: Run, test: Scores) -> list[str]:
@@ -120,18 +122,21 @@ def describe_fault(run: Run, test: Scores) -> list[str]:
     if whole is None or not others:
         return []
     if test.partial:
-        gaps = {each.key: test.gap[each.key]["accuracy"] for each in others if each.key in test.gap}
-        others = [replace(test.answered[key], n=whole.n, accuracy=whole.accuracy + gap) for key, gap in gaps.items()]
-    best = max(others, key=lambda each: each.accuracy, default=whole)
+        name = next(iter(test.figures))
+        others = []
+        for key, gap in test.score_gaps.items():
+            figures: dict[str, Any] = {name: whole.score + gap}
+            others.append(replace(test.answered[key], n=whole.n, **figures))
+    best = max(others, key=lambda each: each.score, default=whole)
     separate = NormalDist().inv_cdf(1 - NormalDist().cdf(-SEPARATE) / max(1, len(others)))
-    if best.accuracy <= whole.accuracy or not differ(best, whole, separate):
+    if best.score <= whole.score or not differ(best, whole, separate):
         return []
     cause = "Probably training was too short, or the other channels mislead it: check their order, units and content."
     if 0 < len(run.epochs) < FEW_EPOCHS:
         cause = f"It was trained for {plural(len(run.epochs), 'epoch')}, probably too short: train longer."
     return [
-        f"Something is wrong or unfinished in {run.name}: it reaches {percent(best.accuracy)} with {best.label} alone, "
-        f"but {percent(whole.accuracy)} with all channels.",
+        f"Something is wrong or unfinished in {run.name}: it reaches {percent(best.score)} with {best.label} alone, "
+        f"but {percent(whole.score)} with all channels.",
         cause,
     ]
 
@@ -169,15 +174,14 @@ def judge_folds(folds: Folds) -> Verdict:
         return f"{percent(spread.mean)} ± {100 * spread.deviation:.1f}"
 
     def line(what: str, found: dict[str, Spread]) -> str:
-        accuracy, balanced, macro = (words(found[name]) for name in FIGURES)
-        return f"{what}: accuracy {accuracy}, balanced accuracy {balanced}, macro F1 {macro}."
+        return f"{what}: {', '.join(f'{label} {words(found[name])}' for name, label in folds.figures.items())}."
 
     headline = f"{count} of {first.text('dataset')} by {first.text('fold_by')} have no subset in common."
     sentences = []
     if spreads:
         uneven = any(test.whole is not None and is_uneven(test.whole) for _, test in tests)
-        name = "balanced_accuracy" if uneven else "accuracy"
-        headline = f"Over {count}, {FIGURES[name]} is {words(spreads[name])} with all channels"
+        name = "balanced_accuracy" if uneven and "accuracy" in folds.figures else next(iter(folds.figures))
+        headline = f"Over {count}, {folds.figures[name]} is {words(spreads[name])} with all channels"
         headline += f", and {words(folds.reduced[name])} when channels are missing." if folds.reduced else "."
         sentences.append(line("All channels", spreads))
     if folds.reduced:
@@ -200,18 +204,20 @@ def is_uneven(result: SubsetResult) -> bool:
 
 
 def describe_classes(standings: Sequence[Standing]) -> list[str]:
-    """Balanced accuracy and macro F1 of each run, if classes are uneven."""
+    """Balanced accuracy and macro F1 of each run, if classes are uneven; micro and macro F1 of several labels."""
     said = []
     for entry in standings:
-        if entry.full is None or not is_uneven(entry.full):
+        if entry.full is None or not (is_uneven(entry.full) or entry.full.has_several):
             continue
         kept = list(entry.test.others.values())
-        figures = {name: (getattr(entry.full, name), [getattr(each, name) for each in kept]) for name in FIGURES}
         parts = []
-        for name in ("balanced_accuracy", "macro_f1"):
-            full, others = figures[name]
+        for name, label in list(entry.test.figures.items())[1:]:
+            full, others = getattr(entry.full, name), [getattr(each, name) for each in kept]
             fewer = f", {percent(fmean(others))} on average with channels missing" if others else ""
-            parts.append(f"{FIGURES[name]} is {percent(full)} with all channels{fewer}")
+            parts.append(f"{label} is {percent(full)} with all channels{fewer}")
+        if entry.full.has_several:
+            said.append(f"With the thresholds chosen on validation images, {'; '.join(parts)} ({entry.run.name}).")
+            continue
         counts = [score["support"] for score in entry.full.per_class]
         said.append(
             f"Classes are uneven ({min(counts):,} to {max(counts):,} images). Of {entry.run.name}, {'; '.join(parts)}."
@@ -240,9 +246,9 @@ def describe_unranked(run: Run) -> str:
 def stand(run: Run, test: Scores, shared: Sequence[str]) -> Standing:
     """A run's standing, with mean and worst over the subsets with these keys."""
     kept = [test.others[key] for key in shared if key in test.others]
-    accuracies, errors = [each.accuracy for each in kept], [each.standard_error for each in kept]
+    accuracies, errors = [each.score for each in kept], [each.standard_error for each in kept]
     mean = Mean(fmean(accuracies), fmean(errors)) if kept else None
-    return Standing(run, test, test.whole, mean, min(kept, key=lambda each: each.accuracy, default=None))
+    return Standing(run, test, test.whole, mean, min(kept, key=lambda each: each.score, default=None))
 
 
 def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
@@ -253,7 +259,7 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
     shared = tuple(key for key in asked if takers and all(key in others for others in takers))
     standings = sorted(
         (stand(run, each, shared) for run, each in group),
-        key=lambda entry: (entry.mean.accuracy if entry.mean else -1.0, entry.full.accuracy if entry.full else 0.0),
+        key=lambda entry: (entry.mean.score if entry.mean else -1.0, entry.full.score if entry.full else 0.0),
         reverse=True,
     )
     faults = [describe_fault(entry.run, entry.test) for entry in standings]
@@ -269,7 +275,7 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
         sentences.append(describe_full((ranked or measured)[0][0], standings))
         sentences += describe_coverage(standings, shared, asked)
     else:
-        best = max(standings, key=lambda entry: entry.full.accuracy if entry.full else 0.0)
+        best = max(standings, key=lambda entry: entry.full.score if entry.full else 0.0)
         sentences = [describe_no_mean(standings, asked), describe_full(best, standings)]
     sentences += describe_classes(standings)
     sentences += [
@@ -285,11 +291,12 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
             "Images lack channels, so that accuracies on different subsets rest on different images; differences from "
             "the full set, below, are over the images that have every channel."
         )
+    how = "binomial" if test.thresholds is None else "from the bootstrap"
     counts = sorted(result.n for result in test.answered.values())
     kind = f"{measured_on([run for run, _ in group])} images"
     images = f"the {counts[0]:,} to {counts[-1]:,} of {test.n:,} {kind} that have a subset's channels"
     sentences.append(
-        f"Standard errors are binomial, for {images if test.partial else f'{test.n:,} {kind}'}. They cover the "
+        f"Standard errors are {how}, for {images if test.partial else f'{test.n:,} {kind}'}. They cover the "
         f"choice of {kind}, not the effect of another training seed."
     )
     heading = f"{first.text('dataset') or 'unnamed data'}, {len(first.classes)} classes"
@@ -311,13 +318,14 @@ def describe_no_mean(standings: Sequence[Standing], asked: Sequence[str]) -> str
 
 def describe_single(entry: Standing, mean: Mean, worst: SubsetResult, standings: Sequence[Standing]) -> list[str]:
     """Headline and sentence if one run alone has results with channels missing."""
-    headline = f"{entry.run.name} averages {percent(mean.accuracy)} when channels are missing"
+    headline = f"{entry.run.name} averages {percent(mean.score)}{unit_of(entry)} when channels are missing"
     if len(standings) > 1:
-        headline = f"Only {entry.run.name} has results with channels missing: it averages {percent(mean.accuracy)}"
-    sentence = f"The worst subset is {worst.label} at {percent(worst.accuracy)}"
+        headline = f"Only {entry.run.name} has results with channels missing: it averages {percent(mean.score)}"
+        headline += unit_of(entry)
+    sentence = f"The worst subset is {worst.label} at {percent(worst.score)}"
     if entry.full:
-        headline += f", against {percent(entry.full.accuracy)} with all channels"
-        loss = entry.full.accuracy - worst.accuracy
+        headline += f", against {percent(entry.full.score)} with all channels"
+        loss = entry.full.score - worst.score
         sentence += f", {points(loss)} {'below' if loss > 0 else 'above'} the full set"
     return [f"{headline}.", f"{sentence}."]
 
@@ -327,30 +335,31 @@ def describe_ranked(ranked: Sequence[tuple[Standing, Mean, SubsetResult]], share
     (first, mean, own), (second, next_mean, _) = ranked[:2]
     tied = [entry.run.name for entry, other, _ in ranked if entry is first or not differ(mean, other)]
     if len(tied) == 1:
-        headline = f"{first.run.name} keeps most accuracy when channels go missing."
+        headline = f"{first.run.name} keeps most {first.test.headline} when channels go missing."
     else:
         who = (
-            f"No run clearly keeps more accuracy when channels go missing: the {len(ranked)} runs compared are"
+            f"No run clearly keeps more {first.test.headline} when channels go missing: the {len(ranked)} runs "
+            "compared are"
             if len(tied) == len(ranked)
-            else f"{listed(tied)} keep most accuracy when channels go missing,"
+            else f"{listed(tied)} keep most {first.test.headline} when channels go missing,"
         )
         headline = f"{who} within two standard errors of the highest mean."
     only = first.test.answered[shared[0]].label
     over = f"the {len(shared)} subsets with channels missing" if len(shared) > 1 else f"the subset {only}"
-    lead = points(mean.accuracy - next_mean.accuracy)
+    lead = points(mean.score - next_mean.score)
     best, _, worst = max(ranked, key=lambda each: each[2].accuracy)
-    worst_case = f"Its worst subset is {own.label} at {percent(own.accuracy)}"
+    worst_case = f"Its worst subset is {own.label} at {percent(own.score)}"
     if best is first:
         worst_case += "; no other run's worst is better."
     else:
         worst_case += (
-            f". {best.run.name} has the best worst case, {percent(worst.accuracy)} on {worst.label}, "
-            f"{points(worst.accuracy - own.accuracy)} more; {significance(own, worst)}."
+            f". {best.run.name} has the best worst case, {percent(worst.score)} on {worst.label}, "
+            f"{points(worst.score - own.score)} more; {significance(own, worst)}."
         )
     return [
         headline,
-        f"Over {over}, {first.run.name} averages {percent(mean.accuracy)}, {lead} more than {second.run.name}, next at "
-        f"{percent(next_mean.accuracy)}; {significance(mean, next_mean)}.",
+        f"Over {over}, {first.run.name} averages {percent(mean.score)}, {lead} more than {second.run.name}, next at "
+        f"{percent(next_mean.score)}; {significance(mean, next_mean)}.",
         worst_case,
     ]
 
@@ -359,13 +368,13 @@ def describe_full(entry: Standing, standings: Sequence[Standing]) -> str:
     """A run's full-set accuracy against that of the best other run."""
     if entry.full is None:
         return f"{entry.run.name} has no result on the full set." if len(standings) > 1 else ""
-    said = f"With all channels {entry.run.name} reaches {with_error(entry.full)}"
+    said = f"With all channels {entry.run.name} reaches {with_error(entry.full)}{unit_of(entry)}"
     rivals = [(other.full, other.run.name) for other in standings if other.full and other is not entry]
     if not rivals:
         return f"{said}."
     best, name = max(rivals, key=lambda rival: rival[0].accuracy)
-    gap = points(entry.full.accuracy - best.accuracy)
-    if entry.full.accuracy >= best.accuracy:
+    gap = points(entry.full.score - best.score)
+    if entry.full.score >= best.score:
         said += f", {gap} more than {name} at {with_error(best)}"
     else:
         said += f". The best there is {name} at {with_error(best)}, {gap} more"
@@ -393,9 +402,14 @@ def describe_coverage(standings: Sequence[Standing], shared: Sequence[str], aske
     return said
 
 
+def unit_of(entry: Standing) -> str:
+    """What follows a figure that is no accuracy."""
+    return "" if "accuracy" in entry.test.figures else f" {entry.test.headline}"
+
+
 def with_error(figure: Measured) -> str:
     """An accuracy with its standard error."""
-    return f"{percent(figure.accuracy)} (standard error {points(figure.standard_error)})"
+    return f"{percent(figure.score)} (standard error {points(figure.standard_error)})"
 
 
 def significance(one: Measured, other: Measured) -> str:

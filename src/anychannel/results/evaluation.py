@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any, TypedDict
 from zipfile import BadZipFile
 
 import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.results.metrics import compute_metrics
+from anychannel.results.metrics import FIGURES, LABEL_FIGURES, balanced_accuracy, compute_metrics, main_figures
 from anychannel.results.parse import parse
 from anychannel.results.shapley import Shapley, rank_channels
 from anychannel.utils.files import write_atomically, write_json
@@ -43,12 +41,13 @@ class Evaluation:
         sampled: whether the subsets are a sample of all subsets.
         note: a sentence about the sample; empty without one.
         paths: where each of the N images comes from.
-        labels: (N,) true classes.
+        labels: (N,) true classes, or (N, L) booleans if images may have several labels.
         probabilities: for each subset that was not refused, float32 of shape (n, K) for the n images that have its
             channels. These are all N images unless ``present`` is given.
         present: (N, C) booleans, which channels of ``full`` each image has; None if no image lacks one.
         digests: hashes of the images' files, see ``Split``; None if unknown.
         groups: channels by the name of their group; empty if they have none.
+        thresholds: of several labels an image, the probability from which an image is given each; None of one class.
     """
 
     split: str
@@ -63,6 +62,7 @@ class Evaluation:
     present: np.ndarray | None = None
     digests: tuple[str, ...] | None = None
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
 
     @cached_property
     def channels(self) -> ChannelSet:
@@ -85,7 +85,7 @@ class Evaluation:
 
     @property
     def gap(self) -> dict[str, dict[str, float]]:
-        """Accuracy, balanced accuracy and macro F1 of each other subset minus those of the full set, as fractions.
+        """The ``main_figures`` of each other subset minus those of the full set, as fractions.
 
         Negative if the subset does worse. Both are measured on the images that have every channel, so that a gap is
         about channels and not about images. Empty if the full set was not evaluated or was refused.
@@ -97,11 +97,8 @@ class Evaluation:
         for key in self.subsets:
             figures = self.on_whole_images(key)
             if key != self.full and "refused" not in figures:
-                gaps[key] = {
-                    "accuracy": figures["accuracy"] - whole["accuracy"],
-                    "balanced_accuracy": balanced_accuracy(figures) - balanced_accuracy(whole),
-                    "macro_f1": figures["macro"]["f1"] - whole["macro"]["f1"],
-                }
+                of_all = main_figures(whole)
+                gaps[key] = {name: value - of_all[name] for name, value in main_figures(figures).items()}
         return gaps
 
     @property
@@ -115,8 +112,9 @@ class Evaluation:
         if channels is None or (whole := channels.key(channels.full)) not in self.probabilities:
             return {}
         found = {key: self.on_whole_images(key, whole) for key in self.probabilities}
-        figures = {key: {"accuracy": one["accuracy"], "macro_f1": one["macro"]["f1"]} for key, one in found.items()}
-        return rank_channels(channels, figures, [each["support"] for each in found[whole]["per_class"]])
+        supports = [each["support"] for each in found[whole]["per_class"]]
+        images = None if self.thresholds is None else found[whole]["n"]
+        return rank_channels(channels, {key: main_figures(one) for key, one in found.items()}, supports, images)
 
     def on_whole_images(self, subset: str, whole: str | None = None) -> dict[str, Any]:
         """A subset's figures on the images that have every channel of ``whole``, by default of the full set."""
@@ -124,18 +122,22 @@ class Evaluation:
             return self.subsets[subset]
         rows = self.rows(whole or self.full)
         table = self.probabilities[subset][np.isin(self.rows(subset), rows)]
-        return compute_metrics(self.labels[rows], table, self.classes)
+        return compute_metrics(self.labels[rows], table, self.classes, self.thresholds)
 
     def correct(self, subset: str) -> np.ndarray:
         """Which images are classified correctly from the channels of ``subset``: (n,) booleans, in order of ``rows``.
 
-        Raises ValueError if there are no predictions for it.
+        Of several labels an image, all have to be right. Raises ValueError if there are no predictions for it.
         """
         if subset not in self.probabilities:
             raise ValueError(
                 f"no predictions for the subset {subset!r}; this evaluation has {' / '.join(self.probabilities)}"
             )
-        answers: np.ndarray = self.probabilities[subset].argmax(axis=1) == self.labels[self.rows(subset)]
+        table, labels = self.probabilities[subset], self.labels[self.rows(subset)]
+        several = self.thresholds is not None
+        answers: np.ndarray = (
+            ((table >= np.array(self.thresholds)) == labels).all(axis=1) if several else table.argmax(axis=1) == labels
+        )
         return answers
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,6 +150,7 @@ class Evaluation:
             "subsets": self.subsets,
             "gap": self.gap,
             "shapley": self.shapley,
+            **({} if self.thresholds is None else {"thresholds": list(self.thresholds)}),
             **({"groups": {group: list(names) for group, names in self.groups.items()}} if self.groups else {}),
             "sampled": self.sampled,
             "note": self.note,
@@ -214,6 +217,7 @@ def load_evaluation(run_folder: str | Path, split: str | None = None) -> Evaluat
                 present=arrays[PRESENT] if PRESENT in arrays.files else None,
                 digests=tuple(arrays[DIGESTS].tolist()) if DIGESTS in arrays.files else None,
                 groups={group: tuple(names) for group, names in values.get("groups", {}).items()},
+                thresholds=None if values.get("thresholds") is None else tuple(map(float, values["thresholds"])),
             )
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
         raise ValueError(
@@ -221,41 +225,55 @@ def load_evaluation(run_folder: str | Path, split: str | None = None) -> Evaluat
         ) from error
 
 
-def balanced_accuracy(figures: Mapping[str, Any]) -> float:
-    """Mean recall of the classes that have images, of ``compute_metrics`` of any version; NaN if there is none."""
-    recalls = [score["recall"] for score in figures["per_class"] if score["support"]]
-    return fmean(recalls) if recalls else math.nan
+Rates = TypedDict("Rates", {"class": str, "precision": float, "recall": float, "f1": float, "support": int})
 
 
-ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "support": int})
-"""The rates of one class and its number of images."""
+class ClassScore(Rates, total=False):
+    """The rates of one class or label and its number of images; the rest of several labels an image alone."""
+
+    average_precision: float
+    threshold: float
 
 
 @dataclass(frozen=True)
 class SubsetResult:
     """The figures of one channel subset (``key`` as ``"R,G"``), see ``compute_metrics``.
 
-    ``refused`` says why the network does not accept the subset; the accuracy is then NaN. ``name`` is that of a
+    ``refused`` says why the network does not accept the subset; the score is then NaN. ``name`` is that of a
     subset of whole groups, ``camera+lidar``; else empty. ``ece`` is the calibration error with the ``temperature``, and
     ``ece_before`` without.
     """
 
     key: str
     n: int
-    accuracy: float
     macro: dict[str, float]
     per_class: tuple[ClassScore, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    accuracy: float = math.nan
+    confusion: tuple[tuple[int, ...], ...] = ()
     refused: str | None = None
     name: str = ""
     ece: float | None = None
     ece_before: float | None = None
     temperature: float | None = None
+    mean_average_precision: float = math.nan
+    micro_f1: float = math.nan
+    exact_match: float = math.nan
+    bootstrap_error: float | None = None
 
     @property
     def label(self) -> str:
         """How the subset is shown: its groups, or its channels."""
         return self.name or self.key
+
+    @property
+    def has_several(self) -> bool:
+        """Whether images may have several labels."""
+        return not math.isnan(self.mean_average_precision)
+
+    @property
+    def score(self) -> float:
+        """The accuracy or, if images may have several labels, the mean average precision."""
+        return self.mean_average_precision if self.has_several else self.accuracy
 
     @property
     def balanced_accuracy(self) -> float:
@@ -271,17 +289,21 @@ class SubsetResult:
     def standard_error(self) -> float:
         """Binomial standard error of the accuracy over ``n`` images, as a fraction.
 
+        That of mean average precision is ``bootstrap_error``, or, if that is 0, as of an accuracy.
+
         Computed with one more correct and one more wrong image (Agresti and Caffo, The American Statistician, 2000),
         so that it is not 0 if a few images are all correct, and scaled by (n + 2) / n, since the accuracy itself is
         not changed.
         """
         if not self.n:
             return math.nan
-        share = (self.accuracy * self.n + 1) / (self.n + 2)
+        if self.bootstrap_error:
+            return self.bootstrap_error
+        share = (self.score * self.n + 1) / (self.n + 2)
         return math.sqrt(share * (1 - share) * (self.n + 2)) / self.n
 
 
-REFUSED: dict[str, Any] = {"n": 0, "accuracy": math.nan, "macro": {}, "per_class": [], "confusion": []}
+REFUSED: dict[str, Any] = {"n": 0, "macro": {}, "per_class": []}
 
 
 @dataclass(frozen=True)
@@ -299,6 +321,23 @@ class Scores:
     gap: dict[str, dict[str, float]]
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     shapley: dict[str, Shapley] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def figures(self) -> dict[str, str]:
+        """The names of the figures that stand for all others, the first before the others."""
+        return FIGURES if self.thresholds is None else LABEL_FIGURES
+
+    @property
+    def headline(self) -> str:
+        """The name of the first: ``accuracy``, or ``mean average precision`` if images may have several labels."""
+        return next(iter(self.figures.values()))
+
+    @property
+    def score_gaps(self) -> dict[str, float]:
+        """That figure of each accepted subset minus the full set's, as a fraction."""
+        name = next(iter(self.figures))
+        return {key: self.gap[key][name] for key in self.others if key in self.gap}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Scores:
@@ -310,8 +349,8 @@ class Scores:
         }
         scores: Scores = parse(cls, value | {"subsets": subsets})
         for key, result in scores.answered.items():
-            if not (result.n > 0 and 0 <= result.accuracy <= 1):
-                raise ValueError(f"subsets: {key}: accuracy {result.accuracy} over {result.n} images")
+            if not (result.n > 0 and 0 <= result.score <= 1):
+                raise ValueError(f"subsets: {key}: accuracy {result.score} over {result.n} images")
         return scores
 
     @property

@@ -9,8 +9,6 @@ from statistics import fmean, stdev
 from anychannel.results.evaluation import SubsetResult
 from anychannel.results.run import Run
 
-FIGURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -33,14 +31,15 @@ class Spread:
 class Folds:
     """The folds of one cross-validation.
 
-    ``rows`` holds for each subset that all runs were evaluated on, by its name, the spread of each figure in
-    ``FIGURES``. ``reduced`` is the same of each run's mean over its subsets with channels missing; empty without any.
+    ``rows`` holds for each subset that all runs were evaluated on, by its name, the spread of each of their main
+    ``figures``. ``reduced`` is the same of each run's mean over its subsets with channels missing; empty without any.
     """
 
     runs: tuple[Run, ...]
     full: str
     rows: dict[str, dict[str, Spread]]
     reduced: dict[str, Spread]
+    figures: dict[str, str]
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Folds:
@@ -54,14 +53,16 @@ class Folds:
 
         rows = {
             first.answered[key].label: {
-                name: spread([[test.answered[key]] for test in tests], name) for name in FIGURES
+                name: spread([[test.answered[key]] for test in tests], name) for name in first.figures
             }
             for key in shared
         }
         fewer = [key for key in shared if key != first.full]
-        reduced = {name: spread([[test.answered[key] for key in fewer] for test in tests], name) for name in FIGURES}
+        reduced = {
+            name: spread([[test.answered[key] for key in fewer] for test in tests], name) for name in first.figures
+        }
         full = first.answered[first.full].label if first.full in shared else ""
-        return cls(tuple(runs), full, rows, reduced if fewer else {})
+        return cls(tuple(runs), full, rows, reduced if fewer else {}, first.figures)
 
 
 def find_folds(runs: Sequence[Run]) -> list[Folds]:

@@ -14,7 +14,8 @@ class SubsetGap:
 
     ``difference`` is adaptive minus dedicated, the mean over seeds, as a fraction; ``low`` and ``high`` are its
     bootstrap interval over images, for these networks. ``p_values`` are McNemar's exact test on each seed's pair.
-    Balanced accuracies and macro F1 are empty if they are not known.
+    Balanced accuracies and macro F1 are empty if they are not known. If images may have several labels, mean average
+    precision takes the place of accuracy, and there are no p-values.
     """
 
     subset: str
@@ -23,8 +24,8 @@ class SubsetGap:
     difference: float
     low: float
     high: float
-    p_values: tuple[float, ...]
     n: int
+    p_values: tuple[float, ...] = ()
     adaptive_balanced_accuracy: tuple[float, ...] = ()
     dedicated_balanced_accuracy: tuple[float, ...] = ()
     adaptive_macro_f1: tuple[float, ...] = ()

@@ -1,18 +1,50 @@
 """Accuracy, balanced accuracy, macro F1, loss, calibration and per-class rates from labels and probabilities.
 
+For images that may have several labels, mean average precision takes the place of accuracy.
+
 Rates are fractions in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from anychannel.utils.several_labels import label_figures, ratio, resample_precision
+
 ECE_BINS = 15
 TOLERANCE = 2e-3
 """Largest error of probabilities and of their sum; half precision rounds each by a two-thousandth."""
+
+
+FIGURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+LABEL_FIGURES = {
+    "mean_average_precision": "mean average precision",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+}
+"""The figures that stand for all others, the first before the others: of one class an image, and of several labels."""
+
+
+def name_figures(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the figures of ``compute_metrics`` that stand for all others."""
+    return LABEL_FIGURES if "mean_average_precision" in figures else FIGURES
+
+
+def main_figures(figures: Mapping[str, Any]) -> dict[str, float]:
+    """These figures, of ``compute_metrics`` of any version; NaN if they are not defined."""
+    derived = {"balanced_accuracy": balanced_accuracy(figures), "macro_f1": figures["macro"]["f1"]}
+    return {name: {**figures, **derived}[name] for name in name_figures(figures)}
+
+
+def balanced_accuracy(figures: Mapping[str, Any]) -> float:
+    """Mean recall of the classes that have images, of ``compute_metrics`` of any version; NaN if there is none."""
+    recalls = [score["recall"] for score in figures["per_class"] if score["support"]]
+    return fmean(recalls) if recalls else math.nan
 
 
 class MetricError(ValueError):
@@ -20,7 +52,10 @@ class MetricError(ValueError):
 
 
 def compute_metrics(
-    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str] | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """All figures of one channel subset in ``evaluation/test.json``, as plain values.
 
@@ -30,8 +65,10 @@ def compute_metrics(
     ``per_class``: precision, recall, F1 and support of each class; ``macro``: their unweighted means over all K
     classes; ``confusion``: (K, K) counts, row = truth, column = prediction. Rates that are not defined, for a class
     without images or without predictions, are 0 and count in the means. Raises MetricError if the arguments are not as
-    described.
+    described. Labels (N, L) are several an image: see ``compute_label_metrics``.
     """
+    if np.ndim(labels) == 2:
+        return compute_label_metrics(labels, probabilities, classes, thresholds)
     labels, probabilities = check(labels, probabilities)
     count = probabilities.shape[1]
     names = [str(number) for number in range(count)] if classes is None else list(classes)
@@ -57,10 +94,59 @@ def compute_metrics(
     }
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Part by whole, 0 where the whole is 0."""
-    found: np.ndarray = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-    return found
+def compute_label_metrics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str] | None = None,
+    thresholds: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """All figures of one channel subset for images that may have several labels, as plain values.
+
+    From labels (N, L) of 0 and 1 and probabilities (N, L): ``n``; ``mean_average_precision`` of the labels that images
+    have; ``bootstrap_error``, its standard error over images; ``micro_f1`` and ``exact_match``, the share of images all
+    of whose labels are right, at the thresholds (by default 0.5); ``loss``, the mean binary cross-entropy; ``macro``:
+    mean precision, recall and F1 of all labels; ``per_class``: these of each label, with average precision (None if no
+    image has the label), support and threshold. Raises MetricError if the arguments are not as described.
+    """
+    labels, probabilities = check_labels(labels, probabilities)
+    count = labels.shape[1]
+    names = [str(number) for number in range(count)] if classes is None else list(classes)
+    limits = np.full(count, 0.5) if thresholds is None else np.asarray(thresholds, np.float64)
+    if len(names) != count or limits.shape != (count,):
+        raise MetricError(f"{len(names)} names and {len(limits)} thresholds were given for {count} labels")
+    found = label_figures(labels, probabilities, limits)
+    own = np.where(labels > 0, probabilities, 1 - probabilities)
+    kinds = ("precision", "recall", "f1")
+    return {
+        "n": len(labels),
+        "mean_average_precision": found["mean_average_precision"],
+        "bootstrap_error": float(resample_precision(labels, probabilities).std(ddof=1)),
+        "micro_f1": found["micro_f1"],
+        "exact_match": found["exact_match"],
+        "loss": float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
+        "macro": {kind: float(found[kind].mean()) for kind in kinds},
+        "per_class": [
+            {"class": name, "average_precision": float(found["average_precision"][k]) if found["support"][k] else None}
+            | {kind: float(found[kind][k]) for kind in kinds}
+            | {"support": int(found["support"][k]), "threshold": float(limits[k])}
+            for k, name in enumerate(names)
+        ],
+    }
+
+
+def check_labels(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as booleans and probabilities as float64; raises MetricError as ``compute_label_metrics`` says."""
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    if labels.ndim != 2 or labels.shape != probabilities.shape or not labels.size:
+        raise MetricError(f"expected labels and probabilities (N, L), got {labels.shape} and {probabilities.shape}")
+    if not np.isin(labels, (0, 1)).all():
+        raise MetricError("labels of images with several labels are 0 or 1")
+    wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)).all(axis=1))
+    if len(wrong):
+        raise MetricError(f"probabilities must be finite and between 0 and 1, but those of image {wrong[0]} are not")
+    if not labels.any():
+        raise MetricError("no image has a label, so that there is nothing to measure")
+    return labels > 0, probabilities.astype(np.float64)
 
 
 def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

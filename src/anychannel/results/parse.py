@@ -54,7 +54,7 @@ def layout(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
     """The types of a record's fields, and the names of those without a default."""
     types = get_type_hints(kind)
     if not is_dataclass(kind):
-        return types, frozenset(types)
+        return types, frozenset(kind.__required_keys__)
     optional = {field.name for field in fields(kind) if (field.default, field.default_factory) != (MISSING, MISSING)}
     return types, frozenset(types.keys() - optional)
 

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from anychannel.results.cost import Cost
 from anychannel.results.evaluation import Scores
 from anychannel.results.gap import DedicatedGaps
+from anychannel.results.metrics import FIGURES, LABEL_FIGURES
 from anychannel.results.parse import parse
 from anychannel.utils.files import LOCK, is_free
 from anychannel.utils.plurals import plural
@@ -52,6 +53,8 @@ class Epoch:
     val_loss: float | None = None
     val_balanced_accuracy: float | None = None
     val_macro_f1: float | None = None
+    val_mean_average_precision: float | None = None
+    val_micro_f1: float | None = None
     skipped_steps: int = 0
 
 
@@ -133,17 +136,28 @@ class Run:
         return tuple(map(str, value)) if isinstance(value, list) else ()
 
     @property
+    def figures(self) -> dict[str, str]:
+        """The names of the figures that stand for all others, the first before the others."""
+        return LABEL_FIGURES if self.record.get("several_labels") else FIGURES
+
+    @property
+    def headline(self) -> str:
+        """The name of the first: ``accuracy``, or ``mean average precision`` if images may have several labels."""
+        return next(iter(self.figures.values()))
+
+    @property
     def skipped_steps(self) -> int:
         """Number of training steps without an update, because gradients were not finite."""
         return sum(row.skipped_steps for row in self.epochs)
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch whose weights were kept; until the run ends, the one with the best validation accuracy."""
+        """The epoch whose weights were kept; until the run ends, the one with the best ``headline`` in validation."""
         chosen = self.record.get("best_epoch")
         if chosen is None:
-            scored = [row for row in self.epochs if row.val_accuracy is not None]
-            return max(scored, key=lambda row: row.val_accuracy or 0.0, default=None)
+            name = f"val_{next(iter(self.figures))}"
+            scored = [row for row in self.epochs if getattr(row, name) is not None]
+            return max(scored, key=lambda row: getattr(row, name) or 0.0, default=None)
         return next((row for row in self.epochs if row.epoch == chosen), None)
 
 

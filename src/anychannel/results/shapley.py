@@ -1,6 +1,7 @@
 """Which channels matter: Shapley values of channels and groups, from the figures of an evaluation's subsets.
 
-The value v(S) of a subset S is the accuracy, or the macro F1, from its channels alone. v of the empty set is that of
+The value v(S) of a subset S is the accuracy, or the macro F1, from its channels alone (of several labels an image, mean
+average precision or macro F1). v of the empty set is that of
 answering the most frequent class. The Shapley value of channel i of n is what it adds on average to the channels before
 it, over all n! orders in which the channels can arrive:
 
@@ -89,33 +90,52 @@ class Ranking:
 class Shapley:
     """Rankings by accuracy and by macro F1 over the same ``n`` images, those that have every channel.
 
+    Of several labels an image, mean average precision takes the place of accuracy.
     ``exact`` says that all subsets were evaluated; otherwise the values rest on ``orders`` random orders.
     """
 
     n: int
     exact: bool
     orders: int
-    accuracy: Ranking
     macro_f1: Ranking
+    accuracy: Ranking | None = None
+    mean_average_precision: Ranking | None = None
+
+    @property
+    def main(self) -> Ranking:
+        """The ranking by accuracy or mean average precision."""
+        found = self.accuracy or self.mean_average_precision
+        assert found is not None
+        return found
+
+    @property
+    def headline(self) -> str:
+        """What ``main`` is about: ``accuracy`` or ``mean average precision``."""
+        return "mean average precision" if self.accuracy is None else "accuracy"
 
 
 def rank_channels(
-    channels: ChannelSet, figures: Mapping[str, Mapping[str, float]], supports: Sequence[int]
+    channels: ChannelSet,
+    figures: Mapping[str, Mapping[str, float]],
+    supports: Sequence[int],
+    images: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Compute ``Shapley`` of the ``channels`` and, if there are any, of the ``groups``, as plain values for JSON.
 
     Args:
         channels: the channels that were evaluated, in the network's order.
-        figures: ``accuracy`` and ``macro_f1`` by the subset's key, all of them over the same images.
+        figures: ``accuracy`` (or ``mean_average_precision``) and ``macro_f1`` by the subset's key, all of them over the
+            same images.
         supports: number of these images in each class.
+        images: their number, if each may have several labels.
 
     Returns:
         ``channels``, ``groups``, or both. One is left out if neither all of its subsets nor all beginnings of the
         random orders were evaluated.
     """
     kinds = {"channels": list(channels.names)} | ({"groups": list(channels.units)} if channels.grouped else {})
-    share, classes = max(supports) / sum(supports), len(supports)
-    empty = {"accuracy": share, "macro_f1": 2 * share / (1 + share) / classes}
+    count = sum(supports) if images is None else images
+    empty = knows_nothing([support / count for support in supports], several=images is not None)
     found = {}
     for kind, units in kinds.items():
         players = {frozenset[str](): empty}
@@ -123,7 +143,7 @@ def rank_channels(
             subset = channels.subset(key)
             inside = channels.split(subset) if kind == "groups" else [channels.names[i] for i in subset]
             if inside is not None:
-                players[frozenset(inside)] = dict(one)
+                players[frozenset(inside)] = {figure: one[figure] for figure in empty}
         orders = known_orders(units, players)
         exact = len(players) == 2 ** len(units)
         if exact or orders:
@@ -132,9 +152,24 @@ def rank_channels(
                 figure: rank(units, {subset: one[figure] for subset, one in players.items()}, orders, sign)
                 for figure in empty
             }
-            values = asdict(Shapley(sum(supports), exact, 0 if exact else len(orders), **rankings))
-            found[kind] = values | {figure: values[figure] | {"best": list(values[figure]["best"])} for figure in empty}
+            known = {"n": count, "exact": exact, "orders": 0 if exact else len(orders)}
+            values = {figure: asdict(ranking) for figure, ranking in rankings.items()}
+            found[kind] = known | {figure: one | {"best": list(one["best"])} for figure, one in values.items()}
     return found
+
+
+def knows_nothing(shares: Sequence[float], *, several: bool) -> dict[str, float]:
+    """The figures of always giving the same answer, from the share of images that each class or label has.
+
+    The answer is the most frequent class, or each of several labels that more than half of the images have. Average
+    precision of equal probabilities is the label's share.
+    """
+    if several:
+        held = [share for share in shares if share]
+        given = [2 * share / (1 + share) for share in shares if share > 0.5]
+        return {"mean_average_precision": sum(held) / max(len(held), 1), "macro_f1": sum(given) / len(shares)}
+    share = max(shares)
+    return {"accuracy": share, "macro_f1": 2 * share / (1 + share) / len(shares)}
 
 
 def rank(players: Sequence[str], values: Values, orders: Sequence[Sequence[str]], sign: str = ",") -> Ranking:

@@ -22,11 +22,12 @@ FILE = "examples.npy"
 
 def choose_examples(labels: np.ndarray, count: int) -> list[int]:
     """Choose up to ``count`` images from as many classes as possible; returns their positions."""
-    seen: Counter[int] = Counter()
+    seen: Counter[Any] = Counter()
     turns = []
+    kinds = labels.tolist() if labels.ndim == 1 else list(map(tuple, labels.tolist()))
     for position in np.random.default_rng(0).permutation(len(labels)).tolist():
-        turns.append((seen[labels[position]], position))
-        seen[labels[position]] += 1
+        turns.append((seen[kinds[position]], position))
+        seen[kinds[position]] += 1
     return [position for _, position in sorted(turns, key=lambda turn: turn[0])[:count]]
 
 
@@ -36,6 +37,28 @@ def channel_png(plane: np.ndarray, low: float, high: float) -> str:
     buffer = io.BytesIO()
     Image.fromarray((255 * scaled).round().astype(np.uint8)).save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def describe_label(label: np.ndarray, classes: Sequence[str]) -> str:
+    """The name of an image's class, or the names of its labels."""
+    if not label.ndim:
+        return classes[int(label)]
+    return ", ".join(name for name, has in zip(classes, label, strict=True) if has) or "no label"
+
+
+def describe_answer(found: np.ndarray, classes: Sequence[str], thresholds: Sequence[float] | None) -> dict[str, Any]:
+    """The most probable class, or the labels that pass their thresholds, with the probability of just these.
+
+    That takes labels for independent.
+    """
+    if thresholds is None:
+        best = int(found.argmax())
+        return {"class": classes[best], "probability": round(float(found[best]), 4)}
+    given = found >= np.asarray(thresholds)
+    return {
+        "class": describe_label(given, classes),
+        "probability": round(float(np.where(given, found, 1 - found).prod()), 4),
+    }
 
 
 def collect_examples(
@@ -61,13 +84,12 @@ def collect_examples(
         for key, table in evaluation.probabilities.items():
             if position in answered[key]:
                 found = table[answered[key][position]]
-                best = int(found.argmax())
-                predictions[key] = {"class": classes[best], "probability": round(float(found[best]), 4)}
+                predictions[key] = describe_answer(found, classes, evaluation.thresholds)
         held = [i for i in range(len(channels)) if has[row, i]]
         images.append(
             {
                 "path": split.paths[position],
-                "label": classes[int(split.labels[position])],
+                "label": describe_label(split.labels[position], classes),
                 "png": {channels[i]: channel_png(sample[row, i], *ranges[i].tolist()) for i in held},
                 "predictions": predictions,
             }

@@ -30,6 +30,7 @@ from anychannel.runs.folder import acquire, fill_in_rate, prepare_folder
 from anychannel.runs.overview import describe_start
 from anychannel.tracking import Track, check_trackers, open_track
 from anychannel.training import FitResult, fit
+from anychannel.training.early_stopping import ALL_FIGURES
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
 from anychannel.training.step_parts import check_missing_channels
@@ -185,8 +186,9 @@ def train_run(
                 "progress": progress,
                 "distributed": True,
             }
-            fit_temperatures(best, dataset.val, **settings)
-            on_main(lambda: write_json(home / "model.json", describe_model(best)))
+            if not dataset.has_several:
+                fit_temperatures(best, dataset.val, **settings)
+                on_main(lambda: write_json(home / "model.json", describe_model(best)))
             evaluation = evaluate(best, getattr(dataset, split), split=split, **settings)
             on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost, progress=progress))
             track.log_evaluation(evaluation, result.best_epoch)
@@ -241,6 +243,7 @@ def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
 def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifier, Classifier | None]:
     """Build the network and load its teacher, after checking all settings that depend on the data."""
     training = config.training
+    training.watched(several=dataset.has_several)  # raises if the figure is not measured of these images
     create_sampler(training.sampler, dataset.channels, **training.sampler_options)
     warn_unfinished(*(path for path in (config.model, config.teacher) if path is not None and is_saved(path)))
     model = build_model(config, dataset)
@@ -276,6 +279,7 @@ def describe_run(config: RunConfig, home: Path, dataset: ImageDataset, model: Cl
         "dataset": dataset.name,
         **describe_data(dataset),
         **({"split": dataset.how} if dataset.how else {}),
+        **({"several_labels": True} if dataset.has_several else {}),
         "class_counts": dataset.count_classes(),
         **describe_fold(config),
         "groups": {group: list(names) for group, names in dataset.channels.members.items()},
@@ -334,8 +338,7 @@ def close_folder(
 def summarise(result: FitResult) -> dict[str, Any]:
     """The entries of ``run.json`` that are known after training."""
     best = next((row for row in result.rows if row["epoch"] == result.best_epoch), None)
-    figures = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
-    keys = ("train_accuracy", "train_loss", *figures)
+    keys = {f"{kind}_{name}" for kind in ("train", "val") for name in ("loss", "exact_match", *ALL_FIGURES)}
     return {
         "epochs_run": len(result.rows),
         "best_epoch": result.best_epoch,

@@ -95,6 +95,7 @@ def record_model(
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "status": "finished",
         OUTSIDE: True,
+        **({} if evaluation.thresholds is None else {"several_labels": True}),
     }
     home.mkdir(parents=True, exist_ok=True)
     evaluation.save(home)

@@ -52,8 +52,8 @@ def describe_start(
     weights = weights or ("pretrained weights" if config.pretrained else "new weights")
     rate = f"learning rate {training.lr:g}" + (" (default)" if given.training.lr is None else "")
     uneven = has_uneven_classes(dataset.train, dataset.val, len(dataset.classes))
-    auto = ""
-    if training.monitor == "auto":
+    watched, auto = training.watched(uneven=uneven, several=dataset.has_several), ""
+    if training.monitor == "auto" and not dataset.has_several:
         auto = ", since classes are uneven" if uneven else ", since classes are about even"
     patience = f"patience {plural(training.patience, 'epoch')}" if training.patience else "no early stopping"
     limit = f", after {training.time_limit:g} s at most" if training.time_limit else ""
@@ -74,7 +74,7 @@ def describe_start(
         "augmentation": describe_augmentation(training) + default("augment"),
         "training": f"{plural(training.epochs, 'epoch')}{default('epochs')} of {plural(steps, 'step')} of {images:,} "
         f"images, {training.optimizer}, {training.schedule}, {rate}, balance {training.balance}, seed {training.seed}",
-        "best epoch": f"that of the best {training.watched(uneven=uneven)}{auto}; {patience}{limit}",
+        "best epoch": f"that of the best {watched}{auto}; {patience}{limit}",
         "computed on": f"{device} in {precision}" + (f", {share().count} processes" if share().count > 1 else ""),
         "evaluated": f"at the end, on {chosen} ({len(subsets):,}) of the "
         f"{'test' if len(dataset.test) else 'validation'} images",

@@ -38,7 +38,7 @@ from anychannel.results.run import OUTSIDE, read_record, warn_unfinished
 from anychannel.runs.folder import read_array, read_config
 from anychannel.runs.image_paths import ImagePath, choose_bands, find_images
 from anychannel.runs.reader import READING, UNUSED, InputImage, Reader
-from anychannel.training.outputs import logits_of
+from anychannel.training.outputs import logits_of, to_probabilities
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.plurals import plural
 from anychannel.utils.progress import progress_bar
@@ -63,6 +63,7 @@ Names = str | Sequence[str] | None
 class Prediction:
     """Class probabilities of one image, (K,) float32, from ``channels`` in the network's order.
 
+    With ``thresholds``, the image may have several labels: those whose probability is at least their threshold.
     ``unlike`` says how the image differs from all training images in these channels, so that neither the probabilities
     nor the run's test accuracy can be relied on; None if it does not. ``dead`` says of channels that may be dead or
     saturated what they look like, whether they were used or left out.
@@ -73,6 +74,15 @@ class Prediction:
     probabilities: Tensor
     unlike: str | None = None
     dead: Mapping[str, str] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The labels that pass, in the classes' order; None of a network that gives one class."""
+        if self.thresholds is None:
+            return None
+        passed = (self.probabilities.numpy() >= np.array(self.thresholds)).tolist()
+        return tuple(name for name, has in zip(self.classes, passed, strict=True) if has)
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, best first."""
@@ -102,7 +112,10 @@ class Answer:
         if self.prediction is None:
             return {"path": self.path, "error": self.reason}
         ranked = [{"class": name, "probability": round(share, 4)} for name, share in self.prediction.top(top)]
-        return {"path": self.path, "channels": list(self.channels), "top": ranked} | self._remarks()
+        found = {"path": self.path, "channels": list(self.channels)}
+        if self.prediction.labels is not None:
+            found["labels"] = list(self.prediction.labels)
+        return found | {"top": ranked} | self._remarks()
 
     def full(self) -> dict[str, Any]:
         """The probabilities of all classes, as a row of ``anychannel.runs.prediction_files``."""
@@ -110,7 +123,9 @@ class Answer:
             return {"path": self.path, "error": self.reason}
         ((best, share),) = self.prediction.top(1)
         shares = dict(zip(self.prediction.classes, self.prediction.probabilities.tolist(), strict=True))
-        row = {"path": self.path, "channels": list(self.channels), "class": best, "probability": share}
+        labels = self.prediction.labels
+        row: dict[str, Any] = {"path": self.path, "channels": list(self.channels)}
+        row |= {"class": best, "probability": share} if labels is None else {"labels": list(labels)}
         return row | {"probabilities": shares} | self._remarks()
 
     def _remarks(self) -> dict[str, Any]:
@@ -364,9 +379,11 @@ class Predictor:
             figures = self._describe(pixels[good]) if good else None
             unlike = self._compare([members[i] for i in good], figures, subset) if good else []
             dead = self.dead.find(pixels[good], self.channels.positions(subset), figures) if good else []
-            shares = torch.softmax(logits / temperature_of(self.network, subset), dim=1)
+            thresholds = self.network.spec.thresholds
+            heat = temperature_of(self.network, subset)
+            shares = to_probabilities(logits / heat, several=thresholds is not None)
             for i, text, texts in zip(good, unlike, dead, strict=True):
-                found[rows[i]] = Prediction(subset, self.classes, shares[i], text, texts)
+                found[rows[i]] = Prediction(subset, self.classes, shares[i], text, texts, thresholds)
             for i in np.flatnonzero(~finite).tolist():
                 found[rows[i]] = DataError(
                     f"{members[i].name}: the network's answer is not finite, so its values are far beyond the training "
@@ -459,8 +476,9 @@ def predict_files(
 
     Returns:
         For each file ``{"path", "channels", "top": [{"class", "probability"}], "unlike", "notes"}``, best class first,
-        with ``unlike`` as in ``Prediction``; or, with ``skip_bad``, ``{"path", "error"}`` if a file cannot be read or
-        classified. Otherwise that raises DataError or OSError.
+        with ``unlike`` as in ``Prediction``; of several labels an image also ``"labels"``, those that pass. Or, with
+        ``skip_bad``, ``{"path", "error"}`` if a file cannot be read or classified; otherwise that raises DataError or
+        OSError.
     """
     paths = [ImagePath(str(path)) for path in images]
     answers = Predictor(folder).predict_paths(paths, channels=channels, layout=layout, nodata=nodata)
@@ -598,4 +616,5 @@ def classify_files(
         dead=tuple(tuple(prediction.dead) for _, prediction in good),
         notes=tuple(answer.notes for answer, _ in good),
         failed={answer.path: answer.reason for answer in found if answer.error is not None},
+        thresholds=predictor.network.spec.thresholds,
     )

@@ -1,4 +1,8 @@
-"""Predictions in a file, one row an image: CSV or JSON lines. Rows are whole whenever the program ends."""
+"""Predictions in a file, one row an image: CSV or JSON lines. Rows are whole whenever the program ends.
+
+Of several labels an image, ``labels``, those that pass their thresholds, take the place of class and probability; in a
+CSV file ``|`` stands between them, as in the tables that training reads.
+"""
 
 from __future__ import annotations
 
@@ -13,39 +17,38 @@ Row = Mapping[str, Any]
 Write = Callable[[Row], None]
 
 COLUMNS = ("file", "channels", "class", "probability", "unlike", "dead", "notes", "error")
+LABEL_COLUMNS = ("file", "channels", "labels", "unlike", "dead", "notes", "error")
 PREFIX = "p_"
 """Stands before a class's name in the header of its column."""
 
 
-def csv_rows(file: TextIO, classes: Sequence[str]) -> Write:
-    """A table: ``COLUMNS``, and for each class its probability. A file that failed has its name and the error."""
+def csv_rows(file: TextIO, classes: Sequence[str], *, several: bool = False) -> Write:
+    """A table: ``COLUMNS``, and for each class its probability. A file that failed has its name and the error.
+
+    Of ``several`` labels an image, ``LABEL_COLUMNS`` take the place of ``COLUMNS``.
+    """
     table = csv.writer(file)
-    table.writerow([*COLUMNS, *(PREFIX + name for name in classes)])
+    columns = LABEL_COLUMNS if several else COLUMNS
+    table.writerow([*columns, *(PREFIX + name for name in classes)])
 
     def write(row: Row) -> None:
         if "error" in row:
-            table.writerow([row["path"], *[""] * 6, row["error"], *[""] * len(classes)])
+            table.writerow([row["path"], *[""] * (len(columns) - 2), row["error"], *[""] * len(classes)])
             return
-        shares = [f"{share:.6g}" for share in (row["probability"], *row["probabilities"].values())]
-        found = [
-            row["path"],
-            ",".join(row["channels"]),
-            row["class"],
-            shares[0],
-            row["unlike"] or "",
-            ",".join(row["dead"]),
-        ]
-        table.writerow([*found, " ".join(row["notes"]), "", *shares[1:]])
+        shares = [f"{share:.6g}" for share in row["probabilities"].values()]
+        answer = ["|".join(row["labels"])] if several else [row["class"], f"{row['probability']:.6g}"]
+        found = [row["path"], ",".join(row["channels"]), *answer, row["unlike"] or "", ",".join(row["dead"])]
+        table.writerow([*found, " ".join(row["notes"]), "", *shares])
 
     return write
 
 
-def json_lines(file: TextIO, classes: Sequence[str]) -> Write:  # noqa: ARG001
+def json_lines(file: TextIO, classes: Sequence[str], *, several: bool = False) -> Write:  # noqa: ARG001
     """One JSON object a line."""
     return lambda row: print(json.dumps(row, allow_nan=False), file=file)
 
 
-FORMATS: dict[str, Callable[[TextIO, Sequence[str]], Write]] = {".csv": csv_rows, ".jsonl": json_lines}
+FORMATS: dict[str, Callable[..., Write]] = {".csv": csv_rows, ".jsonl": json_lines}
 
 
 def check_format(path: Path) -> None:
@@ -57,8 +60,11 @@ def check_format(path: Path) -> None:
 
 
 @contextmanager
-def open_rows(path: Path, classes: Sequence[str]) -> Iterator[Write]:
-    """Start a file of predictions, in place of any of this name; yield the function that writes a row to it."""
+def open_rows(path: Path, classes: Sequence[str], *, several: bool = False) -> Iterator[Write]:
+    """Start a file of predictions, in place of any of this name; yield the function that writes a row to it.
+
+    ``several`` says whether an image may have several labels.
+    """
     check_format(path)
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="", buffering=1) as file:
-        yield FORMATS[path.suffix.lower()](file, classes)
+        yield FORMATS[path.suffix.lower()](file, classes, several=several)

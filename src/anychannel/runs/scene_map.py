@@ -112,6 +112,8 @@ def map_scene(
     sources = [Path(image.path)] if image.files is None else list(image.files.files.values())
     if any(file.exists() and target.exists() and file.samefile(target) for file in sources):
         raise ValueError(f"{target} is the scene itself; write the map to another file")
+    if predictor.network.spec.thresholds is not None:
+        raise ValueError("a map shows one class at each place, and the network may give several labels")
     if len(predictor.classes) > MOST_CLASSES:
         raise ValueError(f"a map holds up to {MOST_CLASSES:,} classes, and the network has {len(predictor.classes):,}")
     kept = predictor.keep(None, use, drop)

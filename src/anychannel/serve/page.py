@@ -31,11 +31,11 @@ def environment() -> Environment:
 
 def render(service: Service) -> str:
     """The page of one run."""
-    names = service.channels.names
+    names, several = service.channels.names, service.predictor.network.spec.thresholds
     facts = [
         " with stem ".join(filter(None, service.names)),
         plural(len(names), "channel"),
-        f"{len(service.predictor.classes)} classes",
+        f"{len(service.predictor.classes)} {'classes' if several is None else 'labels, several an image'}",
         f"images of {service.shape[1]} × {service.shape[0]} pixels",
     ]
     used = [name for name in service.file_channels if name != "-"]
@@ -44,6 +44,7 @@ def render(service: Service) -> str:
         .get_template("page.html.j2")
         .render(
             title=service.run.name,
+            headline=service.run.headline,
             facts=facts,
             channels=names,
             held=listed(used) if len(used) <= 8 else f"its {len(used)} channels",

@@ -36,11 +36,18 @@ class Expected(BaseModel):
 
     channels: list[str]
     name: str = Field(description="The subset's groups, as camera+lidar; if it has none, its channels, as R,G.")
-    accuracy: float | None = Field(description="Fraction of correct test images; null if the subset is refused.")
+    accuracy: float | None = Field(
+        description="Fraction of correct test images; null if the subset is refused, or if images may have several "
+        "labels."
+    )
     balanced_accuracy: float | None = Field(
         description="Mean over the classes of the fraction of their test images that are correct; null likewise."
     )
-    macro_f1: float | None = Field(description="Mean F1 of the classes; null likewise.")
+    macro_f1: float | None = Field(description="Mean F1 of the classes; null if the subset is refused.")
+    mean_average_precision: float | None = Field(
+        default=None, description="Of several labels an image, in place of accuracy; else null."
+    )
+    micro_f1: float | None = Field(default=None, description="Of several labels an image; else null.")
     split: str = Field(description="The images measured: test, or validation if the run's data have no test split.")
     standard_error: float | None = Field(
         description="Binomial standard error of the accuracy, never 0; null if the subset is refused."
@@ -57,6 +64,9 @@ class Model(BaseModel):
     stem: str
     channels: list[Channel]
     classes: list[str]
+    thresholds: list[float] | None = Field(
+        default=None, description="Of several labels an image, one for each class; null if an image has one class."
+    )
     image_size: tuple[int, int] = Field(description="Height and width to which images are resized and cropped.")
     file_channels: list[str] = Field(
         description="Channels of a file in order, unless the request names others; '-' is unused."
@@ -108,6 +118,9 @@ class Guess(BaseModel):
 
     label: str = Field(alias="class")
     probability: float
+    threshold: float | None = Field(
+        default=None, description="Of several labels an image: the image has the label from this probability."
+    )
 
 
 class Prediction(BaseModel):
@@ -117,6 +130,9 @@ class Prediction(BaseModel):
     channels: list[str] = Field(description="Channels that the network used, in its order.")
     missing: list[str] = Field(description="The network's other channels.")
     top: list[Guess] = Field(description="Most probable class first.")
+    labels: list[str] | None = Field(
+        default=None, description="Of several labels an image, those that pass their thresholds; else null."
+    )
     expected: Expected | None = Field(
         description="Test result for these channels; null if not evaluated, or if it does not apply, see unlike."
     )

@@ -76,15 +76,20 @@ class Service:
         return opened
 
     def predict(self, image: OpenedImage, channels: str | None, top: int) -> Prediction:
-        """Classify an image from some of its channels; see ``Predictor.predict``."""
+        """Classify an image from some of its channels; see ``Predictor.predict``. Of several labels, all are told."""
         answer = self.predictor.predict(image.input, channels)
+        limits = dict(zip(answer.classes, answer.thresholds or (), strict=False))
         tests = {} if self.run.test is None else self.run.test.subsets
         result = tests.get(self.channels.key(self.channels.positions(answer.channels)))
         return Prediction(
             image=image.view.id,
             channels=list(answer.channels),
             missing=[name for name in self.channels.names if name not in answer.channels],
-            top=[Guess.model_validate({"class": name, "probability": share}) for name, share in answer.top(top)],
+            top=[
+                Guess.model_validate({"class": name, "probability": share, "threshold": limits.get(name)})
+                for name, share in answer.top(top if answer.labels is None else len(answer.classes))
+            ],
+            labels=None if answer.labels is None else list(answer.labels),
             expected=None if result is None or answer.unlike else describe_result(result, self.run.measured),
             unlike=answer.unlike,
             dead=dict(answer.dead),
@@ -132,6 +137,7 @@ class Service:
                 for name, mean, std, wavelength, kind, group in statistics
             ],
             classes=list(self.predictor.classes),
+            thresholds=None if (found := self.predictor.network.spec.thresholds) is None else list(found),
             image_size=self.shape,
             file_channels=list(self.file_channels),
             expected=[describe_result(result, self.run.measured) for result in test.subsets.values()] if test else [],
@@ -152,9 +158,11 @@ def describe_result(result: SubsetResult, split: str) -> Expected:
     return Expected(
         channels=result.key.split(","),
         name=result.label,
-        accuracy=result.accuracy if taken else None,
-        balanced_accuracy=finite(result.balanced_accuracy),
+        accuracy=finite(result.accuracy),
+        balanced_accuracy=None if result.has_several else finite(result.balanced_accuracy),
         macro_f1=finite(result.macro_f1),
+        mean_average_precision=finite(result.mean_average_precision),
+        micro_f1=finite(result.micro_f1),
         split=split,
         standard_error=result.standard_error if taken and result.n else None,
         images=result.n,

@@ -10,21 +10,27 @@ from typing import Any
 
 from anychannel.data import ImageDataset
 from anychannel.evaluation import load_evaluation
+from anychannel.results.metrics import main_figures
 from anychannel.results.run import read_record
 from anychannel.sweeps.space import SweepError
 from anychannel.training.class_counts import has_uneven_classes
-from anychannel.training.early_stopping import FIGURES, MONITORS
+from anychannel.training.early_stopping import ALL_FIGURES, MONITORS
 from anychannel.training.metrics import read_metrics
 
-SUBSETS = {f"mean_subset_{figure}": figure for figure in FIGURES}
+SUBSETS = {f"mean_subset_{figure}": figure for figure in ALL_FIGURES}
 OBJECTIVES = {**MONITORS, **dict.fromkeys(SUBSETS, 1.0)}
 """Metrics of an epoch, and the means over a run's channel subsets; -1.0 for those that are minimised."""
 
 
 def choose_metric(metric: str, dataset: ImageDataset) -> str:
-    """The metric that ``auto`` stands for: ``val_balanced_accuracy`` if classes are uneven, else ``val_accuracy``."""
+    """The metric that ``auto`` stands for: ``val_balanced_accuracy`` if classes are uneven, else ``val_accuracy``.
+
+    Of several labels an image it is ``val_mean_average_precision``.
+    """
     if metric != "auto":
         return metric
+    if dataset.has_several:
+        return "val_mean_average_precision"
     uneven = has_uneven_classes(dataset.train, dataset.val, len(dataset.classes))
     return "val_balanced_accuracy" if uneven else "val_accuracy"
 
@@ -46,9 +52,9 @@ def value_of(metric: str, folder: Path) -> float:
         refused = [key for key, figures in subsets.items() if "refused" in figures and figures.get("n") != 0]
         if refused:
             raise SweepError(f"the network refuses {' / '.join(refused)}, so its {metric} is not known")
-        measured = [figures for figures in subsets.values() if "accuracy" in figures]
-        if SUBSETS[metric] == "macro_f1":
-            return float(mean(figures["macro"]["f1"] for figures in measured))
+        measured = [main_figures(figures) for figures in subsets.values() if "refused" not in figures]
+        if SUBSETS[metric] not in measured[0]:
+            raise SweepError(f"{metric} is not measured of these images; use one of {', '.join(measured[0])}")
         return float(mean(figures[SUBSETS[metric]] for figures in measured))
     best = read_record(folder)["best_epoch"]
     value = curve_of(metric, next(row for row in read_metrics(folder) if row["epoch"] == best))

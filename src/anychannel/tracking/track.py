@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from anychannel.evaluation import Evaluation
+from anychannel.results.metrics import main_figures
 from anychannel.tracking.base import Settings, Tracker, TrackingError
 from anychannel.tracking.mlflow import MLflow
 from anychannel.tracking.tensorboard import TensorBoard
@@ -54,17 +55,13 @@ class Track:
 
     def log_evaluation(self, evaluation: Evaluation, epoch: int) -> None:
         """Log the figures of each subset, as ``test/accuracy/R.G``, and their means, at the step of an epoch."""
-        measured = {key: figures for key, figures in evaluation.subsets.items() if "accuracy" in figures}
-        found = {
-            "accuracy": {key: figures["accuracy"] for key, figures in measured.items()},
-            "balanced_accuracy": {key: figures["balanced_accuracy"] for key, figures in measured.items()},
-            "macro_f1": {key: figures["macro"]["f1"] for key, figures in measured.items()},
-        }
+        measured = {key: main_figures(one) for key, one in evaluation.subsets.items() if "refused" not in one}
         values: dict[str, float] = {}
-        for name, each in found.items() if measured else ():
-            for key, value in each.items():
-                values[f"{evaluation.split}/{name}/{UNUSUAL.sub('_', key.replace(',', '.'))}"] = float(value)
-            values[f"{evaluation.split}/mean_{name}"] = fmean(each.values())
+        for name in next(iter(measured.values()), ()):
+            for key, figures in measured.items():
+                tag = f"{evaluation.split}/{name}/{UNUSUAL.sub('_', key.replace(',', '.'))}"
+                values[tag] = float(figures[name])
+            values[f"{evaluation.split}/mean_{name}"] = fmean(figures[name] for figures in measured.values())
         self.send(values, epoch)
 
     def send(self, values: dict[str, float], step: int) -> None:

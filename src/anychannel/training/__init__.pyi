@@ -9,3 +9,4 @@ from anychannel.training.settings import TrainingSettings as TrainingSettings
 from anychannel.training.unlabelled import Adaptation as Adaptation
 from anychannel.training.unlabelled import adapt_unlabelled as adapt_unlabelled
 from anychannel.training.unlabelled import learn_unlabelled as learn_unlabelled
+from anychannel.training.validation import choose_thresholds as choose_thresholds

@@ -112,7 +112,12 @@ def until(images: int, batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def stratify(labels: np.ndarray, batches: int, size: int, seed: int) -> np.ndarray:
-    """Rows (batches, size) in random order, none twice; every batch has each class's share of ``labels``."""
+    """Rows (batches, size) in random order, none twice; every batch has each class's share of ``labels``.
+
+    Of several labels an image, (N, L), each set of labels is a class.
+    """
+    if labels.ndim == 2:
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     random = np.random.default_rng(mix(seed, 4))
     order = random.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]

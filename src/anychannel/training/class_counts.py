@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from anychannel.data import Split, TorchImages
+from anychannel.training.matching import has_several
 from anychannel.training.settings import TrainingSettings
 
 UNEVEN = 1.5
@@ -27,12 +28,14 @@ def count_labels(images: Any, num_classes: int | None) -> np.ndarray | None:
     A data set's labels are known if it is a ``TensorDataset``, or has ``targets`` or ``labels``, or is a ``Subset`` of
     such a data set.
     """
-    labels = images.labels if isinstance(images, Split) else None
+    if isinstance(images, Split):
+        return images.count_labels(num_classes or 0) if len(images) else None
+    labels = None
     if isinstance(images, TorchImages):
         labels = find_labels(images.source.dataset if isinstance(images.source, DataLoader) else images.source)
     if labels is None or not len(labels):
         return None
-    counts: np.ndarray = np.bincount(labels, minlength=num_classes or 0)
+    counts: np.ndarray = (labels > 0).sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=num_classes or 0)
     return counts
 
 
@@ -43,7 +46,10 @@ def has_uneven_classes(train: Any, val: Any, num_classes: int | None) -> bool:
 
 
 def find_labels(dataset: Any) -> np.ndarray | None:
-    """(N,) whole numbers from 0, the labels of a PyTorch data set; None if it does not hold them as such."""
+    """(N,) whole numbers from 0, the labels of a PyTorch data set; None if it does not hold them as such.
+
+    Of several labels an image, (N, L) of 0 and 1.
+    """
     if isinstance(dataset, Subset):
         labels = find_labels(dataset.dataset)
         return None if labels is None else labels[np.asarray(dataset.indices)]
@@ -57,6 +63,8 @@ def find_labels(dataset: Any) -> np.ndarray | None:
         values = np.asarray(found)
     except ValueError:  # rows that differ in length
         return None
+    if values.ndim == 2 and values.shape[0] == len(dataset) and values.shape[1] > 1 and np.isin(values, (0, 1)).all():
+        return values
     if values.dtype.kind not in "iu" or values.shape != (len(dataset),) or values.min(initial=0) < 0:
         return None
     return values.astype(np.int64)
@@ -76,6 +84,17 @@ def class_weights(counts: np.ndarray) -> np.ndarray:
     held = counts > 0
     weights = np.ones(len(counts), dtype=np.float32)
     weights[held] = counts.sum() / (held.sum() * counts[held])
+    return weights
+
+
+def label_weights(counts: np.ndarray, images: int) -> np.ndarray:
+    """(L,) float32 ratios of images without a label to those with it; 1 for labels that all or no images have.
+
+    This is the ``pos_weight`` that PyTorch proposes for ``BCEWithLogitsLoss``.
+    """
+    weights = np.ones(len(counts), dtype=np.float32)
+    held = (counts > 0) & (counts < images)
+    weights[held] = (images - counts[held]) / counts[held]
     return weights
 
 
@@ -99,4 +118,6 @@ def balance_classes(train: Any, settings: TrainingSettings, num_classes: int | N
             "balance='loss' needs the number of training images of each class, which these images do not tell before "
             "they are read; give the data set an attribute targets with its labels, or leave balance out"
         )
+    if has_several(train):
+        return train, torch.from_numpy(label_weights(counts, len(train)))
     return train, torch.from_numpy(class_weights(counts))

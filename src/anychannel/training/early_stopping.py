@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1")
-"""What is measured of answers. As a monitor, each stands for the mean of both kinds of validation, or for the one."""
-REDUCED_MONITORS = tuple(f"val_{kind}_{figure}" for figure in FIGURES for kind in ("reduced", "mean"))
+LABEL_FIGURES = ("mean_average_precision", "micro_f1", "macro_f1")
+"""What is measured of answers: of one class an image, and of several labels.
+
+As a monitor, each stands for the mean of both kinds of validation, or for the one.
+"""
+ALL_FIGURES = tuple(dict.fromkeys((*FIGURES, *LABEL_FIGURES)))
+REDUCED_MONITORS = tuple(f"val_{kind}_{figure}" for figure in ALL_FIGURES for kind in ("reduced", "mean"))
 """Figures that need images with channels missing."""
-MONITORS = {"val_loss": -1.0, **dict.fromkeys((*(f"val_{figure}" for figure in FIGURES), *REDUCED_MONITORS), 1.0)}
+MONITORS = {"val_loss": -1.0, **dict.fromkeys((*(f"val_{figure}" for figure in ALL_FIGURES), *REDUCED_MONITORS), 1.0)}
 """Validation figures, and the sign that makes larger better."""
 
 

@@ -47,7 +47,7 @@ from anychannel.training.bn_statistics import (
 )
 from anychannel.training.class_counts import balance_classes, has_uneven_classes
 from anychannel.training.contention import Contention
-from anychannel.training.early_stopping import FIGURES
+from anychannel.training.early_stopping import FIGURES, LABEL_FIGURES
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import check_distillation, find_teacher, training_loss
 from anychannel.training.matching import (
@@ -55,9 +55,11 @@ from anychannel.training.matching import (
     Names,
     check_model,
     count_classes,
+    expect_several,
     match_images,
     open_images,
     take_statistics,
+    thresholds_of,
 )
 from anychannel.training.metrics import count_answers, mean_figures, new_counts, write_metrics
 from anychannel.training.micro_batches import cut_rows
@@ -72,7 +74,7 @@ from anychannel.training.state import (
     save_checkpoint,
 )
 from anychannel.training.step_parts import assign_channels, check_missing_channels
-from anychannel.training.validation import validate
+from anychannel.training.validation import choose_thresholds, validate
 from anychannel.utils.durations import parse_duration
 from anychannel.utils.hardware import to_device
 from anychannel.utils.processes import Ending, Share, add_up, average_gradients, join, on_main, share
@@ -189,6 +191,7 @@ def fit(
         )
         train = replace(train, accumulate=settings.accumulate)
     check_missing_channels(model, train, val)
+    several = expect_several(model, train, val)
     check_distillation(settings, model, teacher)
     if home is not None:
         describe_model(model)  # refuses what could not be saved
@@ -206,7 +209,7 @@ def fit(
     if teacher is not None:
         place(teacher.eval(), device)
     uneven = has_uneven_classes(train, val, count_classes(model))
-    watched = replace(settings, monitor=settings.watched(uneven=uneven))
+    watched = replace(settings, monitor=settings.watched(uneven=uneven, several=several))
     state = TrainingState(model, watched, batch_size=batch_size, steps=steps, first_epoch=first_epoch)
     train, weights = balance_classes(train, settings, count_classes(model))
     state.class_weights = None if weights is None else weights.to(device)
@@ -255,6 +258,11 @@ def fit(
                 expected = state.started - began + row["seconds"]
                 timed_out = on_main(partial(operator.gt, expected, limit))
         finish(state, train, val, synchronised, home)
+        if several:
+            with state.autocast():
+                choose_thresholds(model, val, batch_size=batch_size, reduced=settings.shows_subsets)
+            if home is not None and own.is_main:
+                save_model(model, home, weights=BEST)
 
     model.channel_input.trained = True
     return FitResult(
@@ -286,6 +294,7 @@ def train_step(
     The host waits for the device at none but the steps 1, 2, 4, 8 ..., whose images' range is checked.
     """
     settings, channels, own = state.settings, state.model.channels, share()
+    several = thresholds_of(state.model) is not None
     # a function of seed, epoch and step, so that a resumed training needs no generator's state
     generator = torch.Generator().manual_seed(mix(settings.seed, 2, state.epoch, state.step))
     parts = state.sampler(size, generator)
@@ -321,8 +330,8 @@ def train_step(
             with seeded(*randomness), state.autocast(), synchronised:
                 logits = logits_of(network(inputs, parts=rows.parts)).float()
                 answers, taught = find_teacher(teacher, images, logits, rows, channels, settings)
-            loss = training_loss(logits, targets, answers, taught, settings, state.class_weights)
-            counted += count_answers(loss, logits, targets)
+            loss = training_loss(logits, targets, answers, taught, settings, state.class_weights, several=several)
+            counted += count_answers(loss, logits, targets, several=several)
             # gradients are averaged over processes: this makes their sum the mean over all processes' rows
             mean: Tensor = loss * (own.count * len(targets) / total)
             mean.backward()  # type: ignore[no-untyped-call]
@@ -335,8 +344,9 @@ def close_epoch(
 ) -> dict[str, Any]:
     """Validate, keep the best weights, write weights and metrics, start the next epoch, and return this one's row."""
     settings, network, own = state.settings, state.evaluated, share()
+    several = thresholds_of(network) is not None
     state.updates.look()
-    row: dict[str, Any] = {"epoch": state.epoch + 1, **mean_figures(state.counts, "train")}
+    row: dict[str, Any] = {"epoch": state.epoch + 1, **mean_figures(state.counts, "train", several=several)}
     state.copy_buffers()
     with state.autocast(), recomputed_statistics(network, passes, synchronised):
         row |= validate(network, val, batch_size=settings.batch_size, reduced=settings.shows_subsets)
@@ -404,12 +414,17 @@ def summary(rows: list[dict[str, Any]], epochs: int) -> str:
     left = statistics.median(entry["seconds"] for entry in rows) * (epochs - row["epoch"])
 
     def figures(prefix: str) -> str:
+        if prefix + LABEL_FIGURES[0] in row:
+            precision, *scores = (f"{100 * row[prefix + name]:.1f} %" for name in LABEL_FIGURES)
+            return f"average precision {precision} (micro F1 {scores[0]}, macro F1 {scores[1]})"
         accuracy, *others = (f"{100 * row.get(prefix + name, math.nan):.1f} %" for name in FIGURES)
         return f"{accuracy} (balanced {others[0]}, macro F1 {others[1]})"
 
-    missing = f", with channels missing {figures('val_reduced_')}" if "val_reduced_accuracy" in row else ""
+    missing = f", with channels missing {figures('val_reduced_')}" if "val_reduced_loss" in row else ""
+    right = row.get("train_accuracy", row.get("train_exact_match", math.nan))
+    exact = " with all labels right" if "train_exact_match" in row else ""
     return (
         f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, "
-        f"train {100 * row['train_accuracy']:.1f} %, val {figures('val_')}{missing}, "
+        f"train {100 * right:.1f} %{exact}, val {figures('val_')}{missing}, "
         f"{timedelta(seconds=round(row['seconds']))}, {timedelta(seconds=round(left))} left"
     )

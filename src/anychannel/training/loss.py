@@ -1,5 +1,7 @@
 """The training loss: cross-entropy, and distillation from answers to more channels.
 
+Of several labels an image, it is the mean binary cross-entropy of the labels.
+
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531. The
 teacher is another network, or the network itself with all channels in the same step (if the sampler passes an image
 both with all and with fewer channels).
@@ -27,6 +29,8 @@ def training_loss(
     taught: Tensor | None,
     settings: TrainingSettings,
     weights: Tensor | None = None,
+    *,
+    several: bool = False,
 ) -> Tensor:
     """Mean over rows of cross-entropy or, for taught rows, of its mixture with distillation.
 
@@ -35,20 +39,40 @@ def training_loss(
     ``taught`` is (N,), and targets are (N,) or, for mixed images, (N, K) with the share of each class. ``weights`` (K,)
     multiply the rows by the weight of their class, those of mixed images by the weights of both in their shares; the
     mean is still over N, so that it does not depend on how rows are cut into pieces and processes.
+
+    If images may have ``several`` labels, targets are (N, K) from 0 to 1, and all losses are means over the labels, of
+    binary cross-entropy and divergence. Smoothing moves targets towards 1/2, and ``weights`` multiply the loss of the
+    labels that an image has.
     """
-    scales = None if weights is None else weights[targets] if targets.ndim == 1 else targets @ weights
-    if weights is not None and scales is not None and targets.ndim == 2:
-        targets = targets * weights / scales[:, None]
-    loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="none")
+    smoothing, scales = settings.label_smoothing, None
+    if several:
+        loss = label_loss(logits, targets, smoothing, weights)
+    else:
+        if weights is not None:
+            scales = weights[targets] if targets.ndim == 1 else targets @ weights
+            targets = targets if targets.ndim == 1 else targets * weights / scales[:, None]
+        loss = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
     if teacher is not None and taught is not None:
         weight = settings.distill
-        learned = divergence(logits, teacher, settings.distill_temperature)
+        learned = divergence(logits, teacher, settings.distill_temperature, several=several)
         loss = torch.where(taught, (1 - weight) * loss + weight * learned, loss)
     return loss.mean() if scales is None else (scales * loss).mean()
 
 
-def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """T^2 KL(softmax(teacher / T) || softmax(logits / T)) of each row, (N,); both are (N, K)."""
+def label_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy of each row's labels, (N,); logits and targets are (N, K)."""
+    softened = targets * (1 - smoothing) + smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, softened, pos_weight=weights, reduction="none").mean(dim=1)
+
+
+def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0, *, several: bool = False) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(logits / T)) of each row, (N,); both are (N, K).
+
+    Of ``several`` labels an image, the mean over the labels of the divergence of sigmoids.
+    """
+    if several:
+        both = [torch.stack([each / temperature, torch.zeros_like(each)], dim=1) for each in (logits, teacher)]
+        return divergence(both[0], both[1]).mean(dim=1) * temperature**2
     known = F.log_softmax(teacher.detach() / temperature, dim=1)
     learned = F.log_softmax(logits / temperature, dim=1)
     return (known.exp() * (known - learned)).sum(1) * temperature**2

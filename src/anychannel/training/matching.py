@@ -19,6 +19,7 @@ from anychannel.data.batches.torch_sources import find_channels, find_classes, i
 from anychannel.data.prepare.measure import measure_images
 from anychannel.nn.classifier import Classifier
 from anychannel.utils.processes import on_main, share
+from anychannel.utils.several_labels import UNDECIDED
 
 MOST_MEASURED = 4096
 """Images on which statistics rest that ``fit`` measures itself."""
@@ -51,6 +52,43 @@ def count_classes(model: Any) -> int | None:
     """Number of a model's classes; None if it does not say."""
     found = getattr(getattr(model, "spec", None), "num_classes", None) or getattr(model, "num_classes", None)
     return found if isinstance(found, int) else len(model.classes) if getattr(model, "classes", None) else None
+
+
+def thresholds_of(model: Any) -> tuple[float, ...] | None:
+    """The thresholds of a model that may give an image several labels; None of one that gives one class."""
+    found: tuple[float, ...] | None = getattr(getattr(model, "spec", None), "thresholds", None)
+    return found
+
+
+def has_several(images: AnyImages) -> bool:
+    """Whether images may have several labels. PyTorch's data are asked for one; see ``TorchImages.has_several``."""
+    if isinstance(images, TorchImages):
+        return images.has_several()
+    return isinstance(images, Split) and images.has_several
+
+
+def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
+    """Whether images may have several labels; the model is then told, with thresholds of 0.5 for the start.
+
+    Raises ValueError if training and validation images differ, or the model gives several labels and the images have
+    one class.
+    """
+    several = has_several(val)
+    if isinstance(train, Split) and has_several(train) != several:
+        raise ValueError("training images may have several labels and validation images not, or the other way round")
+    check_kind(model, several, "the images")
+    if several:
+        count = count_classes(model)
+        if count is None:
+            raise ValueError("images may have several labels, and the model does not say how many it gives")
+        model.spec = replace(model.spec, thresholds=(UNDECIDED,) * count)
+    return several
+
+
+def check_kind(model: Any, several: bool, what: str) -> None:
+    """Refuse images of one class each for a model that gives several labels."""
+    if thresholds_of(model) is not None and not several:
+        raise ValueError(f"{what} have one class each, but the model gives several labels an image")
 
 
 def open_images(data: Any, model: Any, what: str, channels: Names = None, *, labelled: bool = True) -> AnyImages:
@@ -168,7 +206,10 @@ def check_classes(model: Any, images: AnyImages, what: str) -> None:
             f"{what} have other classes than the model: {describe(theirs)}; the model has {described}; create the "
             "model with num_classes=len(data.classes), classes=data.classes"
         )
-    if isinstance(images, Split) and len(images):
+    if isinstance(images, Split) and images.has_several:
+        if images.labels.shape[1] != count:
+            raise ValueError(f"{what} have {images.labels.shape[1]} labels, but the model has {count}")
+    elif isinstance(images, Split) and len(images):
         low, high = int(images.labels.min()), int(images.labels.max())
         if low < 0 or high >= count:
             place = images.paths[int(images.labels.argmin() if low < 0 else images.labels.argmax())]

@@ -21,15 +21,18 @@ def new_counts(device: torch.device) -> Tensor:
     return torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
 
-def count_answers(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+def count_answers(loss: Tensor, logits: Tensor, targets: Tensor, *, several: bool = False) -> Tensor:
     """Sum of the loss, correct answers and rows, as (3,), from the mean loss, logits (N, K) and targets (N,).
 
-    Targets may be (N, K), of mixed images: the class with the largest share is the correct one.
+    Targets may be (N, K), of mixed images: the class with the largest share is the correct one. Of ``several`` labels
+    an image, targets are (N, K), and an answer is correct if all labels are, each at a threshold of 0.5.
     """
-    targets = targets.argmax(1) if targets.ndim == 2 else targets
+    if targets.ndim == 2 and not several:
+        targets = targets.argmax(1)
     counts = new_counts(logits.device)
     counts[0] = loss.detach().to(counts.dtype) * len(targets)
-    counts[1] = (logits.argmax(1) == targets).sum()
+    right = ((logits >= 0) == (targets > 0)).all(1) if several else logits.argmax(1) == targets
+    counts[1] = right.sum()
     counts[2] = len(targets)
     return counts
 
@@ -41,11 +44,14 @@ def count_by_class(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.stack([own.sum(0), answered.sum(0), (own & answered).sum(0)]).to(new_counts(logits.device).dtype)
 
 
-def mean_figures(counts: Tensor, prefix: str) -> dict[str, float]:
-    """Mean loss and share of correct answers from sums of ``count_answers``; NaN if there was no row."""
+def mean_figures(counts: Tensor, prefix: str, *, several: bool = False) -> dict[str, float]:
+    """Mean loss and share of correct answers from sums of ``count_answers``; NaN if there was no row.
+
+    Of ``several`` labels an image, the latter is ``exact_match``.
+    """
     loss, correct, rows = counts.tolist()
     rows = rows or math.nan
-    return {f"{prefix}_loss": loss / rows, f"{prefix}_accuracy": correct / rows}
+    return {f"{prefix}_loss": loss / rows, f"{prefix}_{'exact_match' if several else 'accuracy'}": correct / rows}
 
 
 def class_figures(counts: Tensor, prefix: str) -> dict[str, float]:

@@ -40,3 +40,8 @@ def logits_of(output: Any) -> Tensor:
             "evaluate are for classifiers: train other networks in your own loop"
         )
     return found
+
+
+def to_probabilities(logits: Tensor, *, several: bool) -> Tensor:
+    """Probabilities (B, K): of one class an image, or of each of ``several`` labels by itself."""
+    return logits.sigmoid() if several else logits.softmax(dim=1)

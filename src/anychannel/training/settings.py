@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from anychannel.training.early_stopping import FIGURES, MONITORS, REDUCED_MONITORS
+from anychannel.training.early_stopping import ALL_FIGURES, FIGURES, LABEL_FIGURES, MONITORS, REDUCED_MONITORS
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES
 from anychannel.utils.durations import parse_duration
 from anychannel.utils.hardware import PRECISIONS
@@ -53,8 +53,9 @@ class TrainingSettings:
         schedule, warmup_epochs: see ``create_schedule``.
         distill: weight of distillation in the loss of images with a teacher, in [0, 1].
         distill_temperature: softens both answers; see ``training_loss``.
-        balance: ``none``; ``loss`` weights each image by the inverse frequency of its class; ``sample`` draws each
-            class equally often.
+        balance: ``none``; ``loss`` weights each image by the inverse frequency of its class, and of several labels an
+            image each label that an image has by the number of images without it to those with it; ``sample`` draws
+            each class or label equally often.
         label_smoothing: share of the target that is spread over all classes.
         clip_norm: largest norm of all gradients together; 0 does not clip.
         ema: decay of a moving average of the weights, which is validated and kept; None keeps the weights themselves.
@@ -69,7 +70,8 @@ class TrainingSettings:
             the sampler is ``full``, with channels missing, and their mean counts. ``val_accuracy`` and ``val_loss`` are
             those with all channels, ``val_reduced_accuracy`` is that with channels missing, ``val_mean_accuracy`` the
             mean; likewise ``val_balanced_accuracy`` and so on. ``auto`` is ``balanced_accuracy`` if the largest class
-            has more than 1.5 times as many training images as the smallest, else ``accuracy``.
+            has more than 1.5 times as many training images as the smallest, else ``accuracy``. If images may have
+            several labels, the figures are ``mean_average_precision`` (``auto``), ``micro_f1`` and ``macro_f1``.
         augment: preset for the settings from ``crop_padding`` to ``cutmix``, a key of ``AUGMENTATIONS``. A setting that
             is given has its own value instead; None is the preset's. Only ``mixup`` and ``cutmix`` apply to a PyTorch
             ``Dataset`` or ``DataLoader``, which has transforms of its own.
@@ -140,7 +142,7 @@ class TrainingSettings:
         for name, valid in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
-            ("monitor", ("auto", *FIGURES, *MONITORS)),
+            ("monitor", ("auto", *ALL_FIGURES, *MONITORS)),
             ("precision", PRECISIONS),
             ("balance", BALANCES),
         ):
@@ -219,10 +221,19 @@ class TrainingSettings:
         """Whether training and validation use images with channels missing."""
         return self.sampler != "full"
 
-    def watched(self, *, uneven: bool = False) -> str:
-        """The validation figure that decides which epoch is best; ``uneven`` says whether classes are uneven."""
-        figure = self.monitor if self.monitor != "auto" else "balanced_accuracy" if uneven else "accuracy"
-        return f"val_{'mean_' * self.shows_subsets}{figure}" if figure in FIGURES else figure
+    def watched(self, *, uneven: bool = False, several: bool = False) -> str:
+        """The validation figure that decides which epoch is best.
+
+        ``uneven`` says whether classes are uneven, and ``several`` whether images may have several labels. Raises
+        ValueError if the figure asked for is not measured of these.
+        """
+        usual = "mean_average_precision" if several else "balanced_accuracy" if uneven else "accuracy"
+        figure = usual if self.monitor == "auto" else self.monitor
+        known, others = (LABEL_FIGURES, FIGURES) if several else (FIGURES, LABEL_FIGURES)
+        if any(figure.endswith(name) for name in set(others) - set(known)):
+            what = "images that may have several labels" if several else "images of one class each"
+            raise ValueError(f"monitor {figure!r} is not measured of {what}; use one of {', '.join(known)} or val_loss")
+        return f"val_{'mean_' * self.shows_subsets}{figure}" if figure in ALL_FIGURES else figure
 
 
 def check_own_transforms(settings: TrainingSettings, own_batches: int | None) -> TrainingSettings:

@@ -20,6 +20,7 @@ from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.classifier import Classifier
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.finite_updates import FiniteUpdates
+from anychannel.training.matching import thresholds_of
 from anychannel.training.metrics import new_counts
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.settings import TrainingSettings
@@ -69,7 +70,8 @@ class TrainingState:
         self.schedule = create_schedule(self.optimizer, settings.schedule, total_steps=total, warmup_steps=warmup)
         precision = choose_precision(settings.precision, self.device)
         self.updates = FiniteUpdates(model, self.optimizer, precision=precision, steps=steps)
-        self.stopping = EarlyStopping(settings.watched(), patience=settings.patience, min_delta=settings.min_delta)
+        watched = settings.watched(several=thresholds_of(model) is not None)
+        self.stopping = EarlyStopping(watched, patience=settings.patience, min_delta=settings.min_delta)
         self.counts = new_counts(self.device)
         self.class_weights: Tensor | None = None
         self.rows: list[dict[str, Any]] = []

@@ -36,7 +36,7 @@ from anychannel.nn.subset_batchnorm import by_subset
 from anychannel.training.calibration import gives_samples
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import divergence
-from anychannel.training.matching import Names, open_images
+from anychannel.training.matching import Names, open_images, thresholds_of
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.sizes import ImageSize
@@ -172,7 +172,7 @@ def learn_unlabelled(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A subset's answers against the full set's: mean divergence, and share of the same most probable class."""
+    """A subset's answers against the full set's: mean divergence, and share of the same class, or labels."""
 
     distance: float
     share: float
@@ -185,6 +185,7 @@ class Passes:
         self.model = model
         self.images = images
         self.autocast = autocast
+        self.several = thresholds_of(model) is not None
         self.device = next(model.parameters()).device
         self.answers: dict[tuple[int, bool], Tensor] = {}
         self.spent = 0
@@ -220,8 +221,10 @@ class Passes:
             plain = torch.zeros(len(batch), dtype=torch.bool)
             targets = self.targets(batch, plain)
             logits = self.forward(self.load(batch, plain), [Part(subset, 0, len(batch))])
-            distances.append(divergence(logits, targets))
-            same.append(logits.argmax(1) == targets.argmax(1))
+            distances.append(divergence(logits, targets, several=self.several))
+            same.append(
+                ((logits >= 0) == (targets >= 0)).all(1) if self.several else logits.argmax(1) == targets.argmax(1)
+            )
         return Comparison(float(torch.cat(distances).mean()), float(torch.cat(same).float().mean()))
 
 
@@ -255,7 +258,7 @@ def teach(
             targets = network.targets(chosen, mirrored)
             parts = sampler(len(chosen), generator)[1:]
             logits = network.forward(network.load(chosen, mirrored), parts)
-            loss = divergence(logits, targets.repeat(len(parts), 1)).mean()
+            loss = divergence(logits, targets.repeat(len(parts), 1), several=network.several).mean()
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is {value} at step {step}; look for NaN or infinity in the images")

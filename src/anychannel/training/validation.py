@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +15,16 @@ from torch import Tensor
 from anychannel.channels import ChannelSet, Subset
 from anychannel.data import Split, TorchImages, iterate_batches
 from anychannel.data.batches.split import group_rows
+from anychannel.models.view import as_classifier
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
-from anychannel.training.early_stopping import FIGURES
-from anychannel.training.matching import count_classes
+from anychannel.training.early_stopping import FIGURES, LABEL_FIGURES
+from anychannel.training.loss import label_loss
+from anychannel.training.matching import count_classes, has_several, match_images, open_images, thresholds_of
 from anychannel.training.metrics import class_figures, count_answers, count_by_class, mean_figures, new_counts
 from anychannel.training.outputs import logits_of
 from anychannel.utils.processes import Share, add_up, check_all, share, tell_all
+from anychannel.utils.several_labels import UNDECIDED, best_thresholds, label_figures
 from anychannel.utils.signals import check
 
 MOST_SUBSETS = 30
@@ -65,29 +70,31 @@ def validate(
 ) -> dict[str, float]:
     """Loss, accuracy, balanced accuracy and macro F1 on all channels that each image has, over all processes.
 
+    Of several labels an image: loss, exact match, mean average precision, micro F1 and macro F1, at thresholds of 0.5.
+
     ``reduced`` uses every image again with some of its channels missing, and adds ``val_reduced_loss``,
     ``val_reduced_accuracy`` and so on, and the means of both, ``val_mean_accuracy`` and so on. A signal interrupts it,
     between two batches or, with several processes, at the end.
     """
-    model.eval()
-    device = next(model.parameters()).device
-    own = share()
+    device, own, several = next(model.parameters()).device, share(), thresholds_of(model) is not None
     counts = torch.stack([new_counts(device), new_counts(device)])
     of_classes = counts.new_zeros((2, 3, count_classes(model) or 0))
-    options = (model.channels, batch_size, own, reduced)
-    shown = show_split(split, *options) if isinstance(split, Split) else show_as_read(split, *options)
-    for place, images, labels, parts in shown:
-        inputs = images.to(device).float().contiguous(memory_format=torch.channels_last)
-        logits = logits_of(model(inputs, parts=parts)).float()
-        targets = labels.to(device)
-        counts[place] += count_answers(F.cross_entropy(logits, targets), logits, targets)
-        found = count_by_class(logits, targets)
-        of_classes = of_classes if of_classes.shape[2] else counts.new_zeros((2, *found.shape))
-        of_classes[place] += found
+    tables: Tables = ([], [])
+    for place, logits, targets in answer(model, split, batch_size, reduced):
+        loss = label_loss(logits, targets).mean() if several else F.cross_entropy(logits, targets)
+        counts[place] += count_answers(loss, logits, targets, several=several)
+        if several:
+            tables[place].append((targets, logits))
+        else:
+            found = count_by_class(logits, targets)
+            of_classes = of_classes if of_classes.shape[2] else counts.new_zeros((2, *found.shape))
+            of_classes[place] += found
         if own.count == 1:
             check()
     check_all()
     add_up(counts)
+    if several:
+        return list_label_figures(counts, tables, reduced)
     if count_classes(model) is None:  # and a process without images has not seen how many classes there are
         width = max(tell_all(of_classes.shape[2]))
         of_classes = of_classes if of_classes.shape[2] else counts.new_zeros((2, 3, width))
@@ -95,9 +102,72 @@ def validate(
     figures = mean_figures(counts[0], "val") | class_figures(of_classes[0], "val")
     if reduced:
         figures |= mean_figures(counts[1], "val_reduced") | class_figures(of_classes[1], "val_reduced")
-        for name in FIGURES:
-            figures[f"val_mean_{name}"] = (figures[f"val_{name}"] + figures[f"val_reduced_{name}"]) / 2
+        figures |= average_kinds(figures, FIGURES)
     return figures
+
+
+def average_kinds(figures: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Means of the figures with all channels and with some missing."""
+    return {f"val_mean_{name}": (figures[f"val_{name}"] + figures[f"val_reduced_{name}"]) / 2 for name in names}
+
+
+@torch.no_grad()
+def answer(
+    model: Classifier, split: Split | TorchImages, batch_size: int, reduced: bool
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Logits and targets of each batch of this process: 0 with all channels, and 1 with some missing if ``reduced``."""
+    model.eval()
+    device = next(model.parameters()).device
+    options = (model.channels, batch_size, share(), reduced)
+    shown = show_split(split, *options) if isinstance(split, Split) else show_as_read(split, *options)
+    for place, images, labels, parts in shown:
+        inputs = images.to(device).float().contiguous(memory_format=torch.channels_last)
+        yield place, logits_of(model(inputs, parts=parts)).float(), labels.to(device)
+
+
+Tables = tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]
+"""Targets and logits (N, L) of batches, with all channels and with some missing."""
+
+
+def gather_tables(batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities (N, L) of the images of all processes."""
+    mine = [(targets.cpu().numpy(), logits.sigmoid().cpu().numpy()) for targets, logits in batches]
+    labels, probabilities = zip(*(pair for each in tell_all(mine) for pair in each), strict=True)
+    return np.concatenate(labels), np.concatenate(probabilities)
+
+
+def list_label_figures(counts: Tensor, tables: Tables, reduced: bool) -> dict[str, float]:
+    """See ``validate``, of several labels an image."""
+    figures: dict[str, float] = {}
+    for place, prefix in enumerate(("val", "val_reduced")[: 1 + reduced]):
+        found = label_figures(*gather_tables(tables[place]), np.array(UNDECIDED))
+        figures |= mean_figures(counts[place], prefix, several=True)
+        figures |= {f"{prefix}_{name}": found[name] for name in LABEL_FIGURES}
+    return figures | (average_kinds(figures, LABEL_FIGURES) if reduced else {})
+
+
+def choose_thresholds(model: Any, images: Any, *, batch_size: int = 128, reduced: bool = True) -> None:
+    """Tell a network that an image may have several labels, and from which probability it has each.
+
+    The thresholds are those of the highest F1 of each label on these images. ``fit`` does this itself. After training
+    in a loop of your own, ``evaluate``, ``predict``, ``save_model`` and ``export_model`` need it.
+
+    Args:
+        model: a ``Classifier``, or a network that ``adapt`` returned; ``model.spec.thresholds`` are set.
+        images: a validation split, or a PyTorch ``Dataset`` or ``DataLoader``; see ``fit``.
+        batch_size: images in a forward pass.
+        reduced: whether to use every image again with some of its channels missing.
+
+    Raises:
+        ValueError: an image has one class.
+    """
+    model = as_classifier(model)
+    if not isinstance(images, TorchImages):
+        images = match_images(model, open_images(images, model, "the images"), "the images")
+    if not has_several(images):
+        raise ValueError("the images have one class each, so that there are no thresholds to choose")
+    batches = [(targets, logits) for _, logits, targets in answer(model, images, batch_size, reduced)]
+    model.spec = replace(model.spec, thresholds=best_thresholds(*gather_tables(batches)))
 
 
 def show_split(split: Split, channels: ChannelSet, batch_size: int, own: Share, reduced: bool) -> Iterator[Shown]:

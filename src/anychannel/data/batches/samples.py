@@ -108,14 +108,29 @@ def to_numbers(images: Tensor, what: str) -> Tensor:
     return images.to(torch.float32)
 
 
-def to_label(label: Any, where: str) -> int:
-    """A single label as a number."""
-    return int(to_labels(np.atleast_1d(as_array(label)) if label is not None else None, 1, where))
+def to_label(label: Any, where: str) -> Tensor:
+    """A single label as a number, or the labels of an image (L,)."""
+    found = None if label is None else np.atleast_1d(as_array(label))
+    return to_labels(found if found is None or found.size == 1 else found[None], 1, where)[0]
 
 
 def to_labels(labels: Any, count: int, where: str) -> Tensor:
-    """Labels (B,) as int64. Raises SampleError if they are not one whole number for each image."""
+    """Labels (B,) as int64; of several labels an image (B, L) as float32, 1 for each that the image has.
+
+    Raises SampleError if they are neither one whole number for each image, nor 0 or 1 for each label.
+    """
+    if isinstance(labels, list | tuple) and labels and all(isinstance(one, Tensor) and one.ndim == 1 for one in labels):
+        labels = torch.stack(list(labels), dim=1)  # PyTorch's default_collate of lists
     found = None if labels is None else np.asarray(as_array(labels))
+    if found is not None and found.ndim == 2 and found.shape[0] == count and found.shape[1] > 1:
+        wrong = np.argwhere(~np.isin(found, (0, 1)))
+        if len(wrong):
+            row, column = wrong[0].tolist()
+            raise SampleError(
+                f"{where} has {found[row, column].item()!r} for the label {column}; of several labels an image, give 1 "
+                "for each that it has and 0 for the others"
+            )
+        return torch.from_numpy(found.astype(np.float32))
     fix = "give each image the number of its class, from 0"
     if found is None or found.dtype.kind not in "iu":
         kind = "no label" if labels is None else f"a label of type {found.dtype.name}"  # type: ignore[union-attr]

@@ -21,7 +21,7 @@ from anychannel.utils.seeds import mix
 
 
 class Batch(NamedTuple):
-    """What one process takes of a training step's images: images (n, C, H, W) and labels (n,) int64.
+    """What one process takes of a training step's images: images (n, C, H, W) and labels (n,) int64 or (n, L) float32.
 
     ``present`` (batch, C) says which channels each image of the whole batch has, whichever process takes it; None means
     that every image has all. ``places`` says where images come from, for messages.
@@ -49,13 +49,15 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 class Split(Dataset[Any]):
     """Images with labels; also a map-style PyTorch data set, which a ``DataLoader`` takes, with workers.
 
-    ``split[i]`` is the image (C, H, W) as a tensor, in the files' own units, and its label as an int. If images of the
+    ``split[i]`` is the image (C, H, W) as a tensor, in the files' own units, and its label as an int, or its labels as
+    float32 (L,). If images of the
     split lack channels, it is a dictionary with ``image``, ``label`` and ``present``, a boolean tensor (C,); planes of
     channels that the image lacks are zeros.
 
     Args:
         images: (N, C, H, W) uint8, uint16 or float32 in the files' own units, usually a read-only memory map.
-        labels: (N,) int64 positions in the data set's ``classes``.
+        labels: (N,) int64 positions in the data set's ``classes``. If images have several labels, (N, L) float32, 1
+            for each label of ``classes`` that an image has and 0 for the others.
         paths: where each image comes from, as listed, relative to the data folder.
         present: (N, C) booleans, which channels each image has; the planes of the others hold nothing that means
             anything and are never read. None, also if it is given, where every image has every channel.
@@ -118,12 +120,13 @@ class Split(Dataset[Any]):
 
     def __getitems__(self, rows: Sequence[int]) -> list[Any]:
         """Samples at these numbers, which are read together; PyTorch's ``DataLoader`` calls this."""
-        images, labels = Rows(self).__getitems__(rows)
+        images, read = Rows(self).__getitems__(rows)
+        labels = read if self.has_several else read.tolist()
         if self.present is None:
-            return list(zip(images, labels.tolist(), strict=True))
+            return list(zip(images, labels, strict=True))
         present = torch.from_numpy(self.present[np.asarray(rows, dtype=np.int64)])
         images = torch.where(present[:, :, None, None], images, 0)
-        found = zip(images, labels.tolist(), present, strict=True)
+        found = zip(images, labels, present, strict=True)
         return [{"image": image, "label": label, "present": held} for image, label, held in found]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,6 +135,17 @@ class Split(Dataset[Any]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"images": unpack(state["images"])})
+
+    @property
+    def has_several(self) -> bool:
+        """Whether images may have several labels."""
+        return self.labels.ndim == 2
+
+    def count_labels(self, classes: int = 0) -> np.ndarray:
+        """(K,) images of each class or label; at least ``classes`` entries."""
+        several = self.has_several
+        counts: np.ndarray = (self.labels > 0).sum(axis=0) if several else np.bincount(self.labels, minlength=classes)
+        return counts
 
     def rows_with(self, subset: Subset) -> np.ndarray:
         """Positions of the images that have all channels of ``subset``, ascending."""
@@ -220,14 +234,20 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
 def balanced_order(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
     """Order of an epoch in which each class that has images occurs equally often, to one image.
 
-    It holds as many images as there are labels. An image of a rare class comes again once all others of its class have
-    come, and of a frequent class some images do not come.
+    It holds as many images as ``labels``, (N,) or (N, L). An image of a rare class comes again once all others of its
+    class have come, and of a frequent class some images do not come. Of several labels an image, each label is a class,
+    and having none is one too.
     """
     random = np.random.default_rng(mix(seed, 1, epoch))
-    classes = random.permutation(np.unique(labels))
+    if labels.ndim == 2:
+        held = np.column_stack([labels > 0, ~labels.any(axis=1)]).T
+        classes = random.permutation(np.flatnonzero(held.any(axis=1)))
+    else:
+        classes = random.permutation(np.unique(labels))
     order = []
     for place, label in enumerate(classes.tolist()):
-        rows, wanted = np.flatnonzero(labels == label), (len(labels) - place - 1) // len(classes) + 1
+        rows = np.flatnonzero(labels == label if labels.ndim == 1 else held[label])
+        wanted = (len(labels) - place - 1) // len(classes) + 1
         turns = [random.permutation(rows) for _ in range(-(-wanted // len(rows)))]
         order.append(np.concatenate(turns)[:wanted])
     found: np.ndarray = random.permutation(np.concatenate(order))
@@ -265,7 +285,10 @@ class Rows(Dataset[tuple[Tensor, Tensor]]):
         return to_tensor(self.images[row]), torch.as_tensor(self.labels[row])
 
     def __getitems__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) images and (B,) labels: each row is read once, in ascending order, then put where it belongs."""
+        """(B, C, H, W) images and (B,) or (B, L) labels.
+
+        Each row is read once, in ascending order, then put where it belongs.
+        """
         ascending, places = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
         images = self.images[ascending]
         if len(ascending) != len(rows) or not np.array_equal(places, np.arange(len(rows))):
@@ -293,7 +316,8 @@ def unpack(packed: Any) -> Any:
 def iterate_batches(
     split: Split, batch_size: int, *, order: np.ndarray | None = None, num_workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of images (B, C, H, W), uint8 or float32 in the files' own units, and (B,) int64 labels.
+    """Yield batches of images (B, C, H, W), uint8 or float32 in the files' own units, and (B,) int64 or (B, L)
+    float32 labels.
 
     The last batch may hold fewer. ``order`` lists the rows to read, repeats allowed; None reads all rows as they come.
     ``num_workers`` processes read ahead; 0 reads in this one. The batches are the same.

@@ -153,6 +153,19 @@ class TorchImages:
         chosen = positions if self.chosen is None else tuple(self.chosen[position] for position in positions)
         return replace(self, chosen=tuple(chosen))
 
+    def has_several(self) -> bool:
+        """Whether images may have several labels, as the first one says."""
+        if not self.labelled:
+            return False
+        dataset = self.source.dataset if self.is_loader else self.source
+        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not len(dataset):
+            first = next(self.in_order(1, most=1), None)
+            return first is not None and first.labels.ndim == 2
+        with reproducible(0, 5, 0, 0):
+            sample = dataset[0]
+        where = f"image 0 of {self.what}"
+        return to_label(read_fields(sample, True, where, "").label, where).ndim == 1
+
     def find_lacking(self) -> tuple[int, str]:
         """Number of images that are known to lack channels: none, since none has been read."""
         return 0, ""
@@ -277,16 +290,19 @@ class TorchImages:
                     f"{image.shape[1]} x {image.shape[2]}; resize or crop them in the data set's transform"
                 )
         labels = [
-            to_label(each.label, f"image {at} of {self.what}") if self.labelled else 0
+            to_label(each.label, f"image {at} of {self.what}") if self.labelled else torch.tensor(0)
             for each, at in zip(found, places, strict=True)
         ]
+        odd = next((at for label, at in zip(labels, places, strict=True) if label.shape != labels[0].shape), None)
+        if odd is not None:
+            raise SampleError(f"image {odd} of {self.what} has another number of labels than image {places[0]}")
         masked = [each.present is not None for each in found]
         if any(masked) and not all(masked):
             raise SampleError(
                 f"image {places[masked.index(False)]} of {self.what} has no 'present', and others have; give it to all"
             )
         present = np.stack([as_array(each.present) for each in found]) if any(masked) else None
-        return Sample(torch.stack(images), torch.tensor(labels, dtype=torch.int64), present)
+        return Sample(torch.stack(images), torch.stack(labels), present)
 
     def read_batch(self, batch: Any, number: int) -> Sample:
         """A loader's batch, with labels as a tensor."""
@@ -321,7 +337,9 @@ class TorchImages:
     def close(self, found: Sample, places: Sequence[str]) -> Batch:
         """A checked batch of the chosen channels, on the CPU."""
         labels, present = found.label.cpu(), found.present
-        if self.num_classes is not None and self.labelled:
+        if self.num_classes is not None and labels.ndim == 2 and labels.shape[1] != self.num_classes:
+            raise DataError(f"{self.what} have {labels.shape[1]} labels each, but the model has {self.num_classes}")
+        if self.num_classes is not None and self.labelled and labels.ndim == 1:
             wrong = torch.nonzero((labels < 0) | (labels >= self.num_classes)).flatten().tolist()
             if wrong:
                 raise DataError(

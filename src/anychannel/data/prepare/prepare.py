@@ -29,7 +29,18 @@ from anychannel.data.prepare.cache import FORMAT, Cached, FileDigests, open_or_b
 from anychannel.data.prepare.statistics import Statistics, with_statistics
 from anychannel.data.prepare.survey import Item, Labels, Survey, find_twins, walk
 from anychannel.data.sources.reader import Reader, Template, learn_planes
-from anychannel.data.sources.source import SPLITS, AnySample, Listed, Listing, Request, Sample, Shards, Source
+from anychannel.data.sources.source import (
+    SPLITS,
+    AnySample,
+    Label,
+    Listed,
+    Listing,
+    Request,
+    Sample,
+    Shards,
+    Source,
+    each_label,
+)
 from anychannel.utils.checksums import dump_signed, load_signed
 from anychannel.utils.files import write_text
 from anychannel.utils.plurals import plural
@@ -68,11 +79,12 @@ class Preparation:
         self.shards: dict[str, Shards] = {}
         self.planes: dict[str, list[Subset]] = {}
         listed = [found for found in source.splits.values() if isinstance(found, Sequence)]
+        self.several = any(isinstance(one.label, tuple) for found in listed for one in found)
         self.in_memory = bool(listed) and not any(one.is_file for found in listed for one in found)
 
         def wants(sample: Sample) -> bool:
             with self.problems.noting(sample.place):
-                return self.labels.wants(sample.label)
+                return self.labels.wants(each_label(sample.label) if self.several else sample.label)
             return False
 
         if listed:
@@ -275,13 +287,15 @@ class Preparation:
         kept = SPLITS if stream is None else SPLITS[1:]
         splits = {split: self.make_split(split, reader, cached, label_of, template) for split in kept}
         labels = [splits[split].labels.tolist() if split in splits else [] for split in SPLITS]
-        if stream is None:
+        if stream is None and not self.several:
             check_labels(self.place, len(labels[0]), len(set(labels[0])))
             check_labels(self.place, sum(map(len, labels)), len(set().union(*labels)))
         twins = [f"{a} and {b}" for a, b in index["twins"]]
         for split, numbers in zip(SPLITS, labels, strict=True):
-            pairs = find_twins(index["digests"][split], numbers) if numbers else []
-            twins += [" and ".join(f"{splits[split].paths[i]} ({classes[numbers[i]]})" for i in pair) for pair in pairs]
+            texts = [describe_label(one, classes) for one in numbers]
+            alike = np.unique(texts, return_inverse=True)[1].tolist() if self.several else numbers
+            pairs = find_twins(index["digests"][split], alike) if numbers else []
+            twins += [" and ".join(f"{splits[split].paths[i]} ({texts[i]})" for i in pair) for pair in pairs]
         warn_of(twins, f"{self.place} has the same picture under two classes: {{few}}; keep it under the right one")
         bad = self.problems.skipped | index["skipped"]
         skipped = tuple(f"{place}: {what}" for place, what in bad.items())
@@ -290,7 +304,8 @@ class Preparation:
         train: Split | Stream
         if stream is None:
             train = splits["train"]
-            absent = [classes[i] for i in sorted(set(range(len(classes))) - set(labels[0]))]
+            counts = splits["train"].count_labels(len(classes)).tolist()
+            absent = [name for name, count in zip(classes, counts, strict=True) if not count]
             warn_of(
                 absent,
                 f"{self.place} has no training image of class {{few}}; a model cannot learn it (labels count from 0)",
@@ -313,7 +328,7 @@ class Preparation:
         )
 
     def make_split(
-        self, split: str, reader: Reader, cached: Cached, label_of: Mapping[int | str, int], template: Template
+        self, split: str, reader: Reader, cached: Cached, label_of: Mapping[Label, int], template: Template
     ) -> Split:
         """A split whose images are in the cache, in memory, or rows that are read when needed."""
         images, digests, known = cast("Images", cached.images.get(split)), None, cached.index["splits"][split]
@@ -328,7 +343,12 @@ class Preparation:
                 images = OnDemandImages(cast("Rows", self.shards[split]), np.array(known["numbers"]), reader, template)
         if images is None:  # there is no test image
             images = np.zeros((0, len(reader.channels), *template.size), template.dtype)
-        numbers = np.array([label_of[label] for label in labels], dtype=np.int64)
+        if self.several:
+            numbers = np.zeros((len(labels), len(set(label_of.values()))), dtype=np.float32)
+            for row, label in zip(numbers, labels, strict=True):
+                row[[label_of[one] for one in each_label(label) if one in label_of]] = 1
+        else:
+            numbers = np.array([label_of[label] for label in labels], dtype=np.int64)
         return Split(images, numbers, tuple(paths), spread(known["positions"], len(reader.channels)), digests)
 
 
@@ -384,7 +404,10 @@ def check_repeats(splits: Listing, classes: Sequence[str], problems: Problems) -
                 problems.add(sample.place, what, "keep it in one of them")
             elif first.label != sample.label:
                 both = (sample.label, first.label)
-                mine, theirs = (classes[label] if isinstance(label, int) else label for label in both)
+                mine, theirs = (
+                    ", ".join(classes[one] if isinstance(one, int) else one for one in each_label(label)) or "none"
+                    for label in both
+                )
                 what = f"the same file has two labels: {mine}, and {theirs} in {first.where}"
                 problems.add(sample.place, what, "keep one of them")
 
@@ -418,6 +441,13 @@ def check_cached_names(
         except ImageError as error:
             for row in rows:
                 problems.add(samples[row].place, error.what, error.fix)
+
+
+def describe_label(label: int | Sequence[float], classes: Sequence[str]) -> str:
+    """The names of an image's class or labels."""
+    if isinstance(label, int):
+        return classes[label]
+    return ", ".join(name for name, has in zip(classes, label, strict=True) if has) or "no label"
 
 
 def warn_of(found: Sequence[str], text: str) -> None:

@@ -48,6 +48,7 @@ from anychannel.data.sources.source import (
     Label,
     Listed,
     Loaded,
+    OneLabel,
     PlaneFields,
     Sample,
     Shards,
@@ -75,7 +76,7 @@ class Labels:
     names: tuple[str, ...] | None
     classes: int | Sequence[str] | None
     place: str
-    seen: set[Label] = field(default_factory=set)
+    seen: set[OneLabel] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.names is None:
@@ -90,7 +91,14 @@ class Labels:
         self.numbers = number(self.names, choose_classes(self.names, self.classes))
 
     def wants(self, label: Label) -> bool:
-        """Whether a sample with this label is asked for. Raises ImageError if it is none of the classes."""
+        """Whether a sample with this label is asked for. Raises ImageError if it is none of the classes.
+
+        Of several labels an image, the image is asked for whichever it has.
+        """
+        if isinstance(label, tuple):
+            for one in label:
+                self.wants(one)
+            return True
         if self.names is None and isinstance(label, int) and label < 0:
             raise ImageError(f"its label {label} is no class", "correct it; a number counts classes from 0")
         self.seen.add(label)

@@ -8,8 +8,8 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.errors import DataError
-from anychannel.data.sources.resplit import SHARES, split_groups
-from anychannel.data.sources.source import SPLITS, Sample, Source, number_classes, split_rows
+from anychannel.data.sources.source import SPLITS, Label, Sample, Source, number_classes
+from anychannel.data.sources.splitting import SHARES, split_groups, split_rows
 
 
 def open_arrays(
@@ -62,7 +62,8 @@ def open_arrays(
         whole, place = bool(have[row].all()), f"image {row}"
         pixels = np.asarray(images[row] if whole else images[row][have[row]])
         held = None if whole else tuple(np.array(known.names)[have[row]].tolist())
-        return Sample(str(row), int(numbers[row]), pixels, held, place, place)
+        label: Label = tuple(np.flatnonzero(numbers[row]).tolist()) if numbers.ndim == 2 else int(numbers[row])
+        return Sample(str(row), label, pixels, held, place, place)
 
     rows = {split: np.flatnonzero(where == split).tolist() for split in SPLITS}
     listing = {split: [sample(row) for row in rows[split]] for split in SPLITS}
@@ -71,7 +72,9 @@ def open_arrays(
 
 
 def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(N,) int64 positions, and the classes' names. Raises DataError: see ``dataset_from_arrays``."""
+    """(N,) int64 positions or (N, L) booleans, and the classes' names; raises as ``dataset_from_arrays``."""
+    if labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1:
+        return read_indicators(labels, classes)
     if labels.shape != (count,):
         raise DataError(f"labels have shape {labels.shape}, but one label for each of the {count} images is needed")
     if labels.dtype.kind in "US":
@@ -87,3 +90,20 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int)
     if int(labels.min(initial=0)) < 0 or highest >= len(names):
         raise DataError(f"labels go from {labels.min()} to {highest}, but there are {len(names)} classes, from 0")
     return labels.astype(np.int64), names
+
+
+def read_indicators(labels: np.ndarray, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Of several labels an image, (N, L) booleans and their names. Raises DataError for a value that is not 0 or 1."""
+    names = tuple(classes or number_classes(labels.shape[1] - 1))
+    if len(names) != labels.shape[1]:
+        raise DataError(
+            f"labels have shape {labels.shape}, a column for each label, but {len(names)} classes are named"
+        )
+    wrong = np.argwhere(~np.isin(labels, (0, 1)))
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        raise DataError(
+            f"image {row} has {labels[row, column].item()!r} for the label {names[column]!r}, but 0 or 1 is expected "
+            f"({len(wrong):,} such in all); several labels an image are 1 for each that it has"
+        )
+    return labels.astype(bool), names

@@ -3,7 +3,9 @@
 List files are ``train.txt``, ``val.txt`` and ``test.txt``. They hold ``path label``, one image per line, after a header
 if there is one. Paths are relative to the folder and may contain spaces; labels count from 0 or are names of classes.
 A third word names the channels of an image that does not have all of them (``path label R,G``). Commas or tabs may
-stand for the spaces. ``classes.txt`` (optional) names the classes, one per line.
+stand for the spaces. ``classes.txt`` (optional) names the classes, one per line. An image with several labels has
+``|`` or ``;`` between them (``path 0|3``, ``path forest|river``), and ``|`` alone if it has none; if one line has
+several, all images may.
 
 Class folders lie inside ``train/``, ``val/`` and ``test/``, or directly in the folder:
 
@@ -55,11 +57,13 @@ from anychannel.data.sources.source import (
     Request,
     Sample,
     Source,
-    cut,
+    each_label,
     match_splits,
     number_classes,
+    parse_label,
     split_channels,
 )
+from anychannel.data.sources.splitting import cut
 from anychannel.data.sources.tables import CHANNELS as TABLE
 from anychannel.data.sources.tables import LABELS as HEADINGS
 from anychannel.data.sources.tables import find_labels, list_table
@@ -180,12 +184,19 @@ def open_lists(spec: str, request: Request, *, bands: str | None = None) -> Sour
     if folder.pattern is not None:
         scenes = folder.pattern.gather(root, folder.images(root), problems)
         folder.pattern.refuse_empty(root, scenes)
-    splits = {split: read_list(paths[split], problems, scenes) if split in paths else [] for split in SPLITS}
+    splits = {
+        split: read_list(paths[split], problems, scenes, names or ()) if split in paths else [] for split in SPLITS
+    }
     if names is None:
-        labels = [sample.label for sample in (splits["train"] or splits["val"] or splits["test"])]
-        numbers = [label for label in labels if isinstance(label, int)]
-        names = number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
+        names = collect_names(splits["train"] or splits["val"] or splits["test"])
     return folder.finish(splits, names, request, "split as listed")
+
+
+def collect_names(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """The classes' names, from the samples' labels."""
+    labels = [label for sample in samples for label in each_label(sample.label)]
+    numbers = [label for label in labels if isinstance(label, int)]
+    return number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
 
 
 def has_table(root: Path) -> bool:
@@ -199,15 +210,25 @@ def has_table(root: Path) -> bool:
 def open_table(spec: str, request: Request) -> Source:
     """Read a CSV file of paths and labels. Lines without a label are noted as problems and left out."""
     folder = Folder.of(spec, request, None)
-    found = find_labels(folder.root)
+    found = find_labels(folder.root, request)
     if found is None:
-        raise DataError(f"{spec} has no one CSV file with a column of paths ('file') and one of labels ('label')")
-    splits, how = list_table(folder.root, *found, folder.seed, folder.problems)
-    return folder.finish(splits, read_names(folder.root / "classes.txt"), request, how)
+        raise DataError(
+            f"{spec} has no one CSV file with a column of paths ('file') and one of labels ('label'), or with a column "
+            "of 0 and 1 for each label"
+        )
+    table, columns = found
+    names = read_names(folder.root / "classes.txt") if len(columns) == 1 else columns
+    splits, how = list_table(folder.root, table, columns, names or (), folder.seed, folder.problems)
+    samples = [sample for split in SPLITS for sample in splits[split]]
+    if names is None and any(isinstance(sample.label, tuple) for sample in samples):
+        names = collect_names(samples)
+    return folder.finish(splits, names, request, how)
 
 
-def read_list(path: Path, problems: Problems, scenes: Scenes | None = None) -> list[Sample]:
+def read_list(path: Path, problems: Problems, scenes: Scenes | None = None, names: Sequence[str] = ()) -> list[Sample]:
     """Samples of one list. Lines that are not ``path label [channels]`` are noted, empty ones and a header skipped.
+
+    ``names`` are those of the classes, if they are known.
 
     With ``scenes``, the paths name scenes or their files; a scene of which several files are listed is one sample.
     """
@@ -221,7 +242,7 @@ def read_list(path: Path, problems: Problems, scenes: Scenes | None = None) -> l
         name, label, channels = found
         if not name or (number == 1 and label.lower() in HEADINGS and not is_image(Path(name))):
             continue
-        value: int | str = int(label) if is_integer(label) else label
+        value = parse_label(label, names, lambda word: int(word) if is_integer(word) else word)
         if channels == ():
             problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
         elif scenes is None:

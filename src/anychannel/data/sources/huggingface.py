@@ -32,8 +32,8 @@ from anychannel.data.sources.source import (
     StreamSettings,
     find_entry,
     match_splits,
-    split_rows,
 )
+from anychannel.data.sources.splitting import split_rows
 from anychannel.data.sources.tar_shards import SCHEME
 from anychannel.utils.extras import need
 

@@ -13,12 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from anychannel.data.errors import DataError
-from anychannel.data.sources.source import HELD_OUT, SPLITS, Listing, Request, Sample
+from anychannel.data.sources.source import SPLITS, Listing, Request, Sample
+from anychannel.data.sources.splitting import HELD_OUT, SHARES, encode_labels, split_groups
 from anychannel.data.sources.tables import find_column
 from anychannel.utils.plurals import plural
-
-SHARES = {"train": 1 - 2 * HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}
-"""Part of the images that each split gets, as closely as whole groups allow."""
 
 
 def resplit(root: Path, listing: Listing, request: Request) -> tuple[Listing, str]:
@@ -27,7 +25,7 @@ def resplit(root: Path, listing: Listing, request: Request) -> tuple[Listing, st
     Raises DataError: see ``find_column``, ``split_groups`` and ``choose_fold``.
     """
     samples = [sample for split in SPLITS for sample in listing[split]]
-    labels = np.unique([str(sample.label) for sample in samples], return_inverse=True)[1].reshape(-1)
+    labels = encode_labels([sample.label for sample in samples])
     groups = None if request.split_by is None else read_column(root, request.split_by, samples)
     if request.fold_by is None:
         assert groups is not None
@@ -90,42 +88,3 @@ def choose_fold(request: Request, folds: np.ndarray) -> tuple[str, str]:
         raise DataError(f"the column {request.fold_by!r} {what}; give fold=..., one of {few}")
     place = known.index(str(request.fold))
     return known[place], known[(place + 1) % len(known)]
-
-
-def split_groups(
-    labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int, what: str = "groups"
-) -> np.ndarray:
-    """(N,) names of splits: groups are whole, and each class has about the same shares of its images in each split.
-
-    Groups are taken in random order, those first whose classes are most uneven, and each goes to the split that brings
-    the classes' shares closest to ``shares``, as scikit-learn's ``StratifiedGroupKFold`` does. Both arrays are (N,).
-    Raises DataError if there are fewer groups than splits.
-    """
-    names, group_of = np.unique(groups, return_inverse=True)
-    group_of = group_of.reshape(-1)
-    if len(names) < len(shares):
-        raise DataError(
-            f"{what} has {plural(len(names), 'group')}, too few for {' and '.join(shares)}; each split "
-            "needs one of its own"
-        )
-    counts = np.zeros((len(names), int(labels.max()) + 1))
-    np.add.at(counts, (group_of, labels), 1)
-    totals = counts.sum(axis=0)
-    counts /= np.where(totals, totals, 1)
-    order = np.random.default_rng([seed, 4]).permutation(len(names))
-    order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
-    wanted = np.array(list(shares.values()))
-    held, members = np.zeros((len(wanted), len(totals))), np.zeros(len(wanted), int)
-    of_group = np.empty(len(names), int)
-    for place, group in enumerate(order.tolist()):
-        # what the squared error of the shares, each relative to what is wanted, gains in each split
-        gain = (((2 * held + counts[group]) * counts[group]).sum(axis=1)) / wanted
-        empty = members == 0
-        if empty.sum() >= len(order) - place:  # the last groups go where there is none
-            gain = np.where(empty, gain, np.inf)
-        chosen = int(gain.argmin())
-        of_group[group] = chosen
-        held[chosen] += counts[group]
-        members[chosen] += 1
-    found: np.ndarray = np.array(list(shares))[of_group[group_of]]
-    return found

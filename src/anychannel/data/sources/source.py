@@ -8,7 +8,8 @@ all can be reported.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Generator, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -30,8 +31,9 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 """What splits are called, in any case: the keywords by which Hugging Face's ``datasets`` knows them."""
-Label = int | str
-"""A position in the source's classes, or the name of a class."""
+OneLabel = int | str
+Label = OneLabel | tuple[OneLabel, ...]
+"""A position in the source's classes, or the name of a class; or all labels of an image that may have several."""
 Loaded = Content | np.ndarray | Decoded
 """The content of an image file, an array whose channel axis is to be found, or pixels (C, H, W)."""
 
@@ -46,7 +48,8 @@ class Sample:
 
     ``image`` is a file to read (or an OME-Zarr folder), a file for each of ``channels`` in their order, or pixels
     (C, H, W). Files are decoded into a cache on disk.
-    ``label`` is a position in the source's classes, or the name of a class. ``channels`` names the image's planes in
+    ``label`` is a position in the source's classes, or the name of a class; of an image that may have several labels, a
+    tuple. ``channels`` names the image's planes in
     their order; None means all channels of the data set. Messages use ``place`` (where the image lies), ``where``
     (where it is listed) and ``channels_from`` (where its channels are given), by default the path. ``digest`` is the
     hexadecimal digest of the content; None computes it.
@@ -263,6 +266,26 @@ def find_entry(value: Any, name: str, path: Sequence[str]) -> Any:
 AnySample = Sample | Record
 
 
+BETWEEN_LABELS = re.compile("[|;]")
+"""Stands between the labels of an image that has several; alone it means that the image has none."""
+
+
+def each_label(label: Label) -> tuple[OneLabel, ...]:
+    """The labels of an image, which may have one or several."""
+    return label if isinstance(label, tuple) else (label,)
+
+
+def parse_label(text: str, names: Container[str], parse: Callable[[str], OneLabel]) -> Label:
+    """The label that a text names, or all of them if it has ``BETWEEN_LABELS`` and is not itself one of the ``names``.
+
+    ``parse`` makes a number of a text that is one.
+    """
+    if text in names or BETWEEN_LABELS.search(text) is None:
+        return parse(text)
+    parts = (part.strip() for part in BETWEEN_LABELS.split(text))
+    return tuple(sorted({parse(part) for part in parts if part}, key=str))
+
+
 def match_splits(names: Iterable[str], place: object, fix: str = "keep one of them") -> dict[str, str]:
     """The names among these that mean a split, by the split. Raises DataError if two mean the same one."""
     found: dict[str, str] = {}
@@ -414,34 +437,3 @@ def number_classes(highest: int) -> tuple[str, ...]:
     if highest >= MOST_CLASSES:
         raise DataError(f"the label {highest} is no number of a class; count the classes from 0, or give their names")
     return tuple(map(str, range(highest + 1)))
-
-
-HELD_OUT = 0.1
-"""Part of each class that goes to validation, and again to test."""
-
-
-def cut(name: str, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Split the ``count`` images of class ``name`` 80 / 10 / 10 by the seed and the name: numbers by split."""
-    held_out = max(1, round(HELD_OUT * count))
-    order = np.random.default_rng([seed, *name.encode()]).permutation(count)
-    cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out], "train": order[2 * held_out :]}
-    return {split: np.sort(rows) for split, rows in cuts.items()}
-
-
-def split_rows(numbers: np.ndarray, names: tuple[str, ...], seed: int) -> np.ndarray:
-    """(N,) names of splits, each class cut as class folders are. Raises DataError if a class has one or two images."""
-    where = np.empty(len(numbers), dtype="U5")
-    for number, name in enumerate(names):
-        mine = np.flatnonzero(numbers == number)
-        if 0 < len(mine) < 3:
-            raise DataError(f"class {name!r} has {len(mine)} images, too few to split; give splits, or 3 or more")
-        for split, chosen in cut(name, len(mine), seed).items():
-            where[mine[chosen]] = split
-    return where
-
-
-def split_rows_of(labels: Sequence[str], seed: int) -> list[str]:
-    """Names of splits for images with these labels; see ``split_rows``."""
-    names, numbers = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
-    found: list[str] = split_rows(numbers.reshape(-1), tuple(names.tolist()), seed).tolist()
-    return found

@@ -8,6 +8,16 @@ The first line names the columns. One column holds the paths, relative to the fo
 Commas, semicolons or tabs separate the columns. The source ``table`` also needs a column with the label, called as in
 ``LABELS``: numbers from 0 or names of classes. A column ``split`` (``train``, ``val``, ``test``) gives the splits;
 without it, each class is split 80 / 10 / 10 by the seed.
+
+Images with several labels have ``|`` or ``;`` between them; if one line has several, all images may, and an empty cell
+is an image without any. Or the table has a column for each label, with 1 for the images that have it and 0 for others:
+
+    file,label                    file,forest,river,road
+    images/a.tif,forest|river     images/a.tif,1,1,0
+    images/b.tif,                 images/b.tif,0,0,0
+
+Without a column called as in ``LABELS``, the labels are the columns of which more than half of the cells are 0 or 1,
+other than ``split`` and those of ``split_by`` and ``fold_by``; ``classes`` names them if that is not so.
 """
 
 from __future__ import annotations
@@ -20,7 +30,18 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from anychannel.data.errors import DataError, Problems
-from anychannel.data.sources.source import SPLIT_NAMES, SPLITS, Listing, Sample, split_rows_of
+from anychannel.data.sources.source import (
+    BETWEEN_LABELS,
+    SPLIT_NAMES,
+    SPLITS,
+    Label,
+    Listing,
+    OneLabel,
+    Request,
+    Sample,
+    parse_label,
+)
+from anychannel.data.sources.splitting import split_rows_of
 from anychannel.utils.folders import find_file
 from anychannel.utils.names import normal
 
@@ -134,28 +155,67 @@ def find_column(root: Path, column: str) -> tuple[Table, str]:
     raise DataError(f"no CSV file in {root} has a column {column!r}: {known}")
 
 
-def find_labels(root: Path) -> tuple[Table, str] | None:
-    """The one table of a folder that has labels, and their column; None if there is none or several."""
-    found = [(table, name) for table in read_tables(root) if (name := table.find(LABELS)) is not None]
+def find_labels(root: Path, request: Request | None = None) -> tuple[Table, tuple[str, ...]] | None:
+    """The one table of a folder that has labels, and their column or columns; None if there is none or several."""
+    tables = read_tables(root)
+    found: list[tuple[Table, tuple[str, ...]]] = [
+        (table, (name,)) for table in tables if (name := table.find(LABELS)) is not None
+    ]
+    if not found:
+        several = ((table, find_indicators(table, request or Request())) for table in tables)
+        found = [(table, columns) for table, columns in several if len(columns) > 1]
     return found[0] if len(found) == 1 else None
 
 
-def list_table(root: Path, table: Table, column: str, seed: int | None, problems: Problems) -> tuple[Listing, str]:
-    """The samples of a table by split, and how they were split; ``seed=None`` leaves all in ``train``."""
+def find_indicators(table: Table, request: Request) -> tuple[str, ...]:
+    """The columns that say of each image whether it has a label; see the module."""
+    asked = request.classes.split(",") if isinstance(request.classes, str) else request.classes
+    if asked is not None and not isinstance(asked, int) and set(asked) <= set(table.columns):
+        return tuple(asked)
+    others = {"split", *(name.casefold() for name in (request.split_by, request.fold_by) if name is not None)}
+    columns = [name for name in table.columns if name != table.paths and name.casefold() not in others]
+    return tuple(name for name in columns if 2 * sum(row[name] in ("0", "1") for row in table.rows) > len(table.rows))
+
+
+def list_table(
+    root: Path,
+    table: Table,
+    columns: tuple[str, ...],
+    names: Sequence[str],
+    seed: int | None,
+    problems: Problems,
+) -> tuple[Listing, str]:
+    """The samples of a table by split, and how they were split; ``seed=None`` leaves all in ``train``.
+
+    ``columns`` are the column of labels, or one for each label; ``names`` are those of the classes, if they are known.
+    """
     samples = []
     place_of = partial("{} line {}".format, table.file.name)
+    cells = [row[columns[0]] for row in table.rows]
+    several = len(columns) == 1 and any(cell not in names and BETWEEN_LABELS.search(cell) for cell in cells)
     for number, row in enumerate(table.rows, start=2):
-        path, label = row[table.paths], row[column]
-        if not label:
-            problems.add(place_of(number), f"no label for {path}", f"fill in its {column!r}, or remove the line")
+        path, label = row[table.paths], row[columns[0]]
+        if len(columns) > 1:
+            wrong = [name for name in columns if row[name] not in ("0", "1")]
+            for name in wrong:
+                what = f"the label {name!r} of {path} is {row[name]!r}, neither 0 nor 1"
+                problems.add(
+                    place_of(number), what, "correct it; if the column is no label, name the labels by classes"
+                )
+            if wrong:
+                continue
+            value: Label = tuple(name for name in columns if row[name] == "1")
+        elif not label and not several:
+            problems.add(place_of(number), f"no label for {path}", f"fill in its {columns[0]!r}, or remove the line")
             continue
-        value = int(label) if label.isascii() and label.isdecimal() and len(label) < 19 else label
+        else:
+            value = parse_label(label, names, read_number) if label else ()
         samples.append(Sample(path, value, find_file(root / path), None, f"{path} ({place_of(number)})"))
     if seed is None:
         return {"train": samples, "val": [], "test": []}, ""
     named = table.find(["split"])
     if named is None:
-        where = split_rows_of([str(sample.label) for sample in samples], seed)
+        where = split_rows_of([sample.label for sample in samples], seed)
         how = "split at random"
     else:
         split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
@@ -165,3 +225,8 @@ def list_table(root: Path, table: Table, column: str, seed: int | None, problems
             raise DataError(f"{table.file}: {named} {unknown[0]!r} is no split; write train, val or test")
         where, how = [split_of[value.casefold()] for value in given], f"split as {table.file.name} says"
     return {split: [one for one, of in zip(samples, where, strict=True) if of == split] for split in SPLITS}, how
+
+
+def read_number(text: str) -> OneLabel:
+    """A number of up to 18 digits as such, other text as it is."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else text

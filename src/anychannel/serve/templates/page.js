@@ -287,6 +287,10 @@
     predict();
   }
 
+  // The figure that stands for all others, of one class an image or of several labels.
+  const headline = () => model.thresholds ? "mean average precision" : "accuracy";
+  const score = (entry) => entry.accuracy ?? entry.mean_average_precision;
+
   // What to expect of a subset: only what was measured.
   function drawExpected(now) {
     const found = known.get(now.join(","));
@@ -295,7 +299,7 @@
     const measured = Boolean(found) && found.refused === null && !unlike;
     figure.classList.toggle("none", !measured);
     byId("rail").hidden = !measured;
-    byId("brief").textContent = `Expected accuracy ${measured ? percent(found.accuracy) : unlike ? "does not apply" : "not known"}`;
+    byId("brief").textContent = `Expected ${headline()} ${measured ? percent(score(found)) : unlike ? "does not apply" : "not known"}`;
     if (unlike) {
       figure.textContent = "Does not apply";
       byId("accuracy-note").textContent = "The test images looked like the training images. This image does not.";
@@ -303,7 +307,7 @@
     }
     if (!found) {
       figure.textContent = "Not evaluated";
-      byId("accuracy-note").textContent = `No accuracy was measured with ${phrase(now)}${now.length > 1 ? "" : " alone"}. ${model.expected_note}`.trim();
+      byId("accuracy-note").textContent = `No ${headline()} was measured with ${phrase(now)}${now.length > 1 ? "" : " alone"}. ${model.expected_note}`.trim();
       return;
     }
     if (!measured) {
@@ -311,12 +315,12 @@
       byId("accuracy-note").textContent = `The network does not take ${phrase(now)}: ${found.refused}`;
       return;
     }
-    figure.replaceChildren(percent(found.accuracy), make("span", "", ` ± ${percent(found.standard_error)}`));
+    figure.replaceChildren(percent(score(found)), make("span", "", ` ± ${percent(found.standard_error)}`));
     const others = whole && whole !== found && whole.refused === null;
-    byId("rail").querySelector(".reached").style.width = `${100 * found.accuracy}%`;
+    byId("rail").querySelector(".reached").style.width = `${100 * score(found)}%`;
     byId("rail").querySelector(".whole").hidden = !others;
-    if (others) byId("rail").querySelector(".whole").style.left = `${100 * whole.accuracy}%`;
-    byId("accuracy-note").textContent = `of ${found.images.toLocaleString("en")} ${found.split} images, with ${phrase(now)} (± one standard error); balanced accuracy ${percent(found.balanced_accuracy)}, macro F1 ${percent(found.macro_f1)}.` + (others ? ` With all channels ${percent(whole.accuracy)}, the mark.` : "");
+    if (others) byId("rail").querySelector(".whole").style.left = `${100 * score(whole)}%`;
+    byId("accuracy-note").textContent = `of ${found.images.toLocaleString("en")} ${found.split} images, with ${phrase(now)} (± one standard error); ${model.thresholds ? `micro F1 ${percent(found.micro_f1)}` : `balanced accuracy ${percent(found.balanced_accuracy)}`}, macro F1 ${percent(found.macro_f1)}.` + (others ? ` With all channels ${percent(score(whole))}, the mark.` : "");
   }
 
   // The answer: of two questions under way only the later one counts.
@@ -380,11 +384,12 @@
     byId("unlike").textContent = unlike ?? "";
     byId("unlike").hidden = !unlike;
     byId("retry").hidden = byId("change").hidden = true;
-    byId("best").textContent = best.class;
+    const said = answer.labels ? answer.labels.join(", ") || "no label" : best.class;
+    byId("best").textContent = said;
     byId("best").classList.remove("none");
-    const sure = [`${percent(best.probability)} confident`];
+    const sure = [answer.labels ? `${answer.labels.length} of ${answer.top.length} labels pass their thresholds` : `${percent(best.probability)} confident`];
     if (answer.label !== null) {
-      const right = answer.label === best.class;
+      const right = answer.label === said;
       sure.push(", ", make("span", right ? "right" : "wrong", right ? "right" : `wrong: it is ${answer.label}`));
     }
     byId("sure").replaceChildren(...sure);
@@ -395,12 +400,13 @@
       part.style.width = percent(guess.probability).replace("\u00a0", "");
       bar.append(part);
       bar.setAttribute("aria-hidden", "true");
-      line.append(make("span", "class", guess.class), make("span", "share", percent(guess.probability)), bar);
+      const passes = guess.threshold === null ? "" : guess.probability >= guess.threshold ? `, passes ${percent(guess.threshold)}` : `, below ${percent(guess.threshold)}`;
+      line.append(make("span", "class", guess.class), make("span", "share", percent(guess.probability) + passes), bar);
       return line;
     }));
     byId("top").hidden = false;
-    const expected = answer.expected?.accuracy ?? null;
-    byId("said").textContent = `${byId("best").textContent}, ${byId("sure").textContent}, from ${phrase(answer.channels)}. ` + (unlike ? `${unlike} The expected accuracy does not apply.` : expected === null ? "The accuracy with these channels was not measured." : `Expected accuracy ${percent(expected)}.`);
+    const expected = answer.expected ? score(answer.expected) : null;
+    byId("said").textContent = `${byId("best").textContent}, ${byId("sure").textContent}, from ${phrase(answer.channels)}. ` + (unlike ? `${unlike} The expected ${headline()} does not apply.` : expected === null ? `The ${headline()} with these channels was not measured.` : `Expected ${headline()} ${percent(expected)}.`);
   }
 
   function drawFailure(error) {

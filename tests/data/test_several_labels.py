@@ -1,0 +1,121 @@
+"""Data whose images have several labels: tables, lists, arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anychannel.data import DataError, dataset_from_arrays, load_dataset
+from anychannel.data.batches.split import balanced_order
+from tests.helpers.several_labels import NAMES, make_arrays, names_of, write_table
+
+SPLITS = ("train", "val", "test")
+
+
+def labels_of(dataset):
+    """All images' labels by their paths."""
+    splits = [getattr(dataset, name) for name in SPLITS]
+    return {path: row.tolist() for split in splits for path, row in zip(split.paths, split.labels, strict=True)}
+
+
+@pytest.mark.parametrize("form", ["|", ";", " | ", "columns"])
+def test_a_table_gives_each_image_its_labels(tmp_path, form):
+    _, labels = write_table(tmp_path, form=form)
+    dataset = load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+    assert dataset.has_several
+    assert dataset.classes == NAMES
+    assert labels_of(dataset) == {f"images/{i:03}.png": row for i, row in enumerate(labels.tolist())}
+    assert dataset.train.labels.dtype == np.float32
+    assert not labels.any(axis=1).all()  # an image may have none
+    counts = dataset.count_classes()
+    assert np.sum(list(counts.values()), axis=0).tolist() == labels.sum(axis=0).tolist()
+    assert dataset.describe_split().startswith("3 labels, several an image; ")
+
+
+def test_each_label_has_about_the_same_share_in_every_split(tmp_path):
+    images, labels = make_arrays(400)
+    dataset = dataset_from_arrays(images, labels, channels="R,G,B", classes=NAMES)
+    for split, share in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
+        counts = np.array(dataset.count_classes()[split])
+        np.testing.assert_allclose(counts / labels.sum(axis=0), share, atol=0.02)
+        none = ~getattr(dataset, split).labels.any(axis=1)
+        assert none.sum() / (~labels.any(axis=1)).sum() == pytest.approx(share, abs=0.02)
+
+
+def test_plots_stay_whole_and_classes_choose_among_the_labels(tmp_path):
+    _, labels = write_table(tmp_path, form="columns")
+    options = {"split_by": "plot", "classes": "road,forest", "cache_dir": tmp_path / "cache"}
+    dataset = load_dataset(tmp_path, **options)
+    assert dataset.classes == ("road", "forest")
+    known = {f"images/{i:03}.png": row[[2, 0]].tolist() for i, row in enumerate(labels)}
+    assert labels_of(dataset) == known
+    plots = [{int(path[7:10]) // 4 for path in getattr(dataset, split).paths} for split in SPLITS]
+    assert len(set.union(*plots)) == sum(map(len, plots))
+
+
+def test_a_column_of_a_table_may_be_no_label(tmp_path):
+    write_table(tmp_path, form="columns")
+    table = tmp_path / "labels.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0] + ",clouds", *(line + ",7" for line in lines[1:])]))
+    assert load_dataset(tmp_path, cache_dir=tmp_path / "cache").classes == NAMES
+
+
+def test_lists_hold_names_or_numbers_of_several_labels(tmp_path):
+    images, labels = write_table(tmp_path)
+    (tmp_path / "labels.csv").unlink()
+    numbers = ["|".join(str(k) for k in np.flatnonzero(row)) or "|" for row in labels]
+    names = [";".join(names_of(row)) or "|" for row in labels]
+    for words in (names, numbers):
+        for split, rows in (("train", range(40)), ("val", range(40, 50)), ("test", range(50, 60))):
+            (tmp_path / f"{split}.txt").write_text("".join(f"images/{i:03}.png {words[i]}\n" for i in rows))
+        dataset = load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+        assert dataset.classes == (NAMES if words is names else ("0", "1", "2"))
+        np.testing.assert_array_equal(dataset.train.labels, labels[:40])
+        np.testing.assert_array_equal(dataset.test.labels, labels[50:])
+        np.testing.assert_array_equal(dataset.test.images, images[50:])
+
+
+def test_a_class_whose_name_has_the_separator_is_one_class(tmp_path):
+    write_table(tmp_path)
+    table = tmp_path / "labels.csv"
+    lines = [line.rpartition(",")[0] for line in table.read_text().splitlines()]
+    words = ["label", *(("bog|fen", "heath")[i % 2] for i in range(len(lines) - 1))]
+    table.write_text("\n".join(f"{line},{word}" for line, word in zip(lines, words, strict=True)))
+    (tmp_path / "classes.txt").write_text("bog|fen\nheath\n")
+    dataset = load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+    assert not dataset.has_several
+    assert dataset.classes == ("bog|fen", "heath")
+
+
+def test_wrong_labels_are_named(tmp_path):
+    write_table(tmp_path, form="columns")
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace("images/003.png,0,", "images/003.png,0,2", 1))
+    with pytest.raises(DataError, match=r"labels.csv line 5: the label 'forest' of images/003.png is '2.', neither 0"):
+        load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+    other = tmp_path / "other"
+    write_table(other)
+    (other / "classes.txt").write_text("forest\nriver\n")
+    with pytest.raises(DataError, match=r"its label 'road' is none of the 2 classes \(forest, river\)"):
+        load_dataset(other, cache_dir=tmp_path / "cache")
+
+
+def test_wrong_arrays_are_refused():
+    images, labels = make_arrays()
+    with pytest.raises(DataError, match=r"image 0 has 3 for the label '\d', but 0 or 1 is expected"):
+        dataset_from_arrays(images, np.where(labels == labels[0].max(), 3, labels), channels="R,G,B")
+    with pytest.raises(
+        DataError, match=r"labels have shape \(60, 3\), a column for each label, but 2 classes are named"
+    ):
+        dataset_from_arrays(images, labels, channels="R,G,B", classes=["a", "b"])
+    with pytest.raises(DataError, match=r"labels have shape \(60, 1\)"):
+        dataset_from_arrays(images, labels[:, :1], channels="R,G,B")
+
+
+def test_a_balanced_epoch_draws_each_label_equally_often():
+    labels = np.zeros((100, 3), np.float32)
+    labels[:80, 0], labels[80:90, 1], labels[90:95, 2] = 1, 1, 1
+    order = balanced_order(0, 0, labels)
+    kinds = [np.flatnonzero(labels[row])[0] if labels[row].any() else 3 for row in order]
+    assert np.bincount(kinds).tolist() == [25, 25, 25, 25]
