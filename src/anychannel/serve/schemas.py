@@ -45,9 +45,9 @@ class Expected(BaseModel):
     )
     macro_f1: float | None = Field(description="Mean F1 of the classes; null if the subset is refused.")
     mean_average_precision: float | None = Field(
-        default=None, description="Of several labels an image, in place of accuracy; else null."
+        description="Of several labels an image, in place of accuracy; else null."
     )
-    micro_f1: float | None = Field(default=None, description="Of several labels an image; else null.")
+    micro_f1: float | None = Field(description="Of several labels an image; else null.")
     split: str = Field(description="The images measured: test, or validation if the run's data have no test split.")
     standard_error: float | None = Field(
         description="Binomial standard error of the accuracy, never 0; null if the subset is refused."
@@ -65,7 +65,7 @@ class Model(BaseModel):
     channels: list[Channel]
     classes: list[str]
     thresholds: list[float] | None = Field(
-        default=None, description="Of several labels an image, one for each class; null if an image has one class."
+        description="Of several labels an image, one for each class; null if an image has one class."
     )
     image_size: tuple[int, int] = Field(description="Height and width to which images are resized and cropped.")
     file_channels: list[str] = Field(
@@ -119,7 +119,7 @@ class Guess(BaseModel):
     label: str = Field(alias="class")
     probability: float
     threshold: float | None = Field(
-        default=None, description="Of several labels an image: the image has the label from this probability."
+        description="Of several labels an image: the image has the label from this probability."
     )
 
 
@@ -131,7 +131,7 @@ class Prediction(BaseModel):
     missing: list[str] = Field(description="The network's other channels.")
     top: list[Guess] = Field(description="Most probable class first.")
     labels: list[str] | None = Field(
-        default=None, description="Of several labels an image, those that pass their thresholds; else null."
+        description="Of several labels an image, those that pass their thresholds; else null."
     )
     expected: Expected | None = Field(
         description="Test result for these channels; null if not evaluated, or if it does not apply, see unlike."
