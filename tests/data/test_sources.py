@@ -200,6 +200,11 @@ def one_class(root: Path) -> None:
     class_folders(root, {"cat": 5})
 
 
+def unknown_label_column(root: Path) -> None:
+    class_folders(root, {"images": 5})
+    (root / "trees.csv").write_text("file,kind\nimages/0.png,oak\n")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -210,6 +215,7 @@ def one_class(root: Path) -> None:
         (folder_beside_splits, "has images in extra/ beside train/, val/, test/, so that .*; move extra/ out"),
         (one_level_too_high, "holds the one folder images/; if its folders are the classes, give .*images"),
         (one_class, "has 1 class; classification needs two or more"),
+        (unknown_label_column, r"images/, and no CSV file with .*: trees.csv has file, kind; call this column label"),
     ],
 )
 def test_a_folder_that_is_no_data_set_is_refused_with_what_was_looked_for(tmp_path: Path, make, message: str):

@@ -66,7 +66,7 @@ from anychannel.data.sources.source import (
 from anychannel.data.sources.splitting import cut
 from anychannel.data.sources.tables import CHANNELS as TABLE
 from anychannel.data.sources.tables import LABELS as HEADINGS
-from anychannel.data.sources.tables import find_labels, list_table
+from anychannel.data.sources.tables import LABELS, find_labels, list_table, read_tables
 from anychannel.sensors import SENSORS
 from anychannel.utils.files import readable
 from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
@@ -396,6 +396,12 @@ def split_classes(folder: Folder) -> tuple[tuple[str, ...], Listing]:
     if len(folders) == 1 and len(subfolders(folders[0])) > 1:
         raise DataError(
             f"{root} holds the one folder {folders[0].name}/; if its folders are the classes, give {folders[0]}"
+        )
+    if len(folders) == 1 and (tables := read_tables(root)):
+        known = "; ".join(f"{table.file.name} has {', '.join(table.columns)}" for table in tables)
+        raise DataError(
+            f"{root} has images in one folder, {folders[0].name}/, and no CSV file with a column of labels: {known}; "
+            f"call this column {LABELS[0]}, or put the images into a folder for each class"
         )
     classes = name_classes(root, folders, folder.pattern)
     return classes, cut_classes(

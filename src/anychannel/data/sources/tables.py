@@ -47,7 +47,9 @@ from anychannel.utils.names import normal
 
 PATHS = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file")
 """What a column of paths may be called, in any case."""
-LABELS = ("label", "labels", "class", "class_name", "category", "target")
+LABELS = (
+    "label", "labels", "class", "classes", "class_name", "category", "categories", "target", "targets", "tag", "tags"
+)  # fmt: skip
 """What a column of labels may be called, in any case."""
 CHANNELS = "channels.csv"
 """The table of channels, which has another form."""
