@@ -117,11 +117,11 @@ def test_ranges_of_sizes_double_and_leave_none_out(channels, number, ranges):
         (2, [48, 48], [(2, 2), (1, 1)]),
         (4, [48, 24, 24], [(4, 4), (1, 1), (2, 3)]),
         (8, [32, 16, 16, 16, 16], [(8, 8), (1, 1), (2, 3), (1, 1), (4, 7)]),
-        (13, [24, 12, 12, 12, 12, 12, 12], [(13, 13), (1, 1), (2, 3), (1, 1), (4, 6), (1, 1), (7, 12)]),
+        (13, [24, *[12] * 6], [(13, 13), (1, 1), (2, 3), (1, 1), (4, 6), (1, 1), (7, 12)]),
     ],
 )
 def test_half_of_what_a_split_reduces_shows_single_channels_the_rest_sizes_by_doublings(channels, lengths, sizes):
-    sampler, random = create_sampler("split", channels), generator()
+    sampler, random = create_sampler("split", channels, **({"fewest": 12} if channels > 1 else {})), generator()
     seen = [set() for _ in sizes]
     for _ in range(200):
         parts = sampler(96, random)
@@ -129,6 +129,27 @@ def test_half_of_what_a_split_reduces_shows_single_channels_the_rest_sizes_by_do
         for part, met in zip(parts, seen, strict=True):
             met.add(len(part.subset))
     assert [(min(met), max(met)) for met in seen] == sizes
+
+
+@pytest.mark.parametrize(
+    ("channels", "batch_size", "lengths"),
+    [
+        (3, 128, [64, 32, 32]),
+        (3, 64, [32, 16, 16]),
+        (3, 63, [32, 31]),
+        (3, 32, [16, 16]),
+        (3, 12, [6, 6]),
+        (8, 64, [21, 22, 21]),
+        (16, 128, [32, *[16] * 6]),
+        (16, 64, [16, 16, 16, 16]),
+    ],
+)
+def test_the_reduced_parts_of_a_small_batch_hold_16_images_or_all_of_them(channels, batch_size, lengths):
+    sampler, random = create_sampler("split", channels), generator()
+    steps = [sampler(batch_size, random) for _ in range(60)]
+    assert all(sorted(map(len, parts[1:])) == sorted(lengths[1:]) for parts in steps)
+    assert all(len(parts[0]) == lengths[0] for parts in steps)
+    assert len({len(part.subset) for parts in steps for part in parts[1:]}) > 1  # single channels, and sizes between
 
 
 def test_a_paired_split_reduces_the_same_images_as_the_full_part():

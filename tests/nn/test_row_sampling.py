@@ -62,7 +62,7 @@ def alone(model: nn.Module, shown: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("stem", "options"), STEM_OPTIONS)
 def test_every_row_gives_what_its_subset_gives_alone_in_its_place(stem, options):
-    model = freeze(make(stem, stem_options=options))
+    model = freeze(make(stem, stem_options=options, sampling_options={"fewest": 1}))
     shown = images(9)
     together = model(shown)
     assert len(set(model.last_subsets)) > 2
@@ -217,9 +217,13 @@ def test_what_timm_users_expect_is_there():
     assert own.embed(images(2)).shape == (2, own.backbone.fc.in_features)
 
 
-@pytest.mark.parametrize(("name", "options"), [("timm/test_vit", {"img_size": 32}), ("compact_k7", {"width": 16})])
-def test_compiled_inference_is_one_graph_and_training_breaks_once_at_most(name, options):
-    model = create_model(name, channels=RGBN, num_classes=3, model_options=options).eval()
+@pytest.mark.parametrize(
+    ("name", "options", "fewest"),
+    [("timm/test_vit", {"img_size": 32}, 1), ("compact_k7", {"width": 16}, 1), ("compact_k7", {"width": 16}, 16)],
+)
+def test_compiled_inference_is_one_graph_and_training_breaks_once_at_most(name, options, fewest):
+    sampling = {"fewest": fewest}  # three parts of four images, or two
+    model = create_model(name, channels=RGBN, num_classes=3, model_options=options, sampling_options=sampling).eval()
     shown = torch.rand(4, 4, 32, 32) * 255
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for names in ("R,G", "N", "R,G,B,N"):

@@ -11,21 +11,26 @@ from torch import Tensor
 
 def cut_rows(x: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
     """``[x[some] for some in rows]`` in the format of ``x``; each row of ``x`` is in one of ``rows``."""
-    return list(CutRows.apply(x, *rows))
+    return list(CutRows.apply(x, *rows)) if len(rows) > 1 else [x[rows[0]]]
 
 
 def join_rows(pieces: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
     """The tensor that ``cut_rows`` cut into these pieces."""
-    joined: Tensor = JoinRows.apply(len(rows), *rows, *pieces)
+    joined: Tensor = JoinRows.apply(*rows, *pieces)
     return joined
 
 
 class CutRows(torch.autograd.Function):
-    """See ``cut_rows``. An index's own gradient adds row to row, which takes several times as long."""
+    """See ``cut_rows``. An index's own gradient adds row to row, which takes several times as long.
+
+    PyTorch's compiler takes a ``forward`` with as many arguments as parameters for one without ``ctx``; hence a single
+    parameter for all tensors.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Copy each part's rows."""
+        x, *rows = tensors
         ctx.save_for_backward(*rows)
         pieces = [like(x, len(some)) for some in rows]
         for piece, some in zip(pieces, rows, strict=True):
@@ -40,12 +45,12 @@ class CutRows(torch.autograd.Function):
 
 
 class JoinRows(torch.autograd.Function):
-    """See ``join_rows``; the first ``count`` tensors are ``rows``."""
+    """See ``join_rows``: of the tensors, the first half are ``rows``."""
 
     @staticmethod
-    def forward(ctx: Any, count: int, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         """Copy each part to its rows."""
-        rows, pieces = tensors[:count], tensors[count:]
+        rows, pieces = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
         ctx.save_for_backward(*rows)
         joined = like(pieces[0], sum(map(len, rows)))
         for piece, some in zip(pieces, rows, strict=True):
@@ -56,7 +61,7 @@ class JoinRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Cut the gradient."""
         rows = ctx.saved_tensors
-        return None, *(None for _ in rows), *cut_rows(gradients[0], rows)
+        return *(None for _ in rows), *cut_rows(gradients[0], rows)
 
 
 def is_channels_last(x: Tensor) -> bool:

@@ -20,10 +20,6 @@ from anychannel.utils.names import unknown_name
 from anychannel.utils.options import coerce_option, registry_options
 
 
-FEWEST = 16
-"""Images in a reduced part of ``SplitSampler``, if the batch has as many for it."""
-
-
 @dataclass(frozen=True)
 class Part:
     """The images ``start`` to ``stop`` (exclusive) of a batch, and the channels that are kept of them."""
@@ -140,8 +136,8 @@ class SplitSampler:
     the sizes between come in ranges that about double (for eight channels 2-3 and 4-7). Each range gets two parts of
     the batch: one with a single channel, and one with a random subset of a size from the range. With three channels
     that is one pair and one single channel a step. Batch norms compute with the images of one part, and a few images
-    have no mean to rely on. So if the parts would get fewer than 16 images each, a random choice of them shares the
-    images in parts of 16 or more, or one part gets all of them.
+    have no mean to rely on. So if the parts would get fewer than ``fewest`` images each, a random choice of them shares
+    the images: as many parts as get ``fewest`` or more, or one.
 
     Args:
         full: share of the batch that keeps all channels, in (0, 1]. None means one over the number of doublings: half
@@ -150,6 +146,7 @@ class SplitSampler:
             single channels; with fewer, the first holds more sizes and takes their place.
         fractions: the share of the batch for each size, from all channels down to one: C numbers that sum to 1. It
             replaces ``full`` and ``ranges``. A step has one subset of each size whose share comes to an image.
+        fewest: images in a reduced part.
         paired: take the images of the reduced parts from the full part, so that the network can learn from its answer
             to all channels. A step then has fewer different images at the same number of passes.
     """
@@ -158,9 +155,11 @@ class SplitSampler:
     full: float | None = None
     ranges: int | None = None
     fractions: Sequence[float] | None = None
+    fewest: int = 16
     paired: bool = False
 
     def __post_init__(self) -> None:
+        check_number("fewest", self.fewest)
         if self.fractions is not None:
             if self.full is not None or self.ranges is not None:
                 raise ValueError("fractions say what each size gets; leave full and ranges out")
@@ -191,7 +190,7 @@ class SplitSampler:
         full = 1 / max(1 + len(larger), 2) if self.full is None else self.full
         whole = max(round(full * batch_size), 1)
         result = [Part(tuple(range(count)), 0, whole)]
-        pieces = split_evenly(batch_size - whole, min(len(sizes), max((batch_size - whole) // FEWEST, 1)))
+        pieces = split_evenly(batch_size - whole, min(len(sizes), max((batch_size - whole) // self.fewest, 1)))
         if len(pieces) < len(sizes):
             drawn = torch.randperm(len(sizes), generator=generator)[: len(pieces)].tolist()
             sizes = [sizes[place] for place in sorted(drawn)]
