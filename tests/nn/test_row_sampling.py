@@ -62,7 +62,7 @@ def alone(model: nn.Module, shown: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("stem", "options"), STEM_OPTIONS)
 def test_every_row_gives_what_its_subset_gives_alone_in_its_place(stem, options):
-    model = freeze(make(stem, stem_options=options, sampling_options={"fewest": 1}))
+    model = freeze(make(stem, stem_options=options))
     shown = images(9)
     together = model(shown)
     assert len(set(model.last_subsets)) > 2

@@ -85,6 +85,7 @@ SAMPLER_CASES = [
     ("dropout", 3, {"drop": 0.0, "parts": 2}, "parts=2 has no effect: drop is 0"),
     ("split", 3, {"ranges": 3}, "ranges must be between 1 and 2, the number of sizes below all 3 channels, got 3"),
     ("split", 3, {"full": 1.0, "paired": True}, "no effect: full is 1"),
+    ("split", 3, {"fewest": 0}, "fewest must be at least 1, got 0"),
     ("split", 3, {"full": 1.0, "ranges": 1}, "no effect: full is 1"),
     ("split", 3, {"full": 0.5, "fractions": [0.5, 0.3, 0.2]}, "leave full and ranges out"),
     ("dropout", 1, {"drop": 0.5}, "drop have no effect: a single channel is never dropped"),

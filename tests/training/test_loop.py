@@ -258,7 +258,6 @@ def trained(train, val, tmp_path_factory):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 2}, "epochs: 1 -> 2"),
         ({"schedule": "constant"}, "schedule: one_cycle -> constant"),
         (
             {"lr": 0.5, "sampler": "dropout", "sampler_options": {"drop": 0.5}},

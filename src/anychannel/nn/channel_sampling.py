@@ -135,9 +135,8 @@ class SplitSampler:
     One channel more or less changes little if most channels are present, but each single channel has to be learned. So
     the sizes between come in ranges that about double (for eight channels 2-3 and 4-7). Each range gets two parts of
     the batch: one with a single channel, and one with a random subset of a size from the range. With three channels
-    that is one pair and one single channel a step. Batch norms compute with the images of one part, and a few images
-    have no mean to rely on. So if the parts would get fewer than ``fewest`` images each, a random choice of them shares
-    the images: as many parts as get ``fewest`` or more, or one.
+    that is one pair and one single channel a step. A random choice of the parts, as many as get ``fewest`` images or
+    more, shares the images that are not enough for all.
 
     Args:
         full: share of the batch that keeps all channels, in (0, 1]. None means one over the number of doublings: half
@@ -146,7 +145,8 @@ class SplitSampler:
             single channels; with fewer, the first holds more sizes and takes their place.
         fractions: the share of the batch for each size, from all channels down to one: C numbers that sum to 1. It
             replaces ``full`` and ``ranges``. A step has one subset of each size whose share comes to an image.
-        fewest: images in a reduced part.
+        fewest: images in a reduced part, if the batch has as many for it. Batch norms compute with the images of one
+            part, and a few images give them noise; but with fewer parts, a step shows fewer subsets.
         paired: take the images of the reduced parts from the full part, so that the network can learn from its answer
             to all channels. A step then has fewer different images at the same number of passes.
     """
@@ -155,7 +155,7 @@ class SplitSampler:
     full: float | None = None
     ranges: int | None = None
     fractions: Sequence[float] | None = None
-    fewest: int = 16
+    fewest: int = 1
     paired: bool = False
 
     def __post_init__(self) -> None:

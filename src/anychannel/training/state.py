@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from anychannel.nn.channel_sampling import create_sampler
+from anychannel.channels import ChannelSet
+from anychannel.nn.channel_sampling import Sampler, create_sampler
 from anychannel.nn.classifier import Classifier
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.finite_updates import FiniteUpdates
@@ -53,7 +54,7 @@ class TrainingState:
         self.batch_size = batch_size
         self.steps = steps
         self.model = model
-        self.sampler = create_sampler(settings.sampler, model.channels, **settings.sampler_options)
+        self.sampler = training_sampler(settings, model.channels)
         self.average = None
         if settings.ema is not None:
             from timm.utils import ModelEmaV3  # here, since timm takes seconds to import
@@ -175,6 +176,16 @@ class TrainingState:
         best = state["stopping"]["best_epoch"]
         score = self.stopping.score(self.rows[best - 1])
         self.stopping.best_epoch, self.stopping.best_score, self.stopping.reference = best, score, score
+
+
+def training_sampler(settings: TrainingSettings, channels: ChannelSet) -> Sampler:
+    """The sampler of ``fit``. Parts of ``split`` have 16 images or more: with 8, batch norms are too noisy.
+
+    A loop of your own keeps several parts in small batches, since running statistics need that each subset is shown
+    often; ``fit`` recomputes them.
+    """
+    larger = {"fewest": 16} if settings.sampler == "split" and len(channels.units) > 1 else {}
+    return create_sampler(settings.sampler, channels, **larger | settings.sampler_options)
 
 
 def copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -65,8 +65,8 @@ from anychannel.data.sources.source import (
 )
 from anychannel.data.sources.splitting import cut
 from anychannel.data.sources.tables import CHANNELS as TABLE
-from anychannel.data.sources.tables import LABELS as HEADINGS
 from anychannel.data.sources.tables import LABELS, find_labels, list_table, read_tables
+from anychannel.data.sources.tables import LABELS as HEADINGS
 from anychannel.sensors import SENSORS
 from anychannel.utils.files import readable
 from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
