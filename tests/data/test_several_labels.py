@@ -119,3 +119,23 @@ def test_a_balanced_epoch_draws_each_label_equally_often():
     order = balanced_order(0, 0, labels)
     kinds = [np.flatnonzero(labels[row])[0] if labels[row].any() else 3 for row in order]
     assert np.bincount(kinds).tolist() == [25, 25, 25, 25]
+
+
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("TRUE", "FALSE"), ("true", "0")])
+def test_flags_may_be_written_as_tables_of_pandas_write_them(tmp_path, yes, no):
+    _, labels = write_table(tmp_path, form="columns")
+    table = tmp_path / "labels.csv"
+    head, *lines = table.read_text().splitlines()
+    split = [line.split(",", 2) for line in lines]  # path, plot and the labels
+    rows = [f"{path},p{plot},{flags.replace('1', yes).replace('0', no)}" for path, plot, flags in split]
+    table.write_text("\n".join([head, *rows]))
+    dataset = load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+    assert labels_of(dataset) == {f"images/{i:03}.png": row for i, row in enumerate(labels.tolist())}
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path):
+    write_table(tmp_path, form="columns")
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(line + "," + line.rsplit(",", 1)[1] for line in table.read_text().splitlines()))
+    with pytest.raises(DataError, match=r"labels\.csv: the column '\w+' is there twice; rename one of them"):
+        load_dataset(tmp_path, cache_dir=tmp_path / "cache")

@@ -135,3 +135,10 @@ def test_many_subsets_share_temperatures_by_size():
     images = np.random.default_rng(0).integers(0, 255, (60, 8, 8, 8), dtype=np.uint8)
     found = ac.fit_temperatures(model, Split(images, np.arange(60) % 3, tuple(map(str, range(60)))))
     assert (len(found.sizes), found.subsets) == (8, {})
+
+
+def test_a_network_that_keeps_its_answers_to_all_channels_keeps_their_temperature():
+    model = tiny("static")
+    model.spec = replace(model.spec, temperatures=Temperatures((3.0, 2.0, 1.5), {"R,G,B": 0.5, "R": 4.0}))
+    for other in (ac.adapt_unlabelled(model, pixels(8, 3), passes=8), ac.replace_stem(model, "grey")):
+        assert {other.spec.temperatures.of(names) for names in (["R", "G", "B"], ["R"], ["G", "B"])} == {0.5}

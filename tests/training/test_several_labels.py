@@ -177,3 +177,13 @@ def test_what_does_not_fit_is_refused(trained):
     wrong = replace(val, labels=2 * val.labels)
     with pytest.raises(DataError, match="of several labels an image, give 1"):
         fit(make_model(), Tiles(wrong), Tiles(wrong), SETTINGS)
+
+
+@pytest.mark.parametrize("several", ["train", "val"])
+def test_images_of_several_labels_and_of_one_class_are_not_mixed(several):
+    split = make_split(16)
+    whole = TensorDataset(torch.from_numpy(split.images), torch.from_numpy(split.labels))
+    single = TensorDataset(torch.from_numpy(split.images), torch.zeros(16, dtype=torch.int64))
+    train, val = (whole, single) if several == "train" else (single, whole)
+    with pytest.raises(ValueError, match="training images may have several labels and validation images not, or"):
+        fit(make_model(), train, val, SETTINGS)

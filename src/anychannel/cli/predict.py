@@ -236,9 +236,13 @@ class Count:
 def describe(answer: Answer, top: int) -> str:
     """The line that a person reads."""
     assert answer.prediction is not None
-    ranked = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answer.prediction.top(top))
-    if answer.prediction.labels is not None:
-        ranked = f"{', '.join(answer.prediction.labels) or 'no label'} ({ranked})"
+    given, every = answer.prediction.labels, answer.prediction.top(len(answer.prediction.classes))
+    shares = {name: f"{name} {100 * share:.1f} %" for name, share in every}
+    ranked = ", ".join(list(shares.values())[:top])
+    if given is not None:  # labels that pass their thresholds, then those that come next
+        others = ", ".join([text for name, text in shares.items() if name not in given][:top])
+        passed = ", ".join(text for name, text in shares.items() if name in given)
+        ranked = f"{passed or 'no label'}{f' (not {others})' if others else ''}"
     return f"{answer.path}: {ranked}{' (unlike the training images)' if answer.prediction.unlike else ''}"
 
 

@@ -31,6 +31,7 @@ from anychannel.nn.subset_batchnorm import (
     keeps_statistics,
     replace_norms,
 )
+from anychannel.nn.temperatures import of_all_channels
 
 
 @torch.no_grad()
@@ -61,7 +62,12 @@ def with_own_weights(model: nn.Module) -> Any:
         give_norms(adapted, norm)
     options = dict(model.spec.stem_options) | dict(stem.options)
     adapted.spec = replace(
-        model.spec, stem="completion", stem_options=options, norm=norm, calibrated=(), temperatures=None
+        model.spec,
+        stem="completion",
+        stem_options=options,
+        norm=norm,
+        calibrated=(),
+        temperatures=of_all_channels(model.spec.temperatures, channels.names),
     )
     adapted.training = model.training
     return adapted if isinstance(given, Classifier) else adapted.backbone

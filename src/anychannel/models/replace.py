@@ -15,6 +15,7 @@ from anychannel.models.view import as_view
 from anychannel.nn.adaptive_conv import AdaptiveConv2d
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.stems import StaticStem
+from anychannel.nn.temperatures import of_all_channels
 
 
 def replace_stem(model: nn.Module, stem: str = "completion", **options: Any) -> Any:
@@ -60,6 +61,11 @@ def replace_stem(model: nn.Module, stem: str = "completion", **options: Any) -> 
         if isinstance(module, AdaptiveConv2d):
             module.stem = new
     new.train(model.training)
-    adapted.spec = replace(model.spec, stem=stem, stem_options=dict(options), temperatures=None)
+    adapted.spec = replace(
+        model.spec,
+        stem=stem,
+        stem_options=dict(options),
+        temperatures=of_all_channels(model.spec.temperatures, model.channels.names),
+    )
     adapted.training = model.training
     return adapted if isinstance(given, Classifier) else adapted.backbone

@@ -37,6 +37,11 @@ class Temperatures:
         return self.subsets.get(",".join(names), self.sizes[min(len(names), len(self.sizes)) - 1])
 
 
+def of_all_channels(found: Temperatures | None, channels: Sequence[str]) -> Temperatures | None:
+    """The temperature of all channels for every subset, for a network whose answers to all channels stay the same."""
+    return None if found is None else Temperatures((found.of(channels),) * len(found.sizes))
+
+
 def temperature_of(model: Any, names: Sequence[str]) -> float:
     """What a model's logits from these channels, in its order, are divided by for probabilities; 1 if it has none."""
     found = temperatures_of(model)

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from anychannel.report import confusion, figures, tables, theme
 from anychannel.report.verdict import is_uneven, judge, percent
 from anychannel.results.evaluation import Scores, SubsetResult
-from anychannel.results.run import Run, load_runs, measured
+from anychannel.results.run import Run, RunError, load_runs, measured
 from anychannel.results.shapley import Shapley
 from anychannel.utils.files import readable, write_text
 from anychannel.utils.plurals import plural
@@ -46,6 +46,11 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
         UserWarning: the figures cannot be written into a run's folder.
     """
     loaded = load_runs([Path(run) for run in runs])
+    if len({tuple(run.figures) for run in loaded}) > 1:
+        several = [run.name for run in loaded if "accuracy" not in run.figures]
+        raise RunError(
+            f"images have several labels in {', '.join(several)} and one class in the others; write a report of each"
+        )
     write_text(Path(out), readable(render(loaded, title)))
     for run in loaded:
         try:

@@ -24,6 +24,7 @@ from anychannel.results.folds import Folds, Spread, find_folds
 from anychannel.results.run import Run
 from anychannel.results.run import measured as measured_on
 from anychannel.utils.plurals import plural
+from anychannel.utils.uneven import is_uneven as any_uneven
 
 SEPARATE = 2.0
 """Standard errors beyond which two accuracies are called different."""
@@ -199,8 +200,8 @@ def judge_folds(folds: Folds) -> Verdict:
 
 
 def is_uneven(result: SubsetResult) -> bool:
-    """Whether classes have different numbers of images, so that accuracy and balanced accuracy differ."""
-    return len({score["support"] for score in result.per_class}) > 1
+    """Whether classes are uneven, so that accuracy and balanced accuracy differ."""
+    return any_uneven(score["support"] for score in result.per_class)
 
 
 def describe_classes(standings: Sequence[Standing]) -> list[str]:

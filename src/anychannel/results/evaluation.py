@@ -109,7 +109,11 @@ class Evaluation:
         """
         names = {name for key in self.probabilities for name in key.split(",")}
         channels = self.channels.select([name for name in self.channels.names if name in names]) if names else None
-        if channels is None or (whole := channels.key(channels.full)) not in self.probabilities:
+        if (
+            channels is None
+            or len(channels.units) < min(2, len(self.channels.units))
+            or (whole := channels.key(channels.full)) not in self.probabilities
+        ):
             return {}
         found = {key: self.on_whole_images(key, whole) for key in self.probabilities}
         supports = [each["support"] for each in found[whole]["per_class"]]

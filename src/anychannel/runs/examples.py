@@ -47,18 +47,12 @@ def describe_label(label: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def describe_answer(found: np.ndarray, classes: Sequence[str], thresholds: Sequence[float] | None) -> dict[str, Any]:
-    """The most probable class, or the labels that pass their thresholds, with the probability of just these.
-
-    That takes labels for independent.
-    """
+    """The most probable class with its probability, or the labels that pass their thresholds, without one."""
     if thresholds is None:
         best = int(found.argmax())
         return {"class": classes[best], "probability": round(float(found[best]), 4)}
     given = found >= np.asarray(thresholds)
-    return {
-        "class": describe_label(given, classes),
-        "probability": round(float(np.where(given, found, 1 - found).prod()), 4),
-    }
+    return {"class": describe_label(given, classes), "probability": None}
 
 
 def collect_examples(

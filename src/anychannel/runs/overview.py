@@ -49,6 +49,7 @@ def describe_start(
     units = [f"{group} = {', '.join(members)}" for group, members in dataset.channels.members.items()]
     norm = f"norm {model.spec.norm}{' (auto)' if config.norm == 'auto' else ''}"
     weights = f"from {config.checkpoint or config.model}" if config.checkpoint or Path(config.model).is_dir() else ""
+    weights = "the weights of this run" if (home / "metrics.jsonl").is_file() else weights
     weights = weights or ("pretrained weights" if config.pretrained else "new weights")
     rate = f"learning rate {training.lr:g}" + (" (default)" if given.training.lr is None else "")
     uneven = has_uneven_classes(dataset.train, dataset.val, len(dataset.classes))
@@ -56,7 +57,7 @@ def describe_start(
     if training.monitor == "auto" and not dataset.has_several:
         auto = ", since classes are uneven" if uneven else ", since classes are about even"
     patience = f"patience {plural(training.patience, 'epoch')}" if training.patience else "no early stopping"
-    limit = f", after {training.time_limit:g} s at most" if training.time_limit else ""
+    limit = f"; training ends after {training.time_limit:g} s at most" if training.time_limit else ""
     subsets, sampled, _ = choose_subsets(model.channels, config.subsets)
     chosen = "a sample of the subsets" if sampled else "named subsets" if config.subsets else "every subset"
     precision = choose_precision(training.precision, device)
@@ -90,7 +91,8 @@ def describe_counts(dataset: ImageDataset) -> str:
     if counts is None:
         return ""
     few, many = int(counts.min()), int(counts.max())
-    return f"; {f'{few:,}' if few == many else f'{few:,} to {many:,}'} training images a class"
+    each = "label" if dataset.has_several else "class"
+    return f"; {f'{few:,}' if few == many else f'{few:,} to {many:,}'} training images a {each}"
 
 
 def describe_augmentation(training: TrainingSettings) -> str:

@@ -13,13 +13,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from anychannel.data import Split, TorchImages
 from anychannel.training.matching import has_several
 from anychannel.training.settings import TrainingSettings
-
-UNEVEN = 1.5
-"""Classes are uneven if the largest has more than this times as many images as the smallest.
-
-The data set repository KEEL counts such data as imbalanced (Alcala-Fdez et al., Journal of Multiple-Valued Logic and
-Soft Computing 17, 2011).
-"""
+from anychannel.utils.uneven import is_uneven as any_uneven
 
 
 def count_labels(images: Any, num_classes: int | None) -> np.ndarray | None:
@@ -71,9 +65,8 @@ def find_labels(dataset: Any) -> np.ndarray | None:
 
 
 def is_uneven(counts: np.ndarray | None) -> bool:
-    """Whether classes are uneven, see ``UNEVEN``. Classes without images do not count; False if nothing is known."""
-    held = np.empty(0) if counts is None else counts[counts > 0]
-    return len(held) > 1 and bool(held.max() > UNEVEN * held.min())
+    """Whether classes are uneven, see ``anychannel.utils.uneven``; False if nothing is known."""
+    return counts is not None and any_uneven(counts.tolist())
 
 
 def class_weights(counts: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
     one class.
     """
     several = has_several(val)
-    if isinstance(train, Split) and has_several(train) != several:
+    if not isinstance(train, Stream) and has_several(train) != several:
         raise ValueError("training images may have several labels and validation images not, or the other way round")
     check_kind(model, several, "the images")
     if several:

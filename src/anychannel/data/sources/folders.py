@@ -401,7 +401,8 @@ def split_classes(folder: Folder) -> tuple[tuple[str, ...], Listing]:
         known = "; ".join(f"{table.file.name} has {', '.join(table.columns)}" for table in tables)
         raise DataError(
             f"{root} has images in one folder, {folders[0].name}/, and no CSV file with a column of labels: {known}; "
-            f"call this column {LABELS[0]}, or put the images into a folder for each class"
+            f"call this column {LABELS[0]}, write 0 or 1 in a column for each of several labels, or put the images "
+            "into a folder for each class"
         )
     classes = name_classes(root, folders, folder.pattern)
     return classes, cut_classes(

@@ -47,6 +47,8 @@ from anychannel.utils.names import normal
 
 PATHS = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file")
 """What a column of paths may be called, in any case."""
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+"""What says in a column for each label whether an image has it."""
 LABELS = (
     "label", "labels", "class", "classes", "class_name", "category", "categories", "target", "targets", "tag", "tags"
 )  # fmt: skip
@@ -124,6 +126,9 @@ def read_csv(file: Path) -> Table | None:
     head = text.partition("\n")[0]
     lines = csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count))
     columns = tuple(name.strip() for name in next(lines, []))
+    twice = next((name for name in columns if columns.count(name) > 1 and name), None)
+    if twice is not None:
+        raise DataError(f"{file}: the column {twice!r} is there twice; rename one of them")
     table = Table(file, columns, "", ())
     paths = table.find(PATHS)
     if paths is None:
@@ -176,7 +181,9 @@ def find_indicators(table: Table, request: Request) -> tuple[str, ...]:
         return tuple(asked)
     others = {"split", *(name.casefold() for name in (request.split_by, request.fold_by) if name is not None)}
     columns = [name for name in table.columns if name != table.paths and name.casefold() not in others]
-    return tuple(name for name in columns if 2 * sum(row[name] in ("0", "1") for row in table.rows) > len(table.rows))
+    return tuple(
+        name for name in columns if 2 * sum(row[name].lower() in FLAGS for row in table.rows) > len(table.rows)
+    )
 
 
 def list_table(
@@ -198,7 +205,7 @@ def list_table(
     for number, row in enumerate(table.rows, start=2):
         path, label = row[table.paths], row[columns[0]]
         if len(columns) > 1:
-            wrong = [name for name in columns if row[name] not in ("0", "1")]
+            wrong = [name for name in columns if row[name].lower() not in FLAGS]
             for name in wrong:
                 what = f"the label {name!r} of {path} is {row[name]!r}, neither 0 nor 1"
                 problems.add(
@@ -206,7 +213,7 @@ def list_table(
                 )
             if wrong:
                 continue
-            value: Label = tuple(name for name in columns if row[name] == "1")
+            value: Label = tuple(name for name in columns if FLAGS[row[name].lower()])
         elif not label and not several:
             problems.add(place_of(number), f"no label for {path}", f"fill in its {columns[0]!r}, or remove the line")
             continue
