@@ -57,6 +57,11 @@ def prepare_folder(config: RunConfig, home: Path, resume: bool, *, locked: bool 
         for change in recorded.differences(config)
         if not (another and change.startswith("training.") and not change.startswith("training.sampler"))
     ]
+    if changed and another:
+        raise RunError(
+            f"{home} holds a run with other settings ({'; '.join(changed)}); another cycle of it keeps data, network "
+            "and sampler; leave these out, or choose another --out"
+        )
     if changed:
         further = ", train it further with more --epochs" if record["status"] == "finished" else ""
         raise RunError(

@@ -214,7 +214,7 @@ class TrainingSettings:
         """The same settings with the learning rate that ``lr=None`` stands for, for a new or a trained network."""
         if self.lr is not None:
             return self
-        return replace(self, lr=(0.1 if self.optimizer == "sgd" else 0.001) * (0.1 if trained else 1))
+        return replace(self, lr=(0.1 if self.optimizer == "sgd" else 0.001) / (10 if trained else 1))
 
     @property
     def shows_subsets(self) -> bool:

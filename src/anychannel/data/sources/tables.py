@@ -209,7 +209,9 @@ def list_table(
             for name in wrong:
                 what = f"the label {name!r} of {path} is {row[name]!r}, neither 0 nor 1"
                 problems.add(
-                    place_of(number), what, "correct it; if the column is no label, name the labels by classes"
+                    place_of(number),
+                    what,
+                    "correct it; if the column is no label, remove it or name the labels in classes=",
                 )
             if wrong:
                 continue
