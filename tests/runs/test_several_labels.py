@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
@@ -151,7 +152,67 @@ def test_the_page_says_which_labels_pass(run, browser):  # noqa: F811
         assert set(named) == (set() if answer == "no label" else set(answer.split(", ")))
         assert "±" in page.inner_text("#accuracy")
         assert "micro F1" in page.inner_text("#accuracy-note")
+        assert page.locator("#top i.passes").count() == len(named)
+        assert page.locator("#top i.below").count() == 3 - len(named)
+
+        page.locator("#explain").click()
+        page.wait_for_selector("#every:not([hidden])")
+        page.locator("#every summary").click()
+        with httpx.Client(base_url=url, timeout=60) as client:
+            measured = {",".join(one["channels"]): one for one in client.get("/api/model").json()["expected"]}
+            for row in page.locator("#every-rows tr").all():
+                key = row.locator("th").inner_text().replace(", ", ",")
+                asked = client.post("/api/predict", data={"image": "example-0", "channels": key}).json()
+                right = (", ".join(asked["labels"]) or "no label") == asked["label"]
+                cells = row.locator("td:visible").all_inner_texts()
+                assert cells == [
+                    f"{with_shares(asked)} ({'right' if right else 'wrong'})",
+                    f"{100 * measured.pop(key)['mean_average_precision']:.1f}\u00a0%",
+                ]
+        assert measured == {}
         assert problems == []
+        page.close()
+
+
+def with_shares(answer):
+    shares = {guess["class"]: guess["probability"] for guess in answer["top"]}
+    return ", ".join(f"{name}\u00a0{100 * shares[name]:.1f}\u00a0%" for name in answer["labels"]) or "no label"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_the_page_lists_the_labels_of_several_images_and_downloads_what_predict_writes(run, data, browser, tmp_path):  # noqa: F811
+    files = sorted((data / "images").glob("00*.png"))[:6]
+    dead = tmp_path / "dead.png"
+    pixels = np.array(Image.open(files[0]))
+    pixels[..., 0], pixels[..., 1] = 255, np.arange(12) % 2 * 255
+    Image.fromarray(pixels).save(dead)
+    files.append(dead)
+    command = tmp_path / "command.csv"
+    invoke("predict", run, *files, "--out", command, "--quiet")
+    with serving(run) as url, httpx.Client(base_url=url, timeout=60) as client:
+        page = browser.new_page()
+        page.set_default_timeout(20_000)
+        page.goto(url)
+        page.wait_for_selector("#strip button")
+        page.get_by_label("Choose images").set_input_files(files)
+        page.get_by_role("button", name="Download 7 answers as CSV").wait_for()
+        with page.expect_download() as download:
+            page.locator("#csv").click()
+        download.value.save_as(tmp_path / "page.csv")
+        ours, theirs = (list(csv.reader((tmp_path / name).open(newline=""))) for name in ("page.csv", "command.csv"))
+        assert ours[0] == theirs[0]
+        told = ours[0].index("error") + 1
+        for mine, other in zip(ours[1:], theirs[1:], strict=True):
+            assert mine[1:told] == other[1:told]
+            assert other[0].endswith(f"/{mine[0]}")
+            np.testing.assert_allclose(list(map(float, mine[told:])), list(map(float, other[told:])), rtol=1e-3)
+        assert {len(row[2].split("|")) for row in ours[1:]} > {1}
+        for row, file in zip(page.locator("#own-rows tr").all(), files, strict=True):
+            asked = client.post("/api/predict", files={"file": (file.name, file.read_bytes())}).json()
+            doubt = row.locator("td:visible").last.inner_text()
+            assert row.locator("td:visible").first.inner_text() == with_shares(asked)
+            assert row.locator("td:visible").count() == 2
+            assert doubt == ("check R; unlike the training images" if file is dead else "")
         page.close()
 
 

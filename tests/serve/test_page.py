@@ -57,7 +57,7 @@ def settled(page):
 
 
 def upload(page, path):
-    page.get_by_label("Choose an image").set_input_files(path)
+    page.get_by_label("Choose images").set_input_files(path)
 
 
 def opened(page, name):
@@ -225,7 +225,7 @@ def test_everything_can_be_done_with_the_keyboard(visit, size):
             settled(page)
         if focused == "Channel B":
             break
-    assert names[:3] == ["Skip to the prediction", "Use the dark theme", "Choose an image"]
+    assert names[:3] == ["Skip to the prediction", "Use the dark theme", "Choose images"]
     assert names[-3:] == ["Channel R", "Channel G", "Channel B"]
     before = page.locator("[role=status]").inner_text()
     page.keyboard.press("Space")

@@ -163,6 +163,10 @@ class SubsetAnswer(BaseModel):
     channels: list[str]
     label: str = Field(alias="class")
     probability: float = Field(description="Probability of that class.")
+    labels: list[str] | None = Field(
+        description="Of several labels an image, those that pass their thresholds; else null."
+    )
+    probabilities: list[float] | None = Field(description="Those of the labels that pass, in their order; else null.")
 
 
 class Importance(BaseModel):

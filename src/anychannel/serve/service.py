@@ -115,7 +115,19 @@ class Service:
                     {"name": name, "channels": list(found.members[name])} | asdict(one) for name, one in ranked
                 ],
                 "subsets": [
-                    {"name": name, "channels": list(answer.channels), "class": best, "probability": probability}
+                    {
+                        "name": name,
+                        "channels": list(answer.channels),
+                        "class": best,
+                        "probability": probability,
+                        "labels": answer.labels,
+                        "probabilities": answer.labels
+                        and [
+                            share
+                            for name, share in zip(answer.classes, answer.probabilities.tolist(), strict=True)
+                            if name in answer.labels
+                        ],
+                    }
                     for name, answer in found.predictions.items()
                     for best, probability in answer.top(1)
                 ],

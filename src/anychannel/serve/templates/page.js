@@ -4,6 +4,9 @@
   const make = (tag, className = "", text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u00a0%`;
   const short = (value) => Number(value.toPrecision(4)).toLocaleString("en");
+  // The class, or the labels that pass, written like the true ones; and such labels with their probabilities.
+  const inWords = ({ class: name, labels }) => labels ? labels.join(", ") || "no label" : name;
+  const withShares = (labels, shares) => labels.map((name, i) => `${name}\u00a0${percent(shares[i])}`).join(", ") || "no label";
   const listed = (names) => names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names.join("");
 
   let model = null; // what /api/model says
@@ -126,6 +129,7 @@
     head.scope = "row";
     head.append(button);
     row.append(head, make("td"), make("td"), make("td", "doubt"));
+    row.children[2].hidden = Boolean(model.thresholds);
     return row;
   }
 
@@ -137,11 +141,13 @@
       if (!entry.row) byId("own-rows").append(entry.row = makeRow(entry));
       const [head, name, share, doubt] = entry.row.children;
       head.firstChild.setAttribute("aria-current", entry.image.id === image?.id);
-      name.textContent = answer?.top[0].class ?? error ?? "…";
+      const shares = new Map(answer?.top.map((guess) => [guess.class, guess.probability]));
+      const said = answer?.labels ? withShares(answer.labels, answer.labels.map((one) => shares.get(one))) : answer?.top[0].class;
+      name.textContent = said ?? error ?? "…";
       name.className = error ? "wrong" : "";
       share.textContent = answer ? percent(answer.top[0].probability) : "";
       const dead = Object.keys(answer?.dead ?? {});
-      doubt.textContent = dead.length ? `check ${listed(dead)}` : answer?.unlike ? "unlike the training images" : "";
+      doubt.textContent = [dead.length && `check ${listed(dead)}`, answer?.unlike && "unlike the training images"].filter(Boolean).join("; ");
     }
     const count = [...own.values()].filter(isAnswered).length;
     byId("csv").disabled = !count;
@@ -151,12 +157,17 @@
   // The table that `anychannel predict --out` writes.
   function download() {
     const quote = (value) => /[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
-    const digits = (share) => String(Number(share.toPrecision(6)));
-    const rows = [["file", "channels", "class", "probability", "unlike", "dead", "notes", "error", ...model.classes.map((name) => `p_${name}`)]];
+    const digits = (share) => { // as Python's %.6g
+      const rounded = Number(share.toPrecision(6));
+      return rounded && rounded < 1e-4 ? rounded.toExponential().replace(/-(\d)$/, "-0$1") : String(rounded);
+    };
+    const said = model.thresholds ? ["labels"] : ["class", "probability"];
+    const rows = [["file", "channels", ...said, "unlike", "dead", "notes", "error", ...model.classes.map((name) => `p_${name}`)]];
     for (const { image: { name }, answer, error } of [...own.values()].filter(isAnswered)) {
       const share = new Map(answer?.top.map((guess) => [guess.class, digits(guess.probability)]));
-      rows.push(error ? [name, "", "", "", "", "", "", error, ...model.classes.map(() => "")]
-        : [name, answer.channels.join(","), answer.top[0].class, digits(answer.top[0].probability), answer.unlike ?? "", Object.keys(answer.dead).join(","), answer.notes.join(" "), "", ...model.classes.map((one) => share.get(one) ?? "")]);
+      const found = answer?.labels ? [answer.labels.join("|")] : [answer?.top[0].class, share.get(answer?.top[0].class)];
+      rows.push(error ? [name, "", ...said.map(() => ""), "", "", "", error, ...model.classes.map(() => "")]
+        : [name, answer.channels.join(","), ...found, answer.unlike ?? "", Object.keys(answer.dead).join(","), answer.notes.join(" "), "", ...model.classes.map((one) => share.get(one) ?? "")]);
     }
     const link = make("a");
     link.href = URL.createObjectURL(new Blob([rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n"], { type: "text/csv" }));
@@ -384,7 +395,7 @@
     byId("unlike").textContent = unlike ?? "";
     byId("unlike").hidden = !unlike;
     byId("retry").hidden = byId("change").hidden = true;
-    const said = answer.labels ? answer.labels.join(", ") || "no label" : best.class;
+    const said = inWords({ class: best.class, labels: answer.labels });
     byId("best").textContent = said;
     byId("best").classList.remove("none");
     const sure = [answer.labels ? `${answer.labels.length} of ${answer.top.length} labels pass their thresholds` : `${percent(best.probability)} confident`];
@@ -393,14 +404,15 @@
       sure.push(", ", make("span", right ? "right" : "wrong", right ? "right" : `wrong: it is ${answer.label}`));
     }
     byId("sure").replaceChildren(...sure);
-    byId("top").replaceChildren(...answer.top.slice(0, 5).map((guess) => {
+    const isPassing = (guess) => guess.threshold !== null && guess.probability >= guess.threshold;
+    byId("top").replaceChildren(...answer.top.filter((guess, rank) => rank < 5 || isPassing(guess)).map((guess) => {
       const line = make("li");
       const bar = make("span", "bar");
-      const part = make("i");
+      const part = make("i", guess.threshold === null ? "" : isPassing(guess) ? "passes" : "below");
       part.style.width = percent(guess.probability).replace("\u00a0", "");
       bar.append(part);
       bar.setAttribute("aria-hidden", "true");
-      const passes = guess.threshold === null ? "" : guess.probability >= guess.threshold ? `, passes ${percent(guess.threshold)}` : `, below ${percent(guess.threshold)}`;
+      const passes = guess.threshold === null ? "" : `, ${part.className} ${percent(guess.threshold)}`;
       line.append(make("span", "class", guess.class), make("span", "share", percent(guess.probability) + passes), bar);
       return line;
     }));
@@ -472,9 +484,12 @@
       const row = make("tr");
       const head = make("th", "", one.name.replaceAll(",", ", "));
       head.scope = "row";
-      const expected = known.get(one.channels.join(","))?.accuracy ?? null;
-      const right = image.label === null ? "" : image.label === one.class ? "right" : "wrong";
-      row.append(head, make("td", right, one.class + (right ? ` (${right})` : "")), make("td", "", percent(one.probability)), make("td", "", expected === null ? "–" : percent(expected)));
+      const test = known.get(one.channels.join(","));
+      const expected = test ? score(test) : null;
+      const right = image.label === null ? "" : image.label === inWords(one) ? "right" : "wrong";
+      const said = one.labels ? withShares(one.labels, one.probabilities) : one.class;
+      row.append(head, make("td", right, said + (right ? ` (${right})` : "")), make("td", "", percent(one.probability)), make("td", "", expected === null ? "–" : percent(expected)));
+      row.children[2].hidden = Boolean(one.labels);
       return row;
     }));
     byId("every").hidden = false;
@@ -545,6 +560,7 @@
       known = new Map(model.expected.map((entry) => [entry.channels.join(","), entry]));
       on = new Set(model.channels.map((channel) => channel.name));
       byId("file-channels").value = model.file_channels.join(",");
+      for (const head of document.querySelectorAll("th.probability")) head.hidden = Boolean(model.thresholds);
       buildSwitches();
       buildGroups();
       drawSwitches();
