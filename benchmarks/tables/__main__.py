@@ -1,9 +1,21 @@
 """Make every table anew: ``python -m benchmarks.tables``."""
 
-from benchmarks.tables import ablation, any_subset, compact, faults, method, pretrained, report, results, robustness
+from benchmarks.tables import (
+    ablation,
+    any_subset,
+    compact,
+    faults,
+    method,
+    neon,
+    pretrained,
+    report,
+    results,
+    robustness,
+)
 
 if __name__ == "__main__":
     any_subset.main()
     compact.main()
-    for maker in (ablation, faults, method, pretrained, report, robustness):
+    neon.main()
+    for maker in (ablation, faults, method, neon, pretrained, report, robustness):
         results.write(maker.PAGE, maker.make)
