@@ -58,7 +58,7 @@ class Epoch:
     skipped_steps: int = 0
 
 
-Guess = TypedDict("Guess", {"class": str, "probability": float})
+Guess = TypedDict("Guess", {"class": str, "probability": float | None})
 
 
 class Example(TypedDict):

@@ -397,7 +397,8 @@ def split_classes(folder: Folder) -> tuple[tuple[str, ...], Listing]:
         raise DataError(
             f"{root} holds the one folder {folders[0].name}/; if its folders are the classes, give {folders[0]}"
         )
-    if len(folders) == 1 and (tables := read_tables(root)):
+    tables = read_tables(root) if len(folders) == 1 else []
+    if tables and not any(table.find(LABELS) for table in tables):
         known = "; ".join(f"{table.file.name} has {', '.join(table.columns)}" for table in tables)
         raise DataError(
             f"{root} has images in one folder, {folders[0].name}/, and no CSV file with a column of labels: {known}; "
