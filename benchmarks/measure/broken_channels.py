@@ -1,6 +1,6 @@
 """How often a channel that is broken on purpose is noticed, and what leaving it out saves.
 
-    python -m benchmarks.measure.broken_channels --data ../data --runs /tmp/broken
+    python -m benchmarks.measure.broken_channels --data DATA --runs runs/broken
 
 For each data set, a small network is trained for every subset. Then, in the test images, one channel at a time is
 broken: ``zeros``; ``stuck`` at the largest value of the training images; ``noise``, white noise of the channel's mean
@@ -30,7 +30,7 @@ MOST = 300
 SMALL: dict[str, Any] = {"model": "compact_k7", "model_options": {"width": 16}, "size": 24}
 SETS: dict[str, dict[str, Any]] = {
     "jurkat-cell-cycle": SMALL | {"training": {"epochs": 6, "seed": 0}},
-    "neon": SMALL | {"groups": {}, "training": {"epochs": 15, "batch_size": 32, "seed": 0}},
+    "neon-tree-crowns": SMALL | {"groups": {}, "training": {"epochs": 15, "batch_size": 32, "seed": 0}},
     "mini-imagenet-50": SMALL | {"classes": 10, "training": {"epochs": 4, "seed": 0}},
 }
 """Folders of the data, and the settings of their networks."""

@@ -39,7 +39,7 @@ ORDER = (*NAMES, "plain", "plain_3x", "ours", "ours_3x")
 """Networks that a table lists first; others follow by name."""
 BROKEN = {"zeros": "zeros", "stuck": "stuck at the largest value", "noise": "noise", "swapped": "two swapped"}
 """How channels were broken in measure/broken_channels.py."""
-SETS = {"jurkat-cell-cycle": "cells", "neon": "tree crowns", "mini-imagenet-50": "photographs"}
+SETS = {"jurkat-cell-cycle": "cells", "neon-tree-crowns": "tree crowns", "mini-imagenet-50": "photographs"}
 """Its data sets."""
 MOST_COLUMNS = 7
 SHORT = {"brightfield": "BF", "darkfield": "DF"}
