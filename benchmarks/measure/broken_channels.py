@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     result: dict[str, Any] = {
-        "command": "python -m benchmarks.measure.broken_channels --data ../data --runs runs/broken",
+        "command": "python -m benchmarks.measure.broken_channels --data DATA --runs runs/broken",
         "environment": describe_environment("cpu"),
     }
     for name, settings in SETS.items():
