@@ -139,3 +139,10 @@ def test_a_column_that_is_there_twice_is_named(tmp_path):
     table.write_text("\n".join(line + "," + line.rsplit(",", 1)[1] for line in table.read_text().splitlines()))
     with pytest.raises(DataError, match=r"labels\.csv: the column '\w+' is there twice; rename one of them"):
         load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("labels", [[["a", "b"], ["a"], []] * 4, [["a", "b"]] * 12, [[0, 1], [1]] * 6])
+def test_lists_of_labels_for_arrays_are_told_to_be_indicators(labels):
+    images = np.random.default_rng(0).integers(0, 255, (12, 3, 8, 8)).astype(np.uint8)
+    with pytest.raises(DataError, match=r"several labels an image are an array \(N, L\), 1 for each"):
+        dataset_from_arrays(images, labels, channels="R,G,B")

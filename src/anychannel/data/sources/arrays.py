@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,14 @@ def open_arrays(
     empty = np.flatnonzero(~have.any(axis=1))
     if len(empty):
         raise DataError(f"image {empty[0]} ({len(empty)} in all) has no channel; leave it out")
+    several: list[Any] = (
+        [] if isinstance(labels, np.ndarray) else [x for x in labels if isinstance(x, list | tuple | set)]
+    )
+    if len(set(map(len, several))) > 1 or any(isinstance(name, str) for label in several for name in label):
+        raise DataError(
+            "several labels an image are an array (N, L), 1 for each that an image has and 0 for the others, with the "
+            "L names as classes; got lists of names or of different lengths"
+        )
     numbers, names = number_labels(np.asarray(labels), classes, len(images))
     if len(set(names)) < max(len(names), 2):
         raise DataError(f"classes needs two or more names, each once, got {', '.join(names)}")
