@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import t
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -31,6 +30,7 @@ from anychannel.runs.environment import describe_environment
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.utils.files import write_json
 from benchmarks.measure import small_maps
+from benchmarks.tables.results import paired_interval
 
 SIZE, CLASSES, EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 42, 25, 10, 128, 0.1, 5e-4, 0.1
 """``recipes/quick.toml``."""
@@ -117,9 +117,8 @@ def summarise(seeds: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
     gaps = [statistics.fmean(found["plain"].values()) - statistics.fmean(found["fit"].values()) for found in both]
     summary: dict[str, Any] = {"differences": [round(gap, 2) for gap in gaps]}
     if len(gaps) > 2:
-        mean = statistics.fmean(gaps)
-        half = float(t.ppf(0.975, len(gaps) - 1)) * statistics.stdev(gaps) / len(gaps) ** 0.5
-        summary |= {"mean": round(mean, 2), "interval": [round(mean - half, 2), round(mean + half, 2)]}
+        interval = [round(edge, 2) for edge in paired_interval(gaps)]
+        summary |= {"mean": round(statistics.fmean(gaps), 2), "interval": interval}
     return summary
 
 

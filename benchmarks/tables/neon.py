@@ -9,14 +9,11 @@ under ``virginia`` those of the images of one site.
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from typing import Any
 
-from scipy.stats import t
-
 from anychannel.utils.files import write_json
-from benchmarks.tables.results import DOCS, RESULTS, Runs, read_study, table, write
+from benchmarks.tables.results import DOCS, RESULTS, Runs, paired_interval, read_study, table, write
 
 PAGE = DOCS / "tutorials" / "three-sensors.md"
 STUDY, BALANCED = "neon_folds", "balanced_accuracy"
@@ -76,8 +73,8 @@ def interval(ours: list[float], other: list[float]) -> dict[str, float]:
     mean = statistics.fmean(gaps)
     if len(gaps) == 1:
         return {"mean": round(mean, 2)}
-    half = float(t.ppf(0.975, len(gaps) - 1)) * statistics.stdev(gaps) / math.sqrt(len(gaps))
-    return {"mean": round(mean, 2), "low": round(mean - half, 2), "high": round(mean + half, 2)}
+    low, high = paired_interval(gaps)
+    return {"mean": round(mean, 2), "low": round(low, 2), "high": round(high, 2)}
 
 
 def show(found: dict[str, Any]) -> str:

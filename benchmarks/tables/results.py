@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import t
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -62,6 +64,12 @@ def mean(values: Iterable[float], digits: int = 1) -> str:
     values = list(values)
     text = f"{statistics.mean(values):.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+
+
+def paired_interval(gaps: list[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of two or more paired differences, by Student's t."""
+    half = float(t.ppf(0.975, len(gaps) - 1)) * statistics.stdev(gaps) / len(gaps) ** 0.5
+    return statistics.fmean(gaps) - half, statistics.fmean(gaps) + half
 
 
 def count_seeds(count: int) -> str:

@@ -130,10 +130,7 @@ def compare_correct(first: np.ndarray, second: np.ndarray, *, confidence: float 
 
 def compare_labels(pair: tuple[Answers, Answers], *evaluations: Evaluation) -> Comparison:
     """Compare answers to images that may have several labels by mean average precision, with a paired bootstrap."""
-    found = [
-        label_figures(labels, table, np.asarray(evaluation.thresholds))
-        for (labels, table), evaluation in zip(pair, evaluations, strict=True)
-    ]
+    found = pair_figures(pair, evaluations)
     (first, second), (micro, macro) = (
         [one["mean_average_precision"] for one in found],
         [(found[0][name], found[1][name]) for name in ("micro_f1", "macro_f1")],
@@ -153,6 +150,14 @@ def compare_labels(pair: tuple[Answers, Answers], *evaluations: Evaluation) -> C
         macro_f1=macro,
         micro_f1=micro,
     )
+
+
+def pair_figures(pair: tuple[Answers, Answers], evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """``label_figures`` of both answers, at the thresholds of their evaluations."""
+    return [
+        label_figures(labels, table, np.asarray(evaluation.thresholds))
+        for (labels, table), evaluation in zip(pair, evaluations, strict=True)
+    ]
 
 
 def resample_difference(pair: tuple[Answers, Answers]) -> np.ndarray:
@@ -304,21 +309,21 @@ def gap_of_labels(
     dedicated: Sequence[Evaluation],
 ) -> SubsetGap:
     """One row of the gap table for images that may have several labels, by mean average precision."""
-    both = zip(pairs, adaptive, dedicated, strict=True)
-    found = [compare_labels((theirs, mine), other, one) for (mine, theirs), one, other in both]
+    found = [pair_figures(pair, both) for *both, pair in zip(adaptive, dedicated, pairs, strict=True)]
+    ours, theirs = ([each["mean_average_precision"] for each in side] for side in zip(*found, strict=True))
+    macro = [[each["macro_f1"] for each in side] for side in zip(*found, strict=True)]
     low, high = interval_of(np.mean([resample_difference((b, a)) for a, b in pairs], axis=0), CONFIDENCE)
-    macro = [one.macro_f1 or (float("nan"),) * 2 for one in found]
     return SubsetGap(
         subset=key,
-        adaptive=tuple(one.second for one in found),
-        dedicated=tuple(one.first for one in found),
-        difference=float(np.mean([one.difference for one in found])),
+        adaptive=tuple(ours),
+        dedicated=tuple(theirs),
+        difference=float(np.mean([a - b for a, b in zip(ours, theirs, strict=True)])),
         low=low,
         high=high,
         p_values=(),
-        n=found[0].n,
-        adaptive_macro_f1=tuple(second for _, second in macro),
-        dedicated_macro_f1=tuple(first for first, _ in macro),
+        n=len(pairs[0][0][0]),
+        adaptive_macro_f1=tuple(macro[0]),
+        dedicated_macro_f1=tuple(macro[1]),
     )
 
 

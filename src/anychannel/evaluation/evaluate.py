@@ -226,8 +226,7 @@ def gather_read(
 def answer(
     model: Classifier, images: Tensor, channels: ChannelSet, subset: Subset, has: np.ndarray, *, several: bool = False
 ) -> np.ndarray:
-    """Class probabilities (B, K) in float32 from a subset of the channels of images (B, C, H, W),
-    with its temperature.
+    """Class probabilities (B, K) in float32, at the subset's temperature, from its channels of images (B, C, H, W).
 
     Of ``several`` labels an image, each label has a probability by itself. ``has``, (B,) booleans, says which images
     have all of the subset's channels; the rows of the others are zero. K is 0 if none has.

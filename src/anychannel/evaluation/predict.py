@@ -118,7 +118,7 @@ def predict_dataset(
                     raise ChannelError(f"image {batch.places[empty[0]]} has none of the channels {asked}")
                 pixels = batch.images.to(target).float()[:, columns]
                 numbers = np.arange(len(has))
-                broken = find_dead(detector, pixels, has)
+                broken = find_dead(detector, batch.images, columns, has)
                 dead += [tuple(known.names[i] for i in np.flatnonzero(row).tolist()) for row in broken]
                 has &= ~(broken & drop_dead)
                 answers = [  # zero but in the rows of the pattern
@@ -140,10 +140,10 @@ def predict_dataset(
     return Predictions(classes, tuple(paths), table, tuple(used), dead=tuple(dead), thresholds=thresholds)
 
 
-def find_dead(detector: DeadChannels, pixels: Tensor, has: np.ndarray) -> np.ndarray:
-    """Which channels (N, C) of images (N, C, H, W) may be dead or saturated, of those that each ``has``."""
+def find_dead(detector: DeadChannels, images: Tensor, columns: Sequence[int], has: np.ndarray) -> np.ndarray:
+    """Which of the planes ``columns`` of images (N, C, H, W) may be dead or saturated, of those that each ``has``."""
     found = np.zeros_like(has)
-    arrays = pixels.cpu().numpy()
+    arrays = images[:, columns].float().cpu().numpy()
     for pattern, rows in group_rows(has).items():
         dead = detector.find(arrays[rows][:, list(pattern)], pattern)
         for row, names in zip(rows.tolist(), dead, strict=True):

@@ -27,13 +27,13 @@ import torch
 
 from anychannel.channels import ChannelSet, parse_names
 from anychannel.evaluation import Evaluation, compare_with_dedicated, load_evaluation
-from anychannel.nn.channel_sampling import create_sampler
 from anychannel.results.run import RunError, find_unfinished, read_record
 from anychannel.runs.config import RunConfig, flatten
 from anychannel.runs.execute import train_run
 from anychannel.runs.folder import read_config
 from anychannel.training import TrainingSettings
 from anychannel.training.early_stopping import REDUCED_MONITORS
+from anychannel.training.step_parts import training_sampler
 from anychannel.utils.files import write_json
 from anychannel.utils.names import unknown_name
 
@@ -80,8 +80,7 @@ def load_adaptive(folders: Sequence[str | Path]) -> list[Adaptive]:
 def passes_an_image(config: RunConfig, channels: ChannelSet | int) -> float:
     """Forward passes per image in a training step, counted on one batch of the sampler."""
     training = config.training
-    sampler = create_sampler(training.sampler, channels, **training.sampler_options)
-    parts = sampler(training.batch_size, torch.Generator().manual_seed(0))
+    parts = training_sampler(training, channels)(training.batch_size, torch.Generator().manual_seed(0))
     return sum(map(len, parts)) / training.batch_size
 
 

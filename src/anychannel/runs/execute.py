@@ -18,7 +18,6 @@ from anychannel.evaluation import Evaluation, choose_subsets, evaluate, fit_temp
 from anychannel.models import Classifier, adapt, create_model, load_model
 from anychannel.models.adapt import is_saved
 from anychannel.models.saving import SOURCES_OF_WEIGHTS, describe_model
-from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.stems import MaskedStem
 from anychannel.results.run import FORMAT, RunError, read_record, warn_unfinished
 from anychannel.runs.config import ConfigError, RunConfig, flatten
@@ -33,7 +32,7 @@ from anychannel.training import FitResult, fit
 from anychannel.training.early_stopping import ALL_FIGURES
 from anychannel.training.loss import check_distillation
 from anychannel.training.metrics import plain_row
-from anychannel.training.step_parts import check_missing_channels
+from anychannel.training.step_parts import check_missing_channels, training_sampler
 from anychannel.utils.files import LOCK, remove_leftovers, write_atomically, write_json, write_text
 from anychannel.utils.options import check_options
 from anychannel.utils.processes import join, lost_processes_named, main_first, on_main, share
@@ -244,7 +243,7 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     """Build the network and load its teacher, after checking all settings that depend on the data."""
     training = config.training
     training.watched(several=dataset.has_several)  # raises if the figure is not measured of these images
-    create_sampler(training.sampler, dataset.channels, **training.sampler_options)
+    training_sampler(training, dataset.channels)  # raises if an option does not fit
     warn_unfinished(*(path for path in (config.model, config.teacher) if path is not None and is_saved(path)))
     model = build_model(config, dataset)
     check_missing_channels(model, dataset.train, dataset.val)

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anychannel.channels import ChannelSet, Subset
-from anychannel.nn.channel_sampling import create_sampler
 from anychannel.nn.classifier import Classifier
 from anychannel.training.outputs import logits_of
 from anychannel.training.settings import TrainingSettings
-from anychannel.training.step_parts import StepParts, assign_channels
+from anychannel.training.step_parts import StepParts, assign_channels, training_sampler
 from anychannel.utils.processes import Share
 
 
@@ -128,7 +127,7 @@ def check_distillation(settings: TrainingSettings, model: Classifier, teacher: C
     if teacher is None:
         if not settings.distill:
             return
-        sampler = create_sampler(settings.sampler, model.channels, **settings.sampler_options)
+        sampler = training_sampler(settings, model.channels)
         parts = sampler(settings.batch_size, torch.Generator().manual_seed(0))
         if not (own_teacher_rows(assign_channels(parts, None, Share()), model.channels.full) >= 0).any():
             raise ValueError(

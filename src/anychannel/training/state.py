@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from anychannel.channels import ChannelSet
-from anychannel.nn.channel_sampling import Sampler, create_sampler
 from anychannel.nn.classifier import Classifier
 from anychannel.training.early_stopping import EarlyStopping
 from anychannel.training.finite_updates import FiniteUpdates
@@ -25,6 +23,7 @@ from anychannel.training.matching import thresholds_of
 from anychannel.training.metrics import new_counts
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.settings import TrainingSettings
+from anychannel.training.step_parts import training_sampler
 from anychannel.utils.files import is_sealed, is_stored, seal, seal_holds, write_atomically
 from anychannel.utils.hardware import choose_precision
 
@@ -176,16 +175,6 @@ class TrainingState:
         best = state["stopping"]["best_epoch"]
         score = self.stopping.score(self.rows[best - 1])
         self.stopping.best_epoch, self.stopping.best_score, self.stopping.reference = best, score, score
-
-
-def training_sampler(settings: TrainingSettings, channels: ChannelSet) -> Sampler:
-    """The sampler of ``fit``. Parts of ``split`` have 16 images or more: with 8, batch norms are too noisy.
-
-    A loop of your own keeps several parts in small batches, since running statistics need that each subset is shown
-    often; ``fit`` recomputes them.
-    """
-    larger = {"fewest": 16} if settings.sampler == "split" and len(channels.units) > 1 else {}
-    return create_sampler(settings.sampler, channels, **larger | settings.sampler_options)
 
 
 def copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anychannel.channels import Subset
+from anychannel.channels import ChannelSet, Subset
 from anychannel.data import Split, Stream
-from anychannel.nn.channel_sampling import Part
+from anychannel.nn.channel_sampling import Part, Sampler, create_sampler
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.row_sampling import Groups, as_parts, group_by_channels, take_share
 from anychannel.nn.stems import MaskedStem
+from anychannel.training.settings import TrainingSettings
 from anychannel.utils.processes import Share
 
 
@@ -83,3 +84,14 @@ def check_missing_channels(model: Classifier, *splits: Split | Stream) -> None:
                 "MaskedStem knows one channel set; choose a stem that takes subsets, or train on "
                 "the images that have all channels: data.select(...), or --only-channels"
             )
+
+
+def training_sampler(settings: TrainingSettings, channels: ChannelSet | int) -> Sampler:
+    """The sampler of ``fit``. Parts of ``split`` have 16 images or more: with 8, batch norms are too noisy.
+
+    A loop of your own keeps several parts in small batches, since running statistics need that each subset is shown
+    often; ``fit`` recomputes them.
+    """
+    count = channels if isinstance(channels, int) else len(channels.units)
+    larger = {"fewest": 16} if settings.sampler == "split" and count > 1 else {}
+    return create_sampler(settings.sampler, channels, **larger | settings.sampler_options)
