@@ -16,6 +16,7 @@ import typer
 
 from anychannel.cli.common import Json, Quiet, Run, Tta, parse_options, print_json, refuse_flags, say
 from anychannel.utils.plurals import plural
+from anychannel.utils.signals import held
 
 if TYPE_CHECKING:  # torch takes long to import
     from anychannel.runs.predict import Answer
@@ -169,9 +170,10 @@ def predict(
             write = None if out is None else stack.enter_context(open_rows(out, predictor.classes, several=several))
             show = stack.enter_context(json_list()) if as_json else None
             for answer in answers:
-                count.add(answer)
-                if write is not None:
-                    write(answer.full())
+                with held(lambda: None):  # what is counted is written, whenever a signal comes
+                    count.add(answer)
+                    if write is not None:
+                        write(answer.full())
                 if show is not None:
                     show(answer.brief(top))
                 elif write is None and answer.prediction is not None:
