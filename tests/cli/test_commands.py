@@ -308,7 +308,7 @@ def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
         a, b = (tmp_path / run / "weights" / f"{name}.safetensors" for run in ("whole", "killed"))
         assert a.read_bytes() == b.read_bytes()
 
-    done = anychannel("train", "--resume", tmp_path / "killed", "--epochs", 4, "--augment", "light", "--no-cost")
+    done = anychannel("train", "--resume", tmp_path / "killed", "--epochs", 4, "--augment", "light")
     for part in (
         "training  4 epochs of",
         "learning rate 0.01 (default)",
@@ -321,7 +321,9 @@ def test_a_killed_training_resumes_from_the_command_line(photos, tmp_path):
     assert [each["first_epoch"] for each in record["cycles"]] == [1, 4]
     assert [each["lr"] for each in record["cycles"]] == pytest.approx([0.1, 0.01])
     report = (tmp_path / "killed" / "report.html").read_text()
-    assert "epochs 1 to 3 at learning rate 0.1; epoch 4 at learning rate 0.01" in report
+    said = "epochs 1 to 3 at learning rate 0.1, augmentation default; epoch 4 at learning rate 0.01, augmentation light"
+    assert said in report
+    assert not (tmp_path / "killed" / "cost.json").exists()  # as it was started
 
 
 def test_the_version_is_printed():

@@ -9,7 +9,8 @@ from filelock import FileLock
 
 from anychannel.report import write_report
 from anychannel.report.verdict import judge
-from anychannel.results.run import load_runs
+from anychannel.results.metrics import compute_metrics, standard_error
+from anychannel.results.run import led_by_watched, load_runs
 from tests.helpers.run_folders import all_subsets, make_run, set_accuracies
 
 SINGLES_AND_PAIRS = all_subsets(("R", "G", "B"))[1:]
@@ -270,3 +271,77 @@ def test_balanced_accuracy_and_macro_f1_are_named_if_classes_are_uneven(tmp_path
     assert "macro F1 is 53.0 % with all channels, 53.0 % on average with channels missing." in said
     _, said, _ = verdict_of(make_run(tmp_path / "even", classes=2))
     assert "balanced" not in said
+
+
+def watching(folder, monitor, recalls, **record):
+    """A run with 90 and 10 test images in two classes, of each subset with these recalls."""
+    run = make_run(folder, classes=2, subsets=["R,G,B", "R"], monitor=monitor, **record)
+    file = run / "evaluation/test.json"
+    kept = json.loads(file.read_text())
+    kept["n"] = 100
+    for key, (often, rare) in recalls.items():
+        matrix = [[round(90 * often), 90 - round(90 * often)], [10 - round(10 * rare), round(10 * rare)]]
+        cells = np.array(matrix)
+        f1 = 2 * np.diag(cells) / (cells.sum(0) + cells.sum(1))
+        rows = [{"class": str(k), "precision": 0.5, "recall": cells[k, k] / cells[k].sum()} for k in (0, 1)]
+        rows = [row | {"f1": f1[k], "support": int(cells[k].sum())} for k, row in enumerate(rows)]
+        figures = {"n": 100, "accuracy": np.trace(cells) / 100, "confusion": matrix, "per_class": rows}
+        kept["subsets"][key] |= figures | {"macro": {"precision": 0.5, "recall": 0.5, "f1": f1.mean()}}
+    file.write_text(json.dumps(kept))
+    return run
+
+
+def test_runs_are_ranked_by_the_figure_that_they_watched(tmp_path):
+    usual = {"R,G,B": (1.0, 0.4), "R": (1.0, 0.0)}
+    fair = {"R,G,B": (0.9, 0.9), "R": (0.8, 0.8)}
+    for monitor, first, head in (
+        ("val_mean_balanced_accuracy", "fair", "balanced accuracy"),
+        ("val_macro_f1", "fair", "macro F1"),
+        ("val_mean_accuracy", "usual", "accuracy"),
+        ("val_loss", "usual", "accuracy"),
+    ):
+        home = tmp_path / monitor
+        folders = [watching(home / name, monitor, found) for name, found in (("usual", usual), ("fair", fair))]
+        (verdict,), _ = judge(led_by_watched(load_runs(folders)))
+        assert verdict.standings[0].run.name == first
+        said = " ".join([verdict.headline, *verdict.sentences])
+        assert ("Runs are ranked by" in said) is (head != "accuracy")
+        page = write_report(folders, home / "page.html").read_text(encoding="utf-8")
+        assert f"<span>{head[0].upper()}{head[1:]} with</span>" in page
+        assert f"Test {head} for each subset (%)" in page
+    mixed = [watching(tmp_path / name, name, usual) for name in ("val_macro_f1", "val_accuracy")]
+    (verdict,), _ = judge(led_by_watched(load_runs(mixed)))
+    assert "val_macro_f1 chose its epoch by macro F1; it is ranked by accuracy here." in verdict.sentences
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1"])
+def test_standard_errors_are_those_of_a_bootstrap_over_images(name):
+    cells = np.array([[60, 20, 20], [10, 80, 10], [4, 6, 20]])
+    truth, answer = (axis.ravel().repeat(cells.ravel()) for axis in np.indices(cells.shape))
+    random, found = np.random.default_rng(0), []
+    for _ in range(2000):
+        rows = random.integers(0, len(truth), len(truth))
+        if name == "balanced_accuracy":  # as many images of each class
+            rows = np.concatenate([random.choice(np.flatnonzero(truth == k), (truth == k).sum()) for k in range(3)])
+        found.append(recount(truth[rows], answer[rows])[name])
+    figures = recount(truth, answer)
+    recalls = [each["recall"] for each in figures["per_class"]]
+    error = standard_error(name, figures.get(name, 0), len(truth), cells.sum(1).tolist(), recalls, cells.tolist())
+    assert error == pytest.approx(np.std(found), rel=0.08)
+
+
+def recount(truth, answer):
+    figures = compute_metrics(truth, np.eye(3)[answer])
+    return figures | {"macro_f1": figures["macro"]["f1"]}
+
+
+def test_labels_are_not_called_classes(tmp_path):
+    run = make_run(tmp_path / "net", classes=4, several_labels=True)
+    file = run / "evaluation/test.json"
+    kept = json.loads(file.read_text())
+    for figures in kept["subsets"].values():
+        figures |= {"mean_average_precision": figures["accuracy"], "micro_f1": 0.5, "exact_match": 0.5}
+        figures["bootstrap_error"] = 0.01
+    file.write_text(json.dumps(kept | {"thresholds": [0.5] * 4}))
+    (verdict,), _ = judge(load_runs([run]))
+    assert verdict.heading == "pictures, 4 labels, 42 × 42 pixels"

@@ -232,9 +232,10 @@ def warn_of_fault(run: Path, evaluation: dict[str, Any]) -> None:
     """Say on standard error that something is wrong with a run if a subset beats the full set."""
     from anychannel.report.verdict import describe_fault
     from anychannel.results.evaluation import Scores
-    from anychannel.results.run import load_runs
+    from anychannel.results.run import led_by_watched, load_runs
 
-    fault = describe_fault(load_runs([run])[0], Scores.from_dict(evaluation))
+    (read,) = led_by_watched(load_runs([run]))
+    fault = describe_fault(read, Scores.from_dict(evaluation).led_by(read.main))
     if fault:
         typer.secho(" ".join(fault), fg="yellow", err=True)
 

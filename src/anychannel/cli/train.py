@@ -195,7 +195,12 @@ def train(
         typer.Option("--allow-pipe", help="Run the commands typed as --data wds:pipe:COMMAND. A recipe's are refused."),
     ] = False,
     cache: Cache = None,
-    cost: Annotated[bool, typer.Option(help="Also measure FLOPs, memory and latency.")] = True,
+    cost: Annotated[
+        bool | None,
+        typer.Option(
+            "--cost/--no-cost", help="Measure FLOPs, memory and latency at the end. Default: yes; --resume: as before."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a network, evaluate it on every channel subset, and write everything into one folder.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from anychannel.report import svg
 from anychannel.report.tables import signed, subset_keys
 from anychannel.results.gap import BudgetGap
+from anychannel.results.metrics import FIGURES, LABEL_FIGURES
 from anychannel.results.run import Epoch, Run, measured
 from anychannel.results.shapley import Shapley
 
@@ -30,7 +31,7 @@ def shared_limits(runs: Sequence[Run]) -> Limits:
 
     return {
         "epochs": (1, max((row.epoch for row in rows), default=1)),
-        **{kind: padded(values(kind), 0.0, 100.0, finest=1.0) for kind in ("accuracy", "mean_average_precision")},
+        **{kind: padded(values(kind), 0.0, 100.0, finest=1.0) for kind in FIGURES | LABEL_FIGURES},
         "loss": padded(values("loss"), 0.0, math.inf),
     }
 
@@ -107,7 +108,7 @@ def curve(run: Run, kind: str, limits: Limits, key: str, *, others: Sequence[Run
         width,
         CURVE_HEIGHT,
         parts,
-        title=f"{run.name}: {kind.replace('_', ' ')} by epoch",
+        title=f"{run.name}: {run.figures.get(kind, kind)} by epoch",
         description="; ".join(said) + ".",
         key=key,
     )

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from anychannel.report import confusion, figures, tables, theme
 from anychannel.report.verdict import is_uneven, judge, percent
 from anychannel.results.evaluation import Scores, SubsetResult
-from anychannel.results.run import Run, RunError, load_runs, measured
+from anychannel.results.run import Run, RunError, led_by_watched, load_runs, measured
 from anychannel.results.shapley import Shapley
 from anychannel.utils.files import readable, write_text
 from anychannel.utils.plurals import plural
@@ -45,7 +45,7 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
     Warns:
         UserWarning: the figures cannot be written into a run's folder.
     """
-    loaded = load_runs([Path(run) for run in runs])
+    loaded = led_by_watched(load_runs([Path(run) for run in runs]))
     if len({tuple(run.figures) for run in loaded}) > 1:
         several = [run.name for run in loaded if "accuracy" not in run.figures]
         raise RunError(
@@ -91,6 +91,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "plural": plural, "soft": soft, "pairs": confusion.confused_pairs}
+    environment.filters["sentence"] = lambda words: words[:1].upper() + words[1:]
     environment.filters |= {"signed": tables.signed, "width": confusion.width, "matrix_data": confusion.matrix_data}
     keys = tables.subset_keys(runs)
     tests = [run.test for run in runs if run.test]
@@ -130,7 +131,7 @@ def render(runs: Sequence[Run], title: str | None = None) -> str:
         error=max((result.standard_error for test in tests for result in test.answered.values()), default=0),
         many_subsets=len(keys) > tables.MANY_SUBSETS,
         subset_notes=sorted({test.note for test in tests if test.note}),
-        chance=sorted({len(run.classes) for run in runs if run.test and run.classes and "accuracy" in run.figures}),
+        chance=sorted({len(run.classes) for run in runs if run.test and run.classes and "accuracy" in run.headline}),
         reference=tables.reference_figures(),
         curves=curves(runs),
         many_runs=len(runs) > MANY_RUNS,

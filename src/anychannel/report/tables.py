@@ -58,11 +58,17 @@ class Table:
         return any(cell.reference for row in self.rows for cell in row)
 
 
-class Cycle(TypedDict):
-    """One entry of ``cycles`` in ``run.json``."""
+class Rate(TypedDict):
+    """The first epoch and the highest learning rate of a cycle."""
 
     first_epoch: int
     lr: float
+
+
+class Cycle(Rate, total=False):
+    """One entry of ``cycles`` in ``run.json``."""
+
+    augment: str
 
 
 NONE = Cell("–")
@@ -128,9 +134,11 @@ def training_table(runs: Sequence[Run]) -> Table:
     def tested(run: Run, given: Any) -> dict[str, Cell]:
         whole = run.test.whole if run.test else None
         return {
-            f"Test {first}, all channels (%)": accuracy_cell(whole, given),
+            f"Test {first}, all channels (%)": accuracy_cell(whole, given if first == "accuracy" else None),
             **{
-                f"Test {label} (%)": figure(number(getattr(whole, name, None)), 2, 100)
+                f"Test {label} (%)": figure(
+                    number(getattr(whole, name, None)), 2, 100, given if name == "accuracy" else None
+                )
                 for name, label in figures.items()
                 if label != first
             },
@@ -179,12 +187,13 @@ def subset_table(runs: Sequence[Run], keys: Sequence[str], name: str | None = No
 
     def cell(run: Run, key: str) -> Cell:
         result = tests[run].subsets.get(key)
-        found = accuracy_cell(result, reference(run).get("test", {}).get(key.replace(",", "")))
+        known = reference(run).get("test", {}).get(key.replace(",", "")) if name == "accuracy" else None
+        found = accuracy_cell(result, known)
         if result is None or result.refused is not None:
             return found
         value = getattr(result, name)
         shown = {"text": f"{100 * value:.1f}", "shade": value / top, "note": ""}
-        return replace(found, **shown) if name == first else Cell(**shown)
+        return replace(found, **shown) if name == first else Cell(**shown, reference=found.reference)
 
     labels = subset_labels(runs)
     rows = {run: {labels[key]: cell(run, key) for key in keys} for run in tests}
@@ -427,16 +436,16 @@ def describe_time_limit(run: Run) -> str:
 
 
 def describe_cycles(run: Run) -> str:
-    """The epochs of each cycle of the learning rate and its highest rate; empty if there was one cycle."""
+    """The epochs of each cycle of the learning rate, its highest rate and augmentation; empty if there was one."""
     try:
         found = parse(tuple[Cycle, ...], run.record.get("cycles", []))
     except ValueError:
         return ""
     ends = [*(each["first_epoch"] - 1 for each in found[1:]), len(run.epochs)]
     return "; ".join(
-        f"epochs {each['first_epoch']} to {end} at learning rate {each['lr']:g}"
-        if end > each["first_epoch"]
-        else f"epoch {end} at learning rate {each['lr']:g}"
+        (f"epochs {each['first_epoch']} to {end}" if end > each["first_epoch"] else f"epoch {end}")
+        + f" at learning rate {each['lr']:g}"
+        + (f", augmentation {each['augment']}" if "augment" in each else "")
         for each, end in zip(found, ends, strict=False)
     )
 

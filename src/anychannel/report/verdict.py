@@ -1,5 +1,7 @@
 """The verdict: what the figures say in plain words, and no more than they support.
 
+Accuracy here is the runs' main figure: balanced accuracy or macro F1 if training watched it.
+
 Two accuracies are called different only if they differ by more than two standard errors. The standard error of one
 accuracy is binomial (``SubsetResult.standard_error``), that of mean average precision, which takes its place if images
 may have several labels, from the bootstrap. That of a mean over subsets is at most the mean of the subsets' standard
@@ -15,9 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist, fmean
-from typing import Any
 
 from anychannel.results.evaluation import Scores, SubsetResult
 from anychannel.results.folds import Folds, Spread, find_folds
@@ -119,16 +120,16 @@ def describe_fault(run: Run, test: Scores) -> list[str]:
 
     If images lack channels, subsets are compared on the images that have every channel.
     """
-    whole, others = test.whole, list(test.others.values())
+    whole = test.whole
+    others: list[tuple[str, Measured]] = [(each.label, each) for each in test.others.values()]
     if whole is None or not others:
         return []
     if test.partial:
-        name = next(iter(test.figures))
         others = []
         for key, gap in test.score_gaps.items():
-            figures: dict[str, Any] = {name: whole.score + gap}
-            others.append(replace(test.answered[key], n=whole.n, **figures))
-    best = max(others, key=lambda each: each.score, default=whole)
+            error = test.answered[key].standard_error * math.sqrt(test.answered[key].n / whole.n)
+            others.append((test.answered[key].label, Mean(whole.score + gap, error)))
+    label, best = max(others, key=lambda each: each[1].score, default=("", whole))
     separate = NormalDist().inv_cdf(1 - NormalDist().cdf(-SEPARATE) / max(1, len(others)))
     if best.score <= whole.score or not differ(best, whole, separate):
         return []
@@ -136,8 +137,8 @@ def describe_fault(run: Run, test: Scores) -> list[str]:
     if 0 < len(run.epochs) < FEW_EPOCHS:
         cause = f"It was trained for {plural(len(run.epochs), 'epoch')}, probably too short: train longer."
     return [
-        f"Something is wrong or unfinished in {run.name}: it reaches {percent(best.score)} with {best.label} alone, "
-        f"but {percent(whole.score)} with all channels.",
+        f"Something is wrong or unfinished in {run.name}: it reaches {percent(best.score)}{unit_of(test)} with "
+        f"{label} alone, but {percent(whole.score)} with all channels.",
         cause,
     ]
 
@@ -180,8 +181,7 @@ def judge_folds(folds: Folds) -> Verdict:
     headline = f"{count} of {first.text('dataset')} by {first.text('fold_by')} have no subset in common."
     sentences = []
     if spreads:
-        uneven = any(test.whole is not None and is_uneven(test.whole) for _, test in tests)
-        name = "balanced_accuracy" if uneven and "accuracy" in folds.figures else next(iter(folds.figures))
+        name = next(iter(folds.figures))
         headline = f"Over {count}, {folds.figures[name]} is {words(spreads[name])} with all channels"
         headline += f", and {words(folds.reduced[name])} when channels are missing." if folds.reduced else "."
         sentences.append(line("All channels", spreads))
@@ -285,6 +285,13 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
         for run, _ in group
         if run.measured == "validation"
     ]
+    if test.headline != "accuracy" and test.main:
+        sentences.append(f"Runs are ranked by {test.headline}, which they watched in training.")
+    sentences += [
+        f"{run.name} chose its epoch by {run.figures[run.watched]}; it is ranked by {each.headline} here."
+        for run, each in group
+        if run.watched and run.watched != next(iter(run.figures))
+    ]
     if any(each.sampled for _, each in group):
         sentences.append("The subsets are a sample of all possible ones.")
     if test.partial:
@@ -292,7 +299,9 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
             "Images lack channels, so that accuracies on different subsets rest on different images; differences from "
             "the full set, below, are over the images that have every channel."
         )
-    how = "binomial" if test.thresholds is None else "from the bootstrap"
+    how = {"macro_f1": "by the delta method", "mean_average_precision": "from the bootstrap"}.get(
+        next(iter(test.figures)), "binomial"
+    )
     counts = sorted(result.n for result in test.answered.values())
     kind = f"{measured_on([run for run, _ in group])} images"
     images = f"the {counts[0]:,} to {counts[-1]:,} of {test.n:,} {kind} that have a subset's channels"
@@ -300,7 +309,8 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
         f"Standard errors are {how}, for {images if test.partial else f'{test.n:,} {kind}'}. They cover the "
         f"choice of {kind}, not the effect of another training seed."
     )
-    heading = f"{first.text('dataset') or 'unnamed data'}, {len(first.classes)} classes"
+    kind_of_class = "label" if test.thresholds is not None else "class"
+    heading = f"{first.text('dataset') or 'unnamed data'}, {plural(len(first.classes), kind_of_class)}"
     heading += f", {first.pixels} pixels" if first.pixels else ""
     headline, *rest = sentences
     return Verdict(headline, tuple(filter(None, rest)), tuple(standings), shared, heading)
@@ -319,10 +329,10 @@ def describe_no_mean(standings: Sequence[Standing], asked: Sequence[str]) -> str
 
 def describe_single(entry: Standing, mean: Mean, worst: SubsetResult, standings: Sequence[Standing]) -> list[str]:
     """Headline and sentence if one run alone has results with channels missing."""
-    headline = f"{entry.run.name} averages {percent(mean.score)}{unit_of(entry)} when channels are missing"
+    headline = f"{entry.run.name} averages {percent(mean.score)}{unit_of(entry.test)} when channels are missing"
     if len(standings) > 1:
         headline = f"Only {entry.run.name} has results with channels missing: it averages {percent(mean.score)}"
-        headline += unit_of(entry)
+        headline += unit_of(entry.test)
     sentence = f"The worst subset is {worst.label} at {percent(worst.score)}"
     if entry.full:
         headline += f", against {percent(entry.full.score)} with all channels"
@@ -348,7 +358,7 @@ def describe_ranked(ranked: Sequence[tuple[Standing, Mean, SubsetResult]], share
     only = first.test.answered[shared[0]].label
     over = f"the {len(shared)} subsets with channels missing" if len(shared) > 1 else f"the subset {only}"
     lead = points(mean.score - next_mean.score)
-    best, _, worst = max(ranked, key=lambda each: each[2].accuracy)
+    best, _, worst = max(ranked, key=lambda each: each[2].score)
     worst_case = f"Its worst subset is {own.label} at {percent(own.score)}"
     if best is first:
         worst_case += "; no other run's worst is better."
@@ -369,11 +379,11 @@ def describe_full(entry: Standing, standings: Sequence[Standing]) -> str:
     """A run's full-set accuracy against that of the best other run."""
     if entry.full is None:
         return f"{entry.run.name} has no result on the full set." if len(standings) > 1 else ""
-    said = f"With all channels {entry.run.name} reaches {with_error(entry.full)}{unit_of(entry)}"
+    said = f"With all channels {entry.run.name} reaches {with_error(entry.full)}{unit_of(entry.test)}"
     rivals = [(other.full, other.run.name) for other in standings if other.full and other is not entry]
     if not rivals:
         return f"{said}."
-    best, name = max(rivals, key=lambda rival: rival[0].accuracy)
+    best, name = max(rivals, key=lambda rival: rival[0].score)
     gap = points(entry.full.score - best.score)
     if entry.full.score >= best.score:
         said += f", {gap} more than {name} at {with_error(best)}"
@@ -403,9 +413,9 @@ def describe_coverage(standings: Sequence[Standing], shared: Sequence[str], aske
     return said
 
 
-def unit_of(entry: Standing) -> str:
-    """What follows a figure that is no accuracy."""
-    return "" if "accuracy" in entry.test.figures else f" {entry.test.headline}"
+def unit_of(test: Scores) -> str:
+    """What follows a figure that is not the accuracy."""
+    return "" if test.headline == "accuracy" else f" {test.headline}"
 
 
 def with_error(figure: Measured) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
@@ -14,7 +14,15 @@ from zipfile import BadZipFile
 import numpy as np
 
 from anychannel.channels import ChannelError, ChannelSet
-from anychannel.results.metrics import FIGURES, LABEL_FIGURES, balanced_accuracy, compute_metrics, main_figures
+from anychannel.results.metrics import (
+    FIGURES,
+    LABEL_FIGURES,
+    balanced_accuracy,
+    compute_metrics,
+    led_by,
+    main_figures,
+    standard_error,
+)
 from anychannel.results.parse import parse
 from anychannel.results.shapley import Shapley, rank_channels
 from anychannel.utils.files import write_atomically, write_json
@@ -244,8 +252,8 @@ class SubsetResult:
     """The figures of one channel subset (``key`` as ``"R,G"``), see ``compute_metrics``.
 
     ``refused`` says why the network does not accept the subset; the score is then NaN. ``name`` is that of a
-    subset of whole groups, ``camera+lidar``; else empty. ``ece`` is the calibration error with the ``temperature``, and
-    ``ece_before`` without.
+    subset of whole groups, ``camera+lidar``; else empty. ``main`` is the figure that ``score`` gives. ``ece`` is the calibration
+    error with the ``temperature``, and ``ece_before`` without.
     """
 
     key: str
@@ -263,6 +271,7 @@ class SubsetResult:
     micro_f1: float = math.nan
     exact_match: float = math.nan
     bootstrap_error: float | None = None
+    main: str = ""
 
     @property
     def label(self) -> str:
@@ -276,8 +285,9 @@ class SubsetResult:
 
     @property
     def score(self) -> float:
-        """The accuracy or, if images may have several labels, the mean average precision."""
-        return self.mean_average_precision if self.has_several else self.accuracy
+        """The ``main`` figure: by default accuracy or, if images may have several labels, mean average precision."""
+        value: float = getattr(self, self.main or ("mean_average_precision" if self.has_several else "accuracy"))
+        return value
 
     @property
     def balanced_accuracy(self) -> float:
@@ -291,20 +301,15 @@ class SubsetResult:
 
     @property
     def standard_error(self) -> float:
-        """Binomial standard error of the accuracy over ``n`` images, as a fraction.
+        """Standard error of the score over ``n`` images, as a fraction; see ``metrics.standard_error``.
 
         That of mean average precision is ``bootstrap_error``, or, if that is 0, as of an accuracy.
-
-        Computed with one more correct and one more wrong image (Agresti and Caffo, The American Statistician, 2000),
-        so that it is not 0 if a few images are all correct, and scaled by (n + 2) / n, since the accuracy itself is
-        not changed.
         """
-        if not self.n:
-            return math.nan
-        if self.bootstrap_error:
-            return self.bootstrap_error
-        share = (self.score * self.n + 1) / (self.n + 2)
-        return math.sqrt(share * (1 - share) * (self.n + 2)) / self.n
+        if not self.n or self.bootstrap_error:
+            return self.bootstrap_error if self.n and self.bootstrap_error else math.nan
+        supports = [each["support"] for each in self.per_class]
+        recalls = [each["recall"] for each in self.per_class]
+        return standard_error(self.main, self.score, self.n, supports, recalls, self.confusion)
 
 
 REFUSED: dict[str, Any] = {"n": 0, "macro": {}, "per_class": []}
@@ -326,22 +331,28 @@ class Scores:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     shapley: dict[str, Shapley] = field(default_factory=dict)
     thresholds: tuple[float, ...] | None = None
+    main: str = ""
+
+    def led_by(self, name: str) -> Scores:
+        """The same results with another main figure; the first of ``figures`` if ``name`` is empty."""
+        subsets = {key: replace(result, main=name) for key, result in self.subsets.items()}
+        return replace(self, main=name, subsets=subsets)
 
     @property
     def figures(self) -> dict[str, str]:
-        """The names of the figures that stand for all others, the first before the others."""
-        return FIGURES if self.thresholds is None else LABEL_FIGURES
+        """The names of the figures that stand for all others, the main one before the others."""
+        return led_by(FIGURES if self.thresholds is None else LABEL_FIGURES, self.main)
 
     @property
     def headline(self) -> str:
-        """The name of the first: ``accuracy``, or ``mean average precision`` if images may have several labels."""
+        """The name of the first: ``accuracy``, or ``mean average precision``, or another that leads."""
         return next(iter(self.figures.values()))
 
     @property
     def score_gaps(self) -> dict[str, float]:
         """That figure of each accepted subset minus the full set's, as a fraction."""
         name = next(iter(self.figures))
-        return {key: self.gap[key][name] for key in self.others if key in self.gap}
+        return {key: self.gap[key][name] for key in self.others if name in self.gap.get(key, {})}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Scores:

@@ -30,6 +30,11 @@ LABEL_FIGURES = {
 """The figures that stand for all others, the first before the others: of one class an image, and of several labels."""
 
 
+def led_by(figures: Mapping[str, str], name: str) -> dict[str, str]:
+    """These names of figures with that of ``name`` first; in their order if it is none of them."""
+    return {name: figures[name], **figures} if name in figures else dict(figures)
+
+
 def name_figures(figures: Mapping[str, Any]) -> dict[str, str]:
     """The names of the figures of ``compute_metrics`` that stand for all others."""
     return LABEL_FIGURES if "mean_average_precision" in figures else FIGURES
@@ -39,6 +44,38 @@ def main_figures(figures: Mapping[str, Any]) -> dict[str, float]:
     """These figures, of ``compute_metrics`` of any version; NaN if they are not defined."""
     derived = {"balanced_accuracy": balanced_accuracy(figures), "macro_f1": figures["macro"]["f1"]}
     return {name: {**figures, **derived}[name] for name in name_figures(figures)}
+
+
+def standard_error(
+    figure: str,
+    score: float,
+    n: int,
+    supports: Sequence[int],
+    recalls: Sequence[float],
+    confusion: Sequence[Sequence[int]],
+) -> float:
+    """Standard error over ``n`` images of a figure: binomial, of balanced accuracy binomial in each class.
+
+    Both are computed with one more correct and one more wrong image (Agresti and Caffo, The American Statistician,
+    2000), so that they are not 0 if a few images are all correct, and scaled by (n + 2) / n, since the figure itself is
+    not changed. That of macro F1 is the delta method's on the confusion matrix (K, K), at least the binomial one.
+    """
+
+    def variance(share: float, count: int) -> float:
+        smoothed = (share * count + 1) / (count + 2)
+        return smoothed * (1 - smoothed) * (count + 2) / count**2
+
+    binomial = math.sqrt(variance(score, n))
+    if figure == "balanced_accuracy" and any(supports):
+        parts = [variance(recall, support) for recall, support in zip(recalls, supports, strict=True) if support]
+        return math.sqrt(sum(parts)) / len(parts)
+    if figure != "macro_f1" or not confusion:
+        return binomial
+    cells = np.array(confusion, np.float64) / n
+    sizes = np.maximum(cells.sum(axis=0) + cells.sum(axis=1), 1e-12)
+    f1 = 2 * np.diag(cells) / sizes
+    effects = (np.diag(2 / sizes) - (f1 / sizes)[:, None] - (f1 / sizes)[None, :]) / len(cells)
+    return max(binomial, math.sqrt((cells * effects**2).sum() / n))
 
 
 def balanced_accuracy(figures: Mapping[str, Any]) -> float:

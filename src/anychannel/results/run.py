@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 from anychannel.results.cost import Cost
 from anychannel.results.evaluation import Scores
 from anychannel.results.gap import DedicatedGaps
-from anychannel.results.metrics import FIGURES, LABEL_FIGURES
+from anychannel.results.metrics import FIGURES, LABEL_FIGURES, led_by
 from anychannel.results.parse import parse
 from anychannel.utils.files import LOCK, is_free
 from anychannel.utils.plurals import plural
@@ -99,6 +99,7 @@ class Run:
     config: str
     environment: dict[str, Any]
     problems: tuple[str, ...]
+    main: str = ""
 
     def text(self, key: str) -> str:
         """A field of ``run.json`` as text, empty without one."""
@@ -137,12 +138,18 @@ class Run:
 
     @property
     def figures(self) -> dict[str, str]:
-        """The names of the figures that stand for all others, the first before the others."""
-        return LABEL_FIGURES if self.record.get("several_labels") else FIGURES
+        """The names of the figures that stand for all others, the main one before the others."""
+        return led_by(LABEL_FIGURES if self.record.get("several_labels") else FIGURES, self.main)
+
+    @property
+    def watched(self) -> str:
+        """The one of ``figures`` that training watched to choose its best epoch; empty if unknown, or the loss."""
+        monitor = self.text("monitor")
+        return next((name for name in sorted(self.figures, key=len, reverse=True) if monitor.endswith(name)), "")
 
     @property
     def headline(self) -> str:
-        """The name of the first: ``accuracy``, or ``mean average precision`` if images may have several labels."""
+        """The name of the first: ``accuracy``, or ``mean average precision``, or another that leads."""
         return next(iter(self.figures.values()))
 
     @property
@@ -164,6 +171,19 @@ class Run:
 def measured(runs: Sequence[Run]) -> str:
     """What the results of several runs are about: ``validation`` if no data have a test split, else ``test``."""
     return "validation" if runs and all(run.measured == "validation" for run in runs) else "test"
+
+
+def led_by_watched(runs: Sequence[Run]) -> list[Run]:
+    """The runs, with the figure that all of them watched in training as the main one; if they differ, as they are.
+
+    A run that watched none of its figures follows the others. Of several labels an image, only mean average precision
+    has a standard error, so that it stays the main figure.
+    """
+    watched = {run.watched for run in runs if run.watched}
+    name = watched.pop() if len(watched) == 1 else ""
+    if name not in FIGURES or any(run.record.get("several_labels") for run in runs):
+        return list(runs)
+    return [replace(run, main=name, test=run.test and run.test.led_by(name)) for run in runs]
 
 
 def load_runs(folders: Sequence[Path]) -> list[Run]:

@@ -41,7 +41,7 @@ def cross_validate(
     folder: str | Path,
     *,
     resume: bool = False,
-    cost: bool = True,
+    cost: bool | None = None,
     on_fold: Callable[[Path], None] | None = None,
     **options: Any,
 ) -> list[Path]:
@@ -51,7 +51,7 @@ def cross_validate(
         config: the settings of each run; ``data_options["fold_by"]`` names the column of folds.
         folder: gets a run for each fold, as ``fold-0``; it must be new or empty unless ``resume`` is set.
         resume: keep finished folds, and continue an unfinished one.
-        cost: also measure FLOPs, memory and latency, of the first fold's network.
+        cost: also measure FLOPs, memory and latency, of the first fold's network; see ``train_run``.
         on_fold: called with each finished run.
         options: further options of ``train_run``.
 
@@ -65,7 +65,7 @@ def cross_validate(
     if home.is_dir() and not resume and any(home.iterdir()):
         raise RunError(f"{home} is not empty; add --resume to continue its folds, or choose a new folder for --out")
     for number, (place, settings) in enumerate(runs.items()):
-        train_run(settings, place, resume=resume, cost=cost and not number, **options)
+        train_run(settings, place, resume=resume, cost=False if number else cost, **options)
         if on_fold is not None:
             on_fold(place)
     return list(runs)

@@ -100,7 +100,7 @@ def train_run(
     resume: bool = False,
     cache_dir: str | Path | None = None,
     progress: bool = False,
-    cost: bool = True,
+    cost: bool | None = None,
     split: str = "test",
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     allow_pipe: bool = False,
@@ -117,7 +117,8 @@ def train_run(
             ``training.epochs`` is larger than before: then another cycle starts from its weights, see ``fit``.
         cache_dir: folder of the cache of decoded images.
         progress: show progress on standard error.
-        cost: also measure FLOPs, memory and latency.
+        cost: also measure FLOPs, memory and latency. None is True for a new run, and what it was started with for one
+            that goes on.
         split: split to evaluate. ``val`` leaves the test images unread, for runs among which one is selected; it is
             also what data without a test split are evaluated on.
         on_epoch: called with the metrics of each epoch; may raise ``RunStopped``.
@@ -150,7 +151,9 @@ def train_run(
     split = split if len(dataset.test) else "val"
     on_main(lambda: check_data(config, home, dataset))
     model, teacher = main_first(lambda: prepare_networks(config, dataset))
-    run = describe_run(config, home, dataset, model) | {"file_channels": list(whole.channels.names)}
+    measure = cost if cost is not None else on_main(lambda: started_with_cost(home))
+    run = describe_run(config, home, dataset, model)
+    run |= {"cost": measure, "file_channels": list(whole.channels.names)}
     shown = progress and share().is_main
     starts = describe_start(config, given, home, dataset, model, device) if shown else []
     lock = FileLock(home / LOCK)
@@ -189,7 +192,7 @@ def train_run(
                 fit_temperatures(best, dataset.val, **settings)
                 on_main(lambda: write_json(home / "model.json", describe_model(best)))
             evaluation = evaluate(best, getattr(dataset, split), split=split, **settings)
-            on_main(lambda: close_folder(config, home, dataset, evaluation, cost=cost, progress=progress))
+            on_main(lambda: close_folder(config, home, dataset, evaluation, cost=measure, progress=progress))
             track.log_evaluation(evaluation, result.best_epoch)
     finally:
         lock.release()
@@ -227,6 +230,11 @@ def tracked(config: RunConfig, home: Path, run: dict[str, Any]) -> Iterator[Trac
         track.close(finished=False)
         raise
     track.close(finished=True)
+
+
+def started_with_cost(home: Path) -> bool:
+    """Whether the run in a folder measures its cost; True for a new one."""
+    return not (home / "run.json").is_file() or bool(read_record(home).get("cost", True))
 
 
 def check_data(config: RunConfig, home: Path, dataset: ImageDataset) -> None:
