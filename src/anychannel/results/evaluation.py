@@ -252,8 +252,8 @@ class SubsetResult:
     """The figures of one channel subset (``key`` as ``"R,G"``), see ``compute_metrics``.
 
     ``refused`` says why the network does not accept the subset; the score is then NaN. ``name`` is that of a
-    subset of whole groups, ``camera+lidar``; else empty. ``main`` is the figure that ``score`` gives. ``ece`` is the calibration
-    error with the ``temperature``, and ``ece_before`` without.
+    subset of whole groups, ``camera+lidar``; else empty. ``main`` is the figure that ``score`` gives. ``ece`` is the
+    calibration error with the ``temperature``, and ``ece_before`` without.
     """
 
     key: str
