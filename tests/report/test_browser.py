@@ -24,6 +24,13 @@ def pages(tmp_path_factory):
     return {name: write_report(runs, home / f"{name}.html") for name, runs in sets.items()}
 
 
+CUT_OFF = """[...document.querySelectorAll('table')].filter(table => table.offsetWidth).filter(table => {
+  const box = table.closest('.scroll, .card, .example');
+  return table.getBoundingClientRect().right > box.getBoundingClientRect().right && !box.matches('.scroll');
+}).map(table => table.innerText)"""
+"""Tables that are wider than their box, which does not scroll."""
+
+
 @pytest.fixture
 def open_page(browser, pages):  # noqa: F811
     contexts = []
@@ -44,11 +51,12 @@ def open_page(browser, pages):  # noqa: F811
         context.close()
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [390, 1000, 1440])
 @pytest.mark.parametrize("name", ["few", "many", "wide", "bare"])
 def test_the_page_fits_its_window_asks_for_nothing_and_has_no_errors(open_page, name, width):
     page = open_page(name, width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CUT_OFF) == []
     assert page.problems == []
     assert [url for url in page.requests_made if not url.startswith(("file:", "data:"))] == []
     assert len([url for url in page.requests_made if url.startswith("file:")]) == 1

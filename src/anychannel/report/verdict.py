@@ -379,7 +379,7 @@ def describe_full(entry: Standing, standings: Sequence[Standing]) -> str:
     """A run's full-set accuracy against that of the best other run."""
     if entry.full is None:
         return f"{entry.run.name} has no result on the full set." if len(standings) > 1 else ""
-    said = f"With all channels {entry.run.name} reaches {with_error(entry.full)}{unit_of(entry.test)}"
+    said = f"With all channels {entry.run.name} reaches {with_error(entry.full, unit_of(entry.test))}"
     rivals = [(other.full, other.run.name) for other in standings if other.full and other is not entry]
     if not rivals:
         return f"{said}."
@@ -418,9 +418,9 @@ def unit_of(test: Scores) -> str:
     return "" if test.headline == "accuracy" else f" {test.headline}"
 
 
-def with_error(figure: Measured) -> str:
+def with_error(figure: Measured, unit: str = "") -> str:
     """An accuracy with its standard error."""
-    return f"{percent(figure.score)} (standard error {points(figure.standard_error)})"
+    return f"{percent(figure.score)}{unit} (standard error {points(figure.standard_error)})"
 
 
 def significance(one: Measured, other: Measured) -> str:
