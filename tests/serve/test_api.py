@@ -225,7 +225,7 @@ def test_damaged_examples_are_named(run, tmp_path, content):
 
 
 FILES = {
-    "text": (b"hello", {}, ("notes.txt", "truncated or damaged", "replace or remove it")),
+    "text": (b"hello", {}, ("notes.txt", "not an image in a known format (.jpg,", "convert, replace or remove it")),
     "empty": (b"", {}, ("notes.txt", "empty")),
     "grey": ("L", {}, ("notes.txt", "1 channel (greyscale), but 3 expected (R, G, B)")),
     "alpha": ("RGBA", {}, ("notes.txt", "4 channels (RGB with alpha)", "remove the alpha channel")),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from anychannel.data.content import Content
-from anychannel.data.files.decoded import Format, damaged
+from anychannel.data.errors import ImageError
+from anychannel.data.files.decoded import Format
 from anychannel.data.files.jpeg2000 import JPEG2000
 from anychannel.data.files.npy import NPY
 from anychannel.data.files.ome import OME_ZARR
@@ -29,4 +30,5 @@ def find_format(content: Content) -> Format:
     for known in FORMATS.values():
         if known.recognises(content):
             return known
-    raise damaged("not an image in a known format")
+    known_names = ", ".join(image_suffixes())
+    raise ImageError(f"it is not an image in a known format ({known_names})", "convert, replace or remove it")
