@@ -19,10 +19,12 @@ from anychannel.export import FORMATS, check_export, export_model, open_export
 from anychannel.export.any_subset import AnySubsetError
 from anychannel.export.formats import ExportError
 from anychannel.nn.stems import STEMS, Stem
+from anychannel.nn.temperatures import Temperatures
 from anychannel.utils.extras import MissingExtraError
 from tests.helpers.export_networks import pixels, tiny
 
 BANKED = [name for name, kind in STEMS.items() if kind.basis_kernels is not Stem.basis_kernels]
+WARM = Temperatures((2.5, 1.7, 1.3), {"R,B": 0.6, "G": 3.0})
 ANY_SUBSET = [name for name in STEMS if name not in ("masked", "per_size")]
 
 
@@ -57,6 +59,19 @@ def test_onnxruntime_gives_the_models_logits_for_pixels_in_the_files_own_units(m
     assert differ(logits, model(images, channels=["R", "B"])) > 1e-3, "the order of the channels matters"
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_the_probabilities_of_one_subset_are_those_of_predict(several, tmp_path):
+    model = tiny()
+    model.spec = replace(model.spec, **({"thresholds": (0.5,) * 4} if several else {"temperatures": WARM}))
+    export_model(model, tmp_path / "br.onnx", channels=["B", "R"], image_size=24)
+    session = onnxruntime.InferenceSession(tmp_path / "br.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["logits", "probabilities"]
+    images = pixels(3, 2)
+    (found,) = session.run(["probabilities"], {"images": images.numpy()})
+    expected = ac.predict(model, images.numpy(), channels=["B", "R"]).probabilities
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_an_onnx_file_tells_its_channels_units_and_classes_and_is_one_valid_file(onnx_file):
     loaded = onnx.load(onnx_file, load_external_data=False)
     onnx.checker.check_model(loaded)
@@ -80,6 +95,7 @@ def test_every_stem_is_exported_for_one_subset_with_torch_export(stem, tmp_path)
 @pytest.mark.parametrize("stem", ["completion", "kernel_attention", "dofa"])
 def test_one_onnx_file_answers_for_every_subset(stem, tmp_path):
     model = tiny(stem, norm="subset")
+    model.spec = replace(model.spec, temperatures=WARM)
     export_model(model, tmp_path / "x.onnx", channels="any", image_size=24, free_size=False)
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
     assert [entry.name for entry in session.get_inputs()] == ["images", "present"]
@@ -89,9 +105,11 @@ def test_one_onnx_file_answers_for_every_subset(stem, tmp_path):
             whole = np.zeros((batch, 3, 24, 24), np.float32)
             whole[:, list(subset)] = images
             present = np.isin(np.arange(3), subset)
-            (logits,) = session.run(None, {"images": whole, "present": present})
+            logits, shares = session.run(None, {"images": whole, "present": present})
             names = [model.channels.names[position] for position in subset]
-            assert differ(logits, model(images, channels=names)) < 1e-4
+            expected = model(images, channels=names)
+            assert differ(logits, expected) < 1e-4
+            assert differ(shares, (expected / WARM.of(names)).softmax(1)) < 1e-5
     parity = check_export(model, tmp_path / "x.onnx", image_size=24)
     assert parity.passed, str(parity)
     assert (parity.subsets, parity.of_subsets, parity.image_sizes) == (7, 7, ((24, 24),))

@@ -3,7 +3,7 @@
     fit_temperatures(model, dataset.val)
     save_model(model, "models/photos")  # model.json holds them
 
-``model(images)`` returns the same logits as before. ``predict``, ``evaluate``, the page and exported files divide them
+``model(images)`` returns the same logits as before. ``predict``, ``evaluate``, the page and ONNX files divide them
 by the temperature of the channels that an image has.
 """
 

@@ -15,6 +15,7 @@ from torch import nn
 from anychannel.export.any_subset import AnySubset
 from anychannel.export.formats import FORMATS, ExportError
 from anychannel.export.graph import Sizes, capture
+from anychannel.export.probabilities import WithProbabilities
 from anychannel.models.view import as_classifier
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.temperatures import Temperatures
@@ -39,6 +40,9 @@ def export_model(
     free_size: bool = True,
 ) -> dict[str, Any]:
     """Write a classifier as a graph that runs without anychannel. The batch size is always free.
+
+    An ONNX file has the outputs ``logits`` and ``probabilities``, in which the temperature is applied; a torch.export
+    file returns logits.
 
     Args:
         model: a ``Classifier``, or a network that ``adapt`` returned. It is not changed.
@@ -75,6 +79,8 @@ def export_model(
     with warnings.catch_warnings():  # torch.export captures what fx cannot trace
         warnings.filterwarnings("ignore", message=".*cannot be traced")
         module = AnySubset(here) if channels == ANY else here.specialize(names)
+    if kind.outputs > 1:
+        module = WithProbabilities(module, model, names, any_subset=channels == ANY)
     with torch.no_grad():
         program, sizes = capture(module, len(names), size, presence=channels == ANY, free=free_size)
     metadata = describe_export(model, names, sizes, subset=ANY if channels == ANY else "one")

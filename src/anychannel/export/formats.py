@@ -23,6 +23,9 @@ METADATA = "anychannel"
 INPUTS = ("images", "present")
 """Names of a graph's inputs. Only graphs for any subset have the second."""
 
+OUTPUTS = ("logits", "probabilities")
+"""Names of the outputs of an ONNX file."""
+
 Run = Callable[..., np.ndarray]
 """Takes arrays in the order of the graph's inputs, and returns (B, K) logits."""
 
@@ -36,12 +39,14 @@ class Format:
     """A file format, and the packages of the extra ``onnx`` that it needs.
 
     ``write`` takes a captured graph and its metadata. ``read`` returns the metadata and a function that runs the graph.
+    Graphs give ``outputs`` tensors: logits or, with two, also probabilities.
     """
 
     suffix: str
     write: Callable[[ExportedProgram, Path, dict[str, Any]], None]
     read: Callable[[Path], tuple[dict[str, Any], Run]]
     needs: tuple[str, ...] = ()
+    outputs: int = 1
 
     def require(self) -> None:
         """Raise MissingExtraError if a package is not installed."""
@@ -59,7 +64,7 @@ def write_onnx(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -
             converted = torch.onnx.export(
                 program,
                 input_names=INPUTS[:count],
-                output_names=["logits"],
+                output_names=OUTPUTS,
                 dynamic_shapes=axes[:count],
                 dynamo=True,
                 external_data=False,
@@ -126,7 +131,7 @@ def parse_metadata(text: str | None, path: Path) -> dict[str, Any]:
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", write_onnx, read_onnx, needs=("onnx", "onnxscript", "onnxruntime")),
+    "onnx": Format(".onnx", write_onnx, read_onnx, needs=("onnx", "onnxscript", "onnxruntime"), outputs=len(OUTPUTS)),
     "pt2": Format(".pt2", write_pt2, read_pt2),
 }
 
