@@ -125,6 +125,13 @@ def test_one_torch_export_file_answers_for_every_subset(stem, tmp_path):
     assert parity.subsets == 7
 
 
+def test_a_network_that_has_answered_is_exported_without_a_warning(tmp_path):
+    model = tiny()
+    ac.predict(model, pixels(2, 3).numpy())  # which leaves its weights in another memory format
+    export_model(model, tmp_path / "x.pt2", channels="any", format="pt2", image_size=24)
+    assert check_export(model, tmp_path / "x.pt2", image_size=24).passed
+
+
 def test_a_network_of_timm_is_exported(tmp_path):
     model = ac.create_model("timm/resnet10t", channels=["NIR", "R", "G", "B"], num_classes=5).eval()
     export_model(model, tmp_path / "x.pt2", channels="NIR,G", format="pt2", image_size=64)

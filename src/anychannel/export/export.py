@@ -75,7 +75,7 @@ def export_model(
     check_place(path)
     places = model.channels.positions(None if channels == ANY else channels)
     names = tuple(model.channels.names[place] for place in places)
-    here = copy.deepcopy(model).cpu().eval()
+    here = copy.deepcopy(model).cpu().eval().to(memory_format=torch.contiguous_format)  # predict may leave another
     with warnings.catch_warnings():  # torch.export captures what fx cannot trace
         warnings.filterwarnings("ignore", message=".*cannot be traced")
         module = AnySubset(here) if channels == ANY else here.specialize(names)
