@@ -46,6 +46,15 @@ def test_a_temperature_has_the_least_loss_of_all(scale):
     assert (after < before / 3) == (scale != 1)
 
 
+def test_a_temperature_that_is_luck_stays_one():
+    fitted = [temperature(*draw(60, 1.0, seed)) for seed in range(20)]  # of a network that needs none
+    assert fitted.count(1.0) >= 12
+    assert sum(temperature(*draw(60, 2.5, seed)) > 1.5 for seed in range(20)) == 20
+    probabilities, labels = draw(60, 1.0, fitted.index(1.0))
+    images = np.tile(np.arange(60), 40)  # the same images again are no more evidence
+    assert temperature(np.tile(probabilities, (40, 1)), np.tile(labels, 40), images) == 1.0
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_a_few_images_leave_it_near_one_and_extreme_logits_are_no_trouble(right):
     labels = np.arange(6) % 3

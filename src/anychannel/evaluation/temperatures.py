@@ -23,6 +23,7 @@ from anychannel.training.matching import Names, check_model
 
 FEWEST = 50
 """Validation images that a temperature rests on; with fewer it is that of other sizes, or 1."""
+FOLDS = 5
 STEPS, CLOSE = 50, 1e-6
 
 
@@ -40,7 +41,8 @@ def fit_temperatures(
 ) -> Temperatures:
     """Fit a temperature for each subset of a model's channels, or for each number of channels, and keep them in it.
 
-    A temperature minimises the loss of the images that have the subset; it needs 50. If all subsets are evaluated,
+    A temperature minimises the loss of the images that have the subset. It needs 50 of them, and stays 1 if it lowers
+    the loss of no others in cross-validation. If all subsets are evaluated,
     each gets its own; of more subsets than that, those of one size share one, and sizes between are interpolated.
     ``save_model`` and training write them into ``model.json``.
 
@@ -77,14 +79,15 @@ def fit_temperatures(
     except BaseException:
         view.spec = former
         raise
-    tables = {key: (table, found.labels[found.rows(key)]) for key, table in found.probabilities.items()}
+    rows = {key: found.rows(key) for key in found.probabilities}
+    tables = {key: (table, found.labels[rows[key]], rows[key]) for key, table in found.probabilities.items()}
     own = {} if found.sampled else {key: temperature(*each) for key, each in tables.items() if len(each[1]) >= FEWEST}
-    alike: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    alike: dict[int, list[tuple[np.ndarray, ...]]] = {}
     for key, each in tables.items():
         if len(each[1]) >= FEWEST:
             alike.setdefault(key.count(",") + 1, []).append(each)
     known = {
-        size: temperature(np.concatenate([each[0] for each in pairs]), np.concatenate([each[1] for each in pairs]))
+        size: temperature(*(np.concatenate(part) for part in zip(*pairs, strict=True)))
         for size, pairs in sorted(alike.items())
     }
     logs = np.log(list(known.values())) if known else [0.0]
@@ -94,18 +97,44 @@ def fit_temperatures(
     return fitted
 
 
-def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that minimises the loss of N images, by Newton's method on its logarithm u = ln T.
+def temperature(probabilities: np.ndarray, labels: np.ndarray, images: np.ndarray | None = None) -> float:
+    """The temperature that minimises the loss of N answers; 1 if it helps no images that it was not fitted on.
 
-    (u / ln 2)^2 / 2 is added to the sum of the images' losses: a few images, all of them right, say little about how
-    sure the model may be, and leave T near 1.
+    That is tried by cross-validation in ``FOLDS`` parts: of a few images, the best temperature is partly luck.
 
     Args:
         probabilities: (N, K), at temperature 1.
         labels: (N,) true classes.
+        images: (N,) the image of each answer, if an image has several; they stay in one part.
     """
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny).astype(np.float64))
-    own, u = logits[np.arange(len(labels)), labels], 0.0
+    u = fit_log(logits, labels)
+    images = np.arange(len(labels)) if images is None else images
+    part = np.random.default_rng(0).permutation(int(images.max()) + 1)[images] % FOLDS
+    gain = 0.0
+    for number in range(FOLDS):
+        held = part == number
+        if held.any() and not held.all():
+            found = fit_log(logits[~held], labels[~held], start=u)
+            gain += loss_at(logits[held], labels[held], 0.0) - loss_at(logits[held], labels[held], found)
+    return round(float(np.clip(np.exp(u), LEAST, MOST)), 4) if gain > 0 else 1.0
+
+
+def loss_at(logits: np.ndarray, labels: np.ndarray, u: float) -> float:
+    """The sum of the losses at a temperature whose logarithm is u."""
+    scaled = logits * np.exp(-u)
+    top = scaled.max(axis=1)
+    norms = np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top
+    return float((norms - scaled[np.arange(len(labels)), labels]).sum())
+
+
+def fit_log(logits: np.ndarray, labels: np.ndarray, start: float = 0.0) -> float:
+    """The logarithm u of the temperature that minimises the loss, by Newton's method.
+
+    (u / ln 2)^2 / 2 is added to the sum of the images' losses: a few images, all of them right, say little about how
+    sure the model may be, and leave T near 1.
+    """
+    own, u = logits[np.arange(len(labels)), labels], start
     for _ in range(STEPS):
         scaled = logits * np.exp(-u)
         shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
@@ -117,4 +146,4 @@ def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         u -= step
         if abs(step) < CLOSE:
             break
-    return round(float(np.clip(np.exp(u), LEAST, MOST)), 4)
+    return u
