@@ -187,6 +187,16 @@ def test_answers_do_not_depend_on_the_batch(home, photos):
     np.testing.assert_allclose(together.probabilities, np.tile(alone, (BATCH // 3, 1)), atol=1e-5)
 
 
+def test_a_flag_given_twice_is_joined_or_refused_and_hints_name_flags(home, photos):
+    dropped = [
+        run(home, "photos/a", *given, "--json").stdout for given in (("--drop", "R,G"), ("--drop", "R", "--drop", "G"))
+    ]
+    assert dropped[0] == dropped[1]
+    assert "--use R,G gives all of them" in run(home, "photos/a", "--use", "R", "--use", "G").stderr
+    Image.new("L", (8, 8)).save("grey.png")
+    assert "or give `anychannel train` with --convert rgb" in run(home, "grey.png").stderr
+
+
 def test_a_bad_file_is_named_and_the_others_are_answered(home, photos):
     (photos / "a" / "broken.png").write_bytes(b"no image")
     done = run(home, "photos", "missing.png", "--out", "answers.csv")

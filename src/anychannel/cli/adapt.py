@@ -22,7 +22,8 @@ def adapt(
         typer.Option(help="Network that a file of weights is for, as timm/resnet18. Default: the file says it."),
     ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="Channels of published weights or a file of weights. Default: R,G,B.")
+        str | None,
+        typer.Option(help="Channels of the images in order, for published weights or a file. Default: R,G,B."),
     ] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Height and width in pixels. Default: the run's, else the files'.")

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anychannel.cli.common import Json, Quiet, Run, Tta, parse_options, print_json, refuse_flags, say
+from anychannel.cli.common import (
+    Json,
+    Quiet,
+    Run,
+    Tta,
+    list_flags,
+    name_flags,
+    parse_options,
+    print_json,
+    refuse_flags,
+    say,
+)
 from anychannel.utils.plurals import plural
 from anychannel.utils.signals import held
 
@@ -44,11 +55,13 @@ def predict(
         typer.Option(help="Channels or groups of the files in order, as G,R; '-': unused. Default: all of the run's."),
     ] = None,
     use: Annotated[
-        str | None, typer.Option(help="Channels that the network gets, as R,G. Default: all that a file has.")
+        list[str] | None, typer.Option(help="Channels that the network gets, as R,G. Default: all that a file has.")
     ] = None,
     drop: Annotated[
-        str | None,
-        typer.Option(help="Channels that the network does not get, as B: what if they were missing? Default: none."),
+        list[str] | None,
+        typer.Option(
+            help="Channels that the network does not get, as B: what if they were missing? Repeatable. Default: none."
+        ),
     ] = None,
     tta: Tta = None,
     drop_dead: Annotated[
@@ -114,6 +127,12 @@ def predict(
     from anychannel.utils.progress import progress_bar
 
     check_network(run)  # before torch is imported, which takes long
+    if use is not None and len(use) > 1:
+        raise ValueError(
+            f"--use names the channels of one prediction: --use {','.join(use)} gives all of them; for the answer from "
+            "each subset, start the command once for each"
+        )
+    used, dropped = (None if names is None else ",".join(names) for names in (use, drop))
     maps = window is not None or stride is not None or (out is not None and out.suffix.lower() in (".tif", ".tiff"))
     if maps:
         refuse_flags({"--layout": layout}, "rasterio reads scenes, whose bands it knows")
@@ -147,8 +166,8 @@ def predict(
             window=window,
             stride=stride,
             channels=channels,
-            use=use,
-            drop=drop,
+            use=used,
+            drop=dropped,
             nodata=replacement,
             progress=not quiet,
         )
@@ -158,11 +177,14 @@ def predict(
             typer.echo(describe_map(found))
         return
     answers = predictor.predict_paths(
-        paths, channels=channels, use=use, drop=drop, drop_dead=drop_dead, layout=layout, nodata=replacement
+        paths, channels=channels, use=used, drop=dropped, drop_dead=drop_dead, layout=layout, nodata=replacement
     )
     several = predictor.network.spec.thresholds is not None
     shown = not quiet and len(paths) > FEW and (out is not None or as_json or not sys.stdout.isatty())
-    count = Count(len(paths))
+    from anychannel.cli.train import train
+
+    flags = list_flags(predict), list_flags(train)
+    count = Count(len(paths), lambda text: name_flags(text, *flags))
     try:
         with ExitStack() as stack:
             stack.enter_context(closing(answers))
@@ -210,6 +232,7 @@ class Count:
     """What is said about the answers on standard error."""
 
     total: int
+    name_flags: Callable[[str], str]
     done: int = 0
     failed: int = 0
     remarks: int = 0
@@ -220,7 +243,7 @@ class Count:
         self.done += 1
         if answer.prediction is None:
             self.failed += 1
-            typer.secho(f"error: {answer.reason}", fg="red", err=True)
+            typer.secho(f"error: {self.name_flags(answer.reason)}", fg="red", err=True)
             return
         for note in filter(None, (answer.prediction.unlike, *answer.notes)):
             self.remarks += 1
