@@ -220,9 +220,8 @@ def describe_classes(standings: Sequence[Standing]) -> list[str]:
             said.append(f"With the thresholds chosen on validation images, {'; '.join(parts)} ({entry.run.name}).")
             continue
         counts = [score["support"] for score in entry.full.per_class]
-        said.append(
-            f"Classes are uneven ({min(counts):,} to {max(counts):,} images). Of {entry.run.name}, {'; '.join(parts)}."
-        )
+        uneven = "" if said else f"Classes are uneven ({min(counts):,} to {max(counts):,} images). "
+        said.append(f"{uneven}Of {entry.run.name}, {'; '.join(parts)}.")
     return said
 
 

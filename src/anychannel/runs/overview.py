@@ -42,6 +42,7 @@ def describe_start(
         return " (default)" if getattr(training, name) == getattr(usual, name) else ""
 
     images, steps = plan_steps(dataset.train, training, share())
+    augmentation = describe_augmentation(training)
     names = dataset.channels.names
     listed = ", ".join(names) if len(names) <= MOST_NAMES else f"{', '.join(names[:MOST_NAMES])}, ..."
     size = "resized to" if config.size else "of"
@@ -72,7 +73,7 @@ def describe_start(
         "channels shown": f"sampler {training.sampler}{default('sampler')}"
         + (" drops channels at random" if training.shows_subsets else " shows all channels")
         + (", by group" if units and training.shows_subsets else ""),
-        "augmentation": describe_augmentation(training) + default("augment"),
+        "augmentation": augmentation + (" (default)" if augmentation == describe_augmentation(usual) else ""),
         "training": f"{plural(training.epochs, 'epoch')}{default('epochs')} of {plural(steps, 'step')} of {images:,} "
         f"images, {training.optimizer}, {training.schedule}, {rate}, balance {training.balance}, seed {training.seed}",
         "best epoch": f"that of the best {watched}{auto}; {patience}{limit}",
