@@ -314,6 +314,7 @@ def test_what_is_no_scene_or_no_map_is_refused_by_name(home: Path, tmp_path: Pat
             {"window": 16, "stride": 17},
             "stride is the distance of windows in pixels, from 1 to the window's 16, got 17",
         ),
+        "nothing": ({"window": 0}, "window is the side of the windows in pixels, at least 1, got 0"),
         "unknown size": ({}, "the model does not say the size of its training images; give the side of a window"),
     }
     for options, message in wrong.values():

@@ -162,7 +162,7 @@ class Scene:
         if set(names) == {UNUSED}:
             raise DataError(
                 f"{self.name} has {plural(raster.count, 'band')}, and none is named as one of the channels "
-                f"{', '.join(network)}; name all in their order with channels, '-' for those that are not used"
+                f"{', '.join(network)}; give channels=NAMES with all in their order, '-' for those that are not used"
             )
         self.reader.channels.positions([name for name in names if name != UNUSED])
         return names
@@ -193,6 +193,8 @@ class Scene:
 
     def check_window(self, window: int, stride: int) -> None:
         """Raise ValueError if windows of this size and distance do not fit into the scene or its pixels."""
+        if window < 1:
+            raise ValueError(f"window is the side of the windows in pixels, at least 1, got {window}")
         if not 1 <= stride <= window:
             raise ValueError(
                 f"stride is the distance of windows in pixels, from 1 to the window's {window}, got {stride}"

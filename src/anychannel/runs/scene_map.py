@@ -120,8 +120,8 @@ def map_scene(
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
         with Scene(image, predictor.reader, channels, nodata) as opened:
-            side = window or default_window(predictor)
-            step = stride or max(1, side // 2)
+            side = default_window(predictor) if window is None else window
+            step = max(1, side // 2) if stride is None else stride
             opened.check_window(side, step)
             missing = [name for name in kept if name not in opened.channels] if use is not None else []
             if missing:
