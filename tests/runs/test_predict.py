@@ -194,7 +194,13 @@ def test_a_flag_given_twice_is_joined_or_refused_and_hints_name_flags(home, phot
     assert dropped[0] == dropped[1]
     assert "--use R,G gives all of them" in run(home, "photos/a", "--use", "R", "--use", "G").stderr
     Image.new("L", (8, 8)).save("grey.png")
-    assert "or give `anychannel train` with --convert rgb" in run(home, "grey.png").stderr
+    Image.new("P", (8, 8)).save("palette.png")
+    for name in ("grey.png", "palette.png"):  # a trained network reads images as in training
+        assert "convert=" not in (said := run(home, name).stderr)
+        assert name in said
+    float_image = np.full((3, 8, 8), np.nan, np.float32)
+    np.save("nan.npy", float_image)
+    assert "give --nodata NUMBER" in run(home, "nan.npy").stderr
 
 
 def test_a_bad_file_is_named_and_the_others_are_answered(home, photos):

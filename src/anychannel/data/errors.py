@@ -10,6 +10,8 @@ SHOWN = 20
 """Lines of an error."""
 NAMED = 5
 """Files that a line names."""
+OR_CONVERT = ", or give convert='rgb'"
+"""A fix for those who choose how files are read; not for images of a trained network, which are read as in training."""
 
 
 class DataError(ValueError):
@@ -29,7 +31,7 @@ class ColourError(ImageError):
     """An image whose values are not those of channels, as a palette's or CMYK's. ``convert="rgb"`` accepts it."""
 
     def __init__(self, what: str, fix: str = "convert it to RGB") -> None:
-        super().__init__(what, f"{fix}, or give convert='rgb'")
+        super().__init__(what, f"{fix}{OR_CONVERT}")
 
 
 class ShardError(DataError):

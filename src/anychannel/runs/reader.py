@@ -12,7 +12,7 @@ import numpy as np
 from anychannel.channels import ChannelError, ChannelSet, parse_names
 from anychannel.data.content import BandFiles, Content
 from anychannel.data.dead_channels import FAR
-from anychannel.data.errors import DataError, ImageError
+from anychannel.data.errors import OR_CONVERT, DataError, ImageError
 from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.names import check_names, is_mask
 from anychannel.data.files.read import ReadSettings, open_content, read
@@ -117,7 +117,7 @@ class Reader:
             if options["check_names"] and len(found.names) == len(names):
                 check_names([found.names[position] for position in kept], used, kinds)
         except ImageError as error:
-            raise DataError(f"{name}: {error}") from error
+            raise DataError(f"{name}: {str(error).replace(OR_CONVERT, '')}") from error
         found = found.select(kept)
         return self.prepare(found.pixels, used, name, found.missing)
 

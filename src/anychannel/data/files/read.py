@@ -14,7 +14,7 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.content import Content, read_content
-from anychannel.data.errors import ColourError, DataError, ImageError
+from anychannel.data.errors import OR_CONVERT, ColourError, DataError, ImageError
 from anychannel.data.files.axes import LAYOUTS, arrange
 from anychannel.data.files.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
 from anychannel.data.files.names import RGB, check_names, is_mask
@@ -98,8 +98,7 @@ def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decode
         kind = f" ({found.meaning})" if found.meaning else ""
         raise ImageError(
             f"it has {plural(len(found.pixels), 'channel')}{kind}, but {len(names)} expected ({', '.join(names)})",
-            channel_fix(found.meaning)
-            + (", or give convert='rgb'" if len(names) == len(RGB) and found.meaning else ""),
+            channel_fix(found.meaning) + (OR_CONVERT if len(names) == len(RGB) and found.meaning else ""),
         )
     if names is not None and settings.check_names:
         check_names(found.names, names, settings.kinds)
