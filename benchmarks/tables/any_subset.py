@@ -32,7 +32,7 @@ PROTOCOLS = {
     "full": "mini-imagenet-50, 50 classes, 84 x 84 pixels, recipes/photos.toml; 1x is 10 epochs",
     "quick": "mini-imagenet-50, first 25 classes, 42 x 42 pixels, recipes/quick.toml; 1x is 10 epochs",
     "jurkat": "jurkat-cell-cycle, 40 x 40 pixels, recipes/stains.toml; 1x is 15 epochs",
-    "jurkat_lite0": "jurkat-cell-cycle, 64 x 64 pixels, EfficientNet-Lite0 with ImageNet weights; 1x is 8 epochs",
+    "jurkat_lite0": "jurkat-cell-cycle, 64 x 64 pixels, EfficientNet-Lite0 with ImageNet weights; 1x is 15 epochs",
     "bands": "bands:8, 24 x 24 pixels, benchmarks/studies/any_subset_bands.toml; 1x is 10 epochs; 16 subsets",
 }
 
