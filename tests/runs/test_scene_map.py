@@ -182,7 +182,8 @@ def test_bands_are_found_by_name_and_may_be_missing(home: Path, tmp_path: Path):
             assert np.array_equal(ours, theirs)
     unnamed = write_scene(tmp_path / "unnamed.tif", pixels[:2])
     with pytest.raises(
-        DataError, match="has 2 bands, and none is named as one of the channels B02, B05, B09; give channels=NAMES with all"
+        DataError,
+        match="has 2 bands, and none is named as one of the channels B02, B05, B09; give channels=NAMES with all",
     ):
         map_scene(home, unnamed, tmp_path / "m.tif", window=16)
     with pytest.raises(DataError, match="has 2 bands, but 3 channels are named"):
