@@ -336,6 +336,8 @@ def recount(truth, answer):
 
 
 def test_labels_are_not_called_classes(tmp_path):
+    (verdict,), _ = judge(load_runs([make_run(tmp_path / "one", classes=4)]))
+    assert verdict.heading == "pictures, 4 classes, 42 × 42 pixels"
     run = make_run(tmp_path / "net", classes=4, several_labels=True)
     file = run / "evaluation/test.json"
     kept = json.loads(file.read_text())

@@ -308,8 +308,8 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
         f"Standard errors are {how}, for {images if test.partial else f'{test.n:,} {kind}'}. They cover the "
         f"choice of {kind}, not the effect of another training seed."
     )
-    kind_of_class = "label" if test.thresholds is not None else "class"
-    heading = f"{first.text('dataset') or 'unnamed data'}, {plural(len(first.classes), kind_of_class)}"
+    named = "classes" if test.thresholds is None else "labels"
+    heading = f"{first.text('dataset') or 'unnamed data'}, {len(first.classes)} {named}"
     heading += f", {first.pixels} pixels" if first.pixels else ""
     headline, *rest = sentences
     return Verdict(headline, tuple(filter(None, rest)), tuple(standings), shared, heading)
