@@ -25,6 +25,8 @@ TRAIN = list_flags(COMMANDS["train"])
         ("train", "give class_names=['a', 'b'] in", "give --set \"data_options.class_names=['a', 'b']\" in"),
         ("train", "leave epoch_images out", "leave --epoch-images out"),
         ("train", "set ANYCHANNEL_CACHE or cache_dir to", "set ANYCHANNEL_CACHE or --cache to"),
+        ("train", "name the labels, as classes='forest,river'", "name the labels, as --classes forest,river"),
+        ("sweep", "name the labels, as classes='forest,river'", "name the labels, as --set classes=forest,river"),
         ("sweep", "give convert='rgb'", "give --set data_options.convert=rgb"),
         ("evaluate", "give convert='rgb'", "give `anychannel train` with --convert rgb"),
         ("export", "give layout='planar'", "give `anychannel train` with --set data_options.layout=planar"),

@@ -325,6 +325,7 @@ class Preparation:
             skipped=skipped,
             converted=index["converted"],
             how=self.source.how,
+            other_columns=self.source.other_columns,
         )
 
     def make_split(

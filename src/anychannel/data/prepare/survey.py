@@ -154,7 +154,7 @@ def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) ->
                 f"classes={classes} is out of range; the data has {len(known)} classes, take 2 or more of them"
             )
         return tuple(known[:classes])
-    chosen = tuple(map(normal, classes.split(",") if isinstance(classes, str) else classes))
+    chosen = tuple(classes)
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise ValueError(f"unknown class {unknown[0]!r}; the classes are {', '.join(known)}")

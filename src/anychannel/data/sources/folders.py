@@ -65,7 +65,7 @@ from anychannel.data.sources.source import (
 )
 from anychannel.data.sources.splitting import cut
 from anychannel.data.sources.tables import CHANNELS as TABLE
-from anychannel.data.sources.tables import LABELS, find_labels, list_table, read_tables
+from anychannel.data.sources.tables import LABELS, describe_others, find_labels, list_table, read_tables
 from anychannel.data.sources.tables import LABELS as HEADINGS
 from anychannel.sensors import SENSORS
 from anychannel.utils.files import readable
@@ -92,7 +92,7 @@ def list_paths(root: Path) -> dict[str, Path]:
     return {split: root / f"{stem}.txt" for split, stem in match_splits(stems, root).items()}
 
 
-def has_lists(root: Path) -> bool:
+def has_lists(root: Path, request: Request) -> bool:  # noqa: ARG001  # lists look alike whatever is asked for
     """Whether the folder holds at least one list file."""
     return bool(list_paths(root))
 
@@ -147,8 +147,10 @@ class Folder:
         """Image files at any depth."""
         return list_images(folder, self.junk)
 
-    def finish(self, splits: Listing, classes: tuple[str, ...] | None, request: Request, how: str) -> Source:
-        """The source, after what the folder's table and names say about channels."""
+    def finish(
+        self, splits: Listing, classes: tuple[str, ...] | None, request: Request, how: str, **known: Any
+    ) -> Source:
+        """The source, after what the folder's table and names say about channels; ``known`` are more of its fields."""
         channels: ChannelSet | tuple[str, ...] | None = read_names(self.root / "channels.txt")
         groups = read_groups(self.root / "groups.txt")
         splits = apply_table(self.root, splits, self.problems)
@@ -156,7 +158,7 @@ class Folder:
             asked = channels if request.channels is None else request.channels
             named = None if asked is None else as_channel_set(asked)
             channels, splits = name_bands(self.root, splits, named, self.pattern, self.unmatched, self.problems)
-        known: dict[str, Any] = {"groups": groups, "how": how}
+        known |= {"groups": groups, "how": how}
         return Source(self.root.name, splits, classes, channels, str(self.root), self.problems, **known)
 
 
@@ -199,9 +201,9 @@ def collect_names(samples: Sequence[Sample]) -> tuple[str, ...]:
     return number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
 
 
-def has_table(root: Path) -> bool:
+def has_table(root: Path, request: Request) -> bool:
     """Whether a CSV file lists the images with their labels, and neither lists nor class folders do."""
-    if list_paths(root) or find_labels(root) is None:
+    if list_paths(root) or find_labels(root, request) is None:
         return False
     folders = [folder for folder in subfolders(root) if holds_images(folder)]
     return len(folders) < 2 or (all(LIKE_SPLIT.fullmatch(folder.name) for folder in folders) and not find_splits(root))
@@ -220,9 +222,10 @@ def open_table(spec: str, request: Request) -> Source:
     names = read_names(folder.root / "classes.txt") if len(columns) == 1 else columns
     splits, how = list_table(folder.root, table, columns, names or (), folder.seed, folder.problems)
     samples = [sample for split in SPLITS for sample in splits[split]]
-    if names is None and any(isinstance(sample.label, tuple) for sample in samples):
+    if names is None and (request.classes is not None or any(isinstance(sample.label, tuple) for sample in samples)):
         names = collect_names(samples)
-    return folder.finish(splits, names, request, how)
+    others = describe_others(table, columns, request) if len(columns) > 1 else None
+    return folder.finish(splits, names, request, how, other_columns=others)
 
 
 def read_list(path: Path, problems: Problems, scenes: Scenes | None = None, names: Sequence[str] = ()) -> list[Sample]:
@@ -317,11 +320,11 @@ def find_splits(root: Path) -> dict[str, Path]:
     return found if any(map(subfolders, found.values())) else {}
 
 
-def has_folders(root: Path) -> bool:
+def has_folders(root: Path, request: Request) -> bool:
     """Whether there are class folders. Beside list files, only class folders in split folders count."""
     if list_paths(root):
         return bool(find_splits(root))
-    if has_table(root):
+    if has_table(root, request):
         return False
     return any(holds_images(folder) for folder in subfolders(root))
 
@@ -402,8 +405,8 @@ def split_classes(folder: Folder) -> tuple[tuple[str, ...], Listing]:
         known = "; ".join(f"{table.file.name} has {', '.join(table.columns)}" for table in tables)
         raise DataError(
             f"{root} has images in one folder, {folders[0].name}/, and no CSV file with a column of labels: {known}; "
-            f"call this column {LABELS[0]}, write 0 or 1 in a column for each of several labels, or put the images "
-            "into a folder for each class"
+            f"call this column {LABELS[0]}, write 0 or 1 in a column for each of several labels (classes='a,b' names "
+            "these columns), or put the images into a folder for each class"
         )
     classes = name_classes(root, folders, folder.pattern)
     return classes, cut_classes(

@@ -23,6 +23,7 @@ from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.read import ReadSettings
 from anychannel.data.files.registry import image_suffixes
 from anychannel.utils.names import normal
+from anychannel.utils.options import coerce_option
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -390,7 +391,8 @@ class Source:
     them from the first image that has names. Messages call the data ``place``, by default its name. ``problems`` holds
     what is wrong with single samples, found while listing them. With ``stream``, training images are read from shards
     during training; None reads all images beforehand. ``groups`` are the channels' groups, if the data name any.
-    ``how`` says how the images were split, as ``split at random``; empty if it is not known.
+    ``how`` says how the images were split, as ``split at random``; empty if it is not known. ``other_columns`` are
+    those of a table that are no labels, if it has a column for each label; None: labels are no columns.
     """
 
     name: str
@@ -402,6 +404,20 @@ class Source:
     stream: StreamSettings | None = None
     groups: Groups | None = None
     how: str = ""
+    other_columns: tuple[str, ...] | None = None
+
+
+def parse_classes(classes: Any) -> int | tuple[str, ...] | None:
+    """``"5"`` -> 5 and ``"oak, pine"`` -> ``("oak", "pine")``. Raises ValueError for one name and other types."""
+    if isinstance(classes, str):
+        names = [name.strip() for name in classes.split(",")]
+        classes = int(classes) if len(names) == 1 and names[0].isdecimal() else list(filter(None, names))
+    found = coerce_option("classes", classes, int | tuple[str, ...] | None)
+    if not isinstance(found, tuple):
+        return found
+    if len(found) < 2:
+        raise ValueError(f"classes needs two or more names, each once, got {', '.join(found) or 'none'}")
+    return tuple(map(normal, found))
 
 
 @dataclass(frozen=True)
@@ -421,6 +437,9 @@ class Request:
     split_by: str | None = None
     fold_by: str | None = None
     fold: int | str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", parse_classes(self.classes))
 
     @property
     def splits_anew(self) -> bool:

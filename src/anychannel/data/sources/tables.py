@@ -17,7 +17,8 @@ is an image without any. Or the table has a column for each label, with 1 for th
     images/b.tif,                 images/b.tif,0,0,0
 
 Without a column called as in ``LABELS``, the labels are the columns of which more than half of the cells are 0 or 1,
-other than ``split`` and those of ``split_by`` and ``fold_by``; ``classes`` names them if that is not so.
+other than ``split`` and those of ``split_by`` and ``fold_by``; ``classes`` names them if that is not so. A data set's
+``describe_split`` says which columns are labels and which are not.
 """
 
 from __future__ import annotations
@@ -162,27 +163,43 @@ def find_column(root: Path, column: str) -> tuple[Table, str]:
     raise DataError(f"no CSV file in {root} has a column {column!r}: {known}")
 
 
-def find_labels(root: Path, request: Request | None = None) -> tuple[Table, tuple[str, ...]] | None:
+def find_labels(root: Path, request: Request) -> tuple[Table, tuple[str, ...]] | None:
     """The one table of a folder that has labels, and their column or columns; None if there is none or several."""
     tables = read_tables(root)
     found: list[tuple[Table, tuple[str, ...]]] = [
         (table, (name,)) for table in tables if (name := table.find(LABELS)) is not None
     ]
     if not found:
-        several = ((table, find_indicators(table, request or Request())) for table in tables)
+        several = ((table, find_indicators(table, request)) for table in tables)
         found = [(table, columns) for table, columns in several if len(columns) > 1]
     return found[0] if len(found) == 1 else None
 
 
 def find_indicators(table: Table, request: Request) -> tuple[str, ...]:
     """The columns that say of each image whether it has a label; see the module."""
-    asked = request.classes.split(",") if isinstance(request.classes, str) else request.classes
-    if asked is not None and not isinstance(asked, int) and set(asked) <= set(table.columns):
-        return tuple(asked)
+    asked = request.classes
+    if isinstance(asked, tuple) and set(asked) <= set(table.columns):
+        return asked
+    return tuple(name for name in candidates(table, request) if 2 * count_flags(table.rows, name) > len(table.rows))
+
+
+def candidates(table: Table, request: Request) -> list[str]:
+    """The columns that may be labels, since nothing else is said of them."""
     others = {"split", *(name.casefold() for name in (request.split_by, request.fold_by) if name is not None)}
-    columns = [name for name in table.columns if name != table.paths and name.casefold() not in others]
+    return [name for name in table.columns if name and name != table.paths and name.casefold() not in others]
+
+
+def count_flags(rows: Iterable[dict[str, str]], column: str) -> int:
+    """The cells of a column that say whether an image has a label."""
+    return sum(row[column].lower() in FLAGS for row in rows)
+
+
+def describe_others(table: Table, columns: Sequence[str], request: Request) -> tuple[str, ...]:
+    """The columns that are no labels although they may be; with how many cells of them are 0 or 1, if any are."""
+    others = {name: count_flags(table.rows, name) for name in candidates(table, request) if name not in columns}
+    total = len(table.rows)
     return tuple(
-        name for name in columns if 2 * sum(row[name].lower() in FLAGS for row in table.rows) > len(table.rows)
+        f"{name} ({count:,} of {total:,} cells are 0 or 1)" if count else name for name, count in others.items()
     )
 
 
@@ -201,6 +218,8 @@ def list_table(
     samples = []
     place_of = partial("{} line {}".format, table.file.name)
     cells = [row[columns[0]] for row in table.rows]
+    clean = ",".join(name for name in columns if count_flags(table.rows, name) == len(table.rows))
+    fix = f"name the labels, as classes={clean!r}" if "," in clean else "name those that are, as classes='a,b'"
     several = len(columns) == 1 and any(cell not in names and BETWEEN_LABELS.search(cell) for cell in cells)
     for number, row in enumerate(table.rows, start=2):
         path, label = row[table.paths], row[columns[0]]
@@ -208,11 +227,7 @@ def list_table(
             wrong = [name for name in columns if row[name].lower() not in FLAGS]
             for name in wrong:
                 what = f"the label {name!r} of {path} is {row[name]!r}, neither 0 nor 1"
-                problems.add(
-                    place_of(number),
-                    what,
-                    "correct it; if the column is no label, remove it or name the labels in classes=",
-                )
+                problems.add(place_of(number), what, f"correct it; if the column is no label, {fix}")
             if wrong:
                 continue
             value: Label = tuple(name for name in columns if FLAGS[row[name].lower()])
@@ -226,7 +241,8 @@ def list_table(
         return {"train": samples, "val": [], "test": []}, ""
     named = table.find(["split"])
     if named is None:
-        where = split_rows_of([sample.label for sample in samples], seed)
+        with problems.first(root):
+            where = split_rows_of([sample.label for sample in samples], seed)
         how = "split at random"
     else:
         split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
