@@ -412,7 +412,7 @@ def parse_classes(classes: Any) -> int | tuple[str, ...] | None:
     if isinstance(classes, str):
         names = [name.strip() for name in classes.split(",")]
         classes = int(classes) if len(names) == 1 and names[0].isdecimal() else list(filter(None, names))
-    found = coerce_option("classes", classes, int | tuple[str, ...] | None)
+    found: int | tuple[str, ...] | None = coerce_option("classes", classes, int | tuple[str, ...] | None)
     if not isinstance(found, tuple):
         return found
     if len(found) < 2:
