@@ -199,3 +199,43 @@ def test_classes_choose_among_the_names_in_a_column(tmp_path):
     assert dataset.classes == ("pine", "fir")
     assert sum(len(getattr(dataset, split)) for split in SPLITS) == 40
     assert "columns" not in dataset.describe_split()
+
+
+def test_commas_between_labels_are_refused_unless_the_class_is_listed(tmp_path):
+    images, _ = write_table(tmp_path)
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace("forest|river|road", '"forest, river,road"'))
+    text = r"'forest, river,road' is made of the labels forest and river and road; write 'forest\|river\|road'"
+    with pytest.raises(DataError, match=text):
+        load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+    table.unlink()
+    words = ["forest,river" if i % 3 == 0 else ("forest", "river")[i % 2] for i in range(60)]
+    numbers = ["0,1" if i % 3 == 0 else str(i % 2) for i in range(60)]
+    for each in (words, numbers):
+        for split, rows in (("train", range(40)), ("val", range(40, 60))):
+            (tmp_path / f"{split}.txt").write_text("".join(f"images/{i:03}.png {each[i]}\n" for i in rows))
+        with pytest.raises(DataError, match=rf"the label '{each[0]}' is made of the labels"):
+            load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+        with pytest.raises(DataError, match=rf"the label '{each[0]}' is made of the labels"):
+            dataset_from_arrays(images, each, channels="R,G,B")
+    for split, rows in (("train", range(40)), ("val", range(40, 60))):
+        (tmp_path / f"{split}.txt").write_text("".join(f"images/{i:03}.png {words[i]}\n" for i in rows))
+    (tmp_path / "classes.txt").write_text("forest\nriver\nforest,river\n")
+    assert load_dataset(tmp_path, cache_dir=tmp_path / "cache").classes == ("forest", "river", "forest,river")
+    own = dataset_from_arrays(images, words, channels="R,G,B", classes=["forest", "river", "forest,river"])
+    assert not own.has_several
+
+
+@pytest.mark.parametrize("between", ["|", ";", " | "])
+def test_arrays_take_texts_with_several_labels(between):
+    images, labels = make_arrays()
+    texts = [between.join(names_of(row)) for row in labels]
+    splits = ["train"] * 40 + ["val"] * 20
+    for classes in (None, NAMES):
+        dataset = dataset_from_arrays(images, texts, channels="R,G,B", splits=splits, classes=classes)
+        assert dataset.classes == NAMES
+        np.testing.assert_array_equal(np.concatenate([dataset.train.labels, dataset.val.labels]), labels)
+    with pytest.raises(DataError, match="label 'road' is none of the classes forest, river"):
+        dataset_from_arrays(images, texts, channels="R,G,B", classes=["forest", "river"])
+    whole = np.array(["bog|fen", "heath"])[np.arange(60) % 2]
+    assert not dataset_from_arrays(images, whole, channels="R,G,B", classes=["bog|fen", "heath"]).has_several

@@ -22,7 +22,6 @@ from anychannel.cli.common import (
     warn_of_fault,
 )
 
-
 TOP = 5
 """With up to so many classes, every answer is right among the first five."""
 OTHERS = {"exact_match": "all right", "top5": "top-5", "ece": "  ECE"}

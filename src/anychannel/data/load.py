@@ -148,8 +148,8 @@ def dataset_from_arrays(
 
     Args:
         images: (N, C, H, W) in any units; integers and floats that float32 holds exactly.
-        labels: N positions in ``classes``, from 0, or N names of classes. For several labels an image (N, L), 1 for
-            each label that the image has and 0 for the others.
+        labels: N positions in ``classes``, from 0, or N names of classes. For several labels an image N texts as
+            ``forest|river``, or (N, L), 1 for each label that the image has and 0 for the others.
         channels: names of the C channels in the arrays' order, or a sensor (see ``as_channel_set``).
         splits: ``train``, ``val`` or ``test`` for each image; None splits each class 80 / 10 / 10 by the seed.
             There may be no image for ``test``.

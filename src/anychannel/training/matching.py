@@ -65,7 +65,7 @@ def has_several(images: AnyImages) -> bool:
     """Whether images may have several labels. PyTorch's data are asked for one; see ``TorchImages.has_several``."""
     if isinstance(images, TorchImages):
         return images.has_several()
-    return isinstance(images, Split) and images.has_several
+    return images.has_several
 
 
 def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
@@ -75,7 +75,7 @@ def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
     labels, or the other way round.
     """
     several = has_several(val)
-    if not isinstance(train, Stream) and has_several(train) != several:
+    if has_several(train) != several:
         raise ValueError("training images may have several labels and validation images not, or the other way round")
     if not several or temperatures_of(model) is not None:  # only then the model is known to be trained for one kind
         check_kind(model, several, "the images")

@@ -39,6 +39,7 @@ from anychannel.data.sources.source import (
     Sample,
     Shards,
     Source,
+    array_of_labels,
     each_label,
 )
 from anychannel.utils.checksums import dump_signed, load_signed
@@ -151,8 +152,13 @@ class Preparation:
             check_skipped(self.place, self.problems.skipped, index.get("total", 0))
             if not index:
                 raise DataError(f"{self.place} holds no training image of the classes asked for")
-            if stream and self.counted:
+            if stream and self.counted and not index["several"]:
                 check_labels(self.place, sum(n for s in index["counts"]["images"] for _, n in s), index["distinct"])
+            if index["several"] and self.labels.has_single and self.request.classes is not None and not self.listing:
+                raise DataError(
+                    f"some samples of {self.place} have several labels and others one, so that classes would leave out "
+                    "images; give each sample a list of its labels, or leave classes out"
+                )
             index |= {"labels": sorted(self.labels.seen, key=str), "counts": index["counts"] if self.counted else None}
             check_seen(named, Statistics.from_dict(index["statistics"]), index["counts"], self.sampled)
             return index, images
@@ -281,6 +287,7 @@ class Preparation:
         index, stream = cached.index, self.source.stream
         if self.listing is None:
             self.labels.seen.update(index["labels"])
+        self.several = self.several or index.get("several", False)
         classes, label_of = self.labels.resolve()
         template = Template.from_dict(index["template"])
         key = cached.key if self.listing is not None else index["digest"]
@@ -313,7 +320,8 @@ class Preparation:
         else:
             key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
             counted = None if index["counts"] is None else Counted.from_dict(index["counts"])
-            train = Stream(self.shards["train"], reader, label_of, template, stream, counted, skipped=frozenset(bad))
+            known: dict[str, Any] = {"has_several": self.several, "skipped": frozenset(bad)}
+            train = Stream(self.shards["train"], reader, label_of, template, stream, counted, **known)
         return ImageDataset(
             name=self.source.name,
             channels=with_statistics(reader.channels, Statistics.from_dict(index["statistics"])),
@@ -344,12 +352,7 @@ class Preparation:
                 images = OnDemandImages(cast("Rows", self.shards[split]), np.array(known["numbers"]), reader, template)
         if images is None:  # there is no test image
             images = np.zeros((0, len(reader.channels), *template.size), template.dtype)
-        if self.several:
-            numbers = np.zeros((len(labels), len(set(label_of.values()))), dtype=np.float32)
-            for row, label in zip(numbers, labels, strict=True):
-                row[[label_of[one] for one in each_label(label) if one in label_of]] = 1
-        else:
-            numbers = np.array([label_of[label] for label in labels], dtype=np.int64)
+        numbers = array_of_labels(labels, label_of, several=self.several)
         return Split(images, numbers, tuple(paths), spread(known["positions"], len(reader.channels)), digests)
 
 

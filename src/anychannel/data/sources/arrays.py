@@ -9,7 +9,16 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.errors import DataError
-from anychannel.data.sources.source import SPLITS, Label, Sample, Source, number_classes
+from anychannel.data.sources.source import (
+    SPLITS,
+    Label,
+    Sample,
+    Source,
+    each_label,
+    number_classes,
+    parse_label,
+    sort_names,
+)
 from anychannel.data.sources.splitting import SHARES, split_groups, split_rows
 
 
@@ -87,11 +96,17 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int)
     if labels.shape != (count,):
         raise DataError(f"labels have shape {labels.shape}, but one label for each of the {count} images is needed")
     if labels.dtype.kind in "US":
-        names = tuple(classes or sorted(set(labels.tolist())))
-        unknown = sorted(set(labels.tolist()) - set(names))
+        texts = labels.tolist()
+        parsed = [parse_label(text, classes or (), str) for text in texts]
+        several = any(isinstance(label, tuple) for label in parsed)
+        held = [{str(one) for one in each_label(label) if one or not several} for label in parsed]
+        names = tuple(classes or sort_names(set().union(*held)))
+        unknown = sorted(set().union(*held) - set(names))
         if unknown:
             raise DataError(f"label {unknown[0]!r} is none of the classes {', '.join(names)}")
-        return np.array([names.index(label) for label in labels.tolist()], dtype=np.int64), names
+        if several:
+            return np.array([[name in mine for name in names] for mine in held], dtype=bool), names
+        return np.array([names.index(text) for text in texts], dtype=np.int64), names
     if labels.dtype.kind not in "iu":
         raise DataError(f"labels are whole numbers from 0 or names of classes, got {labels.dtype.name}")
     highest = int(labels.max(initial=-1))

@@ -61,6 +61,7 @@ from anychannel.data.sources.source import (
     match_splits,
     number_classes,
     parse_label,
+    sort_names,
     split_channels,
 )
 from anychannel.data.sources.splitting import cut
@@ -198,7 +199,8 @@ def collect_names(samples: Sequence[Sample]) -> tuple[str, ...]:
     """The classes' names, from the samples' labels."""
     labels = [label for sample in samples for label in each_label(sample.label)]
     numbers = [label for label in labels if isinstance(label, int)]
-    return number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
+    names = sort_names(labels)
+    return number_classes(max(numbers)) if numbers else names
 
 
 def has_table(root: Path, request: Request) -> bool:
