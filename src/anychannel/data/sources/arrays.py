@@ -59,7 +59,7 @@ def open_arrays(
     if len(set(map(len, several))) > 1 or any(isinstance(name, str) for label in several for name in label):
         raise DataError(
             "several labels an image are an array (N, L), 1 for each that an image has and 0 for the others, with the "
-            "L names as classes; got lists of names or of different lengths"
+            "L names as classes, or texts as 'forest|river'; got lists of names or of different lengths"
         )
     numbers, names = number_labels(np.asarray(labels), classes, len(images))
     if len(set(names)) < max(len(names), 2):

@@ -66,7 +66,7 @@ from anychannel.data.sources.source import (
 )
 from anychannel.data.sources.splitting import cut
 from anychannel.data.sources.tables import CHANNELS as TABLE
-from anychannel.data.sources.tables import LABELS, describe_others, find_labels, list_table, read_tables
+from anychannel.data.sources.tables import LABELS, PATHS, describe_others, find_labels, list_table, read_tables
 from anychannel.data.sources.tables import LABELS as HEADINGS
 from anychannel.sensors import SENSORS
 from anychannel.utils.files import readable
@@ -539,15 +539,19 @@ def read_lines(path: Path) -> list[str]:
 def read_table(root: Path, problems: Problems) -> list[Line]:
     """The lines of a folder's table, [] if there is no table. Wrong lines are noted and left out.
 
-    Raises DataError if the first line is not ``path,channels``.
+    Raises DataError if the first line is not ``path,channels``, where ``path`` is a name in ``PATHS``.
     """
     path = root / TABLE
     if not path.is_file():
         return []
     rows = list(csv.reader(map(normal, read_lines(path))))
-    if not rows or [cell.strip() for cell in rows[0]] != HEADER:
+    head = [cell.strip().casefold() for cell in rows[0]] if rows else []
+    if len(head) != len(HEADER) or head[0] not in PATHS or head[1] != HEADER[1]:
         found = ",".join(rows[0]) if rows else ""
-        raise DataError(f"{path}: the first line is {found!r}; it has to be {','.join(HEADER)!r}")
+        others = ", ".join(name for name in PATHS if name != HEADER[0])
+        raise DataError(
+            f"{path}: the first line is {found!r}; it has to be {','.join(HEADER)!r} (path may also be called {others})"
+        )
     lines = []
     for number, cells in enumerate(rows[1:], start=2):
         place, pattern = f"{TABLE} line {number}", (cells or [""])[0].strip()
