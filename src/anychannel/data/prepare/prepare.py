@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from anychannel.channels import ChannelSet, Subset, as_channel_set
+from anychannel.channels import ChannelError, ChannelSet, Subset, as_channel_set
 from anychannel.data.batches.images import Images, OnDemandImages, Rows
 from anychannel.data.batches.split import Split
 from anychannel.data.batches.stream import Counted, Stream
@@ -124,8 +124,7 @@ class Preparation:
         walks = {split: self.walk(split) for split in SPLITS}
         opened: dict[str, Any] = {}
         named = self.name_channels(walks, opened)
-        groups = self.source.groups if self.request.groups is None else self.request.groups
-        named = named if groups is None else named.with_groups(groups)
+        named = self.group_channels(named)
         fields = self.source.channels
         if isinstance(fields, tuple) and self.listing is None and len(fields) != len(named):
             raise DataError(
@@ -171,6 +170,15 @@ class Preparation:
             check_cached_names(cached.index["names"], kept, named, self.problems)
             self.problems.raise_if_any(self.place)
         return self.assemble(reader, cached)
+
+    def group_channels(self, named: ChannelSet) -> ChannelSet:
+        """The channels with the groups asked for, else those of the source, else as they are."""
+        if self.request.groups is not None:
+            return named.with_groups(self.request.groups)
+        try:
+            return named if self.source.groups is None else named.with_groups(self.source.groups)
+        except ChannelError as error:
+            raise ChannelError(f"{self.place}/groups.txt: {error}") from error
 
     def walk(self, split: str) -> Iterator[Item]:
         """The samples of a split."""

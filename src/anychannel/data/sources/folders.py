@@ -148,6 +148,14 @@ class Folder:
         """Image files at any depth."""
         return list_images(folder, self.junk)
 
+    def gather(self) -> Scenes | None:
+        """The scenes of the whole folder; None if each file is an image. Raises DataError if no file fits."""
+        if self.pattern is None:
+            return None
+        scenes = self.pattern.gather(self.root, self.images(self.root), self.problems)
+        self.pattern.refuse_empty(self.root, scenes)
+        return scenes
+
     def finish(
         self, splits: Listing, classes: tuple[str, ...] | None, request: Request, how: str, **known: Any
     ) -> Source:
@@ -183,10 +191,7 @@ def open_lists(spec: str, request: Request, *, bands: str | None = None) -> Sour
             "be missing)"
         )
     names = read_names(root / "classes.txt")
-    scenes = None
-    if folder.pattern is not None:
-        scenes = folder.pattern.gather(root, folder.images(root), problems)
-        folder.pattern.refuse_empty(root, scenes)
+    scenes = folder.gather()
     splits = {
         split: read_list(paths[split], problems, scenes, names or ()) if split in paths else [] for split in SPLITS
     }
@@ -211,9 +216,15 @@ def has_table(root: Path, request: Request) -> bool:
     return len(folders) < 2 or (all(LIKE_SPLIT.fullmatch(folder.name) for folder in folders) and not find_splits(root))
 
 
-def open_table(spec: str, request: Request) -> Source:
-    """Read a CSV file of paths and labels. Lines without a label are noted as problems and left out."""
-    folder = Folder.of(spec, request, None)
+def open_table(spec: str, request: Request, *, bands: str | None = None) -> Source:
+    """Read a CSV file of paths and labels. Lines without a label are noted as problems and left out.
+
+    Args:
+        spec: the folder.
+        request: see ``Request``.
+        bands: a pattern of the files with one band each, as in ``open_lists``.
+    """
+    folder = Folder.of(spec, request, bands)
     found = find_labels(folder.root, request)
     if found is None:
         raise DataError(
@@ -222,7 +233,8 @@ def open_table(spec: str, request: Request) -> Source:
         )
     table, columns = found
     names = read_names(folder.root / "classes.txt") if len(columns) == 1 else columns
-    splits, how = list_table(folder.root, table, columns, names or (), folder.seed, folder.problems)
+    scenes = folder.gather()
+    splits, how = list_table(folder.root, table, columns, names or (), folder.seed, folder.problems, scenes)
     samples = [sample for split in SPLITS for sample in splits[split]]
     if names is None and (request.classes is not None or any(isinstance(sample.label, tuple) for sample in samples)):
         names = collect_names(samples)
@@ -254,16 +266,13 @@ def read_list(path: Path, problems: Problems, scenes: Scenes | None = None, name
             image = find_file(path.parent / name)
             samples[number] = Sample(name, value, image, channels, f"{name} ({where})", where)
         else:
-            inside = normal(os.path.normpath(name))
-            key = scenes.keys.get(inside, inside)
-            if key in scenes.found:
-                image_files = BandFiles(scenes.found[key].files)
-                sample = Sample(key, value, image_files, channels, f"{key} ({where})", where)
-                samples.setdefault((key, value, channels) if inside in scenes.keys else number, sample)
-            else:
-                usual = next(iter(scenes.found))
-                what = f"there is no file of the scene {name}; scenes are named as {usual}"
-                problems.add_image(f"{name} ({where})", what, "correct or remove the line")
+            key = scenes.find(name)
+            if key is None:
+                scenes.note_unknown(name, where, problems)
+                continue
+            sample = Sample(key, value, BandFiles(scenes.found[key].files), channels, f"{key} ({where})", where)
+            named = normal(os.path.normpath(name)) == key
+            samples.setdefault(number if named else (key, value, channels), sample)
     return list(samples.values())
 
 
@@ -498,6 +507,10 @@ def read_class(data: Folder, folder: Path, label: int) -> list[Sample]:
         scenes = data.pattern.gather(folder, data.images(folder), problems, f"{place}/")
         data.unmatched += [f"{place}/{file}" for file in scenes.unmatched]
         samples = [Sample(f"{place}/{key}", label, BandFiles(one.files)) for key, one in scenes.found.items()]
+        if scenes.unmatched and not samples:
+            what = f"no file fits bands={data.pattern.text!r}, such as {scenes.unmatched[0]}"
+            problems.add(f"{place}/", what, "correct the pattern, or remove the folder")
+            return []
     for file in walk_files(folder, is_file=is_folder_image, junk=data.junk) if data.pattern is None else ():
         path = file.relative_to(root).as_posix()
         if is_image(file):

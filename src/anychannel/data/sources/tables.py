@@ -29,8 +29,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import cast
 
+from anychannel.data.content import BandFiles
 from anychannel.data.errors import DataError, Problems
+from anychannel.data.sources.band_files import Scenes
 from anychannel.data.sources.source import (
     BETWEEN_LABELS,
     SPLIT_NAMES,
@@ -75,17 +78,26 @@ class Table:
     def values(self, column: str, samples: Sequence[Sample]) -> list[str]:
         """The values of a column for these samples, which the table names by path, by file name or by its stem.
 
+        Of an image whose bands lie in separate files, the table may name any of these by path.
+
         Raises DataError if the table lacks a sample, says two things of it, or leaves its cell empty.
         """
         ways = (os.path.normpath, lambda path: PurePosixPath(path).name, lambda path: PurePosixPath(path).stem)
         lacking: list[str] = []
+        scene_of = {
+            normal(file.relative_to(self.file.parent).as_posix()): sample.path
+            for sample in samples
+            if isinstance(sample.image, BandFiles)
+            for file in sample.image.files.values()
+        }
         for way in ways:
             asked = [str(way(normal(sample.path))) for sample in samples]
             if way is not ways[0] and len(set(asked)) < len({sample.path for sample in samples}):
                 continue  # several images have this name
             known: dict[str, str] = {}
             for row in self.rows:
-                key, value = str(way(row[self.paths])), row[column]
+                path = os.path.normpath(row[self.paths])
+                key, value = str(way(scene_of.get(path, path))), row[column]
                 if known.setdefault(key, value) != value and way is ways[0]:
                     raise DataError(
                         f"{self.file}: {row[self.paths]} is there twice, with {column} {known[key]!r} and {value!r}; "
@@ -210,12 +222,14 @@ def list_table(
     names: Sequence[str],
     seed: int | None,
     problems: Problems,
+    scenes: Scenes | None = None,
 ) -> tuple[Listing, str]:
     """The samples of a table by split, and how they were split; ``seed=None`` leaves all in ``train``.
 
     ``columns`` are the column of labels, or one for each label; ``names`` are those of the classes, if they are known.
+    With ``scenes``, the paths name scenes or their files; a scene of which several files have a line is one sample.
     """
-    samples = []
+    found: dict[object, Sample] = {}
     place_of = partial("{} line {}".format, table.file.name)
     cells = [row[columns[0]] for row in table.rows]
     clean = ",".join(name for name in columns if count_flags(table.rows, name) == len(table.rows))
@@ -236,7 +250,16 @@ def list_table(
             continue
         else:
             value = parse_label(label, names, read_number) if label else ()
-        samples.append(Sample(path, value, find_file(root / path), None, f"{path} ({place_of(number)})"))
+        key, image = path, cast("Path | BandFiles", find_file(root / path))
+        if scenes is not None:
+            key = scenes.find(path) or ""
+            if not key:
+                scenes.note_unknown(path, place_of(number), problems)
+                continue
+            image = BandFiles(scenes.found[key].files)
+        sample = Sample(key, value, image, None, f"{key} ({place_of(number)})")
+        found.setdefault(number if scenes is None else (key, value), sample)
+    samples = list(found.values())
     if seed is None:
         return {"train": samples, "val": [], "test": []}, ""
     named = table.find(["split"])
