@@ -70,7 +70,7 @@ from anychannel.data.sources.tables import LABELS, PATHS, describe_others, find_
 from anychannel.data.sources.tables import LABELS as HEADINGS
 from anychannel.sensors import SENSORS
 from anychannel.utils.files import readable
-from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
+from anychannel.utils.folders import find_file, is_junk, leads_up, path_inside, walk_files
 from anychannel.utils.names import normal
 from anychannel.utils.plurals import plural
 
@@ -259,6 +259,7 @@ def read_list(path: Path, problems: Problems, scenes: Scenes | None = None, name
         name, label, channels = found
         if not name or (number == 1 and label.lower() in HEADINGS and not is_image(Path(name))):
             continue
+        name = path_inside(path.parent, name)
         value = parse_label(label, names, lambda word: int(word) if is_integer(word) else word)
         if channels == ():
             problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
@@ -363,8 +364,11 @@ def open_folders(spec: str, request: Request, *, bands: str | None = None) -> So
     if junk:
         text = f"{root}: hidden files and those of desktops and network drives are left out: {len(junk):,} ({junk[0]}"
         warnings.warn(f"{text}{', ...' * (len(junk) > 1)})", stacklevel=5)
-    by_folder = found or (folder.pattern is not None and folder.pattern.has("split"))
-    return folder.finish(splits, classes, request, "split by folders" if by_folder else "split at random")
+    how = "split by folders" if found or (folder.pattern is not None and folder.pattern.has("split")) else ""
+    if not how:
+        unused = [f"{table.file.name}, column {name}" for table in read_tables(root) if (name := table.find(["split"]))]
+        how = f"split at random{f' (and not as in {unused[0]})' if unused else ''}"
+    return folder.finish(splits, classes, request, how)
 
 
 def read_splits(folder: Folder, found: Mapping[str, Path]) -> tuple[tuple[str, ...], Listing]:

@@ -46,7 +46,7 @@ from anychannel.data.sources.source import (
     parse_label,
 )
 from anychannel.data.sources.splitting import split_rows_of
-from anychannel.utils.folders import find_file
+from anychannel.utils.folders import find_file, path_inside
 from anychannel.utils.names import normal
 
 PATHS = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file")
@@ -95,15 +95,19 @@ class Table:
             if way is not ways[0] and len(set(asked)) < len({sample.path for sample in samples}):
                 continue  # several images have this name
             known: dict[str, str] = {}
+            unsure: set[str] = set()
             for row in self.rows:
                 path = os.path.normpath(row[self.paths])
                 key, value = str(way(scene_of.get(path, path))), row[column]
-                if known.setdefault(key, value) != value and way is ways[0]:
-                    raise DataError(
-                        f"{self.file}: {row[self.paths]} is there twice, with {column} {known[key]!r} and {value!r}; "
-                        "keep one of them"
-                    )
-            missing = [sample.path for sample, key in zip(samples, asked, strict=True) if key not in known]
+                if known.setdefault(key, value) != value:
+                    if way is ways[0]:
+                        raise DataError(
+                            f"{self.file}: {row[self.paths]} is there twice, with {column} {known[key]!r} and "
+                            f"{value!r}; keep one of them, or write paths with their folders"
+                        )
+                    unsure.add(key)
+            sure = known.keys() - unsure
+            missing = [sample.path for sample, key in zip(samples, asked, strict=True) if key not in sure]
             if not missing:
                 found = [known[key] for key in asked]
                 empty = [sample.path for sample, value in zip(samples, found, strict=True) if not value]
@@ -113,9 +117,10 @@ class Table:
                     )
                 return found
             lacking = lacking or missing
+        first = f" (the first is {self.rows[0][self.paths]})" if self.rows else ""
         raise DataError(
             f"{self.file} has no line for {first_few(lacking)}, so that their {column!r} is not known; add the lines, "
-            f"with the path in the column {self.paths!r}"
+            f"with the path in the column {self.paths!r}{first}"
         )
 
 
@@ -126,8 +131,12 @@ def first_few(paths: Sequence[str]) -> str:
 
 def read_tables(root: Path) -> list[Table]:
     """The tables of a folder that name images, by their files' names. Raises DataError if one is not UTF-8."""
-    files = [file for file in sorted(root.glob("*.csv")) if file.is_file() and file.name != CHANNELS]
-    return [table for table in map(read_csv, files) if table is not None]
+    return [table for table in map(read_csv, list_csv(root)) if table is not None]
+
+
+def list_csv(root: Path) -> list[Path]:
+    """The CSV files of a folder, without the table of channels."""
+    return [file for file in sorted(root.glob("*.csv")) if file.is_file() and file.name != CHANNELS]
 
 
 def read_csv(file: Path) -> Table | None:
@@ -146,11 +155,13 @@ def read_csv(file: Path) -> Table | None:
     paths = table.find(PATHS)
     if paths is None:
         return None
-    rows = (
+    rows = [
         dict(zip(columns, [cell.strip() for cell in cells] + [""] * len(columns), strict=False))
         for cells in lines
         if any(cell.strip() for cell in cells)
-    )
+    ]
+    for row in rows:
+        row[paths] = path_inside(file.parent, row[paths])
     return Table(file, columns, paths, tuple(row for row in rows if row[paths]))
 
 
@@ -167,9 +178,11 @@ def find_column(root: Path, column: str) -> tuple[Table, str]:
         files = " and ".join(table.file.name for table, _ in found)
         raise DataError(f"{root} has the column {column!r} in {files}; keep it in one of them")
     if not tables:
+        others = ", ".join(file.name for file in list_csv(root))
+        others = f" ({others} has no column of paths, which is called {', '.join(PATHS)})" if others else ""
         raise DataError(
-            f"{root} has no CSV file with a column {column!r}; put one beside the images, whose first line is "
-            f"file,{column}, and a line for each image"
+            f"{root} has no CSV file with the columns file and {column}{others}; put one beside the images, whose "
+            f"first line is file,{column}, and a line for each image"
         )
     known = "; ".join(f"{table.file.name} has {', '.join(table.columns)}" for table in tables)
     raise DataError(f"no CSV file in {root} has a column {column!r}: {known}")
