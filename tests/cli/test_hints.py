@@ -26,6 +26,7 @@ TRAIN = list_flags(COMMANDS["train"])
         ("train", "leave epoch_images out", "leave --epoch-images out"),
         ("train", "set ANYCHANNEL_CACHE or cache_dir to", "set ANYCHANNEL_CACHE or --cache to"),
         ("train", "name the labels, as classes='forest,river'", "name the labels, as --classes forest,river"),
+        ("evaluate", "with classes=data.classes", "with classes=data.classes"),
         ("sweep", "name the labels, as classes='forest,river'", "name the labels, as --set classes=forest,river"),
         ("sweep", "give convert='rgb'", "give --set data_options.convert=rgb"),
         ("evaluate", "give convert='rgb'", "give `anychannel train` with --convert rgb"),

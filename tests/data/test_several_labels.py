@@ -235,6 +235,8 @@ def test_arrays_take_texts_with_several_labels(between):
         dataset = dataset_from_arrays(images, texts, channels="R,G,B", splits=splits, classes=classes)
         assert dataset.classes == NAMES
         np.testing.assert_array_equal(np.concatenate([dataset.train.labels, dataset.val.labels]), labels)
+    column = np.array(texts, dtype=object)
+    assert dataset_from_arrays(images, column, channels="R,G,B", splits=splits).fingerprint == dataset.fingerprint
     with pytest.raises(DataError, match="label 'road' is none of the classes forest, river"):
         dataset_from_arrays(images, texts, channels="R,G,B", classes=["forest", "river"])
     whole = np.array(["bog|fen", "heath"])[np.arange(60) % 2]

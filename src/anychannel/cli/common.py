@@ -142,7 +142,7 @@ def name_flags(text: str, mine: Mapping[str, str], trains: Mapping[str, str]) ->
 
     def name_flag(found: re.Match[str]) -> str:
         name, value = found[1], (found[2] or "").strip("'")
-        if name not in known or (not value and "_" not in name):
+        if name not in known or (not value and "_" not in name) or value.startswith("data."):  # that of a data set
             return found[0]
         of_train = "" if name in mine or "option" in mine else "`anychannel train` with "
         flag = (trains if of_train else mine).get(name)

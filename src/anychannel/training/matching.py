@@ -213,8 +213,8 @@ def check_classes(model: Any, images: AnyImages, what: str) -> None:
     if theirs is not None and (len(theirs) != count or own not in (None, theirs)):
         described = f"{count} unnamed ones" if own is None else describe(own)
         raise ValueError(
-            f"{what} have other classes than the model: {describe(theirs)}; the model has {described}; create the "
-            "model with num_classes=len(data.classes), classes=data.classes"
+            f"{what} have other classes than the model: {describe(theirs)}; the model has {described}; give images "
+            "of these classes, or create the model with num_classes=len(data.classes), classes=data.classes"
         )
     if isinstance(images, Split) and images.has_several:
         if images.labels.shape[1] != count:

@@ -95,6 +95,8 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int)
         return read_indicators(labels, classes)
     if labels.shape != (count,):
         raise DataError(f"labels have shape {labels.shape}, but one label for each of the {count} images is needed")
+    if labels.dtype == object and all(isinstance(label, str) for label in labels):  # a column of pandas
+        labels = labels.astype(np.str_)
     if labels.dtype.kind in "US":
         texts = labels.tolist()
         parsed = [parse_label(text, classes or (), str) for text in texts]
