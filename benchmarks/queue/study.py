@@ -32,12 +32,14 @@ from typing import Any
 import tomli_w
 import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import save_file
 
 from anychannel.channels import parse_names
 from anychannel.evaluation import Evaluation, load_evaluation
 from anychannel.results.metrics import compute_metrics
 from anychannel.runs.config import load_recipe, merge
-from anychannel.utils.files import write_json, write_text
+from anychannel.utils.files import write_atomically, write_json, write_text
+from benchmarks.published import published_weights
 from benchmarks.queue.bits import pack
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -104,6 +106,8 @@ def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str,
     config["data"] = data = Path(job.data).name
     if "teacher" in config:
         config["teacher"] = "/".join(Path(config["teacher"]).parts[-2:])
+    if "checkpoint" in config:
+        config["checkpoint"] = Path(config["checkpoint"]).stem
     run = {key: value for key, value in read["run"].items() if key != "classes"}
     rows = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
     evaluation = load_evaluation(home)
@@ -144,7 +148,7 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
     """Do one run, in its own process or ``here`` in this one.
 
     A run's ``teacher`` is the name of another run, ``resnet34`` of this study or ``report_quick/resnet18`` of another.
-    The run distils from this run's network of the same seed.
+    The run distils from this run's network of the same seed. A run's ``checkpoint`` is a name of ``published_weights``.
 
     Returns:
         ``done``; ``failed``, also if its teacher failed; or ``waits`` if its teacher is not finished or another process
@@ -165,6 +169,8 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
         if not (RESULTS / f"{teacher}.json").is_file():
             return "failed" if here and (options.runs / f"{teacher}.failed").is_file() else "waits"
         config = config | {"teacher": str(options.runs / teacher)}
+    if "checkpoint" in config:
+        config = config | {"checkpoint": str(write_published(config["checkpoint"], options.runs))}
     home.parent.mkdir(parents=True, exist_ok=True)
     config = merge(config, {"data": job.data})
     try:
@@ -188,6 +194,16 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
             return "done"
     except Timeout:
         return "waits"
+
+
+def write_published(name: str, folder: Path) -> Path:
+    """Write published weights into a folder, unless they are there, and return their file."""
+    file = folder / f"{name}.safetensors"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {key: tensor.contiguous() for key, tensor in published_weights(name).items()}
+        write_atomically(file, lambda partial: save_file(weights, partial))
+    return file
 
 
 def train_apart(config: dict[str, Any], home: Path, cost: bool, threads: int) -> None:

@@ -76,12 +76,12 @@ def bare_epoch(network: str, data: Any) -> Callable[[], None]:
     return epoch
 
 
-def timm_epoch(folder: Path) -> Callable[[], None]:
+def timm_epoch(network: str, folder: Path) -> Callable[[], None]:
     """The steps of timm's training script: its reader, its loader with two workers, bfloat16, validation."""
     import timm
     from timm.data import create_dataset, create_loader
 
-    model = timm.create_model("resnet18", num_classes=CLASSES).to(memory_format=torch.channels_last)
+    model = timm.create_model(network, num_classes=CLASSES).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
     def loader(split: str, training: bool) -> Any:
@@ -150,8 +150,14 @@ def from_files(rounds: int, images: int) -> Iterator[Row]:
             "1a", f"{what}, against a literal loop (PIL, two workers, float32)", seconds, "ours", "literal", 2.5
         )
         yield faster("1b", f"{what}, against bare steps on images in memory", seconds, "ours", "bare", 0.95)
-        seconds = take_turns({"ours": our_epoch("timm/resnet18", data), "timm": timm_epoch(folder)}, rounds)
-        what = f"timm/resnet18, {images:,} JPEGs of 84 x 84, an epoch of fit with validation"
-        yield faster(
-            "2a", f"{what}, against timm's data and steps (bfloat16, two workers)", seconds, "ours", "timm", 1.3
-        )
+        for letter, network in (("a", "resnet18"), ("b", "tf_efficientnet_lite0")):
+            ways = {"ours": our_epoch(f"timm/{network}", data), "timm": timm_epoch(network, folder)}
+            what = f"timm/{network}, {images:,} JPEGs of 84 x 84, an epoch of fit with validation"
+            yield faster(
+                f"2{letter}",
+                f"{what}, against timm's data and steps (bfloat16, two workers)",
+                take_turns(ways, rounds),
+                "ours",
+                "timm",
+                1.3,
+            )

@@ -11,11 +11,12 @@ from benchmarks.tables import (
     report,
     results,
     robustness,
+    speed,
 )
 
 if __name__ == "__main__":
     any_subset.main()
     compact.main()
     neon.main()
-    for maker in (ablation, faults, method, neon, pretrained, report, robustness):
+    for maker in (ablation, faults, method, neon, pretrained, report, robustness, speed):
         results.write(maker.PAGE, maker.make)

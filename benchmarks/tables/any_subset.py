@@ -2,15 +2,16 @@
 
     python -m benchmarks.tables.any_subset
 
-Reads ``benchmarks/results/any_subset_{full,quick,jurkat,bands}/``, the plain networks of ``report_quick`` and
-``zero_shot/``. Writes ``benchmarks/results/any_subset.json``: test accuracy in percent for each subset, one entry a
-seed in the order of ``seeds``. Photographs at full size are at the top, the others under ``quick``, ``jurkat`` and
-``bands``.
+Reads ``benchmarks/results/any_subset_*/``, the plain networks of ``report_quick`` and ``zero_shot/``. Writes
+``benchmarks/results/any_subset.json``: test accuracy in percent for each subset, one entry a seed in the order of
+``seeds``. Photographs at full size are at the top, the others under the names in ``PROTOCOLS``.
 
-Only seeds count for which the plain network, ``ours`` and every dedicated network are finished; other networks are
-included if they have all of these seeds. ``ours`` is trained three times as long as a dedicated network, of which there
-is one for each subset, and ``ours_1x`` as long as one of them. ``zero_shot`` adapts the plain network, ``zero_shot_3x``
-the one trained three times as long. On all channels the gap is to a plain network trained as long as the one network.
+Only seeds count for which the plain network, one network for all and every dedicated network are finished; other
+networks are included if they have all of these seeds. ``ours`` is trained three times as long as a dedicated network,
+of which there is one for each subset. Under ``equal_passes`` is the network trained as long as one of them, and under
+``equal_compute`` those that also cost a plain network: twice a dedicated network, where all dedicated networks and the
+plain one cost as much as there are subsets. ``zero_shot`` adapts the plain network, ``zero_shot_3x`` the one trained
+three times as long. On all channels the gap is to a plain network trained as long as the one network.
 """
 
 from __future__ import annotations
@@ -31,8 +32,15 @@ PROTOCOLS = {
     "full": "mini-imagenet-50, 50 classes, 84 x 84 pixels, recipes/photos.toml; 1x is 10 epochs",
     "quick": "mini-imagenet-50, first 25 classes, 42 x 42 pixels, recipes/quick.toml; 1x is 10 epochs",
     "jurkat": "jurkat-cell-cycle, 40 x 40 pixels, recipes/stains.toml; 1x is 15 epochs",
+    "jurkat_lite0": "jurkat-cell-cycle, 64 x 64 pixels, EfficientNet-Lite0 with ImageNet weights; 1x is 15 epochs",
     "bands": "bands:8, 24 x 24 pixels, benchmarks/studies/any_subset_bands.toml; 1x is 10 epochs; 16 subsets",
 }
+
+LEDGERS = {
+    "equal_passes": {"ours": "ours_1x"},
+    "equal_compute": {"ours_taught": "ours_taught", "ours_warm": "ours_warm"},
+}
+"""The networks for all subsets by what they cost, with their keys in the file."""
 
 
 def percents(runs: Runs, seeds: list[int]) -> dict[str, list[float]]:
@@ -56,7 +64,8 @@ def gather(kind: str) -> dict[str, Any] | None:
     """Return one data set's part of the file; None if no seed is finished."""
     found = read_any_subset(kind)
     dedicated = {key: found.get(f"dedicated_{key}", {}) for key in dedicated_subsets(kind)}
-    needed = [found.get("plain", {}), found.get("ours_3x", {}), *dedicated.values()]
+    longest = "ours_3x" if "ours_3x" in found else "ours"
+    needed = [found.get("plain", {}), found.get(longest, {}), *dedicated.values()]
     seeds = sorted(set.intersection(*(set(runs) for runs in needed)))
     if not seeds:
         return None
@@ -65,19 +74,21 @@ def gather(kind: str) -> dict[str, Any] | None:
     result: dict[str, Any] = {
         "protocol": PROTOCOLS[kind],
         "seeds": seeds,
-        "budget": "ours: 3x the image passes of one dedicated network; ours_1x: as many as one",
+        "budget": "ours: 3x the image passes of one dedicated network; equal_passes: as many as one; equal_compute: 2x "
+        "with the plain network",
         "n": plain[seeds[0]]["test"]["n"],
         "plain": {full: percents(plain, seeds)[full]},
-        "ours": percents(found["ours_3x"], seeds),
         "dedicated": {key: percents(runs, seeds)[key] for key, runs in dedicated.items()},
         "zero_shot": zero_shot(kind, seeds),
         "zero_fill": percents(plain, seeds),
     }
-    if longest := zero_shot(f"{kind}_3x", seeds):
-        result["zero_shot_3x"] = longest
+    if adapted := zero_shot(f"{kind}_3x", seeds):
+        result["zero_shot_3x"] = adapted
     whole = {name: runs for name, runs in found.items() if set(seeds) <= set(runs)}
-    if "ours" in whole:
-        result["ours_1x"] = percents(whole["ours"], seeds)
+    if "ours_3x" in whole:
+        result["ours"] = percents(whole["ours_3x"], seeds)
+    for ledger, keys in LEDGERS.items():
+        result[ledger] = {key: percents(whole[run], seeds) for run, key in keys.items() if run in whole}
     for name, runs in whole.items():
         if name == "plain_3x" or name.startswith("dedicated_3x_"):
             result[name] = percents(runs, seeds)
@@ -89,10 +100,14 @@ def gather(kind: str) -> dict[str, Any] | None:
                 for key, runs in (alike | dedicated).items()
             }
         ).to_dict()
-        for name, run, alike in (("ours", "ours_3x", longer), ("ours_1x", "ours", {full: plain}))
+        for name, run, alike in (
+            ("ours", "ours_3x", longer),
+            *((key, run, {full: plain}) for keys in LEDGERS.values() for run, key in keys.items()),
+        )
         if run in whole
     }
-    others = [name for name in found if not name.startswith(("dedicated", "ours_3x", "plain")) and name != "ours"]
+    counted = {"ours_3x", *(run for keys in LEDGERS.values() for run in keys)}
+    others = [name for name in found if not name.startswith(("dedicated", "plain")) and name not in counted]
     result["variants"] = {name: percents(found[name], sorted(found[name])) for name in others}
     return result
 
@@ -127,7 +142,7 @@ def main() -> None:
         for name, gap in part.get("gap", {}).items():
             worst = gap["worst"]
             print(
-                f"{kind:<8}{name:<9} seeds {part['seeds']}: mean {100 * gap['mean']:+.2f}, worst "
+                f"{kind:<13}{name:<12} seeds {part['seeds']}: mean {100 * gap['mean']:+.2f}, worst "
                 f"{100 * worst['difference']:+.2f} ({worst['subset']})"
             )
 

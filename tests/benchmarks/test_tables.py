@@ -7,9 +7,23 @@ import re
 from typing import Any
 
 import pytest
-from benchmarks.tables import ablation, any_subset, compact, method, pretrained, report, results, robustness
+from benchmarks.tables import (
+    ablation,
+    any_subset,
+    compact,
+    faults,
+    method,
+    neon,
+    pretrained,
+    report,
+    results,
+    robustness,
+    speed,
+)
 
-PAGES = {maker.PAGE.stem: maker for maker in (ablation, compact, method, pretrained, report, robustness)}
+PAGES = {
+    maker.PAGE.stem: maker for maker in (ablation, compact, faults, method, neon, pretrained, report, robustness, speed)
+}
 
 
 @pytest.mark.parametrize("name", PAGES)

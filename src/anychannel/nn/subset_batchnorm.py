@@ -80,8 +80,9 @@ class SubsetBatchNorm(nn.Module):
     def add(self, name: str) -> None:
         """Add an entry unless there is one."""
         if name not in self.entries:
-            kept = {id(parameter): parameter for parameter in self.shared.parameters()} if self.tied else {}
-            self.entries[name] = copy.deepcopy(self.shared, kept)  # what is kept is not copied
+            made: dict[int, Tensor] = {id(buffer): buffer.clone() for buffer in self.shared.buffers()}  # faster
+            made |= {id(parameter): parameter for parameter in self.shared.parameters()} if self.tied else {}
+            self.entries[name] = copy.deepcopy(self.shared, made)
             self.entries[name].get_buffer(COUNT).zero_()
             self.found.clear()
             self.counts.clear()

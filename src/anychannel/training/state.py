@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from anychannel.nn.classifier import Classifier
+from anychannel.training.autocast import autocast
 from anychannel.training.early_stopping import RENAMED, EarlyStopping
 from anychannel.training.finite_updates import FiniteUpdates
 from anychannel.training.matching import thresholds_of
@@ -100,9 +102,9 @@ class TrainingState:
         """Time since the epoch began."""
         return time.monotonic() - self.started
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[None]:
         """The network's number format."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.updates.precision == "bf16")
+        return autocast(self.device, bf16=self.updates.precision == "bf16")
 
     def update(self, counted: Tensor, where: Callable[[], str]) -> None:
         """Apply the gradients, unless they or the loss are not finite, and count the step's answers.

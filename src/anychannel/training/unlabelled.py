@@ -15,8 +15,10 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +35,7 @@ from anychannel.nn.channel_sampling import Part, create_sampler, draw_integer, d
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import place
 from anychannel.nn.subset_batchnorm import by_subset
+from anychannel.training.autocast import autocast
 from anychannel.training.calibration import gives_samples
 from anychannel.training.finite_updates import TrainingError
 from anychannel.training.loss import divergence
@@ -142,7 +145,7 @@ def learn_unlabelled(
     adapted = as_view(made)
     place(adapted, chosen)
     bf16 = choose_precision(precision, chosen) == "bf16"
-    network = Passes(adapted, found, torch.autocast(chosen.type, torch.bfloat16, enabled=bf16))
+    network = Passes(adapted, found, partial(autocast, chosen, bf16=bf16))
     checked = choose_checked(view, generator) if len(held_out) else []
     before = {subset: network.compare(held_out, subset) for subset in checked}
     start = copy.deepcopy(adapted.state_dict())
@@ -181,7 +184,7 @@ class Comparison:
 class Passes:
     """A network and its images (N, C, H, W); counts the images that pass, and keeps the answers to all channels."""
 
-    def __init__(self, model: Classifier, images: Tensor, autocast: torch.autocast) -> None:
+    def __init__(self, model: Classifier, images: Tensor, autocast: Callable[[], AbstractContextManager[None]]) -> None:
         self.model = model
         self.images = images
         self.autocast = autocast
@@ -198,7 +201,7 @@ class Passes:
     def forward(self, images: Tensor, parts: list[Part]) -> Tensor:
         """Logits in float32."""
         self.spent += sum(map(len, parts))
-        with self.autocast:
+        with self.autocast():
             logits: Tensor = self.model(images, parts=parts)
         return logits.float()
 

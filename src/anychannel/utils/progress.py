@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class Advance(Protocol):
@@ -20,6 +18,8 @@ class Advance(Protocol):
 
 def show_line(text: str) -> None:
     """Print a line on standard error."""
+    from rich.console import Console  # here, since rich takes as long to import as a small network to answer
+
     Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -29,25 +29,27 @@ def progress_bar(title: str, total: int, *, done: int = 0, show: bool = True) ->
 
     Without a terminal (in a log file), each note is printed as a line instead.
     """
-    console = Console(stderr=True)
-    if not show or not console.is_terminal:
+    if not show or not sys.stderr.isatty():
 
         def log(steps: int = 1, note: str | None = None) -> None:  # noqa: ARG001
             if show and note:
-                console.print(f"{title}  {note}", highlight=False, markup=False, soft_wrap=True)
+                show_line(f"{title}  {note}")
 
         yield log
         return
+    from rich import progress as rich
+    from rich.console import Console
+
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        rich.TextColumn("{task.description}", markup=False),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(),
+        rich.TextColumn("left"),
+        rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console) as progress:
+    with rich.Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total, completed=done, note="")
 
         def advance(steps: int = 1, note: str | None = None) -> None:
