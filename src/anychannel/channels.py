@@ -96,6 +96,8 @@ def group_of_each(names: Sequence[str], groups: Groups | Sequence[str | None]) -
         for name in parse_names(members):
             if name not in found:
                 raise ChannelError(f"group {group!r}: {unknown_name('channel', name, names)}")
+            if found[name] == normal(group):
+                raise ChannelError(f"group {group!r} names the channel {name!r} twice; name it once")
             if found[name] is not None:
                 raise ChannelError(
                     f"channel {name!r} is in the groups {found[name]!r} and {group!r}; a channel has one group"

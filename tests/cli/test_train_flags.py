@@ -62,3 +62,12 @@ def test_flags_become_the_settings_of_a_recipe_and_others_are_left_out():
     given |= {"nodata": "-1", "skip_bad": True, "convert": "rgb", "bands": "{scene}_{band}.tif"}
     options = {"epoch_images": 9, "nodata": -1, "skip_bad": True, "convert": "rgb", "bands": "{scene}_{band}.tif"}
     assert settings_of(given)["data_options"] == options
+
+
+def test_classes_are_a_number_or_names():
+    given = {"5": 5, "oak,pine": ("oak", "pine"), "oak, sea pine": ("oak", "sea pine")}
+    for text, expected in given.items():
+        assert (
+            RunConfig.from_dict({"data": "bands", **settings_of(dict.fromkeys(FLAGS) | {"classes": text})}).classes
+            == expected
+        )

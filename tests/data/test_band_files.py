@@ -15,6 +15,8 @@ from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data import DataError, load_dataset
 from anychannel.data.dataset import ImageDataset
 from anychannel.data.sources.band_files import BandPattern, find_channels, match_bands
+from anychannel.data.sources.registry import find_folds
+from anychannel.data.sources.source import Request
 from tests.helpers.band_scenes import draw_scene, stack, upsampled, write_band, write_scenes
 
 USUAL = "{scene}_{band}.tif"
@@ -359,7 +361,7 @@ def test_a_pattern_without_meaning_is_refused(tmp_path: Path, pattern: str, mess
 
 def test_what_a_pattern_does_not_fit_is_said_and_other_channels_are_an_error(tmp_path: Path):
     write_scenes(tmp_path, "{cls}/{scene}_{band}.tif", per_class=3)
-    with pytest.raises(DataError, match="no image in this class folder"):
+    with pytest.raises(DataError, match=r"field/: no file fits bands='.*', such as field-0_B.*; correct"):
         load_dataset(tmp_path, bands="{scene}-x-{band}.tif")
     write_band(tmp_path / "field/overview.tif", draw_scene(0)["B02"])
     with pytest.warns(UserWarning, match=r"files of SCL .* and 1 image file that bands='.*' does not fit"):
@@ -380,3 +382,32 @@ def test_patterns_take_brackets_dots_and_unicode_as_they_are():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert BandPattern.parse("{band}/**/{scene}.tif").compiled.fullmatch("B02/a/b/c.tif")["band"] == "B02"
+
+
+@pytest.mark.parametrize("names", ["scenes", "files", "one file"])
+def test_tables_name_scenes_or_their_files(tmp_path: Path, names: str):
+    root, options = tmp_path / "data", {"bands": USUAL, "channels": "B02,B05,B09"}
+    written = write_scenes(root, "images/{scene}_{band}.tif", per_class=4)
+    bands = {"scenes": [""], "files": ["_B02.tif", "_B05.tif", "_B09.tif"], "one file": ["_B05.tif"]}[names]
+    rows = ["file,label,plot,fold"]
+    for i, scene in enumerate(sorted(written)):
+        rows += [f"images/{scene}{band},{scene.split('-')[0]},p{i // 2},{i % 3}" for band in bands]
+    (root / "labels.csv").write_text("\n".join(rows))
+    for more in ({}, {"split_by": "plot"}, {"fold_by": "fold", "fold": 2}):
+        data = load_dataset(root, **options, **more)
+        images = planes_of(data)
+        assert all(alike(images[scene], stack(planes, "B02,B05,B09")) for scene, planes in written.items())
+        for split in (data.train, data.val, data.test):
+            assert [data.classes[label] for label in split.labels] == [path[7:].split("-")[0] for path in split.paths]
+    (root / "labels.csv").write_text("\n".join([*rows, "images/none,field,p1,1"]))
+    with pytest.raises(
+        DataError, match=r"images/none \(labels.csv line \d+\): there is no file of the scene images/none"
+    ):
+        load_dataset(root, **options)
+
+
+def test_folds_of_scenes_are_found(tmp_path: Path):
+    written = write_scenes(tmp_path / "data", "{cls}/{scene}_{band}.tif", per_class=3)
+    rows = [f"{scene},{i % 3}" for i, scene in enumerate(sorted(written))]
+    (tmp_path / "data/folds.csv").write_text("\n".join(["file,fold", *rows]))
+    assert find_folds(tmp_path / "data", Request("B02,B05,B09", fold_by="fold"), {"bands": USUAL}) == ["0", "1", "2"]

@@ -320,3 +320,49 @@ def test_a_run_on_a_saved_data_set_is_evaluated_from_elsewhere(tmp_path, monkeyp
     monkeypatch.chdir("/")
     again = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--channels", "R,G"])
     assert again.exit_code == 0, again.output
+
+
+LISTS = {
+    "class labels": (datasets.List(datasets.ClassLabel(names=NAMES)), lambda held: held),
+    "names": (datasets.List(datasets.Value("string")), lambda held: [NAMES[k] for k in held]),
+    "texts": (datasets.Value("string"), lambda held: "|".join(NAMES[k] for k in held) or "|"),
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_column_of_lists_holds_all_labels_of_an_image(kind, streaming, tmp_path):
+    feature, write = LISTS[kind]
+    held = {split: [[k for k in range(4) if (i + 1) >> k & 1] for i in range(count)] for split, count in SIZES.items()}
+    held["train"][7] = []
+    tables = {}
+    for split, (images, _) in IMAGES.items():
+        pictures = [Image.fromarray(np.moveaxis(image, 0, -1)) for image in images]
+        features = datasets.Features({"image": datasets.Image(), "label": feature})
+        rows = {"image": pictures, "label": list(map(write, held[split]))}
+        tables[split] = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict(tables).save_to_disk(tmp_path / "saved")
+    expected = {split: [[float(k in one) for k in range(4)] for one in held[split]] for split in SIZES}
+    data = ac.load_dataset(f"hf:{tmp_path}/saved", streaming=streaming, class_names=NAMES, cache_dir=tmp_path / "c")
+    again = ac.load_dataset(f"hf:{tmp_path}/saved", streaming=streaming, class_names=NAMES, cache_dir=tmp_path / "c")
+    for found in (data, again):
+        assert found.has_several
+        assert found.classes == tuple(NAMES)
+        assert found.val.labels.tolist() == expected["val"]
+        batches = found.train.batches(seed=0, epoch=0, batch_size=10, share=ONE)
+        assert sorted(row for batch in batches for row in batch.labels.tolist()) == sorted(expected["train"])
+    if kind == "names" and not streaming:
+        cut = ac.dataset_from_huggingface(tables["train"], channels="R,G,B")
+        assert cut.classes == tuple(sorted(NAMES))
+        assert cut.has_several
+        assert min(cut.count_classes()["test"]) > 0
+
+
+def test_lists_of_zeros_and_ones_are_no_lists_of_labels():
+    images, _ = IMAGES["train"]
+    features = {"image": datasets.Array3D((3, 12, 12), "uint8"), "label": datasets.List(datasets.Value("int64"))}
+    table = {"image": list(images), "label": [[0, 1, int(i % 2)] for i in range(len(images))]}
+    table = datasets.Dataset.from_dict(table, features=datasets.Features(features))
+    splits = datasets.DatasetDict(train=table, val=table, test=table)
+    with pytest.raises(DataError, match=r"its labels are \[0, 1, 0\], of which one is there twice; list the numbers"):
+        ac.dataset_from_huggingface(splits, channels="R,G,B")

@@ -251,8 +251,16 @@ def test_a_table_without_its_first_line_and_unnamed_channels_are_refused(folders
     with pytest.raises(DataError, match=r"every image of .* names its own channels, but nothing names them all"):
         load_dataset(root)
     (root / "channels.csv").write_text("a.tif,R\n")
-    with pytest.raises(DataError, match=r"the first line is 'a.tif,R'; it has to be 'path,channels'"):
+    with pytest.raises(DataError, match=r"the first line is 'a.tif,R'; it has to be 'path,channels' \(path may also"):
         load_dataset(root)
+
+
+@pytest.mark.parametrize("name", ["file", "Filename", "image_path"])
+def test_the_column_of_paths_has_the_names_of_other_tables(name, folders):
+    root, pixels = folders
+    table = root / "channels.csv"
+    table.write_text(table.read_text().replace("path,channels", f"{name}, Channels"))
+    check_content(load_dataset(root), pixels)
 
 
 def test_partial_arrays_are_checked_by_what_they_hold():

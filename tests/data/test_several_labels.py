@@ -146,3 +146,98 @@ def test_lists_of_labels_for_arrays_are_told_to_be_indicators(labels):
     images = np.random.default_rng(0).integers(0, 255, (12, 3, 8, 8)).astype(np.uint8)
     with pytest.raises(DataError, match=r"several labels an image are an array \(N, L\), 1 for each"):
         dataset_from_arrays(images, labels, channels="R,G,B")
+
+
+def add_columns(root, head, cells):
+    """More columns of ``labels.csv``; ``cells`` gives those of each line by its number."""
+    table = root / "labels.csv"
+    first, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([f"{first},{head}", *(f"{line},{cells(i)}" for i, line in enumerate(lines))]))
+
+
+def test_columns_that_are_labels_are_named_and_chosen(tmp_path):
+    root = tmp_path / "data"
+    _, labels = write_table(root, form="columns")
+    add_columns(root, "night,rare,site", lambda i: f"{i % 2},{1 if i % 3 else 'unsure'},s{i % 4}")
+    add_columns(root, "mostly", lambda i: "x" if i % 3 else 1)
+    options = {"cache_dir": tmp_path / "cache", "split_by": "plot"}
+    with pytest.raises(DataError, match=r"'rare' of images/000.png .* classes='forest,river,road,night'"):
+        load_dataset(root, **options)
+    chosen = load_dataset(root, **options, classes="forest, river,road")
+    assert labels_of(chosen) == {f"images/{i:03}.png": row for i, row in enumerate(labels.tolist())}
+    assert chosen.describe_split().endswith(
+        "; labels are the columns forest, river, road, and not night (60 of 60 cells are 0 or 1), "
+        "rare (40 of 60 cells are 0 or 1), site, mostly (20 of 60 cells are 0 or 1)"
+    )
+    with pytest.raises(DataError, match=r"'mostly' of images/001.png is 'x', neither 0 nor 1"):
+        load_dataset(root, **options, classes=["forest", "mostly"])
+    with pytest.raises(ValueError, match="classes needs two or more names, each once, got forest"):
+        load_dataset(root, classes="forest")
+
+
+def test_classes_find_columns_that_look_like_no_labels(tmp_path):
+    write_table(tmp_path, count=12, form="columns")
+    table = tmp_path / "labels.csv"
+    head, *lines = table.read_text().splitlines()
+    flags = ["1,0,0" if i == 9 else ",," for i in range(12)]
+    table.write_text(
+        "\n".join([head, *(f"{','.join(x.split(',')[:2])},{y}" for x, y in zip(lines, flags, strict=True))])
+    )
+    with pytest.raises(DataError, match=r"classes='a,b' names these columns"):
+        load_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"the label 'road' of images/000.png is ''"):
+        load_dataset(tmp_path, classes="road,forest")
+
+
+def test_classes_choose_among_the_names_in_a_column(tmp_path):
+    write_table(tmp_path)
+    table = tmp_path / "labels.csv"
+    lines = [line.rpartition(",")[0] for line in table.read_text().splitlines()]
+    words = ["label", *(("oak", "pine", "fir")[i % 3] for i in range(len(lines) - 1))]
+    table.write_text("\n".join(f"{line},{word}" for line, word in zip(lines, words, strict=True)))
+    dataset = load_dataset(tmp_path, cache_dir=tmp_path / "cache", classes="pine,fir")
+    assert dataset.classes == ("pine", "fir")
+    assert sum(len(getattr(dataset, split)) for split in SPLITS) == 40
+    assert "columns" not in dataset.describe_split()
+
+
+def test_commas_between_labels_are_refused_unless_the_class_is_listed(tmp_path):
+    images, _ = write_table(tmp_path)
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace("forest|river|road", '"forest, river,road"'))
+    text = r"'forest, river,road' is made of the labels forest and river and road; write 'forest\|river\|road'"
+    with pytest.raises(DataError, match=text):
+        load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+    table.unlink()
+    words = ["forest,river" if i % 3 == 0 else ("forest", "river")[i % 2] for i in range(60)]
+    numbers = ["0,1" if i % 3 == 0 else str(i % 2) for i in range(60)]
+    for each in (words, numbers):
+        for split, rows in (("train", range(40)), ("val", range(40, 60))):
+            (tmp_path / f"{split}.txt").write_text("".join(f"images/{i:03}.png {each[i]}\n" for i in rows))
+        with pytest.raises(DataError, match=rf"the label '{each[0]}' is made of the labels"):
+            load_dataset(tmp_path, cache_dir=tmp_path / "cache")
+        with pytest.raises(DataError, match=rf"the label '{each[0]}' is made of the labels"):
+            dataset_from_arrays(images, each, channels="R,G,B")
+    for split, rows in (("train", range(40)), ("val", range(40, 60))):
+        (tmp_path / f"{split}.txt").write_text("".join(f"images/{i:03}.png {words[i]}\n" for i in rows))
+    (tmp_path / "classes.txt").write_text("forest\nriver\nforest,river\n")
+    assert load_dataset(tmp_path, cache_dir=tmp_path / "cache").classes == ("forest", "river", "forest,river")
+    own = dataset_from_arrays(images, words, channels="R,G,B", classes=["forest", "river", "forest,river"])
+    assert not own.has_several
+
+
+@pytest.mark.parametrize("between", ["|", ";", " | "])
+def test_arrays_take_texts_with_several_labels(between):
+    images, labels = make_arrays()
+    texts = [between.join(names_of(row)) for row in labels]
+    splits = ["train"] * 40 + ["val"] * 20
+    for classes in (None, NAMES):
+        dataset = dataset_from_arrays(images, texts, channels="R,G,B", splits=splits, classes=classes)
+        assert dataset.classes == NAMES
+        np.testing.assert_array_equal(np.concatenate([dataset.train.labels, dataset.val.labels]), labels)
+    column = np.array(texts, dtype=object)
+    assert dataset_from_arrays(images, column, channels="R,G,B", splits=splits).fingerprint == dataset.fingerprint
+    with pytest.raises(DataError, match="label 'road' is none of the classes forest, river"):
+        dataset_from_arrays(images, texts, channels="R,G,B", classes=["forest", "river"])
+    whole = np.array(["bog|fen", "heath"])[np.arange(60) % 2]
+    assert not dataset_from_arrays(images, whole, channels="R,G,B", classes=["bog|fen", "heath"]).has_several

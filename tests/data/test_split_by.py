@@ -210,3 +210,37 @@ def test_a_folder_may_have_no_test_split(trees: Path):
     splits = ["train"] * 15 + ["val"] * 5
     arrays = dataset_from_arrays(images, np.arange(20) % 2, channels="a,b", splits=splits)
     assert arrays.test.images.shape == (0, 2, 4, 4)
+
+
+@pytest.mark.parametrize("form", ["backslashes", "absolute"])
+def test_paths_may_be_written_as_windows_and_pandas_write_them(trees: Path, form: str):
+    expected = sides(load_dataset(trees, split_by="plot"), PLOT_OF)
+    written = {"absolute": lambda file: str(trees / file), "backslashes": lambda file: file.replace("/", "\\")}[form]
+    names = {row["file"]: written(row["file"]) for row in ROWS}
+    write_table(trees, [row | {"file": names[row["file"]]} for row in ROWS])
+    data = load_dataset(trees, split_by="plot")
+    assert sides(data, PLOT_OF) == expected
+    (trees / "train.txt").write_text("".join(f"{names[row['file']]} {row['label']}\n" for row in ROWS[:80]))
+    (trees / "val.txt").write_text("".join(f"{names[row['file']]} {row['label']}\n" for row in ROWS[80:]))
+    assert set(load_dataset(trees).val.paths) == {row["file"] for row in ROWS[80:]}
+
+
+def test_a_table_that_names_an_image_in_doubt_is_refused(trees: Path):
+    (trees / "train.txt").write_text("".join(f"{row['file']} {row['label']}\n" for row in ROWS))
+    rows = [row | {"file": f"{side}/{row['file']}", "plot": side + row["plot"]} for row in ROWS for side in ("a", "b")]
+    write_table(trees, rows)
+    with pytest.raises(DataError, match=r"has no line for images/000.png, .*\(the first is a/images/000.png\)"):
+        load_dataset(trees, split_by="plot")
+    write_table(trees, [row | {"file": Path(row["file"]).name} for row in rows])
+    with pytest.raises(DataError, match=r"000.png is there twice, .* or write paths with their folders"):
+        load_dataset(trees, split_by="plot")
+    write_table(trees, [{"name": row["file"], "plot": row["plot"]} for row in ROWS])
+    with pytest.raises(DataError, match=r"labels.csv has no column of paths, which is called file, path, filename"):
+        load_dataset(trees, split_by="plot")
+
+
+def test_a_column_of_splits_that_class_folders_do_not_follow_is_named(tmp_path: Path):
+    for i in range(12):
+        write_image(tmp_path / "ab"[i % 2] / f"{i}.png", RNG.integers(0, 256, (3, 6, 6), dtype=np.uint8))
+    (tmp_path / "meta.csv").write_text("file,split\n0.png,test\n")
+    assert "split at random (and not as in meta.csv, column split)" in load_dataset(tmp_path).describe_split()

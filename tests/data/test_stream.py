@@ -556,3 +556,31 @@ def test_a_stream_is_not_evaluated(shards):
     model = ac.create_model("compact_k7", channels=data.channels, num_classes=4, stem="completion")
     with pytest.raises(ValueError, match="the training images are read from shards as training goes on; evaluate"):
         ac.evaluate(model, data, split="train")
+
+
+@pytest.mark.parametrize("field", ["json", "txt"])
+def test_a_sample_may_have_several_labels(field, tmp_path):
+    images, _ = quadrants(40, 0)
+    held = [[k for k in range(3) if i >> k & 1] for i in range(40)]
+    kinds = {"json": lambda one: {"labels": one, "by": "hand"}, "txt": lambda one: "|".join(map(str, one)) or "|"}
+    for split, rows in (("train", range(24)), ("val", range(24, 32)), ("test", range(32, 40))):
+        samples = {f"{i:02d}": {"png": encode(images[i]), field: kinds[field](held[i])} for i in rows}
+        write_shard(tmp_path / f"{split}-0.tar", samples)
+    label = "json.labels" if field == "json" else "txt"
+    options = {"label": label, "class_names": ["forest", "river", "road"]}
+    expected = np.array([[k in one for k in range(3)] for one in held], dtype=np.float32)
+    for _ in range(2):  # read, and from the cache
+        data = ac.load_dataset(f"wds:{tmp_path}", **options)
+        assert data.has_several
+        np.testing.assert_array_equal(data.val.labels, expected[24:32])
+        for batch in data.train.batches(seed=0, epoch=0, batch_size=6, share=WHOLE):
+            np.testing.assert_array_equal(batch.labels, expected[[int(key) for key in keys(batch)]])
+    if field == "json":
+        assert len(ac.load_dataset(f"wds:{tmp_path}", **options, classes="road,forest").train) == 24
+    else:
+        with pytest.raises(DataError, match="have several labels and others one, so that classes would leave out"):
+            ac.load_dataset(f"wds:{tmp_path}", **options, classes="road,forest")
+    model = ac.create_model("compact_k7", channels=data.channels, num_classes=3, model_options={"width": 16})
+    settings = ac.TrainingSettings(epochs=1, batch_size=8, device="cpu", precision="fp32")
+    assert ac.fit(model, data.train, data.val, settings).monitor == "val_mean_map"
+    assert "mean_average_precision" in ac.evaluate(model, data.test).subsets["R,G,B"]

@@ -51,7 +51,7 @@ def invoke(*arguments):
 def test_the_run_holds_thresholds_and_figures_of_each_label(run):
     record = json.loads((run / "run.json").read_text())
     assert record["several_labels"] is True
-    assert record["monitor"] == "val_mean_mean_average_precision"
+    assert record["monitor"] == "val_mean_map"
     assert set(record["best"]) >= {"train_loss", "val_mean_average_precision", "val_micro_f1", "val_macro_f1"}
     evaluation = load_evaluation(run)
     assert set(evaluation.subsets) == KEYS

@@ -15,9 +15,12 @@ import anychannel as ac
 from anychannel.data import DataError
 from anychannel.evaluation import evaluate
 from anychannel.models import create_model, load_model
+from anychannel.nn.temperatures import Temperatures
 from anychannel.training import TrainingSettings, fit
 from anychannel.training.class_counts import balance_classes, label_weights
 from anychannel.training.loss import divergence, label_loss, training_loss
+from anychannel.training.metrics import read_metrics
+from anychannel.training.state import CHECKPOINT, read_checkpoint, save_checkpoint
 from anychannel.training.validation import validate
 from tests.helpers.several_labels import CHANNELS, NAMES, make_split
 
@@ -82,7 +85,7 @@ def test_rare_labels_weigh_more():
 
 def test_a_network_learns_all_labels_and_its_thresholds(trained):
     model, result, folder = trained
-    assert result.monitor == "val_mean_mean_average_precision"
+    assert result.monitor == "val_mean_map"
     assert max(row["val_mean_average_precision"] for row in result.rows) > 0.9
     assert "val_accuracy" not in result.rows[0]
     assert len(model.spec.thresholds) == 3
@@ -133,7 +136,7 @@ def test_data_sets_of_pytorch_give_vectors_of_labels(kind):
         data = [DataLoader(each, batch_size=16) for each in data]
     model = make_model()
     result = fit(model, *data, replace(settings, balance="loss" if kind == "tensors" else "none"))
-    assert result.monitor == "val_mean_mean_average_precision"
+    assert result.monitor == "val_mean_map"
     assert len(model.spec.thresholds) == 3
 
 
@@ -171,6 +174,15 @@ def test_what_does_not_fit_is_refused(trained):
         evaluate(trained[0], single)
     with pytest.raises(ValueError, match="training images may have several labels and validation images not"):
         fit(make_model(), val, single, SETTINGS)
+    for data in (val, Tiles(val)):
+        with pytest.raises(ValueError, match=r"several labels, but the model gives one class.*choose_thresholds"):
+            evaluate(make_model(), data)
+    known = make_model()
+    known.spec = replace(known.spec, temperatures=Temperatures((1.0, 1.0, 1.0), {}))
+    with pytest.raises(ValueError, match="the images may have several labels, but the model gives one class"):
+        fit(known, val, val, SETTINGS)
+    with pytest.raises(ValueError, match="the teacher's labels an image are one, the student's several"):
+        fit(make_model(), val, val, replace(SETTINGS, distill=0.5), teacher=make_model())
     wide = replace(val, labels=np.ones((16, 4), np.float32), classes=None)
     with pytest.raises(ValueError, match="the images have 4 labels, but the model has 3"):
         evaluate(make_model(), wide)
@@ -187,3 +199,22 @@ def test_images_of_several_labels_and_of_one_class_are_not_mixed(several):
     train, val = (whole, single) if several == "train" else (single, whole)
     with pytest.raises(ValueError, match="training images may have several labels and validation images not, or"):
         fit(make_model(), train, val, SETTINGS)
+
+
+def test_a_run_with_the_former_name_of_a_figure_is_read_and_resumed(tmp_path):
+    train, val = make_split(32), make_split(16, seed=1)
+    settings = replace(SETTINGS, epochs=1)
+    fit(make_model(), train, val, settings, folder=tmp_path)
+    former, log = "val_mean_mean_average_precision", tmp_path / "metrics.jsonl"
+    assert "val_mean_map" in log.read_text()
+    log.write_text(log.read_text().replace("val_mean_map", former))
+    state = read_checkpoint(tmp_path / CHECKPOINT)
+    state["stopping"]["monitor"] = state["settings"]["monitor"] = former
+    state["rows"] = [{name.replace("val_mean_map", former): value for name, value in state["rows"][0].items()}]
+    save_checkpoint(tmp_path, state)
+    assert "val_mean_map" in read_metrics(tmp_path)[0]
+    settings = replace(settings, epochs=2, monitor=former)
+    assert settings.monitor == "val_mean_map"
+    result = fit(make_model(), train, val, settings, folder=tmp_path, resume=True)
+    assert [set(row) for row in result.rows] == [set(result.rows[0])] * 2
+    assert "mean_mean" not in log.read_text()

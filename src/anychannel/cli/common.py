@@ -136,17 +136,19 @@ def name_flags(text: str, mine: Mapping[str, str], trains: Mapping[str, str]) ->
     """
     from anychannel.data import load_dataset
     from anychannel.data.sources.registry import SOURCES
+    from anychannel.runs.data import RESERVED
 
     known = {name for kind in SOURCES.values() for name in kind.options} | set(signature(load_dataset).parameters)
 
     def name_flag(found: re.Match[str]) -> str:
         name, value = found[1], (found[2] or "").strip("'")
-        if name not in known or (not value and "_" not in name):
+        if name not in known or (not value and "_" not in name) or value.startswith("data."):  # that of a data set
             return found[0]
         of_train = "" if name in mine or "option" in mine else "`anychannel train` with "
         flag = (trains if of_train else mine).get(name)
         if flag is None:
-            flag, value = "--set", f"data_options.{name}={value.lower() if value in ('True', 'False') else value}"
+            key = name if name in RESERVED else f"data_options.{name}"
+            flag, value = "--set", f"{key}={value.lower() if value in ('True', 'False') else value}"
         quoted = value if re.fullmatch(r"[\w.,=-]*", value) else f'"{value}"'
         return of_train + (flag if value in ("", "True") else f"{flag} {quoted}")
 

@@ -22,6 +22,11 @@ from anychannel.cli.common import (
     warn_of_fault,
 )
 
+TOP = 5
+"""With up to so many classes, every answer is right among the first five."""
+OTHERS = {"exact_match": "all right", "top5": "top-5", "ece": "  ECE"}
+"""Heads of the figures after the main ones."""
+
 
 def evaluate(
     run: Run,
@@ -100,16 +105,15 @@ def evaluate(
     name_of = {key: figures.get("name", key) for key, figures in result["subsets"].items()}
     partial = evaluation.present is not None
     several = evaluation.thresholds is not None
-    more = "all right" if several else "top-5    ECE"
+    shown = ("exact_match",) if several else ("top5", "ece") if len(evaluation.classes) > TOP else ("ece",)
+    more = "  ".join(OTHERS[name] for name in shown)
     typer.echo(f"{'channels':>24}  {figures_head(several)}  {more}{'   images' if partial else ''}")
     for key, figures in result["subsets"].items():
         if "refused" in figures:
             typer.echo(f"{name_of[key]:>24}  {describe_missing(figures)}")
             continue
         images = f"   {figures['n']:6,}" if partial else ""
-        others = (
-            [f"{percent(figures['exact_match']):>9}"] if several else map(percent, (figures["top5"], figures["ece"]))
-        )
+        others = (f"{percent(figures[name]):>{len(OTHERS[name])}}" for name in shown)
         typer.echo(f"{name_of[key]:>24}  {main_figures(figures)}  {'  '.join(others)}{images}")
     if several and evaluation.full in evaluation.probabilities:
         typer.echo("\n" + describe_labels(result["subsets"][evaluation.full]))

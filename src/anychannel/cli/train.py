@@ -58,7 +58,13 @@ def train(
     epoch_images: Annotated[
         int | None, typer.Option(help="Images per epoch, for shards (wds:...). Default: count them.")
     ] = None,
-    classes: Annotated[int | None, typer.Option(help="Use only the first so many classes. Default: all.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Use only the first so many classes, as 5, or those named, as oak,pine. Of a table with a column for "
+            "each label, the columns that are labels. Default: all."
+        ),
+    ] = None,
     split_by: Annotated[
         str | None,
         typer.Option(

@@ -12,6 +12,9 @@ from anychannel.data.errors import DataError
 from anychannel.data.sources.source import SPLITS
 from anychannel.utils.sizes import height_width
 
+MOST_NAMES = 12
+"""More columns are counted instead of named."""
+
 
 @dataclass(frozen=True)
 class ImageDataset:
@@ -27,6 +30,7 @@ class ImageDataset:
         skipped: a line for each image that ``skip_bad`` left out.
         converted: how many images ``convert`` brought to RGB, by what they were.
         how: how the images were split, as ``split at random by plot``; empty if it is not known.
+        other_columns: columns of a table that are no labels, if it has a column for each label; None: it has not.
     """
 
     name: str
@@ -39,6 +43,7 @@ class ImageDataset:
     skipped: tuple[str, ...] = ()
     converted: Mapping[str, int] = field(default_factory=dict)
     how: str = ""
+    other_columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in SPLITS:
@@ -70,10 +75,18 @@ class ImageDataset:
         }
 
     def describe_split(self) -> str:
-        """One line, as ``5 classes; 200 / 25 / 25 images (train / val / test), split at random by plot``."""
+        """One line, as ``5 classes; 200 / 25 / 25 images (train / val / test), split at random by plot``.
+
+        If each label is a column of a table, it names these, and the columns that are no labels.
+        """
         counts = " / ".join(f"{len(getattr(self, name)):,}" for name in SPLITS)
         what = "labels, several an image" if self.has_several else "classes"
-        return f"{len(self.classes):,} {what}; {counts} images (train / val / test){', ' * bool(self.how)}{self.how}"
+        labels = ""
+        if self.other_columns is not None:
+            others = f", and not {list_few(self.other_columns)}" if self.other_columns else ""
+            labels = f"; labels are the columns {list_few(self.classes)}{others}"
+        how = f", {self.how}" if self.how else ""
+        return f"{len(self.classes):,} {what}; {counts} images (train / val / test){how}{labels}"
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -100,3 +113,9 @@ class ImageDataset:
                 f"{self.name} has none; name fewer channels"
             )
         return replace(self, channels=chosen, **views, fingerprint=f"{self.fingerprint}:{','.join(chosen.names)}")
+
+
+def list_few(names: Sequence[str]) -> str:
+    """Up to ``MOST_NAMES`` names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -74,6 +74,15 @@ class Problems:
         except ImageError as error:
             self.add(place, error.what, error.fix)
 
+    @contextmanager
+    def first(self, source: object) -> Iterator[None]:
+        """If a DataError is raised inside, raise these problems in its place, as it may follow from them."""
+        try:
+            yield
+        except DataError:
+            self.raise_if_any(source)
+            raise
+
     def raise_if_any(self, source: object) -> None:
         """Raise DataError if there are problems, in ``SHOWN`` lines; more than ``NAMED`` equal ones are one line."""
         if not self.lines:

@@ -17,7 +17,7 @@ from anychannel.data.sources.arrays import open_arrays
 from anychannel.data.sources.huggingface import check_tables, find_fields, name_splits, open_tables
 from anychannel.data.sources.registry import SOURCES, open_source, split_address
 from anychannel.data.sources.source import Request
-from anychannel.utils.options import check_options, coerce_option, coerce_options, is_whole
+from anychannel.utils.options import check_options, coerce_options
 
 
 def load_dataset(
@@ -57,7 +57,8 @@ def load_dataset(
             the folder's ``channels.txt``, else the files' own names, else R, G, B for 8-bit RGB files.
         size: side in pixels of the square to which images are resized and cropped; None keeps the files' size, which
             must be the same for all.
-        classes: use only the first so many classes, or those named; labels are counted anew in that order.
+        classes: use only the first so many classes, or those named, as ``"oak,pine"``; labels are counted anew in that
+            order. Of a table with a column for each label, the columns that are labels.
         cache_dir: folder of the cache; None takes ``$ANYCHANNEL_CACHE``, else ``~/.cache/anychannel``.
         seed: decides the split of class folders without one, and the embedded data.
         progress: show bars with the time left on standard error.
@@ -98,7 +99,6 @@ def load_dataset(
     checked = coerce_options(load_dataset, given)
     reading = ("size", "layout", "nodata", "scaled", "check_names", "convert")
     settings = ReadSettings(**{name: checked[name] for name in reading})
-    asked = coerce_option("classes", classes, int) if is_whole(classes) else classes
     name, _ = split_address(source)
     kind = SOURCES.get(name)
     embedded = kind is not None and kind.embedded
@@ -108,7 +108,7 @@ def load_dataset(
     flags: dict[str, Any] = {"settings": settings, "allow_pipe": allow_pipe, "groups": groups}
     flags |= {name: checked[name] for name in ("split_by", "fold_by", "fold")}
     request = Request(
-        channels, asked, cache_dir, checked["seed"], show, checked["verify"], checked["skip_bad"], **flags
+        channels, classes, cache_dir, checked["seed"], show, checked["verify"], checked["skip_bad"], **flags
     )
     if embedded:
         if Path(source).is_dir():
@@ -148,8 +148,8 @@ def dataset_from_arrays(
 
     Args:
         images: (N, C, H, W) in any units; integers and floats that float32 holds exactly.
-        labels: N positions in ``classes``, from 0, or N names of classes. For several labels an image (N, L), 1 for
-            each label that the image has and 0 for the others.
+        labels: N positions in ``classes``, from 0, or N names of classes. For several labels an image N texts as
+            ``forest|river``, or (N, L), 1 for each label that the image has and 0 for the others.
         channels: names of the C channels in the arrays' order, or a sensor (see ``as_channel_set``).
         splits: ``train``, ``val`` or ``test`` for each image; None splits each class 80 / 10 / 10 by the seed.
             There may be no image for ``test``.

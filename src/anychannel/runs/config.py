@@ -13,6 +13,7 @@ import tomli_w
 
 from anychannel.channels import parse_names
 from anychannel.data.sources.registry import SOURCES, find_folder, split_address
+from anychannel.data.sources.source import parse_classes
 from anychannel.training.settings import MIXING, OFF, TrainingSettings
 from anychannel.utils.options import check_options, coerce_option, coerce_options, is_texts
 
@@ -35,7 +36,7 @@ class RunConfig:
             empty table means none.
         only_channels: train and evaluate a network dedicated to these channels. None uses all.
         size: height and width in pixels to which images are resized and cropped. None keeps the files' size.
-        classes: use only the first so many classes. None uses all.
+        classes: use only the first so many classes, or those named, see ``load_dataset``. None uses all.
         data_options: further keyword options of ``load_dataset``.
         model, model_options: see ``create_model``. The folder of a finished run starts from its network.
         pretrained: start from timm's published weights of ``model``; see ``adapt``.
@@ -61,7 +62,7 @@ class RunConfig:
     groups: dict[str, Any] | None = None
     only_channels: tuple[str, ...] | None = None
     size: int | None = None
-    classes: int | None = None
+    classes: int | tuple[str, ...] | None = None
     data_options: dict[str, Any] = field(default_factory=dict)
     model: str = "resnet18"
     model_options: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class RunConfig:
         values |= {key: parse_names(values[key]) for key in named}
         if isinstance(values["groups"], Mapping):
             values["groups"] = {name: list(parse_names(members)) for name, members in values["groups"].items()}
+        values["classes"] = parse_classes(values["classes"])
         if isinstance(values["subsets"], str):
             values["subsets"] = (values["subsets"],)
         for name, value in coerce_options(RunConfig, values).items():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anychannel.data.sources.registry import find_folds
+from anychannel.data.sources.source import Request
 from anychannel.results.run import RunError
 from anychannel.runs.config import ConfigError, RunConfig
 from anychannel.runs.execute import train_run
@@ -28,7 +29,8 @@ def fold_runs(config: RunConfig, folder: str | Path) -> dict[Path, RunConfig]:
     home = Path(folder)
     name = config.name or home.resolve().name
     found = {}
-    for fold in find_folds(config.data, column, form=options.get("form")):
+    request = Request(config.channels, config.classes, split_by=options.get("split_by"), fold_by=column)
+    for fold in find_folds(config.data, request, options):
         place = home / ("fold-" + re.sub(r"[^\w.+-]+", "_", fold))
         found[place] = replace(config, data_options=options | {"fold": fold}, name=f"{name}, fold {fold}")
     if len(found) < 3:

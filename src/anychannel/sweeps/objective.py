@@ -14,7 +14,7 @@ from anychannel.results.metrics import main_figures
 from anychannel.results.run import read_record
 from anychannel.sweeps.space import SweepError
 from anychannel.training.class_counts import has_uneven_classes
-from anychannel.training.early_stopping import ALL_FIGURES, MONITORS
+from anychannel.training.early_stopping import ALL_FIGURES, MONITORS, mean_of_kinds
 from anychannel.training.metrics import read_metrics
 
 SUBSETS = {f"mean_subset_{figure}": figure for figure in ALL_FIGURES}
@@ -41,7 +41,7 @@ def curve_of(metric: str, row: Mapping[str, Any]) -> float | None:
     For ``mean_subset_accuracy`` this is ``val_mean_accuracy``, and so on. Training without channel sampling does not
     measure it, so its trials are not pruned.
     """
-    value = row.get(f"val_mean_{SUBSETS[metric]}" if metric in SUBSETS else metric)
+    value = row.get(mean_of_kinds(SUBSETS[metric]) if metric in SUBSETS else metric)
     return None if value is None else float(value)
 
 

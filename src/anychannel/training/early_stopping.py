@@ -13,9 +13,23 @@ LABEL_FIGURES = ("mean_average_precision", "micro_f1", "macro_f1")
 As a monitor, each stands for the mean of both kinds of validation, or for the one.
 """
 ALL_FIGURES = tuple(dict.fromkeys((*FIGURES, *LABEL_FIGURES)))
-REDUCED_MONITORS = tuple(f"val_{kind}_{figure}" for figure in ALL_FIGURES for kind in ("reduced", "mean"))
+RENAMED = {"val_mean_mean_average_precision": "val_mean_map"}
+"""Figures of which another name is used than what they are made of. Earlier runs have the long one."""
+
+
+def mean_of_kinds(figure: str) -> str:
+    """Name of the mean of a figure with all channels and with channels missing."""
+    return RENAMED.get(f"val_mean_{figure}", f"val_mean_{figure}")
+
+
+def monitors_of(figure: str) -> tuple[str, str, str]:
+    """A figure with all channels, with channels missing, and the mean of both."""
+    return f"val_{figure}", f"val_reduced_{figure}", mean_of_kinds(figure)
+
+
+REDUCED_MONITORS = tuple(name for figure in ALL_FIGURES for name in monitors_of(figure)[1:])
 """Figures that need images with channels missing."""
-MONITORS = {"val_loss": -1.0, **dict.fromkeys((*(f"val_{figure}" for figure in ALL_FIGURES), *REDUCED_MONITORS), 1.0)}
+MONITORS = {"val_loss": -1.0, **dict.fromkeys((name for figure in ALL_FIGURES for name in monitors_of(figure)), 1.0)}
 """Validation figures, and the sign that makes larger better."""
 
 

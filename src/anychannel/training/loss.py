@@ -15,6 +15,7 @@ from torch import Tensor
 
 from anychannel.channels import ChannelSet, Subset
 from anychannel.nn.classifier import Classifier
+from anychannel.training.matching import thresholds_of
 from anychannel.training.outputs import logits_of
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.step_parts import StepParts, assign_channels, training_sampler
@@ -145,6 +146,7 @@ def check_distillation(settings: TrainingSettings, model: Classifier, teacher: C
     for what, theirs, mine in (
         ("number of classes", teacher.spec.num_classes, model.spec.num_classes),
         ("classes", teacher.classes or model.classes, model.classes or teacher.classes),
+        ("labels an image", *("one" if thresholds_of(each) is None else "several" for each in (teacher, model))),
     ):
         if theirs != mine:
             raise ValueError(f"the teacher's {what} are {theirs}, the student's {mine}; they must agree")

@@ -18,6 +18,7 @@ from anychannel.data import ImageDataset, Split, Stream, TorchImages
 from anychannel.data.batches.torch_sources import find_channels, find_classes, is_torch_data
 from anychannel.data.prepare.measure import measure_images
 from anychannel.nn.classifier import Classifier
+from anychannel.nn.temperatures import temperatures_of
 from anychannel.utils.processes import on_main, share
 from anychannel.utils.several_labels import UNDECIDED
 
@@ -64,19 +65,20 @@ def has_several(images: AnyImages) -> bool:
     """Whether images may have several labels. PyTorch's data are asked for one; see ``TorchImages.has_several``."""
     if isinstance(images, TorchImages):
         return images.has_several()
-    return isinstance(images, Split) and images.has_several
+    return images.has_several
 
 
 def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
     """Whether images may have several labels; the model is then told, with thresholds of 0.5 for the start.
 
-    Raises ValueError if training and validation images differ, or the model gives several labels and the images have
-    one class.
+    Raises ValueError if training and validation images differ, or the images have one class and the model gives several
+    labels, or the other way round.
     """
     several = has_several(val)
-    if not isinstance(train, Stream) and has_several(train) != several:
+    if has_several(train) != several:
         raise ValueError("training images may have several labels and validation images not, or the other way round")
-    check_kind(model, several, "the images")
+    if not several or temperatures_of(model) is not None:  # only then the model is known to be trained for one kind
+        check_kind(model, several, "the images")
     if several:
         count = count_classes(model)
         if count is None:
@@ -86,9 +88,17 @@ def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
 
 
 def check_kind(model: Any, several: bool, what: str) -> None:
-    """Refuse images of one class each for a model that gives several labels."""
+    """Refuse images of one class each for a model that gives several labels, and the other way round.
+
+    What gives several labels is not known of a module without ``spec``.
+    """
     if thresholds_of(model) is not None and not several:
         raise ValueError(f"{what} have one class each, but the model gives several labels an image")
+    if several and thresholds_of(model) is None and getattr(model, "spec", None) is not None:
+        raise ValueError(
+            f"{what} may have several labels, but the model gives one class an image; train one on such images, or, "
+            "after training in a loop of your own, call choose_thresholds(model, validation images)"
+        )
 
 
 def open_images(data: Any, model: Any, what: str, channels: Names = None, *, labelled: bool = True) -> AnyImages:
@@ -203,8 +213,8 @@ def check_classes(model: Any, images: AnyImages, what: str) -> None:
     if theirs is not None and (len(theirs) != count or own not in (None, theirs)):
         described = f"{count} unnamed ones" if own is None else describe(own)
         raise ValueError(
-            f"{what} have other classes than the model: {describe(theirs)}; the model has {described}; create the "
-            "model with num_classes=len(data.classes), classes=data.classes"
+            f"{what} have other classes than the model: {describe(theirs)}; the model has {described}; give images "
+            "of these classes, or create the model with num_classes=len(data.classes), classes=data.classes"
         )
     if isinstance(images, Split) and images.has_several:
         if images.labels.shape[1] != count:

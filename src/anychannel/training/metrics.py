@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anychannel.training.early_stopping import RENAMED
 from anychannel.utils.files import write_text
 
 
@@ -80,7 +81,13 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read the rows of ``metrics.jsonl``, null as NaN; empty if no epoch has ended yet."""
+    """Read the rows of ``metrics.jsonl``, null as NaN; empty if no epoch has ended yet. Former names become today's."""
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [{name: math.nan if v is None else v for name, v in json.loads(line).items()} for line in lines]
+    rows = ({name: math.nan if v is None else v for name, v in json.loads(line).items()} for line in lines)
+    return [rename_figures(row) for row in rows]
+
+
+def rename_figures(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of an earlier run with today's names."""
+    return {RENAMED.get(name, name): value for name, value in row.items()}

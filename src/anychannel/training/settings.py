@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from anychannel.training.early_stopping import ALL_FIGURES, FIGURES, LABEL_FIGURES, MONITORS, REDUCED_MONITORS
+from anychannel.training.early_stopping import (
+    ALL_FIGURES,
+    FIGURES,
+    LABEL_FIGURES,
+    MONITORS,
+    REDUCED_MONITORS,
+    RENAMED,
+    mean_of_kinds,
+    monitors_of,
+)
 from anychannel.training.optim import OPTIMIZERS, SCHEDULES
 from anychannel.utils.durations import parse_duration
 from anychannel.utils.hardware import PRECISIONS
@@ -69,7 +78,8 @@ class TrainingSettings:
             recall of the classes) and ``macro_f1`` (mean F1 of the classes) are measured with all channels and, unless
             the sampler is ``full``, with channels missing, and their mean counts. ``val_accuracy`` and ``val_loss`` are
             those with all channels, ``val_reduced_accuracy`` is that with channels missing, ``val_mean_accuracy`` the
-            mean; likewise ``val_balanced_accuracy`` and so on. ``auto`` is ``balanced_accuracy`` if the largest class
+            mean; likewise ``val_balanced_accuracy`` and so on, where the mean of ``mean_average_precision`` is
+            ``val_mean_map``. ``auto`` is ``balanced_accuracy`` if the largest class
             has more than 1.5 times as many training images as the smallest, else ``accuracy``. If images may have
             several labels, the figures are ``mean_average_precision`` (``auto``), ``micro_f1`` and ``macro_f1``.
         augment: preset for the settings from ``crop_padding`` to ``cutmix``, a key of ``AUGMENTATIONS``. A setting that
@@ -139,6 +149,7 @@ class TrainingSettings:
         self._fill_in()
         for name, value in coerce_options(TrainingSettings, vars(self)).items():
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "monitor", RENAMED.get(self.monitor, self.monitor))
         for name, valid in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
@@ -229,11 +240,13 @@ class TrainingSettings:
         """
         usual = "mean_average_precision" if several else "balanced_accuracy" if uneven else "accuracy"
         figure = usual if self.monitor == "auto" else self.monitor
-        known, others = (LABEL_FIGURES, FIGURES) if several else (FIGURES, LABEL_FIGURES)
-        if any(figure.endswith(name) for name in set(others) - set(known)):
+        known = LABEL_FIGURES if several else FIGURES
+        if figure != "val_loss" and not any(figure in (name, *monitors_of(name)) for name in known):
             what = "images that may have several labels" if several else "images of one class each"
             raise ValueError(f"monitor {figure!r} is not measured of {what}; use one of {', '.join(known)} or val_loss")
-        return f"val_{'mean_' * self.shows_subsets}{figure}" if figure in ALL_FIGURES else figure
+        if figure not in ALL_FIGURES:
+            return figure
+        return mean_of_kinds(figure) if self.shows_subsets else f"val_{figure}"
 
 
 def check_own_transforms(settings: TrainingSettings, own_batches: int | None) -> TrainingSettings:

@@ -19,10 +19,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from anychannel.nn.classifier import Classifier
 from anychannel.training.autocast import autocast
-from anychannel.training.early_stopping import EarlyStopping
+from anychannel.training.early_stopping import RENAMED, EarlyStopping
 from anychannel.training.finite_updates import FiniteUpdates
 from anychannel.training.matching import thresholds_of
-from anychannel.training.metrics import new_counts
+from anychannel.training.metrics import new_counts, rename_figures
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.training.settings import TrainingSettings
 from anychannel.training.step_parts import training_sampler
@@ -246,6 +246,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise DamagedError(path) from error
     if not is_sealed(path) and isinstance(state, dict) and state.get("format") == FORMAT:  # which is always sealed
         raise DamagedError(path)
+    if isinstance(state, dict) and state.get("format") == FORMAT:
+        state["rows"] = [rename_figures(row) for row in state["rows"]]
+        for part in (state["stopping"], state["settings"]):
+            part["monitor"] = RENAMED.get(part["monitor"], part["monitor"])
     return state
 
 

@@ -18,7 +18,7 @@ from anychannel.data.batches.split import group_rows
 from anychannel.models.view import as_classifier
 from anychannel.nn.channel_sampling import Part, draw_subset
 from anychannel.nn.classifier import Classifier
-from anychannel.training.early_stopping import FIGURES, LABEL_FIGURES
+from anychannel.training.early_stopping import FIGURES, LABEL_FIGURES, mean_of_kinds
 from anychannel.training.loss import label_loss
 from anychannel.training.matching import count_classes, has_several, match_images, open_images, thresholds_of
 from anychannel.training.metrics import class_figures, count_answers, count_by_class, mean_figures, new_counts
@@ -108,7 +108,7 @@ def validate(
 
 def average_kinds(figures: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
     """Means of the figures with all channels and with some missing."""
-    return {f"val_mean_{name}": (figures[f"val_{name}"] + figures[f"val_reduced_{name}"]) / 2 for name in names}
+    return {mean_of_kinds(name): (figures[f"val_{name}"] + figures[f"val_reduced_{name}"]) / 2 for name in names}
 
 
 @torch.no_grad()

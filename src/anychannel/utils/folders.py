@@ -51,6 +51,14 @@ def junk_files(path: Path) -> list[Path]:
     return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
 
+def path_inside(root: Path, text: str) -> str:
+    """A path in a list, as seen from the folder ``root``: absolute ones relative, and with slashes for backslashes."""
+    if "\\" in text and not (root / text).exists():
+        text = text.replace("\\", "/")
+    path = Path(text)
+    return path.relative_to(root).as_posix() if path.is_absolute() and path.is_relative_to(root) else text
+
+
 def find_file(path: Path) -> Path:
     """The file of this name, whose letters may be composed otherwise on the disk (see ``normal``); else ``path``."""
     if path.exists() or path.parent == path:

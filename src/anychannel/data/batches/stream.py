@@ -23,7 +23,7 @@ from anychannel.data.batches.lanes import Stretch, check_lanes, count_lanes, cut
 from anychannel.data.batches.split import Batch, pass_through, to_tensor
 from anychannel.data.errors import DataError
 from anychannel.data.sources.reader import Reader, Template, placed
-from anychannel.data.sources.source import AnySample, Label, Shards, StreamSettings
+from anychannel.data.sources.source import AnySample, Label, Shards, StreamSettings, array_of_labels
 from anychannel.data.workers import count_workers
 from anychannel.utils.extras import MissingExtraError
 from anychannel.utils.processes import Share, gather_rows
@@ -72,6 +72,7 @@ class Stream:
         chosen: positions of the channels to read, in this order; None reads all.
         complete: whether only images that have all of these are read.
         channels, classes: see ``Split``.
+        has_several: whether an image may have several labels.
         skipped: places of samples to leave out.
     """
 
@@ -85,6 +86,7 @@ class Stream:
     complete: bool = False
     channels: ChannelSet | None = None
     classes: tuple[str, ...] | None = None
+    has_several: bool = False
     skipped: frozenset[str] = frozenset()
 
     random_access: ClassVar[bool] = False
@@ -191,7 +193,7 @@ class Stream:
                 pieces = {lane: iter(future.result()) for lane, future in waiting.popleft().items()}
                 images = [next(pieces[row % lanes]) for row in rows.tolist()]
                 pixels, present = (np.stack([getattr(one, name) for one in images]) for name in ("planes", "present"))
-                labels = torch.tensor([one.label for one in images], dtype=torch.int64)
+                labels = torch.from_numpy(np.stack([one.label for one in images]))
                 places = [one.place for one in images]
                 yield Batch(to_tensor(pixels), labels, present if self.may_lack else None, places)
         finally:
@@ -234,7 +236,8 @@ class Stream:
     def is_wanted(self, sample: AnySample) -> bool:
         """Whether a sample has a class and channels that are asked for."""
         with placed(sample):
-            if sample.label not in self.label_of or sample.place in self.skipped:
+            label = sample.label
+            if not (isinstance(label, tuple) or label in self.label_of) or sample.place in self.skipped:
                 return False
             if not self.complete:
                 return True
@@ -246,7 +249,7 @@ class Stream:
     def decode(self, sample: AnySample) -> DecodedSample:
         """A sample's planes, each in its place. Raises DataError if it cannot be used; its shard and key are named."""
         with placed(sample):
-            label = self.label_of[sample.label]
+            label = array_of_labels([sample.label], self.label_of, several=self.has_several)[0]
         image = self.reader.read_like(self.template, sample)
         planes = image.spread(len(self.reader.channels))
         present = np.isin(np.arange(len(planes)), image.positions)
@@ -256,10 +259,10 @@ class Stream:
 
 
 class DecodedSample(NamedTuple):
-    """A decoded image (C, H, W), its label, which channels it has, and where it lies."""
+    """A decoded image (C, H, W), its label or labels (L,), which channels it has, and where it lies."""
 
     planes: np.ndarray
-    label: int
+    label: np.ndarray
     present: np.ndarray
     place: str
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from anychannel.channels import ChannelSet, Subset, as_channel_set
+from anychannel.channels import ChannelError, ChannelSet, Subset, as_channel_set
 from anychannel.data.batches.images import Images, OnDemandImages, Rows
 from anychannel.data.batches.split import Split
 from anychannel.data.batches.stream import Counted, Stream
@@ -39,6 +39,7 @@ from anychannel.data.sources.source import (
     Sample,
     Shards,
     Source,
+    array_of_labels,
     each_label,
 )
 from anychannel.utils.checksums import dump_signed, load_signed
@@ -123,8 +124,7 @@ class Preparation:
         walks = {split: self.walk(split) for split in SPLITS}
         opened: dict[str, Any] = {}
         named = self.name_channels(walks, opened)
-        groups = self.source.groups if self.request.groups is None else self.request.groups
-        named = named if groups is None else named.with_groups(groups)
+        named = self.group_channels(named)
         fields = self.source.channels
         if isinstance(fields, tuple) and self.listing is None and len(fields) != len(named):
             raise DataError(
@@ -151,8 +151,13 @@ class Preparation:
             check_skipped(self.place, self.problems.skipped, index.get("total", 0))
             if not index:
                 raise DataError(f"{self.place} holds no training image of the classes asked for")
-            if stream and self.counted:
+            if stream and self.counted and not index["several"]:
                 check_labels(self.place, sum(n for s in index["counts"]["images"] for _, n in s), index["distinct"])
+            if index["several"] and self.labels.has_single and self.request.classes is not None and not self.listing:
+                raise DataError(
+                    f"some samples of {self.place} have several labels and others one, so that classes would leave out "
+                    "images; give each sample a list of its labels, or leave classes out"
+                )
             index |= {"labels": sorted(self.labels.seen, key=str), "counts": index["counts"] if self.counted else None}
             check_seen(named, Statistics.from_dict(index["statistics"]), index["counts"], self.sampled)
             return index, images
@@ -165,6 +170,15 @@ class Preparation:
             check_cached_names(cached.index["names"], kept, named, self.problems)
             self.problems.raise_if_any(self.place)
         return self.assemble(reader, cached)
+
+    def group_channels(self, named: ChannelSet) -> ChannelSet:
+        """The channels with the groups asked for, else those of the source, else as they are."""
+        if self.request.groups is not None:
+            return named.with_groups(self.request.groups)
+        try:
+            return named if self.source.groups is None else named.with_groups(self.source.groups)
+        except ChannelError as error:
+            raise ChannelError(f"{self.place}/groups.txt: {error}") from error
 
     def walk(self, split: str) -> Iterator[Item]:
         """The samples of a split."""
@@ -281,6 +295,7 @@ class Preparation:
         index, stream = cached.index, self.source.stream
         if self.listing is None:
             self.labels.seen.update(index["labels"])
+        self.several = self.several or index.get("several", False)
         classes, label_of = self.labels.resolve()
         template = Template.from_dict(index["template"])
         key = cached.key if self.listing is not None else index["digest"]
@@ -313,7 +328,8 @@ class Preparation:
         else:
             key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
             counted = None if index["counts"] is None else Counted.from_dict(index["counts"])
-            train = Stream(self.shards["train"], reader, label_of, template, stream, counted, skipped=frozenset(bad))
+            known: dict[str, Any] = {"has_several": self.several, "skipped": frozenset(bad)}
+            train = Stream(self.shards["train"], reader, label_of, template, stream, counted, **known)
         return ImageDataset(
             name=self.source.name,
             channels=with_statistics(reader.channels, Statistics.from_dict(index["statistics"])),
@@ -325,6 +341,7 @@ class Preparation:
             skipped=skipped,
             converted=index["converted"],
             how=self.source.how,
+            other_columns=self.source.other_columns,
         )
 
     def make_split(
@@ -343,12 +360,7 @@ class Preparation:
                 images = OnDemandImages(cast("Rows", self.shards[split]), np.array(known["numbers"]), reader, template)
         if images is None:  # there is no test image
             images = np.zeros((0, len(reader.channels), *template.size), template.dtype)
-        if self.several:
-            numbers = np.zeros((len(labels), len(set(label_of.values()))), dtype=np.float32)
-            for row, label in zip(numbers, labels, strict=True):
-                row[[label_of[one] for one in each_label(label) if one in label_of]] = 1
-        else:
-            numbers = np.array([label_of[label] for label in labels], dtype=np.int64)
+        numbers = array_of_labels(labels, label_of, several=self.several)
         return Split(images, numbers, tuple(paths), spread(known["positions"], len(reader.channels)), digests)
 
 

@@ -15,6 +15,7 @@ What it finds is an index of plain values, kept beside the images in the cache:
     distinct     how many different labels the training samples have
     twins        of a stream: pairs of labels that images of equal content have
     counts       images of each training shard by their channels, of a stream
+    several      whether a sample may have several labels
     digest       stands for all samples
 """
 
@@ -53,6 +54,7 @@ from anychannel.data.sources.source import (
     Sample,
     Shards,
     number_classes,
+    sort_names,
 )
 from anychannel.data.workers import count_workers, map_ahead
 from anychannel.utils.growing_array import GrowingArray
@@ -70,13 +72,14 @@ class Labels:
     """Which labels there are, and which of them are asked for.
 
     ``names`` are those of all classes, in the labels' order; None learns them from the samples. ``classes`` is what was
-    asked for, see ``choose_classes``.
+    asked for, see ``choose_classes``. ``has_single`` says whether a sample had one label and no list of them.
     """
 
     names: tuple[str, ...] | None
     classes: int | Sequence[str] | None
     place: str
     seen: set[OneLabel] = field(default_factory=set)
+    has_single: bool = False
 
     def __post_init__(self) -> None:
         if self.names is None:
@@ -97,8 +100,13 @@ class Labels:
         """
         if isinstance(label, tuple):
             for one in label:
-                self.wants(one)
+                self.wants_one(one)
             return True
+        self.has_single = True
+        return self.wants_one(label)
+
+    def wants_one(self, label: OneLabel) -> bool:
+        """See ``wants``."""
         if self.names is None and isinstance(label, int) and label < 0:
             raise ImageError(f"its label {label} is no class", "correct it; a number counts classes from 0")
         self.seen.add(label)
@@ -119,6 +127,7 @@ class Labels:
         """
         if self.names is not None:
             return choose_classes(self.names, self.classes), self.numbers
+        sort_names(self.seen)  # refuses some
         words = sorted(label for label in self.seen if isinstance(label, str))
         numbers = [label for label in self.seen if isinstance(label, int)]
         if words and numbers:
@@ -154,7 +163,7 @@ def choose_classes(known: Sequence[str], classes: int | Sequence[str] | None) ->
                 f"classes={classes} is out of range; the data has {len(known)} classes, take 2 or more of them"
             )
         return tuple(known[:classes])
-    chosen = tuple(map(normal, classes.split(",") if isinstance(classes, str) else classes))
+    chosen = tuple(classes)
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise ValueError(f"unknown class {unknown[0]!r}; the classes are {', '.join(known)}")
@@ -262,6 +271,7 @@ class Survey:
         counts: list[Counter[Subset]] = [Counter() for _ in splits["train"].names] if stream else []
         names: dict[tuple[Subset, tuple[str | None, ...]], list[int]] = {}
         measured, rows, channels, lacking, moments = array("Q"), count(), len(self.reader.channels), "", None
+        several = False
         listed = all(isinstance(shards, Listed) for shards in splits.values())
         total = sum(len(shards.names) for shards in splits.values())
         sinks: dict[str, GrowingArray | list[np.ndarray]] = {}
@@ -280,6 +290,7 @@ class Survey:
                         advance()
                         shard = seen.item.shard
                     row = next(rows)
+                    several = several or isinstance(seen.label, tuple)
                     if split == "train":
                         label_of.setdefault(seen.label, len(label_of))
                     if streamed:
@@ -325,6 +336,7 @@ class Survey:
             "total": next(rows),
             "twins": [[list(label_of)[labels[row]] for row in pair] for pair in find_twins(measured, labels)],
             "counts": {"images": [list(shard.items()) for shard in counts], "lacking": lacking} if stream else None,
+            "several": several,
             "digest": whole.hexdigest(),
         }
         return index, {split: np.stack(sink) for split, sink in sinks.items() if isinstance(sink, list) and sink}

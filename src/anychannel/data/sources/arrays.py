@@ -9,7 +9,16 @@ import numpy as np
 
 from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.errors import DataError
-from anychannel.data.sources.source import SPLITS, Label, Sample, Source, number_classes
+from anychannel.data.sources.source import (
+    SPLITS,
+    Label,
+    Sample,
+    Source,
+    each_label,
+    number_classes,
+    parse_label,
+    sort_names,
+)
 from anychannel.data.sources.splitting import SHARES, split_groups, split_rows
 
 
@@ -50,7 +59,7 @@ def open_arrays(
     if len(set(map(len, several))) > 1 or any(isinstance(name, str) for label in several for name in label):
         raise DataError(
             "several labels an image are an array (N, L), 1 for each that an image has and 0 for the others, with the "
-            "L names as classes; got lists of names or of different lengths"
+            "L names as classes, or texts as 'forest|river'; got lists of names or of different lengths"
         )
     numbers, names = number_labels(np.asarray(labels), classes, len(images))
     if len(set(names)) < max(len(names), 2):
@@ -86,12 +95,20 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int)
         return read_indicators(labels, classes)
     if labels.shape != (count,):
         raise DataError(f"labels have shape {labels.shape}, but one label for each of the {count} images is needed")
+    if labels.dtype == object and all(isinstance(label, str) for label in labels):  # a column of pandas
+        labels = labels.astype(np.str_)
     if labels.dtype.kind in "US":
-        names = tuple(classes or sorted(set(labels.tolist())))
-        unknown = sorted(set(labels.tolist()) - set(names))
+        texts = labels.tolist()
+        parsed = [parse_label(text, classes or (), str) for text in texts]
+        several = any(isinstance(label, tuple) for label in parsed)
+        held = [{str(one) for one in each_label(label) if one or not several} for label in parsed]
+        names = tuple(classes or sort_names(set().union(*held)))
+        unknown = sorted(set().union(*held) - set(names))
         if unknown:
             raise DataError(f"label {unknown[0]!r} is none of the classes {', '.join(names)}")
-        return np.array([names.index(label) for label in labels.tolist()], dtype=np.int64), names
+        if several:
+            return np.array([[name in mine for name in names] for mine in held], dtype=bool), names
+        return np.array([names.index(text) for text in texts], dtype=np.int64), names
     if labels.dtype.kind not in "iu":
         raise DataError(f"labels are whole numbers from 0 or names of classes, got {labels.dtype.name}")
     highest = int(labels.max(initial=-1))

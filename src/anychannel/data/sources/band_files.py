@@ -18,6 +18,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os.path import normpath
 from pathlib import Path
 
 from anychannel.channels import ChannelSet, as_channel_set
@@ -69,6 +70,17 @@ class Scenes:
     found: dict[str, Scene] = field(default_factory=dict)
     unmatched: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
+
+    def find(self, path: str) -> str | None:
+        """Name of the scene that a path names, or of the scene whose file it names; None if there is none."""
+        inside = normal(normpath(path))
+        key = self.keys.get(inside, inside)
+        return key if key in self.found else None
+
+    def note_unknown(self, path: str, place: str, problems: Problems) -> None:
+        """Note a path in a list that names no scene."""
+        what = f"there is no file of the scene {path}; scenes are named as {next(iter(self.found))}"
+        problems.add_image(f"{path} ({place})", what, "correct or remove the line")
 
 
 @dataclass(frozen=True)

@@ -61,15 +61,16 @@ from anychannel.data.sources.source import (
     match_splits,
     number_classes,
     parse_label,
+    sort_names,
     split_channels,
 )
 from anychannel.data.sources.splitting import cut
 from anychannel.data.sources.tables import CHANNELS as TABLE
-from anychannel.data.sources.tables import LABELS, find_labels, list_table, read_tables
+from anychannel.data.sources.tables import LABELS, PATHS, describe_others, find_labels, list_table, read_tables
 from anychannel.data.sources.tables import LABELS as HEADINGS
 from anychannel.sensors import SENSORS
 from anychannel.utils.files import readable
-from anychannel.utils.folders import find_file, is_junk, leads_up, walk_files
+from anychannel.utils.folders import find_file, is_junk, leads_up, path_inside, walk_files
 from anychannel.utils.names import normal
 from anychannel.utils.plurals import plural
 
@@ -92,7 +93,7 @@ def list_paths(root: Path) -> dict[str, Path]:
     return {split: root / f"{stem}.txt" for split, stem in match_splits(stems, root).items()}
 
 
-def has_lists(root: Path) -> bool:
+def has_lists(root: Path, request: Request) -> bool:  # noqa: ARG001  # lists look alike whatever is asked for
     """Whether the folder holds at least one list file."""
     return bool(list_paths(root))
 
@@ -147,8 +148,18 @@ class Folder:
         """Image files at any depth."""
         return list_images(folder, self.junk)
 
-    def finish(self, splits: Listing, classes: tuple[str, ...] | None, request: Request, how: str) -> Source:
-        """The source, after what the folder's table and names say about channels."""
+    def gather(self) -> Scenes | None:
+        """The scenes of the whole folder; None if each file is an image. Raises DataError if no file fits."""
+        if self.pattern is None:
+            return None
+        scenes = self.pattern.gather(self.root, self.images(self.root), self.problems)
+        self.pattern.refuse_empty(self.root, scenes)
+        return scenes
+
+    def finish(
+        self, splits: Listing, classes: tuple[str, ...] | None, request: Request, how: str, **known: Any
+    ) -> Source:
+        """The source, after what the folder's table and names say about channels; ``known`` are more of its fields."""
         channels: ChannelSet | tuple[str, ...] | None = read_names(self.root / "channels.txt")
         groups = read_groups(self.root / "groups.txt")
         splits = apply_table(self.root, splits, self.problems)
@@ -156,7 +167,7 @@ class Folder:
             asked = channels if request.channels is None else request.channels
             named = None if asked is None else as_channel_set(asked)
             channels, splits = name_bands(self.root, splits, named, self.pattern, self.unmatched, self.problems)
-        known: dict[str, Any] = {"groups": groups, "how": how}
+        known |= {"groups": groups, "how": how}
         return Source(self.root.name, splits, classes, channels, str(self.root), self.problems, **known)
 
 
@@ -180,10 +191,7 @@ def open_lists(spec: str, request: Request, *, bands: str | None = None) -> Sour
             "be missing)"
         )
     names = read_names(root / "classes.txt")
-    scenes = None
-    if folder.pattern is not None:
-        scenes = folder.pattern.gather(root, folder.images(root), problems)
-        folder.pattern.refuse_empty(root, scenes)
+    scenes = folder.gather()
     splits = {
         split: read_list(paths[split], problems, scenes, names or ()) if split in paths else [] for split in SPLITS
     }
@@ -196,20 +204,27 @@ def collect_names(samples: Sequence[Sample]) -> tuple[str, ...]:
     """The classes' names, from the samples' labels."""
     labels = [label for sample in samples for label in each_label(sample.label)]
     numbers = [label for label in labels if isinstance(label, int)]
-    return number_classes(max(numbers)) if numbers else tuple(sorted(set(map(str, labels))))
+    names = sort_names(labels)
+    return number_classes(max(numbers)) if numbers else names
 
 
-def has_table(root: Path) -> bool:
+def has_table(root: Path, request: Request) -> bool:
     """Whether a CSV file lists the images with their labels, and neither lists nor class folders do."""
-    if list_paths(root) or find_labels(root) is None:
+    if list_paths(root) or find_labels(root, request) is None:
         return False
     folders = [folder for folder in subfolders(root) if holds_images(folder)]
     return len(folders) < 2 or (all(LIKE_SPLIT.fullmatch(folder.name) for folder in folders) and not find_splits(root))
 
 
-def open_table(spec: str, request: Request) -> Source:
-    """Read a CSV file of paths and labels. Lines without a label are noted as problems and left out."""
-    folder = Folder.of(spec, request, None)
+def open_table(spec: str, request: Request, *, bands: str | None = None) -> Source:
+    """Read a CSV file of paths and labels. Lines without a label are noted as problems and left out.
+
+    Args:
+        spec: the folder.
+        request: see ``Request``.
+        bands: a pattern of the files with one band each, as in ``open_lists``.
+    """
+    folder = Folder.of(spec, request, bands)
     found = find_labels(folder.root, request)
     if found is None:
         raise DataError(
@@ -218,11 +233,13 @@ def open_table(spec: str, request: Request) -> Source:
         )
     table, columns = found
     names = read_names(folder.root / "classes.txt") if len(columns) == 1 else columns
-    splits, how = list_table(folder.root, table, columns, names or (), folder.seed, folder.problems)
+    scenes = folder.gather()
+    splits, how = list_table(folder.root, table, columns, names or (), folder.seed, folder.problems, scenes)
     samples = [sample for split in SPLITS for sample in splits[split]]
-    if names is None and any(isinstance(sample.label, tuple) for sample in samples):
+    if names is None and (request.classes is not None or any(isinstance(sample.label, tuple) for sample in samples)):
         names = collect_names(samples)
-    return folder.finish(splits, names, request, how)
+    others = describe_others(table, columns, request) if len(columns) > 1 else None
+    return folder.finish(splits, names, request, how, other_columns=others)
 
 
 def read_list(path: Path, problems: Problems, scenes: Scenes | None = None, names: Sequence[str] = ()) -> list[Sample]:
@@ -242,6 +259,7 @@ def read_list(path: Path, problems: Problems, scenes: Scenes | None = None, name
         name, label, channels = found
         if not name or (number == 1 and label.lower() in HEADINGS and not is_image(Path(name))):
             continue
+        name = path_inside(path.parent, name)
         value = parse_label(label, names, lambda word: int(word) if is_integer(word) else word)
         if channels == ():
             problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
@@ -249,16 +267,13 @@ def read_list(path: Path, problems: Problems, scenes: Scenes | None = None, name
             image = find_file(path.parent / name)
             samples[number] = Sample(name, value, image, channels, f"{name} ({where})", where)
         else:
-            inside = normal(os.path.normpath(name))
-            key = scenes.keys.get(inside, inside)
-            if key in scenes.found:
-                image_files = BandFiles(scenes.found[key].files)
-                sample = Sample(key, value, image_files, channels, f"{key} ({where})", where)
-                samples.setdefault((key, value, channels) if inside in scenes.keys else number, sample)
-            else:
-                usual = next(iter(scenes.found))
-                what = f"there is no file of the scene {name}; scenes are named as {usual}"
-                problems.add_image(f"{name} ({where})", what, "correct or remove the line")
+            key = scenes.find(name)
+            if key is None:
+                scenes.note_unknown(name, where, problems)
+                continue
+            sample = Sample(key, value, BandFiles(scenes.found[key].files), channels, f"{key} ({where})", where)
+            named = normal(os.path.normpath(name)) == key
+            samples.setdefault(number if named else (key, value, channels), sample)
     return list(samples.values())
 
 
@@ -317,11 +332,11 @@ def find_splits(root: Path) -> dict[str, Path]:
     return found if any(map(subfolders, found.values())) else {}
 
 
-def has_folders(root: Path) -> bool:
+def has_folders(root: Path, request: Request) -> bool:
     """Whether there are class folders. Beside list files, only class folders in split folders count."""
     if list_paths(root):
         return bool(find_splits(root))
-    if has_table(root):
+    if has_table(root, request):
         return False
     return any(holds_images(folder) for folder in subfolders(root))
 
@@ -349,8 +364,11 @@ def open_folders(spec: str, request: Request, *, bands: str | None = None) -> So
     if junk:
         text = f"{root}: hidden files and those of desktops and network drives are left out: {len(junk):,} ({junk[0]}"
         warnings.warn(f"{text}{', ...' * (len(junk) > 1)})", stacklevel=5)
-    by_folder = found or (folder.pattern is not None and folder.pattern.has("split"))
-    return folder.finish(splits, classes, request, "split by folders" if by_folder else "split at random")
+    how = "split by folders" if found or (folder.pattern is not None and folder.pattern.has("split")) else ""
+    if not how:
+        unused = [f"{table.file.name}, column {name}" for table in read_tables(root) if (name := table.find(["split"]))]
+        how = f"split at random{f' (and not as in {unused[0]})' if unused else ''}"
+    return folder.finish(splits, classes, request, how)
 
 
 def read_splits(folder: Folder, found: Mapping[str, Path]) -> tuple[tuple[str, ...], Listing]:
@@ -402,8 +420,8 @@ def split_classes(folder: Folder) -> tuple[tuple[str, ...], Listing]:
         known = "; ".join(f"{table.file.name} has {', '.join(table.columns)}" for table in tables)
         raise DataError(
             f"{root} has images in one folder, {folders[0].name}/, and no CSV file with a column of labels: {known}; "
-            f"call this column {LABELS[0]}, write 0 or 1 in a column for each of several labels, or put the images "
-            "into a folder for each class"
+            f"call this column {LABELS[0]}, write 0 or 1 in a column for each of several labels (classes='a,b' names "
+            "these columns), or put the images into a folder for each class"
         )
     classes = name_classes(root, folders, folder.pattern)
     return classes, cut_classes(
@@ -493,6 +511,10 @@ def read_class(data: Folder, folder: Path, label: int) -> list[Sample]:
         scenes = data.pattern.gather(folder, data.images(folder), problems, f"{place}/")
         data.unmatched += [f"{place}/{file}" for file in scenes.unmatched]
         samples = [Sample(f"{place}/{key}", label, BandFiles(one.files)) for key, one in scenes.found.items()]
+        if scenes.unmatched and not samples:
+            what = f"no file fits bands={data.pattern.text!r}, such as {scenes.unmatched[0]}"
+            problems.add(f"{place}/", what, "correct the pattern, or remove the folder")
+            return []
     for file in walk_files(folder, is_file=is_folder_image, junk=data.junk) if data.pattern is None else ():
         path = file.relative_to(root).as_posix()
         if is_image(file):
@@ -534,15 +556,19 @@ def read_lines(path: Path) -> list[str]:
 def read_table(root: Path, problems: Problems) -> list[Line]:
     """The lines of a folder's table, [] if there is no table. Wrong lines are noted and left out.
 
-    Raises DataError if the first line is not ``path,channels``.
+    Raises DataError if the first line is not ``path,channels``, where ``path`` is a name in ``PATHS``.
     """
     path = root / TABLE
     if not path.is_file():
         return []
     rows = list(csv.reader(map(normal, read_lines(path))))
-    if not rows or [cell.strip() for cell in rows[0]] != HEADER:
+    head = [cell.strip().casefold() for cell in rows[0]] if rows else []
+    if len(head) != len(HEADER) or head[0] not in PATHS or head[1] != HEADER[1]:
         found = ",".join(rows[0]) if rows else ""
-        raise DataError(f"{path}: the first line is {found!r}; it has to be {','.join(HEADER)!r}")
+        others = ", ".join(name for name in PATHS if name != HEADER[0])
+        raise DataError(
+            f"{path}: the first line is {found!r}; it has to be {','.join(HEADER)!r} (path may also be called {others})"
+        )
     lines = []
     for number, cells in enumerate(rows[1:], start=2):
         place, pattern = f"{TABLE} line {number}", (cells or [""])[0].strip()

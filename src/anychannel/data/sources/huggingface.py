@@ -32,8 +32,9 @@ from anychannel.data.sources.source import (
     StreamSettings,
     find_entry,
     match_splits,
+    read_label,
 )
-from anychannel.data.sources.splitting import split_rows
+from anychannel.data.sources.splitting import split_rows, split_rows_of
 from anychannel.data.sources.tar_shards import SCHEME
 from anychannel.utils.extras import need
 
@@ -110,10 +111,21 @@ def open_tables(name: str, found: Mapping[str, Any], fields: Fields, seed: int) 
         train = tables["train"]
         name, path = fields.split_label(train.table.features)
         values = [find_entry(value, name, path) for value in train.table.with_format(None)[name]]
-        where = split_rows(*number_labels(np.asarray(values), fields.class_names, len(train.rows)), seed)
+        where = split_values(values, fields.class_names, seed)
         tables |= {split: train.select(np.flatnonzero(where == split)) for split in absent}
         tables["train"] = train.select(np.flatnonzero(~np.isin(where, absent)))
     return Source(name, tables, fields.class_names, fields.planes)
+
+
+def split_values(values: Sequence[Any], class_names: Sequence[str] | None, seed: int) -> np.ndarray:
+    """(N,) names of splits for the values of a label column. Raises DataError as ``open_tables``."""
+    try:
+        labels = [read_label(value, class_names or ()) for value in values]
+    except ImageError:  # such a row is named when it is read
+        labels = []
+    if any(isinstance(label, tuple) for label in labels):
+        return np.array(split_rows_of(labels, seed))
+    return split_rows(*number_labels(np.asarray(values), class_names, len(values)), seed)
 
 
 def check_tables(tables: Mapping[str, Any]) -> None:
@@ -199,8 +211,8 @@ def find_fields(
     """Which columns hold what: those named, checked, or else those whose types, ``features``, tell.
 
     For ``image`` None takes the one column of images, or of arrays; for ``label`` the one column of class labels, else
-    ``label``; for ``class_names`` those that the label column declares. Raises DataError if a column is not there, or
-    several may be meant.
+    that of lists of them, which holds all labels of an image, else ``label``; for ``class_names`` those that the label
+    column declares. Raises DataError if a column is not there, or several may be meant.
     """
     types = {name: type(feature).__name__ for name, feature in features.items()}
     listed = ", ".join(f"{name} ({features[name].dtype if kind == 'Value' else kind})" for name, kind in types.items())
@@ -211,14 +223,16 @@ def find_fields(
             what = f"several columns may be the image ({', '.join(found)})" if found else "no column is an image"
             raise DataError(f"{what}; the columns are {listed}. Give image='NAME', or a name for each channel")
         image = found[0]
+    found_names = ((name, getattr(feature, "feature", feature)) for name, feature in features.items())
+    classes = {name: tuple(feature.names) for name, feature in found_names if hasattr(feature, "names")}
     if label is None:
-        classes = [name for name, kind in types.items() if kind == "ClassLabel"]
-        label = classes[0] if len(classes) == 1 else "label"
+        single = [name for name in classes if types[name] == "ClassLabel"] or list(classes)
+        label = single[0] if len(single) == 1 else "label"
     fields = Fields(image if isinstance(image, str) else tuple(image), label, held)
     for name in (*([image] if isinstance(image, str) else image), fields.split_label(features)[0], held):
         if name is not None and name not in features:
             raise DataError(f"there is no column {name!r}; the columns are {listed}")
-    declared = tuple(class_names or getattr(features.get(label), "names", None) or ()) or None
+    declared = tuple(class_names or classes.get(label, ())) or None
     return replace(fields, class_names=declared)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from inspect import signature
@@ -41,7 +41,7 @@ class Kind:
     """
 
     open: Callable[..., Source]
-    looks_like: Callable[[Path], bool] | None = None
+    looks_like: Callable[[Path, Request], bool] | None = None
     looks_for: str = ""
     embedded: bool = False
     make_absolute: Callable[[str], str] = str
@@ -78,7 +78,7 @@ def split_address(source: str | Path) -> tuple[str, str | None]:
     return name, argument if colon else None
 
 
-def find_form(root: Path, form: str | None) -> str:
+def find_form(root: Path, form: str | None, request: Request) -> str:
     """The name in ``SOURCES`` of a folder's form: ``form``, or the one that the folder looks like.
 
     Raises DataError if the folder looks like no form or like two, and ValueError if ``form`` is unknown.
@@ -88,7 +88,7 @@ def find_form(root: Path, form: str | None) -> str:
         if form not in forms:
             raise ValueError(f"unknown form {form!r} of data folder; the forms are {', '.join(forms)}")
         return form
-    found = [name for name, kind in forms.items() if kind.looks_like is not None and kind.looks_like(root)]
+    found = [name for name, kind in forms.items() if kind.looks_like is not None and kind.looks_like(root, request)]
     if len(found) > 1:
         what = " and ".join(forms[name].looks_for for name in found)
         raise DataError(f"{root} is ambiguous: it has {what}; give {' or '.join(f'form={name!r}' for name in found)}")
@@ -126,7 +126,7 @@ def open_source(source: str | Path, request: Request, *, form: str | None = None
     name, argument = split_address(source)
     if not name:
         root = find_folder(source)
-        name, argument = find_form(root, form), str(root)
+        name, argument = find_form(root, form, request), str(root)
     kind = SOURCES[name]
     for option in options:
         if option not in kind.options:
@@ -140,16 +140,22 @@ def open_source(source: str | Path, request: Request, *, form: str | None = None
     found = kind.open(argument, request, **coerce_options(kind.open, options))
     if not request.splits_anew:
         return found
-    splits, how = resplit(Path(str(argument)), cast("Listing", found.splits), request)
+    with found.problems.first(found.place):
+        splits, how = resplit(Path(str(argument)), cast("Listing", found.splits), request)
     return replace(found, splits=splits, how=how)
 
 
-def find_folds(source: str | Path, column: str, *, form: str | None = None) -> list[str]:
-    """The values of a column of folds for the images of a folder, in their order. Raises as ``open_source``."""
+def find_folds(source: str | Path, request: Request, options: Mapping[str, Any]) -> list[str]:
+    """The values of the column ``request.fold_by`` for the images of a folder, in their order.
+
+    ``options`` may hold the form and the source's options; others are not used. Raises as ``open_source``.
+    """
     name, _ = split_address(source)
     if name:
         raise ValueError(f"fold_by applies to folders of images, and not to {source!r}; leave it out")
     root = find_folder(source)
-    found = SOURCES[find_form(root, form)].open(str(root), Request(fold_by=column))
+    kind = SOURCES[find_form(root, options.get("form"), request)]
+    known = {option: value for option, value in options.items() if option in kind.options}
+    found = kind.open(str(root), request, **coerce_options(kind.open, known))
     samples = [sample for split in SPLITS for sample in cast("Listing", found.splits)[split]]
-    return list_folds(read_column(root, column, samples))
+    return list_folds(read_column(root, str(request.fold_by), samples))

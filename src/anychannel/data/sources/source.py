@@ -23,6 +23,7 @@ from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.read import ReadSettings
 from anychannel.data.files.registry import image_suffixes
 from anychannel.utils.names import normal
+from anychannel.utils.options import coerce_option
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -105,8 +106,8 @@ class Fields:
         image: the field with the image, a file's bytes or an array; or several, each with one plane, in the channels'
             order: a sample that lacks one of them lacks this channel. None: the one field that is named like an image
             file (``png``, ``tif``, ``npy`` ...).
-        label: the field with the label, a number from 0 or a class's name; ``json.class`` is the entry ``class`` of a
-            field that holds a table as JSON.
+        label: the field with the label, a number from 0 or a class's name, or all labels of an image, as a list or as
+            ``3|5``; ``json.class`` is the entry ``class`` of a field that holds a table as JSON.
         held: the field that names the channels of the image (``R,G`` or a list of names), in its planes' order; a
             sample without it has all. None: all images have all.
         class_names: the classes' names if they are given. Text is a number only if it is none of them.
@@ -168,7 +169,7 @@ class Record:
 
     @property
     def label(self) -> Label:
-        """The label as it is written. Raises ImageError if there is none, or it is no number and no text."""
+        """The label as it is written, see ``read_label``. Raises ImageError if there is none, or it is none."""
         name, path = self.fields.split_label(self.values)
         value = find_entry(self.values.get(name), name, path)
         if value is None:
@@ -180,14 +181,7 @@ class Record:
             raise ImageError(
                 what, f"name the one that is the class, as label='{self.fields.label}.{next(iter(value), '')}'"
             )
-        if isinstance(value, str):
-            value = normal(value)
-            return int(value) if value.isdecimal() and value not in (self.fields.class_names or ()) else value
-        if isinstance(value, int | np.integer) and not isinstance(value, bool):
-            return int(value)
-        raise ImageError(
-            f"its label is {value!r} of type {type(value).__name__}", "labels are whole numbers or classes' names"
-        )
+        return read_label(value, self.fields.class_names or ())
 
     @property
     def channels(self) -> tuple[str, ...] | tuple[int, ...] | None:
@@ -263,6 +257,32 @@ def find_entry(value: Any, name: str, path: Sequence[str]) -> Any:
     return value
 
 
+def is_position(text: str, names: Container[str]) -> bool:
+    """Whether a text is a number and no name."""
+    return text.isdecimal() and text not in names
+
+
+def read_label(value: Any, names: Container[str]) -> Label:
+    """The label that a field holds: a number, a text as ``parse_label`` reads it, or a list of all labels of an image.
+
+    A text is a number only if it is none of the ``names``. Raises ImageError if it is something else.
+    """
+    if isinstance(value, str):
+        return parse_label(normal(value), names, lambda text: int(text) if is_position(text, names) else text)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, list | tuple) and not any(isinstance(one, list | tuple) for one in value):
+        found = [one for part in value for one in each_label(read_label(part, names))]
+        if len(set(found)) < len(found):
+            what = f"its labels are {value!r}, of which one is there twice"
+            raise ImageError(what, "list the numbers or names of those that it has, and not 1 or 0 for each label")
+        return tuple(sorted(found, key=str))
+    raise ImageError(
+        f"its label is {value!r} of type {type(value).__name__}", "labels are whole numbers or classes' names"
+    )
+
+
 AnySample = Sample | Record
 
 
@@ -270,9 +290,19 @@ BETWEEN_LABELS = re.compile("[|;]")
 """Stands between the labels of an image that has several; alone it means that the image has none."""
 
 
-def each_label(label: Label) -> tuple[OneLabel, ...]:
-    """The labels of an image, which may have one or several."""
-    return label if isinstance(label, tuple) else (label,)
+def each_label(label: Label | list[OneLabel]) -> tuple[OneLabel, ...]:
+    """The labels of an image, which may have one or several; a list is a tuple that JSON has stored."""
+    return tuple(label) if isinstance(label, tuple | list) else (label,)
+
+
+def array_of_labels(labels: Sequence[Any], label_of: Mapping[Label, int], *, several: bool) -> np.ndarray:
+    """(N,) int64 positions of the labels, or of ``several`` an image (N, L) float32, 1 for each that it has."""
+    if not several:
+        return np.array([label_of[label] for label in labels], dtype=np.int64)
+    found = np.zeros((len(labels), len(set(label_of.values()))), dtype=np.float32)
+    for row, label in zip(found, labels, strict=True):
+        row[[label_of[one] for one in each_label(label) if one in label_of]] = 1
+    return found
 
 
 def parse_label(text: str, names: Container[str], parse: Callable[[str], OneLabel]) -> Label:
@@ -390,7 +420,8 @@ class Source:
     them from the first image that has names. Messages call the data ``place``, by default its name. ``problems`` holds
     what is wrong with single samples, found while listing them. With ``stream``, training images are read from shards
     during training; None reads all images beforehand. ``groups`` are the channels' groups, if the data name any.
-    ``how`` says how the images were split, as ``split at random``; empty if it is not known.
+    ``how`` says how the images were split, as ``split at random``; empty if it is not known. ``other_columns`` are
+    those of a table that are no labels, if it has a column for each label; None: labels are no columns.
     """
 
     name: str
@@ -402,6 +433,20 @@ class Source:
     stream: StreamSettings | None = None
     groups: Groups | None = None
     how: str = ""
+    other_columns: tuple[str, ...] | None = None
+
+
+def parse_classes(classes: Any) -> int | tuple[str, ...] | None:
+    """``"5"`` -> 5 and ``"oak, pine"`` -> ``("oak", "pine")``. Raises ValueError for one name and other types."""
+    if isinstance(classes, str):
+        names = [name.strip() for name in classes.split(",")]
+        classes = int(classes) if len(names) == 1 and names[0].isdecimal() else list(filter(None, names))
+    found: int | tuple[str, ...] | None = coerce_option("classes", classes, int | tuple[str, ...] | None)
+    if not isinstance(found, tuple):
+        return found
+    if len(found) < 2:
+        raise ValueError(f"classes needs two or more names, each once, got {', '.join(found) or 'none'}")
+    return tuple(map(normal, found))
 
 
 @dataclass(frozen=True)
@@ -422,10 +467,29 @@ class Request:
     fold_by: str | None = None
     fold: int | str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", parse_classes(self.classes))
+
     @property
     def splits_anew(self) -> bool:
         """Whether the images of all splits are to be split by a column of a table."""
         return self.split_by is not None or self.fold_by is not None
+
+
+def sort_names(labels: Iterable[OneLabel]) -> tuple[str, ...]:
+    """The classes' names in alphabetical order, of data that do not list them.
+
+    Raises DataError if a name is made of other names with commas between them.
+    """
+    names = tuple(sorted(set(map(str, labels))))
+    for name in names:
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and set(parts) <= set(names):
+            raise DataError(
+                f"the label {name!r} is made of the labels {' and '.join(parts)}; write {'|'.join(parts)!r} for an "
+                "image that has all of them, or list the classes (classes.txt, or class_names) if it is one of its own"
+            )
+    return names
 
 
 MOST_CLASSES = 100_000
