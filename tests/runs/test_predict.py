@@ -100,12 +100,16 @@ def test_paths_come_from_standard_input(photos, monkeypatch, content):
 def test_what_names_no_image_is_refused(photos):
     (photos / "empty").mkdir()
     (photos / "list.txt").write_text("\n")
-    for named, message in (("photos/empty", "holds no image file"), ("photos/list.txt", "names no image file")):
+    refusals = {
+        "photos/empty": "holds no image file",
+        "photos/list.txt": "names no image file",
+        "photos/*.jpg": r"no file fits the pattern photos/\*.jpg",
+    }
+    for named, message in refusals.items():
         with pytest.raises(DataError, match=message):
             find_images([named])
-    for named in (["photos/*.jpg"], ["none.png", "neither.png"]):
-        with pytest.raises(FileNotFoundError):
-            find_images(named)
+    with pytest.raises(FileNotFoundError):
+        find_images(["none.png", "neither.png"])
 
 
 def test_every_class_has_its_probability_in_the_table(home, photos):

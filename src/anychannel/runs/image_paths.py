@@ -49,7 +49,7 @@ def find_images(named: str | Path | Sequence[str | Path], bands: str | None = No
 
     Raises:
         FileNotFoundError: no path exists.
-        DataError: a folder or list holds no image, or a line of ``channels.csv`` is wrong.
+        DataError: a folder or list holds no image, no file fits a pattern, or a line of ``channels.csv`` is wrong.
         ValueError: ``bands`` is no pattern.
     """
     paths = [named] if isinstance(named, str | Path) else named
@@ -58,6 +58,8 @@ def find_images(named: str | Path | Sequence[str | Path], bands: str | None = No
     if not found:
         raise DataError("no image file is named; give files, folders, patterns, a list of paths, or '-'")
     if not any(image.files or os.path.lexists(find_file(Path(image.path))) for image in found):
+        if has_magic(found[0].path):
+            raise DataError(f"no file fits the pattern {found[0].path}")
         raise FileNotFoundError(2, os.strerror(2), found[0].path)
     scenes = {image.path: image for image in found if image.files is not None}  # of which several files may be named
     return [image for image in found if image.files is None or scenes.pop(image.path, None) is not None]
