@@ -43,6 +43,8 @@ from benchmarks.published import published_weights
 from benchmarks.queue.bits import pack
 
 RESULTS = Path(__file__).parents[1] / "results"
+OTHERS = {"teacher": "teacher", "start": "model"}
+"""What names another run of a study, and the setting that gets its folder."""
 MOST_STARTS = 4
 """Starts of one worker."""
 KEPT_FIGURES = ("n", "name", "accuracy", "balanced_accuracy", "top5", "loss", "ece", "refused")
@@ -104,8 +106,9 @@ def small_result(job: Job, home: Path, options: argparse.Namespace) -> dict[str,
     test = json.loads((home / "evaluation" / "test.json").read_text())
     config = tomllib.loads((home / "config.toml").read_text())
     config["data"] = data = Path(job.data).name
-    if "teacher" in config:
-        config["teacher"] = "/".join(Path(config["teacher"]).parts[-2:])
+    for key in OTHERS.values() & config.keys():
+        if Path(config[key]).is_absolute():
+            config[key] = "/".join(Path(config[key]).parts[-2:])
     if "checkpoint" in config:
         config["checkpoint"] = Path(config["checkpoint"]).stem
     run = {key: value for key, value in read["run"].items() if key != "classes"}
@@ -148,11 +151,12 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
     """Do one run, in its own process or ``here`` in this one.
 
     A run's ``teacher`` is the name of another run, ``resnet34`` of this study or ``report_quick/resnet18`` of another.
-    The run distils from this run's network of the same seed. A run's ``checkpoint`` is a name of ``published_weights``.
+    The run distils from this run's network of the same seed. ``start`` names in the same way the run from whose network
+    it starts, in place of a checkpoint. A run's ``checkpoint`` is a name of ``published_weights``.
 
     Returns:
-        ``done``; ``failed``, also if its teacher failed; or ``waits`` if its teacher is not finished or another process
-        trains it.
+        ``done``; ``failed``, also if a run that it needs failed; or ``waits`` if that is not finished or another
+        process trains it.
     """
     config = job.config
     home = options.runs / job.study / job.name
@@ -163,12 +167,15 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
 
     if ended():
         return ended()
-    if "teacher" in config:
-        teacher = config["teacher"] if "/" in config["teacher"] else f"{job.study}/{config['teacher']}"
-        teacher += f"-s{config['training']['seed']}"
-        if not (RESULTS / f"{teacher}.json").is_file():
-            return "failed" if here and (options.runs / f"{teacher}.failed").is_file() else "waits"
-        config = config | {"teacher": str(options.runs / teacher)}
+    needed = {key: setting for key, setting in OTHERS.items() if key in config}
+    for key, setting in needed.items():
+        other = config[key] if "/" in config[key] else f"{job.study}/{config[key]}"
+        other += f"-s{config['training']['seed']}"
+        if not (RESULTS / f"{other}.json").is_file():
+            return "failed" if here and (options.runs / f"{other}.failed").is_file() else "waits"
+        config = config | {setting: str(options.runs / other)}
+    if "start" in config:
+        config = {key: value for key, value in config.items() if key not in ("start", "checkpoint", "adapt_options")}
     if "checkpoint" in config:
         config = config | {"checkpoint": str(write_published(config["checkpoint"], options.runs))}
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -179,8 +186,9 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
                 return ended()
             print(f"--- {job.study}: {job.name}", flush=True)
             try:
-                if "teacher" in config and not Path(config["teacher"]).is_dir():
-                    raise FileNotFoundError(f"{config['teacher']} does not hold the teacher's weights; train it there")
+                for setting in needed.values():
+                    if not Path(config[setting]).is_dir():
+                        raise FileNotFoundError(f"{config[setting]} does not hold the weights; train it there")
                 (train_here if here else train_apart)(config, home, job.cost, options.threads)
             except Exception as error:
                 lost = isinstance(error, (torch.AcceleratorError, torch.OutOfMemoryError))
@@ -277,7 +285,7 @@ def one_by_one(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
     for job in jobs:
         state = work(job, options)
         if state == "waits":
-            print(f"--- {job.name} waits for its teacher or is under way elsewhere", flush=True)
+            print(f"--- {job.name} waits for another run or is under way elsewhere", flush=True)
         if state == "failed":
             failed.append(job)
     return failed

@@ -92,7 +92,8 @@ def test_a_run_that_loses_the_gpu_is_tried_once_more_by_another_worker(tmp_path,
 def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_path):
     study_file = tmp_path / "benchmarks" / "studies" / "tiny.toml"
     study_file.parent.mkdir(parents=True)
-    shutil.copy(BENCHMARKS / "__init__.py", tmp_path / "benchmarks")
+    for module in ("__init__.py", "published.py"):
+        shutil.copy(BENCHMARKS / module, tmp_path / "benchmarks")
     for part in ("queue", "measure"):
         shutil.copytree(BENCHMARKS / part, tmp_path / "benchmarks" / part)
     study_file.write_text(
@@ -110,6 +111,9 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
         [runs.pupil]
         teacher = "teacher"
         training = { distill = 0.5 }
+        [runs.warm]
+        start = "teacher"
+        checkpoint = "none"
         [runs.broken]
         stem_options = { ridge = -1.0 }
         [runs.pupil_of_broken]
@@ -126,7 +130,9 @@ def test_workers_share_a_queue_and_a_second_start_does_only_what_is_left(tmp_pat
     done = Command(*arguments, "1", cwd=tmp_path, script=script, first=partial(fork_in, tmp_path)).finish()
     assert done.stderr.endswith("failed or not finished: broken-s0, pupil_of_broken-s0\n"), done.stderr
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "benchmarks/results/tiny").iterdir()}
-    assert sorted(results) == ["pupil-s0", "teacher-s0"]
+    assert sorted(results) == ["pupil-s0", "teacher-s0", "warm-s0"]
+    assert results["warm-s0"]["config"]["model"] == "tiny/teacher-s0"
+    assert "checkpoint" not in results["warm-s0"]["config"]
     assert results["pupil-s0"]["config"]["teacher"] == "tiny/teacher-s0"
     assert results["pupil-s0"]["environment"]["commit"] == "abc"
     log = "".join(path.read_text() for path in (tmp_path / "runs").glob("worker-*.log"))

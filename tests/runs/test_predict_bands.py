@@ -108,7 +108,7 @@ def test_the_command_answers_scenes_and_says_what_is_wrong_with_others(trained: 
     assert result.exit_code == 1
     answers = {Path(answer["path"]).name: answer for answer in json.loads(result.stdout)}
     assert set(answers) == {"odd", *(f"forest-{i}" for i in range(5))}
-    assert "its band 'B05' (forest-1_B05.tif): it is truncated or damaged" in answers["forest-1"]["error"]
+    assert "its band 'B05' (forest-1_B05.tif): it is not an image in a known format" in answers["forest-1"]["error"]
     assert "its files are of the bands VV, and none is one of the channels" in answers["odd"]["error"]
     assert set(answers["forest-0"]["channels"]) >= {"B02", "B05", "B09"}
     result = run("predict", home, day / "forest-2", "--drop", "B02", "--json")
