@@ -45,6 +45,8 @@ from benchmarks.queue.bits import pack
 RESULTS = Path(__file__).parents[1] / "results"
 OTHERS = {"teacher": "teacher", "start": "model"}
 """What names another run of a study, and the setting that gets its folder."""
+OF_A_NETWORK = ("checkpoint", "adapt_options", "model_options")
+"""Settings about a network that does not come from another run."""
 MOST_STARTS = 4
 """Starts of one worker."""
 KEPT_FIGURES = ("n", "name", "accuracy", "balanced_accuracy", "top5", "loss", "ece", "refused")
@@ -175,7 +177,7 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
             return "failed" if here and (options.runs / f"{other}.failed").is_file() else "waits"
         config = config | {setting: str(options.runs / other)}
     if "start" in config:
-        config = {key: value for key, value in config.items() if key not in ("start", "checkpoint", "adapt_options")}
+        config = {key: value for key, value in config.items() if key not in ("start", *OF_A_NETWORK)}
     if "checkpoint" in config:
         config = config | {"checkpoint": str(write_published(config["checkpoint"], options.runs))}
     home.parent.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ def test_a_run_waits_for_its_teacher_and_then_learns_from_its_folder(teacher, pl
     assert study.work(job, options) == "waits"
     study.write_json(tmp_path / "results" / f"{place}.json", {})
     assert study.work(job, options) == "failed"
-    assert f"{place} does not hold the teacher's weights; train it there" in capsys.readouterr().out
+    assert f"{place} does not hold the weights; train it there" in capsys.readouterr().out
     (tmp_path / "runs" / place).mkdir(parents=True)
     assert study.work(job, options) == "failed"
     assert started == [{"data": "photos", **config, "teacher": str(tmp_path / "runs" / place)}]
