@@ -60,7 +60,7 @@ def all_subsets(rounds: int, images: int) -> Iterator[Row]:
     """Row 7."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (images, 3, 84, 84), dtype=np.uint8)
-    split = Split(pixels, np.arange(images) % CLASSES)
+    split = Split(pixels, np.arange(images) % CLASSES, [str(number) for number in range(images)])
     model = create_model("resnet18", channels=RGB, num_classes=CLASSES).eval().to(memory_format=torch.channels_last)
     keys = [model.channels.key(subset) for subset in model.channels.subsets()]
     ways = {
