@@ -217,7 +217,9 @@
       picture.hidden = true;
       view.append(picture);
       const line = make("span", "line");
-      line.append(make("span", "name", name), make("span", "knob"));
+      const label = make("span", "name", "");
+      label.append(...name.split(/(?<=_)|(?<=[a-z])(?=[0-9])/i).flatMap((part) => [part, document.createElement("wbr")]));
+      line.append(label, make("span", "knob"));
       const range = make("span", "range", [...(wavelength === null ? [] : [`${short(wavelength)} nm`]), kind].filter(Boolean).join("; "));
       range.id = `range-${switches.size}`;
       button.setAttribute("aria-describedby", range.id);
