@@ -394,13 +394,14 @@ def test_several_images_are_answered_together_and_downloaded_as_the_table_that_p
     upload(page, named)
     opened(page, named[0].name)
     rows = page.locator("#own-rows tr")
-    page.wait_for_function("document.querySelectorAll('#own-rows td:nth-child(3):not(:empty)').length === 3")
+    for number in range(3):
+        rows.nth(number).locator("td:nth-child(3):not(:empty)").wait_for()
     assert page.locator("#own-title").inner_text() == "Your 3 images"
     switch(page, "B").click()
     settled(page)
     rows.nth(2).get_by_role("button").click()
     opened(page, named[2].name)
-    page.wait_for_function("document.querySelector('#csv').textContent === 'Download 3 answers as CSV'")
+    page.locator("#csv", has_text="Download 3 answers as CSV").wait_for()
     with page.expect_download() as download:
         page.locator("#csv").click()
     download.value.save_as(tmp_path / "page.csv")
