@@ -366,3 +366,13 @@ def test_lists_of_zeros_and_ones_are_no_lists_of_labels():
     splits = datasets.DatasetDict(train=table, val=table, test=table)
     with pytest.raises(DataError, match=r"its labels are \[0, 1, 0\], of which one is there twice; list the numbers"):
         ac.dataset_from_huggingface(splits, channels="R,G,B")
+
+
+def test_a_wrong_row_among_lists_of_labels_is_named():
+    images, _ = IMAGES["train"]
+    features = {"image": datasets.Array3D((3, 12, 12), "uint8"), "label": datasets.List(datasets.Value("int64"))}
+    labels = [[int(i % 3)] if i % 2 else [0, 1] for i in range(len(images))]
+    labels[3] = [0, 0]
+    table = datasets.Dataset.from_dict({"image": list(images), "label": labels}, features=datasets.Features(features))
+    with pytest.raises(DataError, match=r"its labels are \[0, 0\], of which one is there twice"):
+        ac.dataset_from_huggingface(table, channels="R,G,B")

@@ -241,3 +241,21 @@ def test_arrays_take_texts_with_several_labels(between):
         dataset_from_arrays(images, texts, channels="R,G,B", classes=["forest", "river"])
     whole = np.array(["bog|fen", "heath"])[np.arange(60) % 2]
     assert not dataset_from_arrays(images, whole, channels="R,G,B", classes=["bog|fen", "heath"]).has_several
+
+
+def test_a_label_of_every_image_is_told_and_labels_that_all_have_are_refused(tmp_path):
+    images, _ = make_arrays()
+    texts = [f"tumour; {('left', 'right')[number % 2]}" for number in range(len(images))]
+    with pytest.warns(UserWarning, match="every training image has the label tumour.*name the classes"):
+        assert dataset_from_arrays(images, texts, channels="R,G,B").classes == ("left", "right", "tumour")
+    assert not dataset_from_arrays(images, texts, channels="R,G,B", classes=sorted(set(texts))).has_several
+    with pytest.raises(DataError, match=r"every image has all of the labels 0, 1; .*not 1 or 0 for each"):
+        dataset_from_arrays(images, np.ones((len(images), 2)), channels="R,G,B")
+    write_table(tmp_path, 30)
+    for file in tmp_path.glob("*.csv"):
+        file.unlink()
+    paths = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    lines = [f'{path},"{text}"' for path, text in zip(paths, texts, strict=False)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    data = load_dataset(tmp_path, channels="R,G,B", classes=sorted(set(texts)))
+    assert (data.has_several, data.classes) == (False, tuple(sorted(set(texts))))

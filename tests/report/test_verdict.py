@@ -311,7 +311,15 @@ def test_runs_are_ranked_by_the_figure_that_they_watched(tmp_path):
         assert f"Test {head} for each subset (%)" in page
     mixed = [watching(tmp_path / name, name, usual) for name in ("val_macro_f1", "val_accuracy")]
     (verdict,), _ = judge(led_by_watched(load_runs(mixed)))
-    assert "val_macro_f1 chose its epoch by macro F1; it is ranked by accuracy here." in verdict.sentences
+    assert "val_macro_f1 chose its epoch by macro F1, and not by accuracy." in verdict.sentences
+    lossy = [watching(tmp_path / "l" / name, name, usual) for name in ("val_loss", "val_macro_f1")]
+    (verdict,), _ = judge(led_by_watched(load_runs(lossy)))
+    assert "val_loss chose its epoch by loss, and not by macro F1." in verdict.sentences
+    for folder in [*mixed[1:], watching(tmp_path / "val_balanced_accuracy", "val_balanced_accuracy", usual)]:
+        record = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(record | {"fold_by": "plot"}))
+    folds = led_by_watched(load_runs([mixed[1], tmp_path / "val_balanced_accuracy"]))
+    assert {run.headline for run in folds} == {"balanced accuracy"}
 
 
 @pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1"])

@@ -228,3 +228,11 @@ def test_an_export_holds_the_thresholds(run, data, tmp_path):
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-4)
     with pytest.raises(ValueError, match="a map shows one class at each place"):
         map_scene(run, data / "images/001.png", tmp_path / "map.tif")
+
+
+def test_a_network_of_several_labels_learns_from_another(run, data, tmp_path):
+    settings = {"epochs": 1, "lr": 0.05, "crop_padding": 0, "distill": 0.5}
+    home = train(
+        data, tmp_path / "pupil", channels="R,G,B", size=None, stem="completion", training=settings, teacher=str(run)
+    )
+    assert json.loads((home / "run.json").read_text())["status"] == "finished"

@@ -243,6 +243,8 @@ def test_the_metric_follows_the_classes_and_its_value_is_the_mean_over_subsets(t
     assert choose_metric("auto", even) == "val_accuracy"
     assert choose_metric("auto", uneven) == "val_balanced_accuracy"
     assert choose_metric("val_loss", uneven) == "val_loss"
+    (tmp_path / "sweep.json").write_text(json.dumps({"metric": "val_mean_mean_average_precision"}))
+    assert search.metric_of(tmp_path) == "val_mean_map"  # as it was called before
     model = create_model("compact_k7", channels=even.channels, num_classes=2, model_options={"width": 16})
     evaluation = evaluate(model, even, split="val")
     evaluation.save(tmp_path)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from anychannel.training.autocast import autocast
 
@@ -67,6 +68,22 @@ def test_without_gradients_and_without_bf16_nothing_changes():
             assert torch.equal(ours, F.conv2d(images, weight, groups=6))
     with autocast(CPU, bf16=False):
         assert F.conv2d(images, weight, groups=6).dtype == torch.float32
+
+
+def test_what_the_backward_pass_computes_again_is_as_under_autocast():
+    layer = nn.Sequential(nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 6, 3))
+    images = torch.randn(2, 6, 9, 9, requires_grad=True)
+    with autocast(CPU, bf16=True):
+        found = checkpoint(layer, images, use_reentrant=False)
+    found.float().square().sum().backward()
+    again = gradients(layer, images, torch.autocast("cpu", torch.bfloat16))
+    assert torch.equal(found, again[0])
+
+
+def test_float64_stays():
+    images, weight = torch.randn(2, 6, 9, 9, dtype=torch.float64), torch.randn(6, 1, 3, 3, dtype=torch.float64)
+    with autocast(CPU, bf16=True):
+        assert F.conv2d(images, weight, groups=6).dtype == torch.float64
 
 
 def test_arguments_by_keyword_and_a_compiled_network():

@@ -148,7 +148,7 @@ def name_flags(text: str, mine: Mapping[str, str], trains: Mapping[str, str]) ->
         flag = (trains if of_train else mine).get(name)
         if flag is None:
             key = name if name in RESERVED else f"data_options.{name}"
-            flag, value = "--set", f"{key}={value.lower() if value in ('True', 'False') else value}"
+            flag, value = "--set", f"{key}={value.lower() if value in ('True', 'False') else value or '...'}"
         quoted = value if re.fullmatch(r"[\w.,=-]*", value) else f'"{value}"'
         return of_train + (flag if value in ("", "True") else f"{flag} {quoted}")
 

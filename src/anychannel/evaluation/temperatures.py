@@ -41,9 +41,9 @@ def fit_temperatures(
 ) -> Temperatures:
     """Fit a temperature for each subset of a model's channels, or for each number of channels, and keep them in it.
 
-    A temperature minimises the loss of the images that have the subset. It needs 50 of them, and stays 1 if it lowers
-    the loss of no others in cross-validation. If all subsets are evaluated,
-    each gets its own; of more subsets than that, those of one size share one, and sizes between are interpolated.
+    A temperature minimises the loss of the images that have the subset. It needs 50 of them, and stays 1 unless it
+    lowers the loss in cross-validation. If all subsets are evaluated, each gets its own; of more subsets than that,
+    those of one size share one, and sizes between are interpolated.
     ``save_model`` and training write them into ``model.json``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Probabilities beside the logits of an exported graph: with the model's temperatures, so that they can be believed."""
+"""Probabilities beside the logits of an exported graph: with the model's temperatures."""
 
 from __future__ import annotations
 

@@ -115,6 +115,17 @@ def differ(one: Measured, other: Measured, separate: float = SEPARATE) -> bool:
     return abs(one.score - other.score) > separate * error
 
 
+def describe_watched(group: Sequence[tuple[Run, Scores]]) -> list[str]:
+    """By which figures runs chose their epochs, of those that differ from the one that leads here."""
+    said = []
+    for run, test in group:
+        by_loss = run.text("monitor").endswith("_loss")
+        if by_loss or (run.watched and run.watched != next(iter(run.figures))):
+            figure = "loss" if by_loss else run.figures[run.watched]
+            said.append(f"{run.name} chose its epoch by {figure}, and not by {test.headline}.")
+    return said
+
+
 def describe_fault(run: Run, test: Scores) -> list[str]:
     """What is wrong with a run if a subset beats the full set, and the likely cause; empty if none does.
 
@@ -188,6 +199,7 @@ def judge_folds(folds: Folds) -> Verdict:
     if folds.reduced:
         sentences.append(line("Mean over the subsets with channels missing", folds.reduced))
     sentences += [sentence for run, test in tests for sentence in describe_fault(run, test)]
+    sentences += describe_watched(tests)
     total = sum(test.n for _, test in tests)
     sentences.append(
         f"Each fold of {first.text('fold_by')!r} is the test split of one run, {total:,} images in all. ± is the "
@@ -284,13 +296,9 @@ def judge_group(group: Sequence[tuple[Run, Scores]]) -> Verdict:
         for run, _ in group
         if run.measured == "validation"
     ]
-    if test.headline != "accuracy" and test.main:
-        sentences.append(f"Runs are ranked by {test.headline}, which they watched in training.")
-    sentences += [
-        f"{run.name} chose its epoch by {run.figures[run.watched]}; it is ranked by {each.headline} here."
-        for run, each in group
-        if run.watched and run.watched != next(iter(run.figures))
-    ]
+    if len(group) > 1 and test.headline != "accuracy" and test.main:
+        sentences.append(f"Runs are ranked by {test.headline}.")
+    sentences += describe_watched(group)
     if any(each.sampled for _, each in group):
         sentences.append("The subsets are a sample of all possible ones.")
     if test.partial:

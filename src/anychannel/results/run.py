@@ -176,10 +176,13 @@ def measured(runs: Sequence[Run]) -> str:
 def led_by_watched(runs: Sequence[Run]) -> list[Run]:
     """The runs, with the figure that all of them watched in training as the main one; if they differ, as they are.
 
-    A run that watched none of its figures follows the others. Of several labels an image, only mean average precision
+    A run that watched none of its figures follows the others, and folds with about even classes those with uneven ones,
+    which watch balanced accuracy by default. Of several labels an image, only mean average precision
     has a standard error, so that it stays the main figure.
     """
     watched = {run.watched for run in runs if run.watched}
+    if watched == {"accuracy", "balanced_accuracy"} and all(run.record.get("fold_by") for run in runs):
+        watched = {"balanced_accuracy"}
     name = watched.pop() if len(watched) == 1 else ""
     if name not in FIGURES or any(run.record.get("several_labels") for run in runs):
         return list(runs)

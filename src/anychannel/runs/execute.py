@@ -258,7 +258,7 @@ def prepare_networks(config: RunConfig, dataset: ImageDataset) -> tuple[Classifi
     if config.subsets is not None:
         check_subsets(model, config.subsets)
     teacher = None if config.teacher is None else load_model(config.teacher)
-    check_distillation(training, model, teacher)
+    check_distillation(training, model, teacher, several=dataset.has_several)
     return model, teacher
 
 

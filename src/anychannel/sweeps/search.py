@@ -38,6 +38,7 @@ from anychannel.runs.folder import read_config
 from anychannel.sweeps.objective import OBJECTIVES, choose_metric, curve_of, value_of
 from anychannel.sweeps.space import SweepError, check_space, parse_space
 from anychannel.training import TrainingError
+from anychannel.training.early_stopping import RENAMED
 from anychannel.training.metrics import read_metrics
 from anychannel.utils.files import is_free, write_json, write_text
 
@@ -114,6 +115,7 @@ def sweep(
         )
     if trials < 1:
         raise SweepError(f"trials must be at least 1, got {trials}")
+    metric = RENAMED.get(metric, metric)
     if metric not in ("auto", *OBJECTIVES):
         raise SweepError(f"unknown metric {metric!r}; use one of auto, {', '.join(OBJECTIVES)}")
     parse_space(space)
@@ -145,7 +147,13 @@ def sweep(
 def metric_of(folder: str | Path) -> str | None:
     """The metric of the sweep in a folder; None if there is no sweep."""
     path = Path(folder) / RECORD
-    return str(json.loads(path.read_text(encoding="utf-8"))["metric"]) if path.is_file() else None
+    return str(read_plan(path)["metric"]) if path.is_file() else None
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """The record of a sweep."""
+    plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return plan | {"metric": RENAMED.get(plan["metric"], plan["metric"])}
 
 
 def prepare(home: Path, record: dict[str, Any], resume: bool) -> None:
@@ -162,7 +170,7 @@ def prepare(home: Path, record: dict[str, Any], resume: bool) -> None:
             return
     if not resume:
         raise SweepError(f"{home} already holds a sweep; add --resume to continue it, or choose another --out")
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(record))
+    before, now = read_plan(path), json.loads(json.dumps(record))
     changed = list_changes(flatten(before), flatten(now))
     if changed:
         raise SweepError(

@@ -30,20 +30,30 @@ class DepthwiseInFloat32(TorchFunctionMode):
 
     oneDNN takes two to ten times as long for their gradients in bfloat16, so that a training step of an EfficientNet
     takes longer than in float32. Without gradients bfloat16 is faster. The output has autocast's format.
+
+    Where a hook handles what the backward pass needs, as in activation checkpointing, which computes it again without
+    this class, everything is as autocast does it.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call ``func``, and a depthwise convolution in float32."""
-        if func is torch.conv2d and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+        if func is torch.conv2d and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu") and not has_hooks():
             return convolve(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
+def has_hooks() -> bool:
+    """Whether hooks are set that pack what the backward pass needs. The compiler takes no notice of them."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Any, **options: Any) -> Tensor:  # noqa: A002
     """``conv2d`` with its arguments, in float32 if it is depthwise."""
-    if input.shape[1] == 1 or weight.shape[1] > 1:
+    if input.shape[1] == 1 or weight.shape[1] > 1 or input.dtype == torch.float64:
         return F.conv2d(input, weight, bias, *geometry, **options)
     bias = None if bias is None else bias.float()
     with torch.autocast("cpu", enabled=False):

@@ -14,7 +14,7 @@ As a monitor, each stands for the mean of both kinds of validation, or for the o
 """
 ALL_FIGURES = tuple(dict.fromkeys((*FIGURES, *LABEL_FIGURES)))
 RENAMED = {"val_mean_mean_average_precision": "val_mean_map"}
-"""Figures of which another name is used than what they are made of. Earlier runs have the long one."""
+"""Former names of figures, which earlier runs and recipes have, and today's."""
 
 
 def mean_of_kinds(figure: str) -> str:

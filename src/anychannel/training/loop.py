@@ -192,7 +192,7 @@ def fit(
         train = replace(train, accumulate=settings.accumulate)
     check_missing_channels(model, train, val)
     several = expect_several(model, train, val)
-    check_distillation(settings, model, teacher)
+    check_distillation(settings, model, teacher, several=several)
     if home is not None:
         describe_model(model)  # refuses what could not be saved
     device, own = join(settings.device), share()

@@ -118,8 +118,13 @@ def own_teacher_rows(rows: StepParts, full: Subset) -> Tensor:
     return torch.where(whole, -1, row_of[rows.images])
 
 
-def check_distillation(settings: TrainingSettings, model: Classifier, teacher: Classifier | None) -> None:
-    """Refuse a teacher of other classes, of more channels or that is not used, and distillation without a source."""
+def check_distillation(
+    settings: TrainingSettings, model: Classifier, teacher: Classifier | None, *, several: bool
+) -> None:
+    """Refuse a teacher of other classes, of more channels or that is not used, and distillation without a source.
+
+    ``several`` says whether an image may have several labels.
+    """
     if teacher is not None and settings.distill == 0:
         raise ValueError(
             "a teacher is given, but distill is 0, so that nothing is learned from it; set distill (0.5, say), or "
@@ -146,7 +151,7 @@ def check_distillation(settings: TrainingSettings, model: Classifier, teacher: C
     for what, theirs, mine in (
         ("number of classes", teacher.spec.num_classes, model.spec.num_classes),
         ("classes", teacher.classes or model.classes, model.classes or teacher.classes),
-        ("labels an image", *("one" if thresholds_of(each) is None else "several" for each in (teacher, model))),
+        ("labels an image", "one" if thresholds_of(teacher) is None else "several", "several" if several else "one"),
     ):
         if theirs != mine:
             raise ValueError(f"the teacher's {what} are {theirs}, the student's {mine}; they must agree")

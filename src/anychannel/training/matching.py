@@ -69,7 +69,7 @@ def has_several(images: AnyImages) -> bool:
 
 
 def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
-    """Whether images may have several labels; the model is then told, with thresholds of 0.5 for the start.
+    """Whether images may have several labels; the model then gets thresholds of 0.5 for the start.
 
     Raises ValueError if training and validation images differ, or the images have one class and the model gives several
     labels, or the other way round.
@@ -90,7 +90,7 @@ def expect_several(model: Classifier, train: AnyImages, val: AnyImages) -> bool:
 def check_kind(model: Any, several: bool, what: str) -> None:
     """Refuse images of one class each for a model that gives several labels, and the other way round.
 
-    What gives several labels is not known of a module without ``spec``.
+    A module without ``spec`` is not checked.
     """
     if thresholds_of(model) is not None and not several:
         raise ValueError(f"{what} have one class each, but the model gives several labels an image")

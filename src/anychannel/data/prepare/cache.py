@@ -42,7 +42,7 @@ from anychannel.utils.progress import progress_bar
 ENVIRONMENT_VARIABLE = "ANYCHANNEL_CACHE"
 PARTIAL = ".partial-"
 INDEX = "index.json"
-FORMAT = 4
+FORMAT = 5
 """Raised whenever the same sources and settings give another index or other pixels."""
 SETTLED_NS = 2_000_000_000
 """A file that changed so shortly before it was read may change again within its clock's tick: do not remember it."""

@@ -325,6 +325,9 @@ class Preparation:
                 absent,
                 f"{self.place} has no training image of class {{few}}; a model cannot learn it (labels count from 0)",
             )
+            if self.several:
+                constant = [name for name, count in zip(classes, counts, strict=True) if count == len(train)]
+                check_constant(self.place, constant, classes)
         else:
             key = digest_of([key, [shards.stamps() for shards in self.shards.values()]])
             counted = None if index["counts"] is None else Counted.from_dict(index["counts"])
@@ -476,6 +479,20 @@ def check_labels(place: str, images: int, labels: int) -> None:
             f"{place}: each of {images:,} images has a label of its own, so that these are no classes; give the field, "
             "word or folder that names the class"
         )
+
+
+def check_constant(place: str, constant: Sequence[str], labels: Sequence[str]) -> None:
+    """Warn of labels that every training image has, as of a class's name that was split; refuse if all are so."""
+    if len(constant) == len(labels):
+        raise DataError(
+            f"{place}: every image has all of the labels {', '.join(labels)}; a list of labels holds the numbers or "
+            "names of those that the image has, not 1 or 0 for each label"
+        )
+    warn_of(
+        constant,
+        f"{place}: every training image has the label {{few}}, so that nothing is learned of it; if | or ; belongs to "
+        "the names of classes, name the classes",
+    )
 
 
 def check_skipped(place: str, skipped: Mapping[str, str], kept: int) -> None:

@@ -127,7 +127,7 @@ class Labels:
         """
         if self.names is not None:
             return choose_classes(self.names, self.classes), self.numbers
-        sort_names(self.seen)  # refuses some
+        sort_names(self.seen, "class_names")  # refuses some
         words = sorted(label for label in self.seen if isinstance(label, str))
         numbers = [label for label in self.seen if isinstance(label, int)]
         if words and numbers:

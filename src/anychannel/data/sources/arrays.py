@@ -102,7 +102,7 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, count: int)
         parsed = [parse_label(text, classes or (), str) for text in texts]
         several = any(isinstance(label, tuple) for label in parsed)
         held = [{str(one) for one in each_label(label) if one or not several} for label in parsed]
-        names = tuple(classes or sort_names(set().union(*held)))
+        names = tuple(classes or sort_names(set().union(*held), "classes"))
         unknown = sorted(set().union(*held) - set(names))
         if unknown:
             raise DataError(f"label {unknown[0]!r} is none of the classes {', '.join(names)}")

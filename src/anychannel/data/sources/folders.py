@@ -193,7 +193,8 @@ def open_lists(spec: str, request: Request, *, bands: str | None = None) -> Sour
     names = read_names(root / "classes.txt")
     scenes = folder.gather()
     splits = {
-        split: read_list(paths[split], problems, scenes, names or ()) if split in paths else [] for split in SPLITS
+        split: read_list(paths[split], problems, scenes, names or request.named_classes) if split in paths else []
+        for split in SPLITS
     }
     if names is None:
         names = collect_names(splits["train"] or splits["val"] or splits["test"])
@@ -204,7 +205,7 @@ def collect_names(samples: Sequence[Sample]) -> tuple[str, ...]:
     """The classes' names, from the samples' labels."""
     labels = [label for sample in samples for label in each_label(sample.label)]
     numbers = [label for label in labels if isinstance(label, int)]
-    names = sort_names(labels)
+    names = sort_names(labels, "classes.txt")
     return number_classes(max(numbers)) if numbers else names
 
 
@@ -234,7 +235,8 @@ def open_table(spec: str, request: Request, *, bands: str | None = None) -> Sour
     table, columns = found
     names = read_names(folder.root / "classes.txt") if len(columns) == 1 else columns
     scenes = folder.gather()
-    splits, how = list_table(folder.root, table, columns, names or (), folder.seed, folder.problems, scenes)
+    known = names or request.named_classes
+    splits, how = list_table(folder.root, table, columns, known, folder.seed, folder.problems, scenes)
     samples = [sample for split in SPLITS for sample in splits[split]]
     if names is None and (request.classes is not None or any(isinstance(sample.label, tuple) for sample in samples)):
         names = collect_names(samples)

@@ -26,6 +26,7 @@ from anychannel.data.sources.arrays import number_labels
 from anychannel.data.sources.source import (
     SPLITS,
     Fields,
+    Label,
     Record,
     Request,
     Source,
@@ -119,10 +120,12 @@ def open_tables(name: str, found: Mapping[str, Any], fields: Fields, seed: int) 
 
 def split_values(values: Sequence[Any], class_names: Sequence[str] | None, seed: int) -> np.ndarray:
     """(N,) names of splits for the values of a label column. Raises DataError as ``open_tables``."""
-    try:
-        labels = [read_label(value, class_names or ()) for value in values]
-    except ImageError:  # such a row is named when it is read
-        labels = []
+    labels: list[Label] = []
+    for value in values:
+        try:
+            labels.append(read_label(value, class_names or ()))
+        except ImageError:  # such a row is named when it is read
+            labels.append(())
     if any(isinstance(label, tuple) for label in labels):
         return np.array(split_rows_of(labels, seed))
     return split_rows(*number_labels(np.asarray(values), class_names, len(values)), seed)

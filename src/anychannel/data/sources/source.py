@@ -471,13 +471,18 @@ class Request:
         object.__setattr__(self, "classes", parse_classes(self.classes))
 
     @property
+    def named_classes(self) -> tuple[str, ...]:
+        """The classes asked for, if by name."""
+        return self.classes if isinstance(self.classes, tuple) else ()
+
+    @property
     def splits_anew(self) -> bool:
         """Whether the images of all splits are to be split by a column of a table."""
         return self.split_by is not None or self.fold_by is not None
 
 
-def sort_names(labels: Iterable[OneLabel]) -> tuple[str, ...]:
-    """The classes' names in alphabetical order, of data that do not list them.
+def sort_names(labels: Iterable[OneLabel], fix: str) -> tuple[str, ...]:
+    """The classes' names in alphabetical order, of data that do not list them; ``fix`` says where they would.
 
     Raises DataError if a name is made of other names with commas between them.
     """
@@ -487,7 +492,7 @@ def sort_names(labels: Iterable[OneLabel]) -> tuple[str, ...]:
         if len(parts) > 1 and set(parts) <= set(names):
             raise DataError(
                 f"the label {name!r} is made of the labels {' and '.join(parts)}; write {'|'.join(parts)!r} for an "
-                "image that has all of them, or list the classes (classes.txt, or class_names) if it is one of its own"
+                f"image that has all of them, or list the classes in {fix} if it is one of its own"
             )
     return names
 
