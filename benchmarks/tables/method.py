@@ -68,9 +68,8 @@ def gaps_by_budget(found: dict[str, Accuracies], full: str) -> dict[str, dict[st
     }
 
 
-def few_channels(kind: str) -> str:
+def few_channels(kind: str, title: str, full: str) -> str:
     """One data set's table, with a column for each subset."""
-    title, full = DATA[kind]
     found = gather(kind, full)
     found = {name: found[name] for name in ROWS if found.get(name)}
     names = full.split(",")
@@ -133,7 +132,7 @@ def many_channels() -> str:
 
 def make(_: str) -> str:
     """Make the page's tables."""
-    return "\n\n".join([*map(few_channels, DATA), many_channels()])
+    return "\n\n".join([*(few_channels(kind, *about) for kind, about in DATA.items()), many_channels()])
 
 
 if __name__ == "__main__":

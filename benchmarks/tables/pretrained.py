@@ -1,4 +1,4 @@
-"""Make the table of docs/pretrained.md: networks with published weights and missing channels.
+"""Make the tables of docs/pretrained.md: networks with published weights and missing channels, and fine-tuned.
 
 python -m benchmarks.tables.pretrained
 """
@@ -9,6 +9,7 @@ import json
 import statistics
 from typing import Any
 
+from benchmarks.tables.method import few_channels
 from benchmarks.tables.results import DOCS, RESULTS, table, write
 
 PAGE = DOCS / "pretrained.md"
@@ -38,8 +39,10 @@ def network(name: str, rows: dict[str, Any]) -> str:
     return f"EfficientNet-{name.capitalize()}:\n\n{table(head, lines)}"
 
 
-def make(_: str) -> str:
-    """Make the page's table."""
+def make(block: str) -> str:
+    """Make one of the page's blocks."""
+    if block == "any_subset_jurkat_lite0":
+        return few_channels("jurkat_lite0", "Fine-tuned on stained cells", "brightfield,PI,darkfield")
     result = json.loads((RESULTS / "pretrained.json").read_text(encoding="utf-8"))
     networks = {name: rows for name, rows in result.items() if name.startswith("lite") and rows}
     count, size = result["data"]["n_test"], result["data"]["size"]

@@ -33,7 +33,7 @@ def test_a_pages_tables_are_those_of_the_results(name: str):
 
 
 def test_no_study_is_left_out_of_the_pages():
-    text = "".join(maker.PAGE.read_text(encoding="utf-8") for maker in (report, robustness))
+    text = "".join(maker.PAGE.read_text(encoding="utf-8") for maker in (pretrained, report, robustness))
     shown = set(re.findall(f"{results.BEGIN}(.+?) -->", text))
     adapted = {f"zero_shot/{name}" for name in results.read_study("zero_shot")}
     studies = {path.name for path in results.RESULTS.glob("any_subset_*") if path.is_dir()}
