@@ -13,6 +13,8 @@ from benchmarks.tables.results import DOCS, RESULTS, table, write
 PAGE = DOCS / "speed.md"
 SIGNS = dict(zip(BOUNDS, ("≥", "≤"), strict=True))
 
+SPACE = "&nbsp;"
+
 
 def make(_: str) -> str:
     """Make the page's table."""
@@ -23,9 +25,11 @@ def make(_: str) -> str:
         ratios = (row["ratio"], *row["spread"])
         digits = 0 if row["ratio"] >= 100 else 2
         middle, low, high = (f"{value:.{digits}f}" for value in ratios)
-        rows.append([f"{key}: {row['what']}", f"{middle} ({low} to {high})", f"{SIGNS[bound]} {row[bound]:g}"])
+        rows.append(
+            [f"{key}: {row['what']}", middle, f"{low}{SPACE}to{SPACE}{high}", f"{SIGNS[bound]}{SPACE}{row[bound]:g}"]
+        )
     about = f"Measured on {result['device']}, with torch {result['environment']['torch']}, by `{result['command']}`."
-    return "\n\n".join([about, table(["", "ratio (spread)", "aim"], rows)])
+    return "\n\n".join([about, table(["", "ratio", "spread", "aim"], rows)])
 
 
 if __name__ == "__main__":
