@@ -14,9 +14,12 @@ from benchmarks.tables import (
     speed,
 )
 
+MAKERS = (ablation, faults, method, neon, pretrained, report, robustness, speed)
+"""The makers of pages, without ``compact``, whose ``main`` writes its own."""
+
 if __name__ == "__main__":
     any_subset.main()
     compact.main()
     neon.main()
-    for maker in (ablation, faults, method, neon, pretrained, report, robustness, speed):
+    for maker in MAKERS:
         results.write(maker.PAGE, maker.make)

@@ -10,6 +10,7 @@ from anychannel.data.batches.split import Split
 from anychannel.data.batches.stream import Stream
 from anychannel.data.errors import DataError
 from anychannel.data.sources.source import SPLITS
+from anychannel.utils.plurals import few
 from anychannel.utils.sizes import height_width
 
 MOST_NAMES = 12
@@ -83,8 +84,8 @@ class ImageDataset:
         what = "labels, several an image" if self.has_several else "classes"
         labels = ""
         if self.other_columns is not None:
-            others = f", and not {list_few(self.other_columns)}" if self.other_columns else ""
-            labels = f"; labels are the columns {list_few(self.classes)}{others}"
+            others = f", and not {few(self.other_columns, MOST_NAMES)}" if self.other_columns else ""
+            labels = f"; labels are the columns {few(self.classes, MOST_NAMES)}{others}"
         how = f", {self.how}" if self.how else ""
         return f"{len(self.classes):,} {what}; {counts} images (train / val / test){how}{labels}"
 
@@ -113,9 +114,3 @@ class ImageDataset:
                 f"{self.name} has none; name fewer channels"
             )
         return replace(self, channels=chosen, **views, fingerprint=f"{self.fingerprint}:{','.join(chosen.names)}")
-
-
-def list_few(names: Sequence[str]) -> str:
-    """Up to ``MOST_NAMES`` names, and how many more there are."""
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")

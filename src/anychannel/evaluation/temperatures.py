@@ -43,8 +43,8 @@ def fit_temperatures(
 
     A temperature minimises the loss of the images that have the subset. It needs 50 of them, and stays 1 unless it
     lowers the loss in cross-validation. If all subsets are evaluated, each gets its own; of more subsets than that,
-    those of one size share one, and sizes between are interpolated.
-    ``save_model`` and training write them into ``model.json``.
+    those of one size share one, and sizes between are interpolated. ``save_model`` and training write them into
+    ``model.json``.
 
     Args:
         model: a ``Classifier``, or a network that ``adapt`` returned; only its temperatures change.

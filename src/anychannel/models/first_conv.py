@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anychannel.nn.stems import ConvGeometry, geometry_of
-from anychannel.utils.plurals import plural
+from anychannel.utils.plurals import few, plural
 
 
 @dataclass(frozen=True)
@@ -124,5 +124,4 @@ def merge_branches(network: nn.Module, path: str, in_chans: int) -> str | None:
 
 def advise(paths: list[str]) -> str:
     """The end of a message: which values of ``first_conv`` are possible."""
-    listed = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-    return f": first_conv={paths[0]!r}, or another of {listed}" if paths else "; there is none"
+    return f": first_conv={paths[0]!r}, or another of {few(paths, 5)}" if paths else "; there is none"

@@ -77,6 +77,7 @@ from anychannel.training.step_parts import assign_channels, check_missing_channe
 from anychannel.training.validation import choose_thresholds, validate
 from anychannel.utils.durations import parse_duration
 from anychannel.utils.hardware import to_device
+from anychannel.utils.plurals import few
 from anychannel.utils.processes import Ending, Share, add_up, average_gradients, join, on_main, share
 from anychannel.utils.progress import progress_bar
 from anychannel.utils.seeds import mix, seeded
@@ -404,8 +405,7 @@ def finish(
 def describe_step(epoch: int, step: int, parts: list[Part], channels: ChannelSet, paths: Sequence[str]) -> str:
     """A step's epoch, batch, subsets and images, for messages."""
     subsets = sorted({channels.key(part.subset) for part in parts})
-    listed = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
-    return f"epoch {epoch + 1}, batch {step + 1} (channels {' / '.join(subsets)}; images {listed})"
+    return f"epoch {epoch + 1}, batch {step + 1} (channels {' / '.join(subsets)}; images {few(paths, 4)})"
 
 
 def summary(rows: list[dict[str, Any]], epochs: int) -> str:

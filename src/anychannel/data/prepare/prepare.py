@@ -44,7 +44,7 @@ from anychannel.data.sources.source import (
 )
 from anychannel.utils.checksums import dump_signed, load_signed
 from anychannel.utils.files import write_text
-from anychannel.utils.plurals import plural
+from anychannel.utils.plurals import few, plural
 from anychannel.utils.processes import share
 
 KEY_FORMAT = 1
@@ -468,8 +468,7 @@ def describe_label(label: int | Sequence[float], classes: Sequence[str]) -> str:
 def warn_of(found: Sequence[str], text: str) -> None:
     """Warn of what is legitimate but rarely meant; the text has a place for the first few."""
     if found:
-        few = ", ".join(found[:5]) + (f" and {len(found) - 5:,} more" if len(found) > 5 else "")
-        warnings.warn(text.replace("{few}", few), stacklevel=6)
+        warnings.warn(text.replace("{few}", few(found, 5)), stacklevel=6)
 
 
 def check_labels(place: str, images: int, labels: int) -> None:

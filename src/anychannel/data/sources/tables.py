@@ -48,6 +48,7 @@ from anychannel.data.sources.source import (
 from anychannel.data.sources.splitting import split_rows_of
 from anychannel.utils.folders import find_file, path_inside
 from anychannel.utils.names import normal
+from anychannel.utils.plurals import few
 
 PATHS = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file")
 """What a column of paths may be called, in any case."""
@@ -57,6 +58,8 @@ LABELS = (
     "label", "labels", "class", "classes", "class_name", "category", "categories", "target", "targets", "tag", "tags"
 )  # fmt: skip
 """What a column of labels may be called, in any case."""
+FEW = 3
+"""Paths that a message names; the others are counted."""
 CHANNELS = "channels.csv"
 """The table of channels, which has another form."""
 
@@ -113,20 +116,15 @@ class Table:
                 empty = [sample.path for sample, value in zip(samples, found, strict=True) if not value]
                 if empty:
                     raise DataError(
-                        f"{self.file}: the column {column!r} is empty for {first_few(empty)}; fill it in for each image"
+                        f"{self.file}: the column {column!r} is empty for {few(empty, FEW)}; fill it in for each image"
                     )
                 return found
             lacking = lacking or missing
         first = f" (the first is {self.rows[0][self.paths]})" if self.rows else ""
         raise DataError(
-            f"{self.file} has no line for {first_few(lacking)}, so that their {column!r} is not known; add the lines, "
+            f"{self.file} has no line for {few(lacking, FEW)}, so that their {column!r} is not known; add the lines, "
             f"with the path in the column {self.paths!r}{first}"
         )
-
-
-def first_few(paths: Sequence[str]) -> str:
-    """``a.tif, b.tif, c.tif and 4 more``."""
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3:,} more" if len(paths) > 3 else "")
 
 
 def read_tables(root: Path) -> list[Table]:
@@ -202,8 +200,8 @@ def find_labels(root: Path, request: Request) -> tuple[Table, tuple[str, ...]] |
 
 def find_indicators(table: Table, request: Request) -> tuple[str, ...]:
     """The columns that say of each image whether it has a label; see the module."""
-    asked = request.classes
-    if isinstance(asked, tuple) and set(asked) <= set(table.columns):
+    asked = request.named_classes
+    if asked and set(asked) <= set(table.columns):
         return asked
     return tuple(name for name in candidates(table, request) if 2 * count_flags(table.rows, name) > len(table.rows))
 
