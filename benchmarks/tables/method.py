@@ -22,6 +22,8 @@ ROWS = {
     "dedicated": "dedicated: a network for each column",
     "dedicated_3x_R": "dedicated to R, 3x",
     "ours": "one network for all, 1x",
+    "ours_taught": "one network for all, 1x, taught by the plain network: 2x in all",
+    "ours_warm": "one network for all, 1x, started from the plain network: 2x in all",
     "ours_3x": "one network for all, 3x",
     "plain_3x": "plain, 3x",
     "ours_norm_shared": "one network for all, 1x, norm `shared`",

@@ -3,7 +3,7 @@
     python -m benchmarks.tables.neon
 
 The file holds accuracy and balanced accuracy in percent for each network and subset of instruments, one entry a fold;
-under ``virginia`` those of the images of one site.
+under ``virginia`` those of the images of one site; under ``lite0`` the same for networks with ImageNet weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from anychannel.utils.files import write_json
 from benchmarks.tables.results import DOCS, RESULTS, Runs, paired_interval, read_study, table, write
 
 PAGE = DOCS / "tutorials" / "three-sensors.md"
-STUDY, BALANCED = "neon_folds", "balanced_accuracy"
+SCRATCH, LITE0 = "neon_folds", "neon_folds_lite0"
+BALANCED = "balanced_accuracy"
 LABELS = {
     "plain": "ordinary network, zeros for what is missing",
     "plain_dropout": "+ instruments left out in training",
@@ -37,9 +38,9 @@ def figures(runs: Runs, key: str, folds: list[int], part: str | None) -> dict[st
     return {name: [round(100 * each[name], 2) for each in found] for name in ("accuracy", BALANCED)}
 
 
-def gather(part: str | None = None) -> dict[str, Any]:
+def gather(study: str, part: str | None = None) -> dict[str, Any]:
     """The figures of all networks over the folds in which all of them are finished; empty if there is none."""
-    runs = read_study(STUDY)
+    runs = read_study(study)
     ours = runs.get("ours", {})
     if not ours:
         return {}
@@ -84,42 +85,60 @@ def show(found: dict[str, Any]) -> str:
     for way, label in LABELS.items():
         cells = [[statistics.fmean(values) for values in found[way][name].values()] for name in names]
         rows.append([label, *(f"{balanced:.1f} ({accuracy:.1f})" for accuracy, balanced in cells)])
-    gaps = [found["gap"][name] for name in names]
-    rows.append(
-        ["anychannel minus dedicated", *(f"{gap['mean']:+.1f} ({gap['low']:+.1f}, {gap['high']:+.1f})" for gap in gaps)]
-    )
+    gaps = [interval_text(found["gap"][name]) for name in names]
+    rows.append(["anychannel minus dedicated", *gaps])
     return table(["", *(name.replace("+", " + ").replace("spectrometer", "spectr.") for name in names)], rows)
 
 
-def make(_: str) -> str:
-    """Make the page's tables."""
-    result = json.loads((RESULTS / "neon.json").read_text(encoding="utf-8"))
-    gap = result["gap"]["mean of subsets"]
+def interval_text(gap: dict[str, float]) -> str:
+    """A mean difference with its interval, which one fold has not."""
+    return f"{gap['mean']:+.1f}" + (f" ({gap['low']:+.1f}, {gap['high']:+.1f})" if "low" in gap else "")
+
+
+def tables(result: dict[str, Any], training: str, study: str) -> str:
+    """The tables of one study: all crowns, then one site."""
     folds = len(result["folds"])
     return "\n\n".join(
         [
             f"{sum(result['n'])} crowns of 8 species at two sites, recorded from the air by NEON: camera (3 channels), "
-            f"LiDAR (1) and spectrometer (12), 32 x 32 pixels, {folds} folds by groups of plots, one seed a fold. A "
-            "ResNet10-T trains from scratch for 40 epochs, as long for each row. Balanced accuracy (%), in brackets "
-            "accuracy; the last row is the mean difference in balanced accuracy and its 95 % interval over the folds.",
+            f"LiDAR (1) and spectrometer (12), {folds} folds by groups of plots, one seed a fold. {training} Balanced "
+            "accuracy (%), in brackets accuracy; the last row is the mean difference in balanced accuracy and its 95 % "
+            "interval over the folds.",
             show(result),
-            f"Mean over the six sets that lack an instrument, anychannel minus dedicated: {gap['mean']:+.1f} points "
-            f"({gap['low']:+.1f} to {gap['high']:+.1f}).",
+            "Mean over the six sets that lack an instrument, anychannel minus dedicated: "
+            f"{interval_text(result['gap']['mean of subsets'])} points.",
             f"The same networks on the {sum(result['virginia']['n'])} crowns of the Virginia site alone, where the "
             "site does not tell the species:",
             show(result["virginia"]),
-            "Made by `python -m benchmarks.queue.study benchmarks/studies/neon_folds.toml --data neon-tree-crowns` and "
+            f"Made by `python -m benchmarks.queue.study benchmarks/studies/{study}.toml --data neon-tree-crowns` and "
             "`python -m benchmarks.tables`. Data: NEON and the IDTReeS 2020 competition, CC BY 4.0.",
         ]
     )
 
 
+def make(block: str) -> str:
+    """Make the tables of one study."""
+    result = json.loads((RESULTS / "neon.json").read_text(encoding="utf-8"))
+    if block == LITE0:
+        training = "EfficientNet-Lite0 with ImageNet weights is fine-tuned for 20 epochs at 64 x 64 pixels, as long for each row."
+        return tables(result["lite0"], training, LITE0)
+    training = "A ResNet10-T trains from scratch for 40 epochs at 32 x 32 pixels, as long for each row."
+    return tables(result, training, SCRATCH)
+
+
+def with_virginia(study: str) -> dict[str, Any]:
+    """A study's figures on all crowns, and under ``virginia`` on one site's."""
+    result = gather(study)
+    return result and result | {"virginia": gather(study, "virginia")}
+
+
 def main() -> None:
     """Write the file."""
-    result = gather()
+    result = with_virginia(SCRATCH)
     if not result:
         raise SystemExit("no fold has all of its runs finished; see benchmarks.queue.study --list")
-    write_json(RESULTS / "neon.json", result | {"virginia": gather("virginia")})
+    lite0 = with_virginia(LITE0)
+    write_json(RESULTS / "neon.json", result | ({"lite0": lite0} if lite0 else {}))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import statistics
 from typing import Any
 
+from benchmarks.tables import neon
 from benchmarks.tables.method import few_channels
 from benchmarks.tables.results import DOCS, RESULTS, table, write
 
@@ -43,6 +44,8 @@ def make(block: str) -> str:
     """Make one of the page's blocks."""
     if block == "any_subset_jurkat_lite0":
         return few_channels("jurkat_lite0", "Fine-tuned on stained cells", "brightfield,PI,darkfield")
+    if block == neon.LITE0:
+        return neon.make(block)
     result = json.loads((RESULTS / "pretrained.json").read_text(encoding="utf-8"))
     networks = {name: rows for name, rows in result.items() if name.startswith("lite") and rows}
     count, size = result["data"]["n_test"], result["data"]["size"]
