@@ -169,15 +169,14 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
 
     if ended():
         return ended()
-    needed = {key: setting for key, setting in OTHERS.items() if key in config}
-    for key, setting in needed.items():
+    needed = {}
+    for key in OTHERS.keys() & config.keys():
         other = config[key] if "/" in config[key] else f"{job.study}/{config[key]}"
         other += f"-s{config['training']['seed']}"
         if not (RESULTS / f"{other}.json").is_file():
             return "failed" if here and (options.runs / f"{other}.failed").is_file() else "waits"
-        config = config | {setting: str(options.runs / other)}
-    if "start" in config:
-        config = {key: value for key, value in config.items() if key not in ("start", *OF_A_NETWORK)}
+        needed[key] = options.runs / other
+    config = with_folders(config, needed)
     if "checkpoint" in config:
         config = config | {"checkpoint": str(write_published(config["checkpoint"], options.runs))}
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -188,9 +187,9 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
                 return ended()
             print(f"--- {job.study}: {job.name}", flush=True)
             try:
-                for setting in needed.values():
-                    if not Path(config[setting]).is_dir():
-                        raise FileNotFoundError(f"{config[setting]} does not hold the weights; train it there")
+                for folder in needed.values():
+                    if not folder.is_dir():
+                        raise FileNotFoundError(f"{folder} does not hold the weights; train it there")
                 (train_here if here else train_apart)(config, home, job.cost, options.threads)
             except Exception as error:
                 lost = isinstance(error, (torch.AcceleratorError, torch.OutOfMemoryError))
@@ -204,6 +203,14 @@ def work(job: Job, options: argparse.Namespace, *, here: bool = False) -> str:
             return "done"
     except Timeout:
         return "waits"
+
+
+def with_folders(config: dict[str, Any], needed: dict[str, Path]) -> dict[str, Any]:
+    """Return a run's settings with the folders of the runs that it needs, by the key that names them."""
+    found = config | {OTHERS[key]: str(folder) for key, folder in needed.items()}
+    if "start" not in config:
+        return found
+    return {key: value for key, value in found.items() if key not in ("start", *OF_A_NETWORK)}
 
 
 def write_published(name: str, folder: Path) -> Path:

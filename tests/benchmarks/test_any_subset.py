@@ -38,14 +38,15 @@ def test_every_run_of_every_study_is_a_valid_configuration(path):
     assert len({name for name, _ in runs}) == len(runs) >= 6
     earlier: list[str] = []
     for name, config in runs:
-        teacher = config.get("teacher", "none")
-        if "/" in teacher:
-            other = path.with_name(f"{teacher.split('/')[0]}.toml")
-            assert teacher.split("/")[1] in tomllib.loads(other.read_text(encoding="utf-8"))["runs"]
-        else:
-            assert teacher in ("none", *earlier)
+        needed = {key: config[key] for key in study.OTHERS.keys() & config.keys()}
+        for other in needed.values():
+            if "/" in other:
+                file = path.with_name(f"{other.split('/')[0]}.toml")
+                assert other.split("/")[1] in tomllib.loads(file.read_text(encoding="utf-8"))["runs"]
+            else:
+                assert other in earlier
         earlier.append(config["name"])
-        known = RunConfig.from_dict({"data": "photos"} | config)
+        known = RunConfig.from_dict({"data": "photos"} | study.with_folders(config, needed))
         assert name == f"{known.name}-s{known.training.seed}"
         if name.startswith("dedicated"):
             assert (known.stem, known.training.sampler, known.norm) == ("static", "full", "shared")
