@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,12 +36,17 @@ def walk_files(
     seen = {folder.resolve()}
     waiting = [folder]
     while waiting:
-        inside = sorted(waiting.pop(0).iterdir())
-        if junk is not None:
-            junk += [file for path in inside if is_junk(path.name) for file in junk_files(path)]
-            inside = [path for path in inside if not is_junk(path.name)]
-        folders = [path for path in inside if path.is_dir() and not is_file(path)]
-        yield from (path for path in inside if path not in folders)
+        with os.scandir(waiting.pop(0)) as listed:
+            inside = sorted(listed, key=lambda entry: entry.name)
+        folders = []
+        for entry in inside:
+            path = Path(entry.path)
+            if junk is not None and is_junk(entry.name):
+                junk += junk_files(path)
+            elif (path if entry.is_symlink() else entry).is_dir() and not is_file(path):  # a link may lead to itself
+                folders.append(path)
+            else:
+                yield path
         new = {path.resolve(): path for path in reversed(folders) if not leads_up(path, folder)}
         waiting = [path for path in folders if path in new.values() and path.resolve() not in seen] + waiting
         seen.update(new)

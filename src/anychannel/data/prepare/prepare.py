@@ -44,6 +44,7 @@ from anychannel.data.sources.source import (
 )
 from anychannel.utils.checksums import dump_signed, load_signed
 from anychannel.utils.files import write_text
+from anychannel.utils.packed_strings import PackedStrings
 from anychannel.utils.plurals import few, plural
 from anychannel.utils.processes import share
 
@@ -309,7 +310,7 @@ class Preparation:
         for split, numbers in zip(SPLITS, labels, strict=True):
             texts = [describe_label(one, classes) for one in numbers]
             alike = np.unique(texts, return_inverse=True)[1].tolist() if self.several else numbers
-            pairs = find_twins(index["digests"][split], alike) if numbers else []
+            pairs = find_twins(np.array(index["digests"][split], np.bytes_), alike) if numbers else []
             twins += [" and ".join(f"{splits[split].paths[i]} ({texts[i]})" for i in pair) for pair in pairs]
         warn_of(twins, f"{self.place} has the same picture under two classes: {{few}}; keep it under the right one")
         bad = self.problems.skipped | index["skipped"]
@@ -364,7 +365,8 @@ class Preparation:
         if images is None:  # there is no test image
             images = np.zeros((0, len(reader.channels), *template.size), template.dtype)
         numbers = array_of_labels(labels, label_of, several=self.several)
-        return Split(images, numbers, tuple(paths), spread(known["positions"], len(reader.channels)), digests)
+        present = spread(known["positions"], len(reader.channels))
+        return Split(images, numbers, PackedStrings(paths), present, digests and PackedStrings(digests))
 
 
 def spread(held: Sequence[Sequence[int] | None], channels: int) -> np.ndarray:

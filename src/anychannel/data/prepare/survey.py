@@ -334,7 +334,9 @@ class Survey:
             "converted": converted,
             "distinct": len(label_of),
             "total": next(rows),
-            "twins": [[list(label_of)[labels[row]] for row in pair] for pair in find_twins(measured, labels)],
+            "twins": [
+                [list(label_of)[labels[row]] for row in pair] for pair in find_twins(np.asarray(measured), labels)
+            ],
             "counts": {"images": [list(shard.items()) for shard in counts], "lacking": lacking} if stream else None,
             "several": several,
             "digest": whole.hexdigest(),
@@ -403,9 +405,9 @@ class Survey:
             known += [(split, one) for one in found]
 
 
-def find_twins(digests: Sequence[Any], labels: Sequence[int]) -> list[tuple[int, int]]:
+def find_twins(digests: np.ndarray, labels: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs of rows of equal digests and different labels."""
-    found, numbers = np.asarray(digests), np.asarray(labels)
+    found, numbers = digests, np.asarray(labels)
     order = np.argsort(found, kind="stable")
     differ = (found[order][1:] == found[order][:-1]) & (numbers[order][1:] != numbers[order][:-1])
     return [(int(order[i]), int(order[i + 1])) for i in np.flatnonzero(differ)]

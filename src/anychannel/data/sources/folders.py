@@ -267,7 +267,7 @@ def read_list(path: Path, problems: Problems, scenes: Scenes | None = None, name
             problems.add(where, f"no channel is named for {name}", "name the file's planes, as R,G")
         elif scenes is None:
             image = find_file(path.parent / name)
-            samples[number] = Sample(name, value, image, channels, f"{name} ({where})", where)
+            samples[number] = Sample(name, value, str(image), channels, f"{name} ({where})", where)
         else:
             key = scenes.find(name)
             if key is None:
@@ -517,10 +517,11 @@ def read_class(data: Folder, folder: Path, label: int) -> list[Sample]:
             what = f"no file fits bands={data.pattern.text!r}, such as {scenes.unmatched[0]}"
             problems.add(f"{place}/", what, "correct the pattern, or remove the folder")
             return []
+    above = f"{root.as_posix().rstrip('/')}/"
     for file in walk_files(folder, is_file=is_folder_image, junk=data.junk) if data.pattern is None else ():
-        path = file.relative_to(root).as_posix()
+        path = file.as_posix().removeprefix(above)
         if is_image(file):
-            samples.append(Sample(path, label, file))
+            samples.append(Sample(path, label, str(file)))
         else:
             problems.add(path, f"not named as an image ({', '.join(image_suffixes())})", "convert, rename or remove it")
     if not samples:

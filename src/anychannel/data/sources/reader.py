@@ -95,7 +95,7 @@ class Reader:
     def resolve(self, held: tuple[str, ...] | tuple[int, ...] | None) -> tuple[Subset, ReadSettings]:
         """Positions of named channels, and how an image of them is read."""
         if held is None:
-            return self.channels.full, self.settings
+            return self.known.setdefault((), (self.channels.full, self.settings))  # one tuple for all images
         names = tuple(self.channels.names[name] if isinstance(name, int) else name for name in held)
         if names in self.known:
             return self.known[names]

@@ -43,12 +43,12 @@ class PlaneFields(dict[str, Loaded]):
     """Images of one plane each, by the names of the fields or bands that hold them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image that a source lists.
 
     ``image`` is a file to read (or an OME-Zarr folder), a file for each of ``channels`` in their order, or pixels
-    (C, H, W). Files are decoded into a cache on disk.
+    (C, H, W). Files are decoded into a cache on disk. Of many files give names as text, which takes less memory.
     ``label`` is a position in the source's classes, or the name of a class; of an image that may have several labels, a
     tuple. ``channels`` names the image's planes in
     their order; None means all channels of the data set. Messages use ``place`` (where the image lies), ``where``
@@ -58,7 +58,7 @@ class Sample:
 
     path: str
     label: Label
-    image: Path | BandFiles | np.ndarray
+    image: Path | str | BandFiles | np.ndarray
     channels: tuple[str, ...] | None = None
     place: str = ""
     where: str = ""
@@ -78,7 +78,7 @@ class Sample:
         """Read the image. Raises OSError if its file cannot be read."""
         if isinstance(self.image, BandFiles):
             return PlaneFields(self.image.load())
-        return Decoded(self.image) if isinstance(self.image, np.ndarray) else read_content(self.image)
+        return Decoded(self.image) if isinstance(self.image, np.ndarray) else read_content(Path(self.image))
 
     def describe_plane(self, name: str) -> str:
         """A band and its file, for messages."""
@@ -87,7 +87,9 @@ class Sample:
 
     def stamp(self) -> Stamp | None:
         """Size and time of change of the image's file; None if it has none. Raises OSError, ValueError."""
-        return None if isinstance(self.image, np.ndarray) else stamp_content(self.image)
+        if isinstance(self.image, np.ndarray):
+            return None
+        return stamp_content(self.image if isinstance(self.image, BandFiles) else Path(self.image))
 
     def find_digest(self, loaded: Loaded | PlaneFields) -> str | None:
         """Return the digest given, else that of a file's content."""
