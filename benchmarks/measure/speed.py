@@ -14,12 +14,13 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from anychannel.runs.environment import describe_environment
 from anychannel.utils.files import write_json
-from benchmarks.speed import epochs, inference, steps
+from benchmarks.speed import epochs, growth, inference, steps
 from benchmarks.speed.timing import Row
 
 RESULT = Path(__file__).parents[1] / "results" / "speed.json"
@@ -35,7 +36,7 @@ def rows_of(rounds: int, images: int) -> dict[str, Callable[[], Iterator[Row]]]:
         "6": lambda: steps.compact_step(rounds),
         "7": lambda: inference.all_subsets(rounds, max(images // 4, 100)),
         "8": lambda: inference.commands(rounds, max(images // 2, 100)),
-        "9": lambda: steps.many_channels(rounds),
+        "9": lambda: chain(growth.many_channels(rounds), growth.many_images(max(rounds // 2, 1))),
     }
 
 

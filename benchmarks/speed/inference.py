@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import anychannel as ac
+from anychannel import ChannelSet, Classifier
 from anychannel.data import Split
 from anychannel.models import create_model, save_model
 from benchmarks.speed.plain import plain_network
@@ -57,18 +58,37 @@ def times(run: Callable[[], object], count: int) -> Callable[[], None]:
 
 
 def all_subsets(rounds: int, images: int) -> Iterator[Row]:
-    """Row 7."""
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (images, 3, 84, 84), dtype=np.uint8)
-    split = Split(pixels, np.arange(images) % CLASSES, [str(number) for number in range(images)])
-    model = create_model("resnet18", channels=RGB, num_classes=CLASSES).eval().to(memory_format=torch.channels_last)
-    keys = [model.channels.key(subset) for subset in model.channels.subsets()]
+    """Rows 7a and 7b."""
+    model, split, keys = evaluated(RGB, images)
     ways = {
         "at once": lambda: ac.evaluate(model, split, precision="bf16"),
         "one by one": lambda: [ac.evaluate(model, split, subsets=key, precision="bf16") for key in keys],
     }
     what = f"ResNet18, {images} images of 84 x 84, all 7 subsets in one evaluation against 7 evaluations"
     yield costs("7a", what, take_turns(ways, rounds), "at once", "one by one", 1.0)
+    names = tuple(f"band_{number}" for number in range(1, 9))
+    eight = ChannelSet(names, mean=(120.0,) * 8, std=(60.0,) * 8, correlation=(0.1 * np.eye(8) + 0.9).tolist())
+    bands, tiles, more = evaluated(eight, images)
+    drawn = np.random.default_rng(0).permutation(more)[: 2 * len(keys)].tolist()
+    ways = {
+        "3 channels": lambda: ac.evaluate(model, split, precision="bf16"),
+        "8 bands": lambda: ac.evaluate(bands, tiles, subsets=drawn, precision="bf16"),
+    }
+    seconds = take_turns(ways, rounds)
+    what = f"a subset of 8 bands ({len(drawn)} of 255, drawn) in one evaluation against a subset of 3 channels"
+    pairs = zip(seconds["8 bands"], seconds["3 channels"], strict=True)
+    yield compare(
+        "7b", f"The same: {what}", seconds, [many * len(keys) / few / len(drawn) for many, few in pairs], 1, 1.05
+    )
+
+
+def evaluated(channels: ChannelSet, images: int) -> tuple[Classifier, Split, list[str]]:
+    """A ResNet18 of these channels, random images, and all subsets."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (images, len(channels), 84, 84), dtype=np.uint8)
+    split = Split(pixels, np.arange(images) % CLASSES, [str(number) for number in range(images)])
+    model = create_model("resnet18", channels=channels, num_classes=CLASSES).eval()
+    return model.to(memory_format=torch.channels_last), split, [channels.key(each) for each in channels.subsets()]
 
 
 def commands(rounds: int, files: int) -> Iterator[Row]:

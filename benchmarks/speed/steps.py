@@ -1,8 +1,7 @@
-"""Rows about training steps: what being adaptive costs, kernels for each image, compact networks, growth."""
+"""Rows about training steps: what being adaptive costs, kernels for each image, compact networks."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -148,19 +147,3 @@ def compact_step(rounds: int) -> Iterator[Row]:
     ratio = kept["literal"] / kept["ours"]
     yield compare("6b", f"{what}float32: bytes kept for the backward pass", {}, [ratio], 0, 8.0)
     yield faster("6c", f"{what}bfloat16", seconds, "ours", "literal, bfloat16", 1.0)
-
-
-def many_channels(rounds: int) -> Iterator[Row]:
-    """Row 9: the time of a step grows with the number of channels no faster than linearly."""
-    counts = (3, 16, 64)
-    steps = {}
-    for count in counts:
-        channels = ChannelSet(tuple(f"c{i}" for i in range(count)), mean=(120.0,) * count, std=(60.0,) * count)
-        steps[str(count)] = Step(
-            "resnet18", 84, 16, "split", channels=channels, stem="completion", norm="shared", channel_sampling=None
-        )
-    seconds = take_turns(steps, rounds)
-    middle = {count: statistics.median(seconds[str(count)]) for count in counts}
-    expected = middle[3] + (middle[64] - middle[3]) * (16 - 3) / (64 - 3)
-    what = "a training step with 16 channels against the line through 3 and 64, 84 x 84, batch 16"
-    yield compare("9a", what, seconds, [middle[16] / expected], 1, 1.1)

@@ -121,7 +121,7 @@ def make(block: str) -> str:
     result = json.loads((RESULTS / "neon.json").read_text(encoding="utf-8"))
     if block == LITE0:
         training = (
-            "EfficientNet-Lite0 with ImageNet weights is tuned for 20 epochs at 64 x 64 pixels, as long for each row."
+            "EfficientNet-Lite0 with ImageNet weights is tuned for 30 epochs at 64 x 64 pixels, as long for each row."
         )
         return tables(result["lite0"], training, LITE0)
     training = "A ResNet10-T trains from scratch for 40 epochs at 32 x 32 pixels, as long for each row."
