@@ -7,8 +7,7 @@ the user's: a ``DataLoader`` over ``data.train``, torchvision's transforms, the 
 draws the subsets itself. It ends with the last epoch's weights. ``fit`` validates, recomputes batch norm statistics and
 keeps the better one of its best and its last epoch.
 
-What ``--out`` holds already is not trained again. Convolutions of small maps are matrix products on both sides
-(``small_maps``).
+What ``--out`` holds already is not trained again.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from anychannel.models import create_model
 from anychannel.runs.environment import describe_environment
 from anychannel.training.optim import create_optimizer, create_schedule
 from anychannel.utils.files import write_json
-from benchmarks.measure import small_maps
 from benchmarks.tables.results import paired_interval
 
 SIZE, CLASSES, EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 42, 25, 10, 128, 0.1, 5e-4, 0.1
@@ -132,7 +130,6 @@ def main() -> None:
     parser.add_argument("--commit", help="commit of this tree, where it is a copy without its history")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    small_maps.install()
     data = ac.load_dataset(options.data, size=SIZE, classes=CLASSES)
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {"seeds": {}}
     result["command"] = "python -m benchmarks.measure.plain_loop --data mini-imagenet-50 --out " + str(options.out)

@@ -34,9 +34,9 @@ def rows_of(rounds: int, images: int) -> dict[str, Callable[[], Iterator[Row]]]:
         "4": lambda: steps.per_image_kernels(rounds),
         "5": lambda: inference.one_subset(rounds),
         "6": lambda: steps.compact_step(rounds),
-        "7": lambda: inference.all_subsets(rounds, max(images // 4, 100)),
+        "7": lambda: inference.all_subsets(rounds, max(images // 16, 100)),
         "8": lambda: inference.commands(rounds, max(images // 2, 100)),
-        "9": lambda: chain(growth.many_channels(rounds), growth.many_images(max(rounds // 2, 1))),
+        "9": lambda: chain(growth.many_channels(rounds), growth.many_images(max(rounds // 4, 1))),
     }
 
 

@@ -3,11 +3,11 @@
     python -m benchmarks.queue.study benchmarks/studies/report_quick.toml --data DATA/mini-imagenet-50 --runs runs
     python -m benchmarks.queue.study benchmarks/studies/*.toml --data DATA/mini-imagenet-50 --runs runs --workers 14
 
-Each run is one ``anychannel train`` in its own process; ``measure/small_maps.py`` makes it faster on a CPU. You can
-kill a study at any time and start it again: it skips finished runs and continues an unfinished one from its checkpoint.
-Several studies, or one study twice, can run side by side, because a run is locked while it is trained. The result is
-``benchmarks/results/STUDY/RUN-sSEED.json``, a few kilobytes with the figures and where they come from. The makers in
-``benchmarks/tables`` turn these files into the tables of the documentation.
+Each run is one ``anychannel train`` in its own process. You can kill a study at any time and start it again: it skips
+finished runs and continues an unfinished one from its checkpoint. Several studies, or one study twice, can run side by
+side, because a run is locked while it is trained. The result is ``benchmarks/results/STUDY/RUN-sSEED.json``, a few
+kilobytes with the figures and where they come from. The makers in ``benchmarks/tables`` turn these files into the
+tables of the documentation.
 
 With ``--workers N``, N processes share the queue, and each trains one network after the other without restarting. A
 small network on small images leaves a GPU idle most of the time; a dozen of them at once do not.
@@ -227,7 +227,7 @@ def train_apart(config: dict[str, Any], home: Path, cost: bool, threads: int) ->
     """Train in its own process."""
     recipe = home.with_suffix(".toml")
     write_text(recipe, tomli_w.dumps(config))
-    command = [sys.executable, "-m", "benchmarks.measure.small_maps", "train"]
+    command = [sys.executable, "-m", "anychannel", "train"]
     command += ["--config", str(recipe), "--out", str(home), "--resume", *([] if cost else ["--no-cost"])]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     subprocess.run(command, env=environment, check=True)
@@ -236,10 +236,8 @@ def train_apart(config: dict[str, Any], home: Path, cost: bool, threads: int) ->
 def train_here(config: dict[str, Any], home: Path, cost: bool, threads: int) -> None:
     """Train in this process."""
     from anychannel.runs import RunConfig, train_run
-    from benchmarks.measure import small_maps
 
     torch.set_num_threads(threads)
-    small_maps.install()
     train_run(RunConfig.from_dict(config), home, resume=True, cost=cost)
 
 

@@ -18,6 +18,7 @@ from benchmarks.queue import study
 from benchmarks.queue.bits import pack, unpack
 from benchmarks.tables import any_subset, results
 
+from anychannel.nn.channel_sampling import create_sampler
 from anychannel.runs import RunConfig
 from tests.helpers.commands import Command, fork_in
 
@@ -48,6 +49,8 @@ def test_every_run_of_every_study_is_a_valid_configuration(path):
         earlier.append(config["name"])
         known = RunConfig.from_dict({"data": "photos"} | study.with_folders(config, needed))
         assert name == f"{known.name}-s{known.training.seed}"
+        create_sampler(known.training.sampler, 3, **known.training.sampler_options)
+        assert not known.teacher or known.training.distill
         if name.startswith("dedicated"):
             assert (known.stem, known.training.sampler, known.norm) == ("static", "full", "shared")
             assert known.subsets == (",".join(known.only_channels),)

@@ -7,16 +7,21 @@ that starts closed); Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018; Wa
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from anychannel.models.cpu_attention import CPUAttention, applies_to
 
 
 class SelfAttention(nn.Module):
     """gamma * softmax(Q K^T) V + x over all positions of a feature map, without 1/sqrt(d); gamma starts at 0.
 
     Runs on PyTorch's fused attention, whose memory is linear in the number of positions. The fused CPU kernels need
-    queries, keys and values of one width, so queries and keys are padded with zeros, which changes no product.
+    queries, keys and values of one width, so queries and keys are padded with zeros, which changes no product. Small
+    maps in training on a CPU are an exception, see ``cpu_attention.py``.
     """
 
     literal = False
@@ -42,6 +47,8 @@ class SelfAttention(nn.Module):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """softmax(Q K^T) V: (B, N, D), (B, N, D) and (B, N, C) -> (B, N, C)."""
+        if applies_to(value):
+            return cast("Tensor", CPUAttention.apply(query.bfloat16(), key.bfloat16(), value.bfloat16()))
         missing = value.shape[-1] - query.shape[-1]
         query, key = F.pad(query, (0, missing)), F.pad(key, (0, missing))
         # one head each; without contiguous rows the CPU falls back to the quadratic form
