@@ -113,6 +113,13 @@ def test_one_onnx_file_answers_for_every_subset(stem, tmp_path):
     parity = check_export(model, tmp_path / "x.onnx", image_size=24)
     assert parity.passed, str(parity)
     assert (parity.subsets, parity.of_subsets, parity.image_sizes) == (7, 7, ((24, 24),))
+    assert parity.largest_probability_difference < 1e-5
+    model.spec = replace(model.spec, temperatures=replace(WARM, subsets={}))
+    cooled = check_export(model, tmp_path / "x.onnx", image_size=24)
+    assert cooled.largest_difference <= cooled.allowed, "the logits are the same"
+    assert not cooled.passed, str(cooled)
+    assert cooled.largest_probability_difference > cooled.tolerance
+    assert f"of probabilities {cooled.largest_probability_difference:.2e} > 0.0001; " in str(cooled)
 
 
 @pytest.mark.parametrize("stem", ANY_SUBSET)

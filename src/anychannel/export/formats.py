@@ -29,6 +29,9 @@ OUTPUTS = ("logits", "probabilities")
 Run = Callable[..., np.ndarray]
 """Takes arrays in the order of the graph's inputs, and returns (B, K) logits."""
 
+RunAll = Callable[..., list[np.ndarray]]
+"""Likewise, and returns all outputs in the order of ``OUTPUTS``."""
+
 
 class ExportError(ValueError):
     """The export cannot be done as requested, or a file is not an export; the message says what to change."""
@@ -44,7 +47,7 @@ class Format:
 
     suffix: str
     write: Callable[[ExportedProgram, Path, dict[str, Any]], None]
-    read: Callable[[Path], tuple[dict[str, Any], Run]]
+    read: Callable[[Path], tuple[dict[str, Any], RunAll]]
     needs: tuple[str, ...] = ()
     outputs: int = 1
 
@@ -81,7 +84,7 @@ def write_onnx(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -
     write_atomically(path, lambda temporary: converted.save(temporary, external_data=False))
 
 
-def read_onnx(path: Path) -> tuple[dict[str, Any], Run]:
+def read_onnx(path: Path) -> tuple[dict[str, Any], RunAll]:
     """Open an ONNX file in onnxruntime on the CPU."""
     import onnxruntime
 
@@ -91,9 +94,9 @@ def read_onnx(path: Path) -> tuple[dict[str, Any], Run]:
         raise ExportError(f"{path} is not an ONNX file that onnxruntime takes: {error}") from error
     names = [value.name for value in session.get_inputs()]
 
-    def run(*arrays: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = session.run(None, dict(zip(names, arrays, strict=True)))[0]
-        return logits
+    def run(*arrays: np.ndarray) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = session.run(None, dict(zip(names, arrays, strict=True)))
+        return outputs
 
     return parse_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA), path), run
 
@@ -106,7 +109,7 @@ def write_pt2(program: ExportedProgram, path: Path, metadata: dict[str, Any]) ->
     write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
-def read_pt2(path: Path) -> tuple[dict[str, Any], Run]:
+def read_pt2(path: Path) -> tuple[dict[str, Any], RunAll]:
     """Open a ``torch.export`` archive on the CPU."""
     extra: dict[str, Any] = {METADATA: ""}
     try:
@@ -115,9 +118,8 @@ def read_pt2(path: Path) -> tuple[dict[str, Any], Run]:
         raise ExportError(f"{path} is not a torch.export file: {error}") from error
 
     @torch.no_grad()
-    def run(*arrays: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = module(*(torch.from_numpy(array) for array in arrays)).numpy()
-        return logits
+    def run(*arrays: np.ndarray) -> list[np.ndarray]:
+        return [module(*(torch.from_numpy(array) for array in arrays)).numpy()]
 
     return parse_metadata(extra[METADATA], path), run
 
@@ -159,6 +161,12 @@ def open_export(path: str | Path) -> tuple[dict[str, Any], Run]:
         ExportError: the file is missing, has another format, or was not written by anychannel.
         MissingExtraError: a package is not installed.
     """
+    metadata, run = open_outputs(path)
+    return metadata, lambda *arrays: run(*arrays)[0]
+
+
+def open_outputs(path: str | Path) -> tuple[dict[str, Any], RunAll]:
+    """As ``open_export``, with a function that returns all outputs."""
     path = Path(path)
     kind = FORMATS[format_of(path)]
     if not path.is_file():

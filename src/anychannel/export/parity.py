@@ -1,4 +1,4 @@
-"""Check that an exported network gives the same logits as the model."""
+"""Check that an exported network gives the same logits and probabilities as the model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from anychannel.evaluation import choose_subsets
 from anychannel.export.export import ANY
-from anychannel.export.formats import open_export
+from anychannel.export.formats import open_outputs
 from anychannel.export.graph import Sizes
 from anychannel.models import Classifier as HubClassifier
 from anychannel.models.view import as_classifier
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.stems import MaskedStem
+from anychannel.nn.temperatures import temperature_of
+from anychannel.training.outputs import to_probabilities
 from anychannel.utils.sizes import ImageSize, describe_size, height_width
 
 BATCHES = (1, 7)
@@ -29,10 +31,11 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Parity:
-    """Differences between the logits of an exported network and of the model, on the same images.
+    """Differences between the answers of an exported network and of the model, on the same images.
 
     ``allowed`` is ``tolerance`` times the model's largest absolute logit. ``worst`` names the channels and shape of the
-    images with the largest difference. ``subsets`` of ``of_subsets`` subsets were compared.
+    images with the largest difference of logits. Probabilities may differ by ``tolerance``; their largest difference is
+    None if the network gives logits alone. ``subsets`` of ``of_subsets`` subsets were compared.
     """
 
     largest_difference: float
@@ -44,11 +47,13 @@ class Parity:
     image_sizes: tuple[tuple[int, int], ...]
     subsets: int
     of_subsets: int
+    largest_probability_difference: float | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is small enough; NaN is not."""
-        return self.largest_difference <= self.allowed
+        """Whether the differences are small enough; NaN is not."""
+        probabilities = self.largest_probability_difference
+        return self.largest_difference <= self.allowed and (probabilities is None or probabilities <= self.tolerance)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON. A difference that is not finite becomes None."""
@@ -57,10 +62,15 @@ class Parity:
         return values | dict.fromkeys(broken)
 
     def __str__(self) -> str:
-        sign = "<=" if self.passed else ">"
+        sign = "<=" if self.largest_difference <= self.allowed else ">"
+        found, probabilities = self.largest_probability_difference, ""
+        if found is not None:
+            probabilities = (
+                f"of probabilities {found:.2e} {'<=' if found <= self.tolerance else '>'} {self.tolerance:g}; "
+            )
         return (
             f"largest difference {self.largest_difference:.2e} {sign} {self.allowed:.2e} allowed "
-            f"(tolerance {self.tolerance:g}, logits up to {self.largest_logit:.3g}; at {self.worst}); "
+            f"(tolerance {self.tolerance:g}, logits up to {self.largest_logit:.3g}; at {self.worst}); {probabilities}"
             f"{self.subsets} of {self.of_subsets} subsets, batches of {' and '.join(map(str, self.batches))}, "
             f"images of {' and '.join(map(describe_size, self.image_sizes))} pixels"
         )
@@ -86,7 +96,7 @@ def check_export(
         ChannelError: the model does not know a channel of the file.
     """
     model = as_classifier(model)
-    metadata, run = open_export(path)
+    metadata, run = open_outputs(path)
     names = tuple(metadata["channels"])
     fixed = metadata["fixed_size"]
     sizes = Sizes(None if fixed is None else height_width(fixed), metadata["least_size"], metadata["size_multiple"])
@@ -97,7 +107,7 @@ def check_export(
     if metadata["subset"] != ANY:
         return compare(model, lambda images, _: run(images.numpy()), [names], shapes, tolerance, of_subsets=1)
 
-    def answer(images: Tensor, subset: tuple[str, ...]) -> np.ndarray:
+    def answer(images: Tensor, subset: tuple[str, ...]) -> list[np.ndarray]:
         planes = images.new_full((len(images), len(names), *images.shape[2:]), float("nan"))
         places = [names.index(name) for name in subset]
         planes[:, places] = images
@@ -116,9 +126,8 @@ def check_hub_folder(
     again = HubClassifier.from_pretrained(folder)
 
     @torch.no_grad()
-    def answer(images: Tensor, subset: tuple[str, ...]) -> np.ndarray:
-        logits: np.ndarray = again(images, channels=subset).numpy()
-        return logits
+    def answer(images: Tensor, subset: tuple[str, ...]) -> list[np.ndarray]:
+        return [again(images, channels=subset).numpy()]
 
     stem = model.stem
     subsets = every_subset(model)
@@ -137,7 +146,7 @@ def every_subset(model: Classifier) -> list[tuple[str, ...]]:
 @torch.no_grad()
 def compare(
     model: Classifier,
-    answer: Callable[[Tensor, tuple[str, ...]], np.ndarray],
+    answer: Callable[[Tensor, tuple[str, ...]], list[np.ndarray]],
     subsets: Sequence[tuple[str, ...]],
     shapes: Sequence[tuple[int, int]],
     tolerance: float,
@@ -146,18 +155,25 @@ def compare(
 ) -> Parity:
     """Compare the model with ``answer(images, channels)`` on every subset, batch size and image size.
 
-    The images are normal noise with the mean and standard deviation of each channel.
+    The answer is the logits, or logits and probabilities. The images are normal noise with the mean and standard
+    deviation of each channel.
     """
     model = copy.deepcopy(model).cpu().eval()
     drawn = torch.Generator().manual_seed(0)
-    largest, largest_logit, worst = -1.0, 0.0, ""
+    several = model.spec.thresholds is not None
+    largest, largest_logit, worst, of_probabilities = -1.0, 0.0, "", None
     for subset, batch, (height, width) in product(subsets, BATCHES, shapes):
         known = model.channels.select(subset)
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (known.mean, known.std))
         images = mean + std * torch.randn(batch, len(subset), height, width, generator=drawn)
-        expected = model(images, channels=subset).numpy()
-        difference = float(np.abs(answer(images, subset) - expected).max())
-        largest_logit = max(largest_logit, float(np.abs(expected).max()))
+        expected = model(images, channels=subset)
+        logits, *more = answer(images, subset)
+        difference = find_difference(logits, expected)
+        largest_logit = max(largest_logit, float(expected.abs().max()))
+        for probabilities in more:
+            heat = 1.0 if several else temperature_of(model, [name for name in model.channels.names if name in subset])
+            found = find_difference(probabilities, to_probabilities(expected / heat, several=several))
+            of_probabilities = found if of_probabilities is None else float(np.maximum(of_probabilities, found))
         if difference > largest or not np.isfinite(difference):
             largest, worst = difference, f"{','.join(subset)}, {batch} x {height} x {width}"
         if not np.isfinite(difference):
@@ -172,4 +188,10 @@ def compare(
         image_sizes=tuple(shapes),
         subsets=len(subsets),
         of_subsets=of_subsets,
+        largest_probability_difference=of_probabilities,
     )
+
+
+def find_difference(found: np.ndarray, expected: Tensor) -> float:
+    """The largest absolute difference; NaN if there is one."""
+    return float(np.abs(found - expected.numpy()).max())
