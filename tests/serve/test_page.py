@@ -445,6 +445,37 @@ def test_an_error_leads_to_the_panel_that_mends_it_and_the_file_is_tried_again(v
     opened(page, "cube.npy")
 
 
+def test_the_table_names_files_that_could_not_be_opened_until_they_are(visit, photo, tmp_path):
+    page = visit()
+    mended, broken = tmp_path / "mended.png", tmp_path / "broken.png"
+    for file in (mended, broken):
+        file.write_bytes(b"no image")
+
+    def errors():
+        page.locator("#csv:not([disabled])").wait_for()
+        with page.expect_download() as download:
+            page.locator("#csv").click()
+        download.value.save_as(tmp_path / "page.csv")
+        rows = csv.DictReader((tmp_path / "page.csv").read_text(encoding="utf-8").splitlines())
+        return {row["file"]: row["error"] for row in rows}
+
+    upload(page, [photo, mended, broken])
+    page.get_by_role("alert").wait_for()
+    found = errors()
+    assert list(found) == [photo.name, "mended.png", "broken.png"]
+    assert [bool(text) for text in found.values()] == [False, True, True]
+    assert "broken.png" in found["broken.png"]
+    Image.open(photo).rotate(90).save(mended)
+    upload(page, mended)
+    opened(page, "mended.png")
+    settled(page)
+    assert {name: bool(text) for name, text in errors().items()} == {
+        photo.name: False,
+        "mended.png": False,
+        "broken.png": True,
+    }
+
+
 def test_a_dead_channel_is_said_and_left_out_with_one_click(visit, photo, tmp_path):
     page = visit()
     pixels = np.array(Image.open(photo))

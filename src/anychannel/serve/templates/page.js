@@ -17,6 +17,7 @@
   let unlike = null; // how the image is unlike the training images in the channels of the last answer
   const own = new Map(); // the reader's images by id, each with its last answer or error
   let failed = []; // files that could not be opened, to try again with other settings
+  const unopened = new Map(); // what is wrong with each file that could not be opened, by name
   let opening = 0; // number of the latest request to open
   let asking = null; // aborts the latest question to the network
 
@@ -92,6 +93,7 @@
         const source = { file: each, file_channels: byId("file-channels").value.trim(), layout: byId("layout").value };
         const opened = await ask("api/images", form(source));
         if (turn !== opening) return;
+        unopened.delete(each.name);
         own.get(opened.id)?.row?.remove();
         own.delete(opened.id);
         own.set(opened.id, { image: opened, source });
@@ -99,6 +101,7 @@
       } catch (error) {
         if (turn !== opening) return;
         errors.push(error.message);
+        unopened.set(each.name, error.message);
         if (error.status === 422 && panelFor(error.message)) {
           panel ||= panelFor(error.message);
           failed.push(each);
@@ -163,12 +166,14 @@
     };
     const said = model.thresholds ? ["labels"] : ["class", "probability"];
     const rows = [["file", "channels", ...said, "unlike", "dead", "notes", "error", ...model.classes.map((name) => `p_${name}`)]];
+    const failure = (name, error) => [name, "", ...said.map(() => ""), "", "", "", error, ...model.classes.map(() => "")];
     for (const { image: { name }, answer, error } of [...own.values()].filter(isAnswered)) {
       const share = new Map(answer?.top.map((guess) => [guess.class, digits(guess.probability)]));
       const found = answer?.labels ? [answer.labels.join("|")] : [answer?.top[0].class, share.get(answer?.top[0].class)];
-      rows.push(error ? [name, "", ...said.map(() => ""), "", "", "", error, ...model.classes.map(() => "")]
+      rows.push(error ? failure(name, error)
         : [name, answer.channels.join(","), ...found, answer.unlike ?? "", Object.keys(answer.dead).join(","), answer.notes.join(" "), "", ...model.classes.map((one) => share.get(one) ?? "")]);
     }
+    rows.push(...[...unopened].map((one) => failure(...one)));
     const link = make("a");
     link.href = URL.createObjectURL(new Blob([rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n"], { type: "text/csv" }));
     link.download = "predictions.csv";
