@@ -76,11 +76,12 @@ def write_small_images(folder: Path, count: int) -> None:
     """A folder of classes with ``count`` training images, no two alike."""
     for place, (split, images) in enumerate({"train": count, "val": 500, "test": 500}.items()):
         random = np.random.default_rng(place)
-        for number in range(images):
-            inside = folder / split / f"class_{number % CLASSES}"
-            inside.mkdir(parents=True, exist_ok=True)
-            pixels = Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
-            pixels.save(inside / f"{number}.png", compress_level=0)
+        for number in range(CLASSES):
+            inside = folder / split / f"class_{number}"
+            inside.mkdir(parents=True)
+            for image in range(images // CLASSES):
+                pixels = Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+                pixels.save(inside / f"{image}.png", compress_level=0)
 
 
 def measure(folder: str, cache_dir: str) -> dict[str, float]:
