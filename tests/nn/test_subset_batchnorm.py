@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+import anychannel as ac
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.models import calibrate, create_model, load_model, save_model
 from anychannel.models.saving import describe_model, rebuild_model
@@ -444,3 +445,19 @@ def test_a_network_of_groups_answers_every_subset_and_keeps_its_groups_when_it_i
             torch.testing.assert_close(loaded(own, channels=subset), model(own, channels=subset))
         plain = model.specialize("R,h3")
         torch.testing.assert_close(plain(x[:, [0, 7]]), model(x[:, [0, 7]], channels="R,h3"), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("planes", [2, 3])
+def test_calibration_leaves_modes_and_other_subsets_as_they_were(planes):
+    torch.manual_seed(0)
+    theirs = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = ac.adapt(theirs.append(nn.Linear(8, 4)), channels="R,G,B", source_channels="imagenet").eval()
+    images = torch.randint(0, 256, (64, 3, 12, 12), dtype=torch.uint8)
+    before = model(images)
+    ac.calibrate(model, images[:, [0, 2, 1][:planes]] if planes == 2 else images, "R,B")
+    assert not any(module.training for module in model.modules())
+    torch.testing.assert_close(model(images), before)
+    model.train()[-1].eval()
+    ac.calibrate(model, images[:31], "R,G")
+    assert not model[-1].training
+    assert all(module.training for module in model[1].modules()), "the batch norms are in training mode again"

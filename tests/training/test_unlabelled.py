@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -22,6 +24,7 @@ from anychannel.data.unlabelled import read_folder
 from anychannel.models.own_weights import own_parameters, with_own_weights
 from anychannel.models.view import as_view
 from anychannel.training import TrainingError, learn_unlabelled
+from anychannel.training.unlabelled import Passes
 
 ALIKE = [[1.0, 0.9, 0.8], [0.9, 1.0, 0.9], [0.8, 0.9, 1.0]]
 RGB = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3, correlation=ALIKE)
@@ -139,9 +142,128 @@ def test_many_channels_share_weights_by_their_number_and_layer_norms_stay_shared
     assert plain.spec.norm == "shared"
 
 
+GROUPED = ChannelSet(
+    ("R", "G", "B", "NIR"),
+    mean=(120.0,) * 4,
+    std=(60.0,) * 4,
+    correlation=[[1.0 if i == j else 0.8 for j in range(4)] for i in range(4)],
+    groups=("camera", "camera", "camera", None),
+)
+
+
+def answers(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Logits from each subset."""
+    with torch.no_grad():
+        return {
+            model.channels.key(subset): model(
+                images[:, list(subset)], channels=[model.channels.names[i] for i in subset]
+            )
+            for subset in model.channels.subsets()
+        }
+
+
+@pytest.mark.parametrize("norm", ["statistics", "shared", "subset", "size"])
+def test_own_weights_of_groups_start_from_the_models_answers_and_only_groups_are_taught(norm):
+    model = ac.adapt(network(4), channels=GROUPED, source_channels=GROUPED, norm=norm)
+    with torch.no_grad():
+        for number, entry in enumerate(model.modules()):
+            if isinstance(entry, nn.BatchNorm2d):
+                entry.running_mean.add_(0.1 * number)
+    model.eval()
+    ac.calibrate(model, torch.randint(0, 256, (64, 2, 12, 12)), "R,G") if norm in ("statistics", "shared") else None
+    images = torch.cat([squares(60), squares(60, seed=2)[:, :1]], dim=1)
+    before = answers(model, images)
+    for key, found in answers(with_own_weights(model), images).items():
+        if norm != "shared" or key in ("R,G,B,NIR", "R,G,B", "NIR", "R,G"):
+            torch.testing.assert_close(found, before[key], rtol=1e-4, atol=1e-4)
+    with warnings.catch_warnings(action="ignore"):  # so few images may teach nothing
+        learned = learn_unlabelled(model, images, passes=400, precision="fp32")
+    assert list(learned.agreement) == ["R,G,B", "NIR"]
+    assert as_view(learned.model).spec.norm == "subset"
+    torch.testing.assert_close(answers(learned.model, images)["R,G,B,NIR"], before["R,G,B,NIR"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_subset_that_comes_no_nearer_changes_no_other_subsets_weights(model, monkeypatch):
+    images, compare = squares(60), Passes.compare
+    kept, undone = (answers(rigged(model, images, compare, worse, monkeypatch), images) for worse in (None, (0,)))
+    start = answers(model, images)
+    assert torch.allclose(undone["R"], start["R"], atol=1e-4)
+    assert not torch.allclose(kept["R"], start["R"], atol=1e-4)
+    for key in ("R,G", "R,B", "G,B", "G", "B"):
+        assert torch.equal(undone[key], kept[key])
+
+
+def rigged(model, images, compare, worse, monkeypatch):
+    """A network after learning, of which one subset is said to be no nearer and all other subsets to be nearer."""
+    seen: set[tuple[int, ...]] = set()
+
+    def judged(passes, rows, subset):
+        found = compare(passes, rows, subset)
+        again = subset in seen
+        seen.add(subset)
+        return replace(found, distance=(1.0 if subset == worse else 0.0) if again else 0.5)
+
+    monkeypatch.setattr(Passes, "compare", judged)
+    return ac.adapt_unlabelled(model, images, passes=1500, lr=1e-2, precision="fp32")
+
+
+def test_frozen_weights_stay_frozen(model):
+    frozen = copy.deepcopy(model)
+    for name, parameter in frozen.named_parameters():
+        parameter.requires_grad_(name.startswith("8"))
+    adapted = ac.adapt_unlabelled(frozen, squares(40), passes=300)
+    assert adapted[8].weight.requires_grad
+    assert not adapted[0].stem.weight.requires_grad
+    assert not any(value.requires_grad for value in adapted[3].parameters())
+
+
+class Counts(nn.Module):
+    """A network that reads the number of its images before its first convolution, and its images after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count = x.shape[0]
+        return self.net(x).reshape(count, -1) + 0 * x.mean((1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize(
+    "made", [Counts, lambda: torchvision.models.VisionTransformer(12, 4, 1, 2, 8, 16, num_classes=5)]
+)
+def test_networks_that_count_their_images_are_taught_and_calibrated(made):
+    torch.manual_seed(0)
+    theirs = ac.adapt(made(), channels=RGB, source_channels=RGB).eval()
+    with warnings.catch_warnings(action="ignore"):
+        adapted = ac.adapt_unlabelled(theirs, squares(40), passes=300)
+    torch.testing.assert_close(adapted(squares(8)), theirs(squares(8)), rtol=1e-4, atol=1e-4)
+    if made is Counts:
+        ac.calibrate(theirs, squares(64), "R,B")
+
+
+def test_it_learns_where_gradients_are_off(model):
+    with torch.no_grad():
+        found = learn_unlabelled(model, squares(60), passes=1500, lr=1e-2, precision="fp32")
+    assert any(each.kept for each in found.agreement.values())
+
+
+def test_adapting_again_tells_that_what_subsets_learned_is_lost(model):
+    taught = ac.adapt_unlabelled(model, squares(40), passes=300)
+    with pytest.warns(UserWarning, match="the model has weights of its own for subsets of its channels"):
+        ac.adapt(taught, channels="R,G,B")
+    assert ac.adapt(taught, channels="G").channels.names == ("G",)
+
+
 @pytest.mark.parametrize(
     ("images", "options", "error", "message"),
     [
+        (
+            [squares(4), squares(4)[:, :, :8]],
+            {},
+            ValueError,
+            r"several sizes given, \(3, 8, 12\) and \(3, 12, 12\); resize",
+        ),
         (squares(1), {}, ValueError, "at least two images, got 1"),
         (squares(8)[:, :2], {}, ChannelError, r"\(8, 2, 12, 12\) given; .* all of the model's channels .*R, G, B"),
         (squares(8), {"passes": 0}, ValueError, "at least 1, got 0 and 24"),
@@ -153,6 +275,11 @@ def test_many_channels_share_weights_by_their_number_and_layer_norms_stay_shared
 def test_what_cannot_be_used_is_refused(model, images, options, error, message):
     with pytest.raises(error, match=message):
         ac.adapt_unlabelled(model, images, **options)
+
+
+def test_half_precision_is_refused(model):
+    with pytest.raises(ValueError, match=r"the network's weights are float16; adapt model.float\(\) instead"):
+        ac.adapt_unlabelled(copy.deepcopy(model).half(), squares(4))
 
 
 def test_a_model_without_subsets_or_kernels_of_their_own_is_refused(model):

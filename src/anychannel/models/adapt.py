@@ -32,7 +32,7 @@ from anychannel.models.registry import MODELS
 from anychannel.models.saving import read_model
 from anychannel.models.untrusted import OWN_MODULE
 from anychannel.nn.adapted import ChannelAdaptive
-from anychannel.nn.bn_statistics import copy_subset_statistics
+from anychannel.nn.bn_statistics import copy_subset_statistics, subset_norms
 from anychannel.nn.channel_sampling import Sampler
 from anychannel.nn.classifier import Classifier as TorchClassifier
 from anychannel.nn.normalisation import Normalisation, input_covariance
@@ -165,6 +165,8 @@ def adapt(
         )
     else:
         source = classifier_source(read_model(str(model)), target)
+    if source.classifier is not None and len(target) > 1:
+        warn_of_lost_weights(source.classifier)
     source = restrict(source, target)
     target, normalisation = choose_statistics(source, target, fill, normalise, source_range)
     own = source.spec.num_classes, source.spec.classes
@@ -192,6 +194,18 @@ def adapt(
     if source.classifier is not None and adapted.spec.norm == "statistics":
         copy_subset_statistics(source.classifier, adapted, match_names(source.classifier.channels, target))
     return adapted.backbone if kept else Classifier.of(adapted.eval())
+
+
+def warn_of_lost_weights(model: TorchClassifier) -> None:
+    """Warn if subsets of a model's channels have weights of their own, which the adapted model does not keep."""
+    norms = [norm for norm in subset_norms(model).values() if norm.entries and not norm.tied]
+    if norms or model.spec.stem_options.get("residual", "none") != "none":
+        warnings.warn(
+            "the model has weights of its own for subsets of its channels (adapt_unlabelled gives them, or "
+            f"norm={model.spec.norm!r}), and adapt keeps those of all channels that it shares with the new model; to "
+            "learn them again, train the new model or give it to adapt_unlabelled",
+            stacklevel=3,
+        )
 
 
 def imagenet(source_range: float) -> ChannelSet:

@@ -7,12 +7,15 @@ set stay the same to the last bit.
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from anychannel.channels import Subset
 from anychannel.models.assemble import stem_for
 from anychannel.models.first_conv import FirstConv
 from anychannel.models.view import as_view
@@ -38,13 +41,16 @@ from anychannel.nn.temperatures import of_all_channels
 def with_own_weights(model: nn.Module) -> Any:
     """Copy a trained classifier, or a network that ``adapt`` returned, and give its reduced subsets own weights.
 
-    They start from the weights in use, so the copy's answers are the model's. With up to six channels each subset has a
-    batch norm of its own, with more each number of channels. With up to eight each subset has a correction of the first
-    kernel, with more each pair of a missing and a present channel. A network without batch norms gets a bias for each
-    missing channel in their place.
+    They start from the weights in use, so the copy's answers are the model's. With up to six channels, or groups of
+    channels, each subset has a batch norm of its own, with more each number of channels. With up to eight channels each
+    subset has a correction of the first kernel, with more each pair of a missing and a present channel. A network
+    without batch norms gets a bias for each missing channel in their place.
 
     Raises:
         ValueError: the model has one channel, or no kernel that can be corrected for a subset.
+
+    Warns:
+        UserWarning: more than six channels or groups, and ``calibrate`` gave subsets statistics, which are lost.
     """
     given, model = model, as_view(model)
     channels = model.channels
@@ -56,17 +62,26 @@ def with_own_weights(model: nn.Module) -> Any:
     for module in adapted.modules():
         if isinstance(module, AdaptiveConv2d):
             module.stem = stem
-    norm = model.spec.norm
+    norm, calibrated = model.spec.norm, model.spec.calibrated
     if normed:
-        norm = "subset" if len(channels) <= MOST_CHANNELS else "size"
-        give_norms(adapted, norm)
+        norm = "subset" if len(channels.units) <= MOST_CHANNELS else "size"
+        if norm == "size" and calibrated:
+            which = ", ".join(channels.key(map(int, name.split("_"))) for name in calibrated)
+            warnings.warn(
+                f"the statistics that calibrate gave {which} are lost, since with more than {MOST_CHANNELS} channels "
+                "(or groups) subsets of as many channels share a batch norm",
+                stacklevel=4,
+            )
+        known = NORMS[norm].entries(channels)
+        calibrated = () if norm == "size" else tuple(name for name in calibrated if name not in known)
+        give_norms(adapted, norm, [*known, *calibrated])
     options = dict(model.spec.stem_options) | dict(stem.options)
     adapted.spec = replace(
         model.spec,
         stem="completion",
         stem_options=options,
         norm=norm,
-        calibrated=(),
+        calibrated=calibrated,
         temperatures=of_all_channels(model.spec.temperatures, channels.names),
     )
     adapted.training = model.training
@@ -96,19 +111,27 @@ def corrected_stem(model: Classifier, *, presence: bool) -> CompletionStem:
         for subset in channels.subsets():
             if subset != full:
                 new.residuals[by_subset(subset)].add_(old.kernel(subset) - new.kernel(subset))
+    learns = {name: parameter.requires_grad for name, parameter in old.named_parameters()}
+    for name, parameter in new.named_parameters():
+        parameter.requires_grad_(learns.get(name, True))
     return new.train(old.training)
 
 
-def give_norms(model: Classifier, kind: str) -> None:
-    """Replace batch norms, in place, by a kind of ``NORMS`` whose entries start from the batch norms in use."""
-    key, names = NORMS[kind].key, NORMS[kind].entries(model.channels)
+def give_norms(model: Classifier, kind: str, names: Sequence[str]) -> None:
+    """Replace batch norms, in place, by a kind of ``NORMS`` whose entries start from the batch norms in use.
+
+    An entry for a number of channels starts from that of the model for this number, else from the shared one.
+    """
+    key, nearest = NORMS[kind].key or by_subset, NORMS[kind].nearest(model.channels)
     replace_norms(model.backbone, lambda norm: SubsetBatchNorm(norm, by_subset))
     for norm in subset_norms(model).values():
-        fresh = SubsetBatchNorm(norm.shared, key or by_subset, names)
+        fresh = SubsetBatchNorm(norm.shared, key, names, nearest=nearest)
         for name in names:
-            size = int(name.removeprefix("size_")) if key is by_size else 0
-            subset = tuple(range(size)) if size else tuple(map(int, name.split("_")))
-            fresh.entries[name] = copy.deepcopy(norm.choose(subset))
+            if key is by_size:
+                used = norm.entries[name] if name in norm.entries else norm.shared  # noqa: SIM401 - no get
+            else:
+                used = norm.choose(tuple(map(int, name.split("_"))))
+            fresh.entries[name] = copy.deepcopy(used)
         replace_module(model.backbone, norm, fresh)
 
 
@@ -120,3 +143,19 @@ def own_parameters(model: Classifier) -> list[nn.Parameter]:
         found += [] if stem.residuals is None else list(stem.residuals.values())
         found += [value for value in (stem.residual, stem.presence) if value is not None]
     return found + [value for norm in subset_norms(model).values() for value in norm.entries.parameters()]
+
+
+def shares_weights(model: Classifier) -> bool:
+    """Whether reduced subsets share some of these parameters."""
+    stem = model.stem
+    alone = isinstance(stem, CompletionStem) and stem.residuals is not None and stem.presence is None
+    return not alone or model.spec.norm == "size"
+
+
+def parameters_of(model: Classifier, subset: Subset) -> list[nn.Parameter]:
+    """The parameters that one reduced subset alone uses."""
+    stem, name = model.stem, by_subset(subset)
+    assert isinstance(stem, CompletionStem)
+    assert stem.residuals is not None
+    norms = [norm for norm in subset_norms(model).values() if name in norm.entries]
+    return [stem.residuals[name], *(value for norm in norms for value in norm.entries[name].parameters())]

@@ -52,9 +52,6 @@ class AdaptiveConv2d(nn.Module):
 
     def mix(self, images: Tensor, parts: list[Part], shown: Shown) -> Tensor:
         """Estimate each row's missing channels, and convolve the whole batch at once."""
-        edges = [0, *(part.stop for part in parts)]
-        if shown.order is None and edges != [*(part.start for part in parts), len(images)]:
-            images = torch.cat([images[part.start : part.stop] for part in parts])  # some rows several times
         matrices = torch.stack([spread(self.stem.estimate(part.subset), part.subset) for part in parts])
         biases = [self.stem.bias_for(part.subset) for part in parts]
         lengths = [len(part) for part in parts]

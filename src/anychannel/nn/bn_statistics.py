@@ -83,7 +83,14 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     Warns:
         UserWarning: the check failed, so that the subset keeps its former statistics.
     """
+    modes = [(module, module.training) for module in model.modules()]
     calibrate_classifier(model if isinstance(model, Classifier) else Classifier(model), images, channels, batch_size)
+    for module, mode in modes:
+        module.training = mode
+    for module in model.modules():
+        if isinstance(module, SubsetBatchNorm):  # a new one, or one with new entries
+            module.training = module.shared.training
+            module.entries.train(module.shared.training)
     return model
 
 
@@ -141,9 +148,9 @@ def calibrate_classifier(model: Classifier, images: Any, channels: str | Sequenc
 def disagreement(model: Classifier, batches: Sequence[Tensor], subset: Subset) -> float:
     """Mean KL(full || subset) between a network's answers to images (N, C, H, W) with all channels and with some.
 
-    Of several labels an image, it is the sum over the labels.
+    Of several labels an image, it is the sum over the labels. Leaves the network in evaluation mode.
     """
-    mode, device, total, count = model.training, next(model.parameters()).device, 0.0, 0
+    device, total, count = next(model.parameters()).device, 0.0, 0
     model.eval()
     for batch in filter(len, batches):
         parts = [Part(each, 0, len(batch)) for each in (model.channels.full, subset)]
@@ -152,7 +159,6 @@ def disagreement(model: Classifier, batches: Sequence[Tensor], subset: Subset) -
             logits = torch.stack([logits, torch.zeros_like(logits)], dim=1)
         known, found = logits.log_softmax(1).chunk(2)
         total, count = total + float((known.exp() * (known - found)).sum()), count + len(batch)
-    model.train(mode)
     return total / max(count, 1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -219,6 +220,7 @@ class ChannelInput(Float32Buffers):
                     f"{', '.join(self.channels.names)}; bring the images into it and leave channels and present out"
                 )
             check_parts(parts, len(images))
+            images, parts = in_turn(images, parts)
             shown = Shown(tuple(parts))
         else:
             if order != list(range(len(order))):
@@ -288,6 +290,16 @@ class ChannelInput(Float32Buffers):
         else:
             mean, std = self.mean[:, list(subset)], self.std[:, list(subset)]
         return ((images.to(mean.dtype) - mean) / std).to(dtype)
+
+
+def in_turn(images: Tensor, parts: Sequence[Part]) -> tuple[Tensor, Sequence[Part]]:
+    """The images of the parts one after the other, so that a network gets as many rows as it returns."""
+    edges = [0, *(part.stop for part in parts)]
+    if edges == [*(part.start for part in parts), len(images)]:
+        return images, parts
+    stops = list(accumulate(map(len, parts)))
+    moved = [Part(part.subset, stop - len(part), stop) for part, stop in zip(parts, stops, strict=True)]
+    return torch.cat([images[part.start : part.stop] for part in parts]), moved
 
 
 def check_parts(parts: Sequence[Part], batch: int) -> None:

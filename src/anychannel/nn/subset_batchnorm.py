@@ -242,13 +242,18 @@ class NormKind:
         """Whether every batch norm has statistics for each subset."""
         return self.key is by_subset and not self.first_only
 
+    def nearest(self, channels: ChannelSet) -> int | None:
+        """``nearest`` of ``SubsetBatchNorm``: with groups, a part of a group uses the entry of the group."""
+        return len(channels) if channels.grouped and self.key is by_subset else None
+
     def entries(self, channels: ChannelSet) -> list[str]:
         """Keys of the entries for a channel set; the full set uses the shared batch norm."""
         if self.key is None:
             return []
-        if self.key is by_size and not channels.grouped:
+        many = len(channels.units) > MOST_CHANNELS
+        if self.key is by_size and (many or not channels.grouped):
             return [by_size(tuple(range(size))) for size in range(1, len(channels))]
-        if len(channels.units) > MOST_CHANNELS:
+        if many:
             what = "groups" if channels.grouped else "channels"
             raise ValueError(
                 f"a batch norm for each subset takes at most {MOST_CHANNELS} {what}, got {len(channels.units)}; "
@@ -296,7 +301,7 @@ def install_norms(network: nn.Module, kind: str, channels: ChannelSet) -> None:
         raise ValueError(unknown_name("norm", kind, ["auto", *NORMS]))
     chosen, names = NORMS[kind], NORMS[kind].entries(channels)
     if (key := chosen.key) is not None:
-        nearest = len(channels) if channels.grouped and key is by_subset else None
+        nearest = chosen.nearest(channels)
 
         def wrap(norm: nn.Module) -> nn.Module:
             return SubsetBatchNorm(norm, key, names, tied=chosen.tied, nearest=nearest)

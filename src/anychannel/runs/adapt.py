@@ -13,6 +13,7 @@ from anychannel.data.unlabelled import read_folder
 from anychannel.models import adapt, load_model, save_model
 from anychannel.models.adapt import is_saved
 from anychannel.models.saving import find_weights
+from anychannel.models.view import as_view
 from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.execute import NETWORK
@@ -75,7 +76,7 @@ def adapt_folder(
     out.mkdir(parents=True, exist_ok=True)
     save_model(found.model, out)
     if of_run:
-        copy_run(Path(source), out)
+        copy_run(Path(source), out, as_view(found.model).spec.norm)
     record = {
         "source": str(source),
         "command": command_line(),
@@ -108,10 +109,10 @@ def open_network(source: str | Path, model: str | None, channels: str | None, op
     return adapt(str(source), channels=names, source_channels=names, **options)
 
 
-def copy_run(source: Path, out: Path) -> None:
+def copy_run(source: Path, out: Path, norm: str) -> None:
     """Copy what says how a run's images are read; its training and its evaluation are not the new network's."""
     for name in ("config.toml", appearance.FILE):
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
-    record = read_record(source) | {"name": out.name, "adapted_from": str(source), "norm": "subset"}
+    record = read_record(source) | {"name": out.name, "adapted_from": str(source), "norm": norm}
     write_json(out / "run.json", record)

@@ -12,10 +12,9 @@ keeps its old weights.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -28,13 +27,12 @@ from torch import Tensor, nn
 from anychannel.channels import ChannelError, Subset
 from anychannel.data import TorchImages
 from anychannel.data.unlabelled import read_folder
-from anychannel.models.own_weights import own_parameters, with_own_weights
+from anychannel.models.own_weights import own_parameters, parameters_of, shares_weights, with_own_weights
 from anychannel.models.view import as_view
 from anychannel.nn.bn_statistics import arrange_split
 from anychannel.nn.channel_sampling import Part, create_sampler, draw_integer, draw_subset
 from anychannel.nn.classifier import Classifier
-from anychannel.nn.module_utils import place
-from anychannel.nn.subset_batchnorm import by_subset
+from anychannel.nn.module_utils import HALF, place
 from anychannel.training.autocast import autocast
 from anychannel.training.calibration import gives_samples
 from anychannel.training.finite_updates import TrainingError
@@ -137,26 +135,33 @@ def learn_unlabelled(
     if passes < 1 or batch_size < 1:
         raise ValueError(f"passes and batch_size are at least 1, got {passes} and {batch_size}")
     view = as_view(model)
+    check_format(model)
     found = collect(images, view, size, image_channels)
     chosen, generator = choose_device(device), torch.Generator().manual_seed(seed)
     order = torch.randperm(len(found), generator=generator)
     held_out, shown = order.tensor_split([min(MOST_HELD_OUT, len(found) // 10)])
-    made = with_own_weights(model).eval().requires_grad_(False)
+    made = with_own_weights(model).eval()
+    trainable = [(parameter, parameter.requires_grad) for parameter in made.parameters()]
+    made.requires_grad_(False)
     adapted = as_view(made)
     place(adapted, chosen)
     bf16 = choose_precision(precision, chosen) == "bf16"
     network = Passes(adapted, found, partial(autocast, chosen, bf16=bf16))
     checked = choose_checked(view, generator) if len(held_out) else []
     before = {subset: network.compare(held_out, subset) for subset in checked}
-    start = copy.deepcopy(adapted.state_dict())
+    whole = shares_weights(adapted)
+    learned = {subset: own_parameters(adapted) if whole else parameters_of(adapted, subset) for subset in checked}
+    start = {subset: [value.detach().clone() for value in values] for subset, values in learned.items()}
     budget = passes - len(held_out) * len(checked)
     teach(network, shown, budget, batch_size, lr, generator, progress)
     after = {subset: network.compare(held_out, subset) for subset in checked}
     undone = [subset for subset in checked if not after[subset].distance < before[subset].distance]
-    if len(checked) < 2 ** len(view.channels) - 2:  # weights that others share cannot be undone for one subset
+    if whole:  # weights that others share cannot be undone for one subset
         means = [sum(each.distance for each in found.values()) for found in (before, after)]
         undone = checked if checked and means[1] >= means[0] else []
-    undo(adapted, start, undone)
+    for subset in undone:
+        for value, former in zip(learned[subset], start[subset], strict=True):
+            value.data.copy_(former)
     agreement = {
         view.channels.key(subset): Agreement(
             before[subset].share, (before if subset in undone else after)[subset].share, subset not in undone
@@ -169,7 +174,9 @@ def learn_unlabelled(
             f"images (there were {len(found)}) or more passes (there were {passes})",
             stacklevel=3,
         )
-    made.requires_grad_(True).to(next(model.parameters()).device)
+    for parameter, learns in trainable:
+        parameter.requires_grad_(learns)
+    made.to(next(model.parameters()).device)
     return Adaptation(made, agreement, len(shown), len(held_out), network.spent)
 
 
@@ -231,6 +238,7 @@ class Passes:
         return Comparison(float(torch.cat(distances).mean()), float(torch.cat(same).float().mean()))
 
 
+@torch.enable_grad()
 def teach(
     network: Passes,
     rows: Tensor,
@@ -246,7 +254,7 @@ def teach(
     first steps and falls to zero along a cosine.
     """
     model = network.model
-    sampler = create_sampler("sandwich", len(model.channels))
+    sampler = create_sampler("sandwich", model.channels)
     count = max(batch_size // (len(sampler(1, generator)) - 1), 1)
     optimizer = torch.optim.Adam([each.requires_grad_(True) for each in own_parameters(model)], lr=lr)
     queue = torch.zeros(0, dtype=torch.long)
@@ -276,22 +284,21 @@ def teach(
 
 
 def choose_checked(model: Classifier, generator: torch.Generator) -> list[Subset]:
-    """All reduced subsets if they are few, else some with sizes drawn evenly."""
-    full = model.channels.full
-    if 2 ** len(full) - 2 <= MOST_CHECKED:
-        return [subset for subset in model.channels.subsets() if subset != full]
-    drawn = {draw_subset(len(full), draw_integer(1, len(full) - 1, generator), generator) for _ in range(MOST_CHECKED)}
-    return sorted(drawn, key=lambda subset: (-len(subset), subset))
+    """All reduced subsets if they are few, else some with sizes drawn evenly; of whole groups, if there are groups."""
+    channels, units = model.channels, list(model.channels.units.values())
+    count = len(units)
+    if 2**count - 2 <= MOST_CHECKED:
+        return [subset for subset in channels.group_subsets() if subset != channels.full]
+    drawn = {draw_subset(count, draw_integer(1, count - 1, generator), generator) for _ in range(MOST_CHECKED)}
+    ordered = sorted(drawn, key=lambda chosen: (-len(chosen), chosen))
+    return [channels.join(units[i] for i in chosen) for chosen in ordered]
 
 
-def undo(model: Classifier, start: dict[str, Tensor], subsets: Sequence[Subset]) -> None:
-    """Give subsets the weights again that they had at the start, in place; all weights if they share them."""
-    now = model.state_dict()
-    own = [f".{by_subset(subset)}." for subset in subsets]
-    shared = model.spec.norm == "size" or model.stem.residuals is None
-    for name, value in now.items():
-        if subsets and (shared or any(key in f".{name}." for key in own)):
-            value.copy_(start[name])
+def check_format(model: nn.Module) -> None:
+    """Raise ValueError if weights are in half precision, in which small steps of learning are lost."""
+    half = next((value.dtype for value in model.parameters() if value.dtype in HALF), None)
+    if half is not None:
+        raise ValueError(f"the network's weights are {str(half).removeprefix('torch.')}; adapt model.float() instead")
 
 
 def collect(images: Any, model: Classifier, size: ImageSize | None, image_channels: Names = None) -> Tensor:
@@ -311,6 +318,12 @@ def collect(images: Any, model: Classifier, size: ImageSize | None, image_channe
     images = arrange_split(images, model, names)
     if not hasattr(images, "__array__"):
         batches = [torch.as_tensor(batch[0] if isinstance(batch, tuple | list) else batch) for batch in images]
+        sizes = sorted({tuple(batch.shape[1:]) for batch in batches})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"batches of images (channels, height, width) of several sizes given, {sizes[0]} and {sizes[1]}; "
+                "resize them to one size"
+            )
         images = torch.cat(batches) if batches else torch.zeros(0)
     found = torch.as_tensor(images)
     if len(found) < 2:
