@@ -267,6 +267,12 @@ def test_adapting_again_tells_that_what_subsets_learned_is_lost(model):
         (squares(1), {}, ValueError, "at least two images, got 1"),
         (squares(8)[:, :2], {}, ChannelError, r"\(8, 2, 12, 12\) given; .* all of the model's channels .*R, G, B"),
         (squares(8), {"passes": 0}, ValueError, "at least 1, got 0 and 24"),
+        (
+            squares(20),
+            {"passes": 73},
+            ValueError,
+            "73 passes are too few: .* 24 images take 74",
+        ),
         (squares(8), {"size": 12}, ValueError, "size has no effect"),
         (torch.full((8, 3, 12, 12), torch.nan), {"passes": 200}, TrainingError, "loss is nan at step 0"),
         ("nowhere", {}, DataError, "nowhere is not a folder"),

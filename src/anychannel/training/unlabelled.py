@@ -148,6 +148,12 @@ def learn_unlabelled(
     bf16 = choose_precision(precision, chosen) == "bf16"
     network = Passes(adapted, found, partial(autocast, chosen, bf16=bf16))
     checked = choose_checked(view, generator) if len(held_out) else []
+    least = len(held_out) * (1 + 2 * len(checked)) + 2 * batch_size
+    if passes < least:
+        raise ValueError(
+            f"{passes} passes are too few: checks of {len(held_out)} images on {len(checked)} subsets and a step of "
+            f"{batch_size} images take {least}; give more, 25,000 by default"
+        )
     before = {subset: network.compare(held_out, subset) for subset in checked}
     whole = shares_weights(adapted)
     learned = {subset: own_parameters(adapted) if whole else parameters_of(adapted, subset) for subset in checked}
