@@ -33,7 +33,12 @@ ROWS = {
     "ours_norm_subset": "one network for all, 1x, norm `subset`",
     "ours_distilled": "one network for all, 1x, distilled from its own full-set answer",
 }
-BUDGETS = {"1x": ("ours", "plain"), "3x": ("ours_3x", "plain_3x")}
+BUDGETS = {
+    "1x": ("ours", "plain"),
+    "2x, taught": ("ours_taught", "plain"),
+    "2x, warm start": ("ours_warm", "plain"),
+    "3x": ("ours_3x", "plain_3x"),
+}
 """At each training budget, the network for all subsets and the plain one."""
 
 
