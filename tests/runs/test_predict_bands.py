@@ -140,7 +140,7 @@ def test_unlabelled_scenes_are_read_as_training_reads_them(trained: Path, tmp_pa
     assert np.array_equal(read_folder(tmp_path / "new", predictor.reader, bands=USUAL), np.delete(images, 2, axis=0))
     for path in (tmp_path / "new").glob("*_B05.tif"):
         path.unlink()
-    with pytest.raises(DataError, match="no image in .*new holds all channels of the network, B02, B05"):
+    with pytest.raises(DataError, match=r"no image in .*new holds all channels of the network, B02, B05"):
         read_folder(tmp_path / "new", predictor.reader, bands=USUAL)
 
 

@@ -223,7 +223,7 @@ def test_a_folder_names_its_files_channels_as_for_prediction(tmp_path, model):
     assert np.array_equal(read_folder(tmp_path / "turned", Reader(RGB.select("R,B"))), plain[:, [0, 2]])
     assert np.array_equal(collect(tmp_path / "turned", as_view(model), None), plain)
     (tmp_path / "turned" / "channels.txt").write_text("B\nG\nNIR\n")
-    with pytest.raises(DataError, match=r"no image in .*turned holds all channels of the network, R, G, B \(.*B, G, NIR"):
+    with pytest.raises(DataError, match=r"no image in .* all channels of the network, R, G, B \(.*B, G, NIR"):
         read_folder(tmp_path / "turned", Reader(RGB))
 
 

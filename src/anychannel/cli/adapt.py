@@ -15,7 +15,7 @@ def adapt(
         str,
         typer.Argument(help="Folder of a run, file of weights, or timm/NAME.", metavar="RUN"),
     ],
-    images: Annotated[Path, typer.Option(help="Folder of images; those with all channels are used. No labels are needed.")],
+    images: Annotated[Path, typer.Option(help="Folder of images without labels. Those with all channels are used.")],
     out: Annotated[Path, typer.Option(help="Folder for the adapted network; new or empty.")],
     model: Annotated[
         str | None,
