@@ -109,7 +109,7 @@ def meets_images(network: nn.Module, path: str, others: Sequence[str], in_chans:
             met.extend((name, images) for images in inputs[:1])
 
         tried.get_submodule(name).register_forward_pre_hook(note)
-    answered = next(try_out(tried, in_chans, sorted(TRIAL_SIZES)), None)
+    answered = next(try_out(tried, in_chans, sorted(TRIAL_SIZES), span=1.0), None)
     if answered is None or not met:
         return False
     (first, shown), *later = met

@@ -17,7 +17,7 @@ TRIAL_SIZES = (224, 64, 32)
 
 
 def count_classes(network: nn.Module, in_chans: int) -> int | None:
-    """The number of a network's classes: its ``num_classes``, else the width of its output for a trial image.
+    """The number of a network's classes: its ``num_classes``, else the width of its output for a black image.
 
     If its output for no trial size has the shape (B, K), this is the width of its only linear layer, or None if it has
     none or several.
@@ -36,11 +36,14 @@ def count_classes(network: nn.Module, in_chans: int) -> int | None:
     return linear[0].out_features if len(linear) == 1 else None
 
 
-def try_out(network: nn.Module, in_chans: int, sizes: Sequence[int]) -> Iterator[Any]:
-    """A network's outputs in evaluation mode, which it stays in, for two images of those ``sizes`` that it can take."""
+def try_out(network: nn.Module, in_chans: int, sizes: Sequence[int], *, span: float = 0.0) -> Iterator[Any]:
+    """A network's outputs in evaluation mode, which it stays in, for two images of those ``sizes`` that it can take.
+
+    Their values run from ``-span`` to ``span``.
+    """
     like = next(network.parameters())
     for size in sizes:
-        shades = torch.linspace(-1, 1, 2 * in_chans * size**2, dtype=like.dtype, device=like.device)
+        shades = torch.linspace(-span, span, 2 * in_chans * size**2, dtype=like.dtype, device=like.device)
         try:
             with torch.no_grad():
                 answer = network.eval()(shades.view(2, in_chans, size, size))

@@ -17,7 +17,7 @@ from anychannel.models.saving import find_weights
 from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.execute import NETWORK
-from anychannel.runs.folder import find_reader
+from anychannel.runs.predict import find_reader
 from anychannel.training import Adaptation, learn_unlabelled
 from anychannel.utils.files import write_json
 from anychannel.utils.options import check_options

@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from anychannel.channels import ChannelSet
-from anychannel.data.input_images import READING, Reader
 from anychannel.data.sources.source import SPLITS
-from anychannel.results.run import OUTSIDE, RunError, find_unfinished, read_record
+from anychannel.results.run import RunError, find_unfinished, read_record
 from anychannel.runs.config import ConfigError, RunConfig, check_source
 from anychannel.training.settings import idle_settings
 from anychannel.utils.files import LOCK
-from anychannel.utils.sizes import height_width
 
 FIRST = ("config.toml", "command.txt", "environment.json")
 """Files written before ``run.json``. A folder with only these and a lock belongs to a run killed at its start."""
@@ -135,21 +132,6 @@ def is_unbegun(home: Path) -> bool:
         return not left
     temporary = tuple(f".{name}." for name in (*FIRST, "run.json"))
     return all(name in (LOCK, *FIRST) or name.startswith(temporary) for name in left)
-
-
-def find_reader(home: Path, channels: ChannelSet) -> tuple[Reader, str | None]:
-    """What reads images as those of a run were read, and the pattern of its files with one band each, if it has one."""
-    record = read_record(home)
-    config = None if record.get(OUTSIDE) else read_config(home)
-    options = {} if config is None else config.data_options
-    reader = Reader(
-        channels,
-        height_width(record["image_size"]),
-        config is not None and config.size is not None,
-        record.get("image_type"),
-        {key: options[key] for key in READING if key in options},
-    )
-    return reader, options.get("bands")
 
 
 def read_config(folder: str | Path) -> RunConfig:

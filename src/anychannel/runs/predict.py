@@ -24,24 +24,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anychannel.channels import ChannelError
+from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import DataError, appearance, to_tensor
 from anychannel.data.appearance import Familiar, describe_appearance, familiar
 from anychannel.data.content import BandFiles, Content
 from anychannel.data.dead_channels import DeadChannels, remarks
 from anychannel.data.image_paths import ImagePath, choose_bands, find_images
-from anychannel.data.input_images import UNUSED, InputImage, Reader
+from anychannel.data.input_images import READING, UNUSED, InputImage, Reader
 from anychannel.models.saving import find_weights, read_model
 from anychannel.models.view import as_view
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import inference_mode, place
 from anychannel.nn.temperatures import temperature_of
 from anychannel.results.run import OUTSIDE, read_record, warn_unfinished
-from anychannel.runs.folder import find_reader, read_array
+from anychannel.runs.folder import read_array, read_config
 from anychannel.training.outputs import logits_of, to_probabilities
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.plurals import plural
 from anychannel.utils.progress import progress_bar
+from anychannel.utils.sizes import height_width
 
 if TYPE_CHECKING:  # what is needed to evaluate a data set, most predictions do without
     from anychannel.evaluation.predict import Predictions
@@ -131,6 +132,21 @@ class Answer:
         assert self.prediction is not None
         dead = list(self.prediction.dead)
         return {"unlike": self.prediction.unlike, "dead": dead, "notes": list(self.notes)}
+
+
+def find_reader(home: Path, channels: ChannelSet) -> tuple[Reader, str | None]:
+    """What reads images as those of a run were read, and the pattern of its files with one band each, if it has one."""
+    record = read_record(home)
+    config = None if record.get(OUTSIDE) else read_config(home)
+    options = {} if config is None else config.data_options
+    reader = Reader(
+        channels,
+        height_width(record["image_size"]),
+        config is not None and config.size is not None,
+        record.get("image_type"),
+        {key: options[key] for key in READING if key in options},
+    )
+    return reader, options.get("bands")
 
 
 class Predictor:
