@@ -14,8 +14,9 @@ import pytest
 import rasterio
 from PIL import Image
 from typer.main import get_command
+from typer.testing import CliRunner
 
-from anychannel.cli.app import app
+from anychannel.cli.app import app, describe_restart
 from anychannel.cli.compare import against_first
 from anychannel.cli.listing import DESCRIPTIONS
 from anychannel.evaluation import load_evaluation
@@ -36,6 +37,33 @@ COMMANDS = (
     "list",
     "demo",
 )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "work", "message"),
+    [
+        (("train", "--data", "bands"), "runs.train_run", "to continue, start the same command again with --resume"),
+        (("demo",), "runs.demo.run_demo", "to continue, start the same command again"),
+        (
+            ("adapt", "run", "--images", "photos"),
+            "runs.adapt.adapt_folder",
+            "the same command starts from the beginning",
+        ),
+    ],
+)
+def test_after_ctrl_c_a_command_says_whether_it_continues(arguments, work, message, tmp_path, monkeypatch):
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"anychannel.{work}", stop)
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 130
+    assert done.stderr.splitlines() == [f"stopped; {message}"]
+
+
+def test_only_commands_that_keep_what_they_did_continue():
+    continuing = {name for name in COMMANDS if describe_restart(name).startswith("to continue")}
+    assert continuing == {"train", "sweep", "compare", "demo"}
 
 
 @pytest.fixture(scope="module")

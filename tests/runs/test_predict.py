@@ -22,7 +22,7 @@ import anychannel as ac
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.cli import app
 from anychannel.data import DataError
-from anychannel.runs.image_paths import find_images
+from anychannel.data.image_paths import find_images
 from anychannel.runs.predict import BATCH, Predictor
 from tests.helpers.commands import Command
 from tests.helpers.image_files import write_image

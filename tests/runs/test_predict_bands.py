@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import anychannel as ac
 from anychannel.cli import app
 from anychannel.data import DataError, load_dataset
+from anychannel.data.image_paths import find_images
 from anychannel.data.unlabelled import read_folder
-from anychannel.runs.image_paths import find_images
 from anychannel.runs.predict import Predictor
 from tests.helpers.band_scenes import draw_scene, write_band, write_scenes
 
@@ -127,9 +127,8 @@ def test_the_command_answers_scenes_and_says_what_is_wrong_with_others(trained: 
 def test_unlabelled_scenes_are_read_as_training_reads_them(trained: Path, tmp_path: Path):
     predictor = Predictor(trained / "run")
     size = 16 if predictor.reader.size_was_set else None
-    shape = predictor.reader.shape
     shutil.copytree(trained / "scenes" / "forest", tmp_path / "new")
-    images = read_folder(tmp_path / "new", predictor.channels, size=shape, bands=USUAL)
+    images = read_folder(tmp_path / "new", predictor.reader, bands=USUAL)
     options = {"channels": predictor.channels.names, "size": size, "cache_dir": trained / "cache"}
     data = load_dataset(trained / "scenes", bands=USUAL, **options)
     known = {Path(path).name: np.asarray(data.train.images[i]) for i, path in enumerate(data.train.paths)}
@@ -138,8 +137,11 @@ def test_unlabelled_scenes_are_read_as_training_reads_them(trained: Path, tmp_pa
     for row in rows:
         assert np.array_equal(images[row], known[f"forest-{row}"])
     (tmp_path / "new" / "forest-2_B05.tif").unlink()
-    with pytest.raises(DataError, match="forest-2: it lacks B05; images without labels need all channels"):
-        read_folder(tmp_path / "new", predictor.channels, size=shape, bands=USUAL)
+    assert np.array_equal(read_folder(tmp_path / "new", predictor.reader, bands=USUAL), np.delete(images, 2, axis=0))
+    for path in (tmp_path / "new").glob("*_B05.tif"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"no image in .*new holds all channels of the network, B02, B05"):
+        read_folder(tmp_path / "new", predictor.reader, bands=USUAL)
 
 
 def test_a_run_is_evaluated_on_other_scenes_by_its_own_pattern(trained: Path, tmp_path: Path):

@@ -20,11 +20,13 @@ import anychannel as ac
 from anychannel.channels import ChannelError, ChannelSet
 from anychannel.cli import app
 from anychannel.data import DataError
+from anychannel.data.input_images import Reader
 from anychannel.data.unlabelled import read_folder
 from anychannel.models.own_weights import own_parameters, with_own_weights
 from anychannel.models.view import as_view
 from anychannel.training import TrainingError, learn_unlabelled
-from anychannel.training.unlabelled import Passes
+from anychannel.training.unlabelled import Passes, collect
+from tests.helpers.image_files import write_image
 
 ALIKE = [[1.0, 0.9, 0.8], [0.9, 1.0, 0.9], [0.8, 0.9, 1.0]]
 RGB = ChannelSet(("R", "G", "B"), mean=(120.0,) * 3, std=(60.0,) * 3, correlation=ALIKE)
@@ -305,14 +307,14 @@ def write_photos(folder, count: int = 24, size: int = 12) -> None:
 
 def test_a_folder_is_read_at_any_depth(tmp_path):
     write_photos(tmp_path / "photos")
-    assert read_folder(tmp_path / "photos", RGB).shape == (24, 3, 12, 12)
-    assert read_folder(tmp_path / "photos", RGB, size=8).shape == (24, 3, 8, 8)
+    assert read_folder(tmp_path / "photos", Reader(RGB)).shape == (24, 3, 12, 12)
+    assert read_folder(tmp_path / "photos", Reader(RGB, (8, 8), True)).shape == (24, 3, 8, 8)
     Image.new("RGB", (20, 20)).save(tmp_path / "photos" / "large.png")
     with pytest.raises(DataError, match=r"large.png is uint8 of 20 x 20 pixels, but .* of 12 x 12 pixels; give a size"):
-        read_folder(tmp_path / "photos", RGB)
+        read_folder(tmp_path / "photos", Reader(RGB))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no image files"):
-        read_folder(tmp_path / "empty", RGB)
+    with pytest.raises(DataError, match="holds no image file"):
+        read_folder(tmp_path / "empty", Reader(RGB))
 
 
 def test_the_command_adapts_a_file_of_weights_and_writes_a_folder(tmp_path):
@@ -332,3 +334,63 @@ def test_the_command_adapts_a_file_of_weights_and_writes_a_folder(tmp_path):
     again = CliRunner().invoke(app, ["adapt", *map(str, arguments)])
     assert again.exit_code == 2
     assert "is not empty; choose a new folder for --out" in again.output
+
+
+def write_planes(folder, order: str, held=lambda _: "RGB") -> None:
+    """Squares as files whose planes are the channels ``held`` of each, in the order given."""
+    for number, image in enumerate(squares(6).numpy()):
+        planes = [image["RGB".index(name)] for name in order if name in held(number)]
+        write_image(folder / f"{number}.tif", np.stack(planes))
+
+
+def test_a_folder_names_its_files_channels_as_for_prediction(tmp_path, model):
+    write_planes(tmp_path / "plain", "RGB")
+    write_planes(tmp_path / "turned", "BGR")
+    plain = read_folder(tmp_path / "plain", Reader(RGB))
+    assert np.array_equal(read_folder(tmp_path / "turned", Reader(RGB)), plain[:, ::-1])
+    named = read_folder(tmp_path / "turned", Reader(RGB), channels="B,G,R")
+    (tmp_path / "turned" / "channels.txt").write_text("B\nG\nR\n")
+    assert np.array_equal(named, plain)
+    assert np.array_equal(read_folder(tmp_path / "turned", Reader(RGB)), plain)
+    assert np.array_equal(read_folder(tmp_path / "turned", Reader(RGB.select("R,B"))), plain[:, [0, 2]])
+    assert np.array_equal(collect(tmp_path / "turned", as_view(model), None), plain)
+    (tmp_path / "turned" / "channels.txt").write_text("B\nG\nNIR\n")
+    with pytest.raises(DataError, match=r"no image in .* all channels of the network, R, G, B \(.*B, G, NIR"):
+        read_folder(tmp_path / "turned", Reader(RGB))
+
+
+def test_images_that_lack_a_channel_are_left_out(tmp_path):
+    write_planes(tmp_path / "plain", "RGB")
+    write_planes(tmp_path / "partial", "RGB", lambda number: "RG" if number in (1, 4) else "RGB")
+    lines = [f'{number}.tif,"R,G"' for number in (1, 4)]
+    (tmp_path / "partial" / "channels.csv").write_text("\n".join(["path,channels", *lines]))
+    plain = read_folder(tmp_path / "plain", Reader(RGB))
+    assert np.array_equal(read_folder(tmp_path / "partial", Reader(RGB)), plain[[0, 2, 3, 5]])
+    assert len(read_folder(tmp_path / "partial", Reader(RGB.select("R,G")), channels="R,G,-")) == 6
+
+
+def test_a_run_of_some_channels_is_adapted_on_its_own_data(tmp_path):
+    for label in ("dark", "light"):
+        for number, image in enumerate(squares(6, seed=len(label)).numpy()):
+            write_image(tmp_path / "data" / label / f"{number}.tif", image)
+    (tmp_path / "data" / "channels.txt").write_text("R\nG\nB\n")
+
+    def start(*arguments):
+        return CliRunner().invoke(app, [*map(str, arguments), "--quiet", "--device", "cpu"])
+
+    network = ["--model", "compact_k7", "--model-option", "width=16", "--epochs", 1, "--no-cost"]
+    cache = ["--cache", tmp_path / "cache"]
+    trained = start("train", "--data", tmp_path / "data", "--use", "R,B", *network, *cache, "--out", tmp_path / "run")
+    assert trained.exit_code == 0, trained.output
+    adapted = ["adapt", tmp_path / "run", "--images", tmp_path / "data", "--passes", 100]
+    done = start(*adapted, "--out", tmp_path / "named")
+    assert done.exit_code == 0, done.output
+    (tmp_path / "data" / "channels.txt").unlink()
+    done = start(*adapted, "--out", tmp_path / "unnamed")
+    assert done.exit_code == 2
+    assert "it has 3 channels, but 2 expected (R, B); name the files' channels in their order" in done.output
+    done = start(*adapted, "--channels", "R,-,B", "--out", tmp_path / "given")
+    assert done.exit_code == 0, done.output
+    for name in ("named", "given"):
+        record = json.loads((tmp_path / name / "adaptation.json").read_text())
+        assert record["images"] + record["held_out"] == 12

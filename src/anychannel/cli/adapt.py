@@ -15,7 +15,7 @@ def adapt(
         str,
         typer.Argument(help="Folder of a run, file of weights, or timm/NAME.", metavar="RUN"),
     ],
-    images: Annotated[Path, typer.Option(help="Folder of image files that have all channels. No labels are needed.")],
+    images: Annotated[Path, typer.Option(help="Folder of images without labels. Those with all channels are used.")],
     out: Annotated[Path, typer.Option(help="Folder for the adapted network; new or empty.")],
     model: Annotated[
         str | None,
@@ -23,7 +23,7 @@ def adapt(
     ] = None,
     channels: Annotated[
         str | None,
-        typer.Option(help="Channels of the images in order, for published weights or a file. Default: R,G,B."),
+        typer.Option(help="Channels of the files in order. Default: the run's; R,G,B for weights that no run has."),
     ] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Height and width in pixels. Default: the run's, else the files'.")

@@ -64,7 +64,18 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
 }
 
+CONTINUING = ("compare", "demo")
+"""Commands that continue from the runs that they have written, without a flag."""
+
+
+def describe_restart(name: str) -> str:
+    """What a command does if it is started again after a signal has ended it."""
+    if "resume" in signature(COMMANDS[name]).parameters:
+        return "to continue, start the same command again with --resume"
+    if name in CONTINUING:
+        return "to continue, start the same command again"
+    return "the same command starts from the beginning"
+
+
 for name, command in COMMANDS.items():
-    resume = " with --resume" if "resume" in signature(command).parameters else ""
-    again = f"start the same command again{resume}"
-    app.command(name)(plain_errors(again, list_flags(command), list_flags(train))(command))
+    app.command(name)(plain_errors(describe_restart(name), list_flags(command), list_flags(train))(command))

@@ -57,7 +57,7 @@ REMEDIES = {
 
 @contextmanager
 def plain_errors(
-    again: str = "start the same command again",
+    restart: str = "the same command starts from the beginning",
     flags: Mapping[str, str] | None = None,
     trains: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
@@ -65,15 +65,15 @@ def plain_errors(
 
     Catches ``ValueError`` (the base class of anychannel's own input errors), failures of training, and files that
     cannot be read or written. A bug keeps its traceback. SIGINT and SIGTERM end the command with exit status 130 and
-    143; ``again`` says how to continue it. ``flags`` and ``trains`` are those of the command and of ``train``, which
-    messages name.
+    143; ``restart`` says what it does if it is started again. ``flags`` and ``trains`` are those of the command and of
+    ``train``, which messages name.
     """
     try:
         with handled(program=True), short_warnings(), explained(flags or {}, trains or {}):
             yield
     except KeyboardInterrupt as stop:
         if os.environ.get("RANK", "0") == "0":  # the main one of several processes
-            typer.secho(f"{stop or 'stopped'}; to continue, {again}", fg="yellow", err=True)
+            typer.secho(f"{str(stop) or 'stopped'}; {restart}", fg="yellow", err=True)
         raise typer.Exit(stop.status if isinstance(stop, Interrupted) else 130) from None
 
 

@@ -121,8 +121,8 @@ def predict(
 
     - `find today -name '*.jpg' | anychannel predict runs/photos - --drop B --out without-blue.csv`
     """
+    from anychannel.data.image_paths import choose_bands, find_images
     from anychannel.runs.folder import check_network, read_config
-    from anychannel.runs.image_paths import choose_bands, find_images
     from anychannel.runs.prediction_files import check_format, open_rows
     from anychannel.utils.progress import progress_bar
 

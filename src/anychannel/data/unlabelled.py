@@ -5,60 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from anychannel.channels import ChannelSet
-from anychannel.data.errors import DataError, ImageError, Problems
-from anychannel.data.files.read import ReadSettings, read_image
-from anychannel.data.files.resize import resize_and_crop
-from anychannel.data.sources.band_files import BandPattern, match_bands, name_planes
-from anychannel.data.sources.folders import list_images
-from anychannel.data.sources.reader import Reader, placed
-from anychannel.data.sources.source import Sample
+from anychannel.data.errors import DataError
+from anychannel.data.image_paths import ImagePath, find_images
+from anychannel.data.input_images import Reader
 from anychannel.data.workers import count_workers
-from anychannel.utils.sizes import ImageSize, height_width
 
 
 def read_folder(
-    folder: str | Path,
-    channels: ChannelSet,
-    *,
-    size: ImageSize | None = None,
-    bands: str | None = None,
-    **options: Any,
+    folder: str | Path, reader: Reader, *, channels: str | Sequence[str] | None = None, bands: str | None = None
 ) -> np.ndarray:
-    """Read all image files of a folder and of the folders in it, a folder's own files first.
+    """Read all images of a folder, at any depth, that hold all channels of a network, as prediction reads them.
+
+    The folder may name its files' channels, in ``channels.txt`` and ``channels.csv`` (see
+    ``anychannel.data.sources.folders``).
 
     Args:
         folder: the folder.
-        channels: the channels of every file, in file order.
-        size: height and width in pixels to which images are resized and cropped; None keeps the files' own.
+        reader: reads an image as the network needs it. Its ``shape`` None keeps the files' own size.
+        channels: names of the channels of all other files in order; see ``Reader.open``.
         bands: pattern of files with one band each, see ``anychannel.data.sources.band_files``. None: each is an image.
-        options: those of ``read_image`` that say how files become arrays, such as ``nodata``.
 
     Returns:
-        (N, C, H, W) in the files' type and units.
+        (N, C, H, W) in the files' type and units, with the network's channels in its order.
 
     Raises:
-        DataError: there is no image, a file cannot be read or lacks a channel, or files differ in size or type.
+        ChannelError: a name of ``channels`` is unknown.
+        DataError: there is no image, or none with all channels; a file cannot be read; or files differ in size or type.
     """
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give a folder of image files")
-    paths = list_images(root, [])
-    if not paths:
-        raise DataError(f"{root} holds no image files")
-    if bands is not None:
-        return stack(read_scenes(root, paths, channels, BandPattern.parse(bands), size, options))
+    names = reader.channels.names
 
-    def read(path: Path) -> np.ndarray:
-        pixels = read_image(path, channels=channels, **options)
-        return pixels if size is None else resize_and_crop(pixels, height_width(size))
+    def read(image: ImagePath) -> np.ndarray | None:
+        if image.channels is not None and not set(names) <= set(image.channels):
+            return None
+        opened = reader.open_path(image, channels)
+        if len(opened.channels) < len(names):
+            return None
+        return opened.pixels[[opened.channels.index(name) for name in names]]
 
+    listed = find_images(root, bands)
     with ThreadPoolExecutor(count_workers()) as pool:
-        return stack(dict(zip(map(str, paths), pool.map(read, paths), strict=True)))
+        found = zip(listed, pool.map(read, listed), strict=True)
+        whole = {image.path: pixels for image, pixels in found if pixels is not None}
+    if not whole:
+        held = "" if listed[0].channels is None else f" ({listed[0].path} holds {', '.join(listed[0].channels)})"
+        raise DataError(
+            f"no image in {root} holds all channels of the network, {', '.join(names)}{held}; give images that do, or "
+            "correct the names in channels.txt and channels.csv"
+        )
+    return stack(whole)
 
 
 def stack(images: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -69,40 +69,3 @@ def stack(images: Mapping[str, np.ndarray]) -> np.ndarray:
             kinds = [f"{one.dtype} of {one.shape[1]} x {one.shape[2]} pixels" for one in (image, usual)]
             raise DataError(f"{path} is {kinds[0]}, but {first} is {kinds[1]}; give a size, or convert the files")
     return np.stack(list(images.values()))
-
-
-def read_scenes(
-    root: Path,
-    files: Sequence[Path],
-    channels: ChannelSet,
-    pattern: BandPattern,
-    size: ImageSize | None,
-    options: Mapping[str, Any],
-) -> dict[str, np.ndarray]:
-    """The scenes of files with one band each, by their names. Raises DataError if one lacks a channel."""
-    problems = Problems()
-    scenes = pattern.gather(root, files, problems)
-    problems.raise_if_any(root)
-    pattern.refuse_empty(root, scenes)
-    known = match_bands(list(dict.fromkeys(band for one in scenes.found.values() for band in one.files)), channels)
-    height, width = (None, None) if size is None else height_width(size)
-    side = height if height == width else None
-    grid = None if height is None or width is None else (height, width)
-    reader = Reader(channels, ReadSettings(size=side, **options).naming(channels), kinds={}, grid=grid)
-
-    def read(key: str) -> np.ndarray:
-        image = name_planes(scenes.found[key].files, known)
-        sample = Sample(str(root / key), 0, image, tuple(image.files))
-        with placed(sample):
-            found = reader.decode(sample, sample.load()) if image.files else None
-            held = () if found is None else [channels.names[position] for position in found.positions]
-            absent = [name for name in channels.names if name not in held]
-            if found is None or absent:
-                raise ImageError(
-                    f"it lacks {', '.join(absent)}", "images without labels need all channels; leave it out"
-                )
-        pixels = found.spread(len(channels))
-        return pixels if grid is None else resize_and_crop(pixels, grid)
-
-    with ThreadPoolExecutor(count_workers()) as pool:
-        return dict(zip(scenes.found, pool.map(read, scenes.found), strict=True))

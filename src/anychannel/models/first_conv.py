@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anychannel.nn.stems import ConvGeometry, geometry_of
+from anychannel.models.head import TRIAL_SIZES, try_out
+from anychannel.nn.stems import ConvGeometry, as_plain_conv
 from anychannel.utils.plurals import few, plural
 
 
@@ -23,30 +25,18 @@ class FirstConv:
     geometry: ConvGeometry
 
 
-@torch.no_grad()
 def as_first_conv(path: str, conv: nn.Conv2d) -> FirstConv:
-    """A convolution with the kernel that it applies.
-
-    For one of timm's weight-standardised convolutions (NFNet, BiT) that is not its weight. A stem that starts from this
-    kernel is no longer standardised when it is trained.
-    """
-    weight = conv.weight.detach()
-    if any(kind.__module__ == "timm.layers.std_conv" for kind in type(conv).__mro__):
-        standardised: Any = conv  # by name, since timm takes seconds to import
-        gain = (standardised.gain * standardised.scale).flatten() if hasattr(conv, "gain") else None
-        rows = weight.reshape(1, len(weight), -1)
-        standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=standardised.eps)
-        weight = standard.reshape_as(weight)
-    return FirstConv(path, weight, None if conv.bias is None else conv.bias.detach(), geometry_of(conv))
+    """A convolution with the kernel that it applies; see ``as_plain_conv``, also for the errors."""
+    return FirstConv(path, *as_plain_conv(conv, f"the first convolution, {path},"))
 
 
 def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = None) -> FirstConv:
     """The convolution that takes the images, which have ``in_chans`` channels.
 
     This is the one at the path ``first_conv``. Without a path it is the one that timm notes in ``pretrained_cfg``, else
-    ``conv1``, else the only convolution of that width. If the first block consists of parallel convolutions (RepVGG,
-    MobileOne, FastViT), they are merged in place with timm's ``reparameterize``. The network's output in evaluation
-    mode stays the same.
+    the only convolution of that width, else ``conv1`` if it alone meets the images when the network is tried. If the
+    first block consists of parallel convolutions (RepVGG, MobileOne, FastViT), they are merged in place with timm's
+    ``reparameterize``. The network's output in evaluation mode stays the same.
 
     Raises:
         ValueError: there is none, or there are several; the message says what to pass.
@@ -63,7 +53,7 @@ def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = 
             f"first_conv={first_conv!r} of {kind} {what}; it must be a convolution that takes {in_chans} channels"
             f"{advise(list(fitting))}"
         )
-    paths = as_tuple((getattr(network, "pretrained_cfg", None) or {}).get("first_conv")) or ("conv1",)
+    paths = as_tuple((getattr(network, "pretrained_cfg", None) or {}).get("first_conv"))
     noted = [path for path in paths if path in fitting]
     block = merge_branches(network, noted[0], in_chans) if noted else None
     if block is not None:
@@ -75,6 +65,8 @@ def read_first_conv(network: nn.Module, in_chans: int, first_conv: str | None = 
             "stand for all; choose another network"
         )
     candidates = noted or list(fitting)
+    if len(candidates) > 1 and "conv1" in candidates and meets_images(network, "conv1", candidates, in_chans):
+        candidates = ["conv1"]
     if len(candidates) == 1:
         return as_first_conv(candidates[0], fitting[candidates[0]])
     if not candidates:
@@ -102,6 +94,26 @@ def convolutions(network: nn.Module, in_chans: int) -> dict[str, nn.Conv2d]:
         for path, module in network.named_modules()
         if isinstance(module, nn.Conv2d) and module.in_channels == in_chans
     }
+
+
+def meets_images(network: nn.Module, path: str, others: Sequence[str], in_chans: int) -> bool:
+    """Whether, of some convolutions, the one at ``path`` is the first in a trial and no other takes what it takes.
+
+    False if the network takes no trial image.
+    """
+    tried = copy.deepcopy(network)
+    met: list[tuple[str, Tensor]] = []
+    for name in others:
+
+        def note(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+            met.extend((name, images) for images in inputs[:1])
+
+        tried.get_submodule(name).register_forward_pre_hook(note)
+    answered = next(try_out(tried, in_chans, sorted(TRIAL_SIZES), span=1.0), None)
+    if answered is None or not met:
+        return False
+    (first, shown), *later = met
+    return first == path and not any(name != path and torch.equal(images, shown) for name, images in later)
 
 
 def as_tuple(names: Any) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +25,7 @@ def count_classes(network: nn.Module, in_chans: int) -> int | None:
     noted = noted_classes(network)
     if noted:
         return noted
-    like = next(network.parameters())
-    tried = copy.deepcopy(network).eval()
-    for size in TRIAL_SIZES:
-        try:
-            with torch.no_grad():
-                answer = tried(torch.zeros(2, in_chans, size, size, dtype=like.dtype, device=like.device))
-        except Exception:
-            continue
+    for answer in try_out(copy.deepcopy(network), in_chans, TRIAL_SIZES):
         if isinstance(answer, Tensor) and answer.ndim > 2:
             return None
         logits = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
@@ -39,6 +34,22 @@ def count_classes(network: nn.Module, in_chans: int) -> int | None:
     inside = {layer for conv in network.modules() if isinstance(conv, AdaptiveConv2d) for layer in conv.modules()}
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear) and layer not in inside]
     return linear[0].out_features if len(linear) == 1 else None
+
+
+def try_out(network: nn.Module, in_chans: int, sizes: Sequence[int], *, span: float = 0.0) -> Iterator[Any]:
+    """A network's outputs in evaluation mode, which it stays in, for two images of those ``sizes`` that it can take.
+
+    Their values run from ``-span`` to ``span``.
+    """
+    like = next(network.parameters())
+    for size in sizes:
+        shades = torch.linspace(-span, span, 2 * in_chans * size**2, dtype=like.dtype, device=like.device)
+        try:
+            with torch.no_grad():
+                answer = network.eval()(shades.view(2, in_chans, size, size))
+        except Exception:
+            continue
+        yield answer
 
 
 def noted_classes(network: nn.Module) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from anychannel.data import appearance
+from anychannel.data.input_images import Reader
 from anychannel.data.unlabelled import read_folder
 from anychannel.models import adapt, load_model, save_model
 from anychannel.models.adapt import is_saved
@@ -17,12 +18,11 @@ from anychannel.models.view import as_view
 from anychannel.results.run import RunError, read_record, warn_unfinished
 from anychannel.runs.environment import command_line, describe_environment
 from anychannel.runs.execute import NETWORK
-from anychannel.runs.folder import read_config
-from anychannel.runs.reader import READING
+from anychannel.runs.predict import find_reader
 from anychannel.training import Adaptation, learn_unlabelled
 from anychannel.utils.files import write_json
 from anychannel.utils.options import check_options
-from anychannel.utils.sizes import ImageSize
+from anychannel.utils.sizes import height_width
 
 RECORD = "adaptation.json"
 """What was done, in the adapted network's folder."""
@@ -48,10 +48,13 @@ def adapt_folder(
     Args:
         source: a run's folder or one of ``save_model``, a file of weights, or the name of a timm network, whose
             published weights are loaded.
-        images: a folder of image files with all channels; of scenes with a file for each band, as the run's data.
+        images: a folder of image files, or of scenes with a file for each band as the run's data. Images that lack a
+            channel are not used.
         out: the new folder.
         model: the timm network that a file of weights is for.
-        channels: channels that the weights were trained on, in their order; None means R, G, B.
+        channels: of published weights or a file of weights: the channels that they were trained on, in their order;
+            None means R, G, B. Of a run: the channels of files that the folder does not name, in order, ``-`` for one
+            that is not used; None means the run's.
         size: height and width in pixels; None takes the run's, else the files'.
         adapt_options: options of ``adapt``.
         device, options: see ``learn_unlabelled``.
@@ -65,13 +68,12 @@ def adapt_folder(
     saved = is_saved(source)
     network = open_network(source, model, channels, dict(adapt_options or {}))
     of_run = saved and (Path(source) / "run.json").is_file()
-    pixels: ImageSize | None = size
-    reading: dict[str, Any] = {}
-    if of_run:
-        given = read_config(source).data_options
-        reading = {name: given[name] for name in (*READING, "bands") if name in given}
-        pixels = size or read_record(source)["image_size"]
-    shown = read_folder(images, network.channels, size=pixels, **reading)
+    reader, bands = find_reader(Path(source), network.channels) if of_run else (Reader(network.channels), None)
+    if size is not None:
+        reader = replace(reader, shape=height_width(size), size_was_set=True)
+    if saved and channels is not None and bands is not None:
+        raise RunError("--channels names the channels of files, and files with one band each tell it; leave it out")
+    shown = read_folder(images, reader, channels=channels if saved else None, bands=bands)
     found = learn_unlabelled(network, shown, device=device, **options)
     out.mkdir(parents=True, exist_ok=True)
     save_model(found.model, out)
@@ -94,8 +96,8 @@ def open_network(source: str | Path, model: str | None, channels: str | None, op
     """The network to adapt; see ``adapt_folder``."""
     check_options(adapt, options, "adapt_options.", reserved=NETWORK)
     if is_saved(source):
-        if model is not None or channels is not None or options:
-            raise RunError(f"{source} says what its network is; leave out --model, --channels and --adapt-option")
+        if model is not None or options:
+            raise RunError(f"{source} says what its network is; leave out --model and --adapt-option")
         warn_unfinished(Path(source))
         return load_model(source, weights=find_weights(Path(source)))
     names = channels or "R,G,B"

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anychannel.channels import ChannelError
+from anychannel.data.input_images import InputImage
 from anychannel.evaluation import choose_subsets
 from anychannel.results.shapley import Ranking, known_orders, rank
 from anychannel.runs.predict import Prediction, Predictor
-from anychannel.runs.reader import InputImage
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,11 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anychannel.channels import ChannelError
+from anychannel.channels import ChannelError, ChannelSet
 from anychannel.data import DataError, appearance, to_tensor
 from anychannel.data.appearance import Familiar, describe_appearance, familiar
 from anychannel.data.content import BandFiles, Content
 from anychannel.data.dead_channels import DeadChannels, remarks
+from anychannel.data.image_paths import ImagePath, choose_bands, find_images
+from anychannel.data.input_images import READING, UNUSED, InputImage, Reader
 from anychannel.models.saving import find_weights, read_model
 from anychannel.models.view import as_view
 from anychannel.nn.classifier import Classifier
@@ -36,8 +38,6 @@ from anychannel.nn.module_utils import inference_mode, place
 from anychannel.nn.temperatures import temperature_of
 from anychannel.results.run import OUTSIDE, read_record, warn_unfinished
 from anychannel.runs.folder import read_array, read_config
-from anychannel.runs.image_paths import ImagePath, choose_bands, find_images
-from anychannel.runs.reader import READING, UNUSED, InputImage, Reader
 from anychannel.training.outputs import logits_of, to_probabilities
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.plurals import plural
@@ -134,6 +134,21 @@ class Answer:
         return {"unlike": self.prediction.unlike, "dead": dead, "notes": list(self.notes)}
 
 
+def find_reader(home: Path, channels: ChannelSet) -> tuple[Reader, str | None]:
+    """What reads images as those of a run were read, and the pattern of its files with one band each, if it has one."""
+    record = read_record(home)
+    config = None if record.get(OUTSIDE) else read_config(home)
+    options = {} if config is None else config.data_options
+    reader = Reader(
+        channels,
+        height_width(record["image_size"]),
+        config is not None and config.size is not None,
+        record.get("image_type"),
+        {key: options[key] for key in READING if key in options},
+    )
+    return reader, options.get("bands")
+
+
 class Predictor:
     """A trained network that classifies images. It may be used from several threads.
 
@@ -178,18 +193,8 @@ class Predictor:
         self.bands: str | None = None
         if home is not None and (home / "run.json").is_file():
             record = read_record(home)
-            outside = bool(record.get(OUTSIDE))
-            config = None if outside else read_config(home)
-            options = {} if config is None else config.data_options
-            self.bands = options.get("bands")
-            self.classes = tuple(record["classes"]) if outside else self.classes
-            self.reader = Reader(
-                self.channels,
-                height_width(record["image_size"]),
-                config is not None and config.size is not None,
-                record.get("image_type"),
-                {key: options[key] for key in READING if key in options},
-            )
+            self.classes = tuple(record["classes"]) if record.get(OUTSIDE) else self.classes
+            self.reader, self.bands = find_reader(home, self.channels)
             self.appearance = read_array(home / appearance.FILE, (None, len(self.channels), appearance.FIGURES))
         self.dead = DeadChannels(self.channels, self.appearance)
         self.bf16 = choose_precision(precision or "fp32", self.device) == "bf16"
@@ -271,13 +276,8 @@ class Predictor:
         """See ``predict_paths``; ``exactly`` refuses images that lack one of the ``kept`` channels."""
 
         def decode(image: ImagePath) -> InputImage | Exception:
-            known = self.channels.names
-            names = image.channels and [name if name in known else UNUSED for name in image.channels]
             try:
-                if image.files is not None:
-                    opened = self.reader.open(image.files, names, name=image.path, layout=layout, nodata=nodata)
-                else:
-                    opened = self.reader.open(image.path, names or channels, layout=layout, nodata=nodata)
+                opened = self.reader.open_path(image, channels, layout=layout, nodata=nodata)
             except (DataError, OSError) as error:
                 return error
             return replace(opened, original=opened.pixels)

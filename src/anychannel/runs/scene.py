@@ -25,12 +25,12 @@ from anychannel.data.files.geotiff import Window, read_raster
 from anychannel.data.files.jpeg2000 import JPEG2000
 from anychannel.data.files.names import informative_names
 from anychannel.data.files.tiff import TIFF
+from anychannel.data.image_paths import ImagePath
+from anychannel.data.input_images import UNUSED, InputImage, Reader
 from anychannel.data.limits import check_extent
 from anychannel.data.sources.band_files import match_bands, name_planes
 from anychannel.data.sources.reader import check_area
 from anychannel.data.sources.source import PlaneFields, Sample
-from anychannel.runs.image_paths import ImagePath
-from anychannel.runs.reader import UNUSED, InputImage, Reader
 from anychannel.utils.extras import need
 from anychannel.utils.plurals import plural
 

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from anychannel.channels import ChannelError
 from anychannel.data.errors import DataError
-from anychannel.runs.image_paths import ImagePath, find_images
+from anychannel.data.image_paths import ImagePath, find_images
 from anychannel.runs.predict import BATCH, VALUES, Names, Prediction, Predictor
 from anychannel.runs.scene import Scene
 from anychannel.utils.extras import need

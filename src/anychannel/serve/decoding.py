@@ -33,8 +33,8 @@ import torch
 from anychannel.channels import ChannelError
 from anychannel.data import DataError
 from anychannel.data.content import digest_content
+from anychannel.data.input_images import InputImage, Reader
 from anychannel.data.limits import MAX_VALUES, VARIABLE
-from anychannel.runs.reader import InputImage, Reader
 from anychannel.serve.images import OpenedImage, draw_image
 from anychannel.serve.schemas import Image
 from anychannel.utils.extras import MissingExtraError

@@ -12,8 +12,8 @@ import numpy as np
 
 from anychannel.channels import ChannelSet
 from anychannel.data.files.resize import resize_and_crop
+from anychannel.data.input_images import InputImage
 from anychannel.runs.examples import channel_png
-from anychannel.runs.reader import InputImage
 from anychannel.serve.schemas import ChannelPicture, Image
 from anychannel.utils.files import readable
 

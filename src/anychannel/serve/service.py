@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anychannel.channels import as_channel_set
+from anychannel.data.input_images import UNUSED
 from anychannel.data.limits import check_extent
 from anychannel.models import Classifier
 from anychannel.results.evaluation import SubsetResult
@@ -18,7 +19,6 @@ from anychannel.runs import examples
 from anychannel.runs.explain import explain
 from anychannel.runs.folder import read_array, read_config
 from anychannel.runs.predict import Predictor, describe_image
-from anychannel.runs.reader import UNUSED
 from anychannel.serve.decoding import DECODER
 from anychannel.serve.images import ImageStore, OpenedImage, draw_image
 from anychannel.serve.schemas import Channel, Examples, Expected, Guess, Importance, Model, Prediction

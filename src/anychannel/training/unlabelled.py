@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from anychannel.channels import ChannelError, Subset
 from anychannel.data import TorchImages
+from anychannel.data.input_images import Reader
 from anychannel.data.unlabelled import read_folder
 from anychannel.models.own_weights import own_parameters, parameters_of, shares_weights, with_own_weights
 from anychannel.models.view import as_view
@@ -40,7 +41,7 @@ from anychannel.training.loss import divergence
 from anychannel.training.matching import Names, open_images, thresholds_of
 from anychannel.utils.hardware import choose_device, choose_precision
 from anychannel.utils.progress import progress_bar
-from anychannel.utils.sizes import ImageSize
+from anychannel.utils.sizes import ImageSize, height_width
 
 MOST_HELD_OUT = 100
 """Images that check the result; a tenth of the images if that is less."""
@@ -311,7 +312,8 @@ def collect(images: Any, model: Classifier, size: ImageSize | None, image_channe
     """All images as one tensor (N, C, H, W) with the model's channels; see ``adapt_unlabelled``."""
     names = model.channels.names
     if isinstance(images, str | Path):
-        images = read_folder(images, model.channels, size=size)
+        shape = None if size is None else height_width(size)
+        images = read_folder(images, Reader(model.channels, shape, size_was_set=size is not None))
     elif size is not None:
         raise ValueError("size has no effect: it is for the files of a folder; leave it out")
     if gives_samples(images):

@@ -8,7 +8,7 @@ from torch import nn
 
 from anychannel.channels import ChannelError
 from anychannel.nn.stems import create_stem
-from anychannel.nn.stems.registry import geometry_of
+from anychannel.nn.stems.plain_conv import as_plain_conv
 
 
 def conv() -> nn.Conv2d:
@@ -93,4 +93,4 @@ def test_an_unknown_stem_lists_the_valid_ones():
 )
 def test_a_convolution_that_no_stem_can_stand_for_is_refused(odd):
     with pytest.raises(ValueError, match="a stem replaces only plain convolutions"):
-        geometry_of(odd)
+        as_plain_conv(odd)

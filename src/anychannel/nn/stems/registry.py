@@ -16,6 +16,7 @@ from anychannel.nn.stems.generated import HypernetworkStem, TemplateStem
 from anychannel.nn.stems.kernel_attention import KernelAttentionStem
 from anychannel.nn.stems.masked import MaskedStem
 from anychannel.nn.stems.per_size import PerSizeStem
+from anychannel.nn.stems.plain_conv import as_plain_conv
 from anychannel.nn.stems.static import GreyStem, SlicedStem, StaticStem, TableStem
 from anychannel.utils.names import unknown_name
 from anychannel.utils.options import registry_options
@@ -41,25 +42,9 @@ def list_stems() -> list[str]:
     return list(STEMS)
 
 
-def geometry_of(conv: nn.Conv2d) -> ConvGeometry:
-    """The geometry of a convolution; ValueError if it is grouped or does not pad with zeros, which stems cannot do."""
-    kind = type(conv).__name__
-    if conv.groups != 1 or conv.padding_mode != "zeros":
-        raise ValueError(
-            f"the first convolution is a {kind} with groups={conv.groups}, padding_mode={conv.padding_mode!r}; "
-            "a stem replaces only plain convolutions with groups=1 and zero padding"
-        )
-    same = conv.padding == "same" or "Same" in kind
-    padding = conv.padding if isinstance(conv.padding, tuple) else (0, 0)
-    pairs = (conv.kernel_size, conv.stride, padding, conv.dilation)
-    kernel_size, stride, padding, dilation = ((int(a), int(b)) for a, b in pairs)
-    return ConvGeometry(kernel_size, stride, padding, dilation, same)
-
-
 def create_stem(name: str, conv: nn.Conv2d, **options: Any) -> Stem:
     """A stem that replaces ``conv`` and starts from its weights; the options are keyword options of ``build_stem``."""
-    bias = None if conv.bias is None else conv.bias.detach()
-    return build_stem(name, conv.weight.detach(), bias, geometry_of(conv), **options)
+    return build_stem(name, *as_plain_conv(conv), **options)
 
 
 def build_stem(

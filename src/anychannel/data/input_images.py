@@ -17,6 +17,7 @@ from anychannel.data.files.decoded import Decoded
 from anychannel.data.files.names import check_names, is_mask
 from anychannel.data.files.read import ReadSettings, open_content, read
 from anychannel.data.files.resize import resize_valid
+from anychannel.data.image_paths import ImagePath
 from anychannel.data.sources.band_files import match_bands, name_planes
 from anychannel.data.sources.reader import Reader as PlaneReader
 from anychannel.data.sources.source import PlaneFields, Sample
@@ -120,6 +121,24 @@ class Reader:
             raise DataError(f"{name}: {str(error).replace(OR_CONVERT, '')}") from error
         found = found.select(kept)
         return self.prepare(found.pixels, used, name, found.missing)
+
+    def open_path(
+        self,
+        image: ImagePath,
+        channels: str | Sequence[str] | None = None,
+        *,
+        layout: str | None = None,
+        nodata: float | str | None = None,
+    ) -> InputImage:
+        """Decode an image that ``find_images`` lists.
+
+        Names of channels that come with it count, and those that are not the network's are not used. ``channels`` are
+        those of a file that comes without; see ``open``, also for the errors.
+        """
+        names = image.channels and [name if name in self.channels.names else UNUSED for name in image.channels]
+        if image.files is not None:
+            return self.open(image.files, names, name=image.path, layout=layout, nodata=nodata)
+        return self.open(image.path, names or channels, layout=layout, nodata=nodata)
 
     def reading(self, layout: str | None, nodata: float | str | None) -> dict[str, Any]:
         """The run's options for reading files, and those given here."""
