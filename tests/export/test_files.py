@@ -12,6 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
+from transformers import ViTConfig, ViTForImageClassification
+from transformers.modeling_outputs import ImageClassifierOutput
 
 import anychannel as ac
 from anychannel.channels import ChannelError
@@ -21,7 +24,7 @@ from anychannel.export.formats import ExportError
 from anychannel.nn.stems import STEMS, Stem
 from anychannel.nn.temperatures import Temperatures
 from anychannel.utils.extras import MissingExtraError
-from tests.helpers.export_networks import pixels, tiny
+from tests.helpers.export_networks import RGB, Tiny, pixels, tiny
 
 BANKED = [name for name, kind in STEMS.items() if kind.basis_kernels is not Stem.basis_kernels]
 WARM = Temperatures((2.5, 1.7, 1.3), {"R,B": 0.6, "G": 3.0})
@@ -143,6 +146,60 @@ def test_a_network_of_timm_is_exported(tmp_path):
     model = ac.create_model("timm/resnet10t", channels=["NIR", "R", "G", "B"], num_classes=5).eval()
     export_model(model, tmp_path / "x.pt2", channels="NIR,G", format="pt2", image_size=64)
     assert check_export(model, tmp_path / "x.pt2", image_size=64).passed
+
+
+def assert_exported(model, path, channels: str, size: int = 24):
+    """The file answers as the model does."""
+    export_model(model, path, channels=channels, format=path.suffix[1:], image_size=size, free_size=False)
+    parity = check_export(model, path, image_size=size)
+    assert parity.passed, str(parity)
+
+
+class Wrapped(nn.Module):
+    """A network whose output holds the logits among others."""
+
+    def __init__(self, output) -> None:
+        super().__init__()
+        self.network, self.output = Tiny(), output
+
+    def forward(self, images):
+        """(B, 3, H, W) images -> what ``output`` makes of logits."""
+        return self.output(self.network(images))
+
+
+@pytest.mark.parametrize("channels", ["G,R", "any"])
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("x.onnx", lambda logits: {"features": logits.relu(), "logits": logits}),
+        ("x.pt2", lambda logits: {"out": logits, "aux": logits.relu()}),
+        ("x.onnx", lambda logits: (logits, logits.relu())),
+        ("x.pt2", lambda logits: [logits, logits.relu()]),
+        ("x.onnx", lambda logits: ImageClassifierOutput(logits=logits)),
+    ],
+    ids=["dict", "out", "tuple", "list", "transformers"],
+)
+@pytest.mark.filterwarnings("ignore:.*cannot be traced")
+def test_a_network_that_gives_more_than_logits_is_exported_with_its_logits(name, output, channels, tmp_path):
+    model = ac.adapt(Wrapped(output).eval(), channels=RGB, source_channels=RGB)
+    assert_exported(model, tmp_path / name, channels)
+
+
+@pytest.mark.parametrize("stem", ["completion", "dofa", "kernel_attention"])
+def test_a_vision_transformer_that_looks_at_its_convolutions_type_is_exported(stem, tmp_path):
+    width = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    network = ViTForImageClassification(ViTConfig(**width, image_size=24, patch_size=8, num_labels=4)).eval()
+    model = ac.adapt(network, channels=RGB, source_channels=RGB, stem=stem)
+    assert_exported(model, tmp_path / "x.onnx", "any")
+    assert_exported(model, tmp_path / "x.pt2", "B,G")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("channels", ["B,G", "any"])
+def test_a_network_of_another_precision_is_exported_in_float32(dtype, channels, tmp_path):
+    model = tiny().to(dtype)
+    assert_exported(model, tmp_path / "x.onnx", channels)
+    assert model.stem.weight_like.dtype == dtype
 
 
 def test_a_network_that_pads_by_the_images_size_keeps_its_size_and_says_so(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
-from rasterio.transform import from_origin
+from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
+from rasterio.transform import RPCTransformer, from_origin
 from typer.testing import CliRunner
 
 import anychannel as ac
@@ -20,7 +23,7 @@ from anychannel.cli import app
 from anychannel.data import DataError
 from anychannel.data.content import BandFiles
 from anychannel.runs.predict import Predictor
-from anychannel.runs.scene import Scene
+from anychannel.runs.scene import Scene, fill_median
 from anychannel.runs.scene_map import Cells, map_scene
 from tests.helpers.band_scenes import write_band
 
@@ -79,8 +82,13 @@ def read_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return file.read(1), file.read(2) * file.scales[1]
 
 
-def one_by_one(home: Path, pixels: np.ndarray, missing: np.ndarray, window: int, stride: int) -> tuple[np.ndarray, ...]:
-    """The map from single predictions, each cell's mean taken at once: the slow twin."""
+def one_by_one(
+    home: Path, pixels: np.ndarray, missing: np.ndarray, window: int, stride: int, *, fill: bool = True
+) -> tuple[np.ndarray, ...]:
+    """The map from single predictions, each cell's mean taken at once: the slow twin.
+
+    Pixels that are no data are the median of the window's others in their band, or stay as they are without ``fill``.
+    """
     predictor, (_, height, width) = Predictor(home), pixels.shape
     sides = []
     for side in (height, width):
@@ -92,7 +100,11 @@ def one_by_one(home: Path, pixels: np.ndarray, missing: np.ndarray, window: int,
             part = (slice(None), slice(row, row + window), slice(column, column + window))
             held = [band for band in range(3) if not missing[part][band].all()]
             if held:
-                image = predictor.open(pixels[part][held], [NAMES[band] for band in held])
+                tile = pixels[part][held]
+                for plane, gone in zip(tile, missing[part][held], strict=True):
+                    if fill:
+                        plane[gone] = np.quantile(plane[~gone], 0.5, method="inverted_cdf")
+                image = predictor.open(tile, [NAMES[band] for band in held])
                 shares[row, column] = predictor.predict(image).probabilities.numpy()
     found = np.zeros((2, -(-height // stride), -(-width // stride)))
     for i, j in np.ndindex(found.shape[1:]):
@@ -133,6 +145,35 @@ def test_a_map_is_the_mean_over_windows_at_its_place_on_earth(home: Path, tmp_pa
     assert {colours[k][:3] for k in np.unique(numbers).tolist()} <= drawn  # in the legend
 
 
+def test_ground_control_points_and_rational_polynomials_are_carried_to_the_map(home: Path, tmp_path: Path):
+    pixels = draw(54, 75)
+    corners = [(0, 0), (0, 75), (54, 0), (54, 75)]
+    points = [
+        GroundControlPoint(row, column, 10 + column / 1000, 50 - row / 1000, z=column, id=f"{row}-{column}")
+        for row, column in corners
+    ]
+    scene = write_scene(tmp_path / "scene.tif", pixels, NAMES, transform=None, gcps=points, crs="EPSG:4326")
+    map_scene(home, scene, tmp_path / "map.tif", window=16, stride=8)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        found, system = file.gcps
+    assert system == rasterio.CRS.from_epsg(4326)
+    assert [(point.row * 8, point.col * 8, point.x, point.y, point.z) for point in found] == [
+        (point.row, point.col, point.x, point.y, point.z) for point in points
+    ]
+
+    one, south, east = ([value, *values, *[0.0] * 16] for value, *values in ((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0)))
+    camera = RPC(100, 500, 50, 0.1, one, south, 26.5, 27, 10, 0.2, one, east, 37, 37.5, 0, 0)
+    scene = write_scene(tmp_path / "camera.tif", pixels, NAMES, transform=None, crs=None, rpcs=camera)
+    map_scene(home, scene, tmp_path / "map.tif", window=16, stride=8)
+    place = (10.02, 50.03, 120.0)
+    with rasterio.open(scene) as before, rasterio.open(tmp_path / "map.tif") as after:
+        places = []
+        for file in (before, after):
+            with RPCTransformer(file.rpcs) as ground:
+                places.append(np.array(ground.rowcol(*([value] for value in place), op=np.array)).ravel())
+    assert np.allclose(places[0] / 8, places[1], atol=1e-6)
+
+
 def test_no_data_leaves_cells_empty_and_bands_missing(home: Path, tmp_path: Path):
     pixels = draw(64, 96)
     missing = np.zeros(pixels.shape, bool)
@@ -146,15 +187,87 @@ def test_no_data_leaves_cells_empty_and_bands_missing(home: Path, tmp_path: Path
     numbers, shares = read_map(tmp_path / "map.tif")
     assert np.array_equal(numbers == 0, classes == 0)
     assert found.no_data == 5 * 8 == (numbers == 0).sum()
-    inner = (slice(None), slice(6, None))  # where windows have no pixel without data in a band that they use
-    assert np.array_equal(numbers[inner], classes[inner])
-    assert np.allclose(shares[inner], confidence[inner], atol=2e-4)
+    assert np.array_equal(numbers, classes)
+    assert np.allclose(shares, confidence, atol=2e-4)
     marked = write_scene(tmp_path / "unmarked.tif", pixels, NAMES)
     map_scene(home, marked, tmp_path / "other.tif", window=16, stride=8, nodata=0)
     assert np.array_equal(read_map(tmp_path / "other.tif")[0] == 0, numbers == 0)
     with pytest.raises(DataError, match="has no data in any window"):
         map_scene(home, write_scene(tmp_path / "e.tif", pixels * 0, NAMES, nodata=0), tmp_path / "n.tif", window=16)
     assert not (tmp_path / "n.tif").exists()
+
+
+def swath(bands: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of a scene with a slanting edge, and where they are no data: in one band farther than in the others."""
+    pixels, across = draw(48, 64, bands), np.add.outer(np.arange(48), np.arange(64))
+    return pixels, np.stack([across < 40 + 10 * (band == 1) for band in range(bands)])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "declared", "given"),
+    [
+        ("float32", -9999, -9999, None),
+        ("float32", np.nan, np.nan, None),
+        ("uint16", 65535, 65535, None),
+        ("uint16", 65535, 65535, 0),  # the file's own declaration holds
+        ("uint16", 65535, None, 65535),
+        ("float32", -9999, None, -9999),
+    ],
+)
+def test_no_value_of_no_data_reaches_the_network_at_the_edge_of_a_swath(
+    home: Path, tmp_path: Path, dtype: str, value: float, declared: float | None, given: float | None
+):
+    pixels, missing = swath()
+    pixels = pixels.astype(dtype)
+    pixels[missing] = value
+    scene = write_scene(tmp_path / "scene.tif", pixels, NAMES, nodata=declared)
+    map_scene(home, scene, tmp_path / "map.tif", window=16, stride=8, nodata=given)
+    classes, confidence = one_by_one(home, pixels, missing, 16, 8)
+    numbers, shares = read_map(tmp_path / "map.tif")
+    assert np.array_equal(numbers, classes)
+    assert np.allclose(shares, confidence, atol=2e-4)
+
+
+def test_pixels_that_a_mask_inside_the_file_hides_are_no_data(home: Path, tmp_path: Path):
+    pixels, missing = swath()
+    missing[1] = missing[0]
+    pixels[missing] = 65535
+    scene = write_scene(tmp_path / "scene.tif", pixels, NAMES)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(scene, "r+") as file:
+        file.write_mask(~missing[0])
+    map_scene(home, scene, tmp_path / "map.tif", window=16, stride=8)
+    classes, confidence = one_by_one(home, pixels, missing, 16, 8)
+    numbers, shares = read_map(tmp_path / "map.tif")
+    assert np.array_equal(numbers, classes)
+    assert np.allclose(shares, confidence, atol=2e-4)
+
+
+def test_no_data_are_what_they_were_in_training_if_it_had_some_and_stay_if_they_are_to_be_kept(
+    home: Path, tmp_path: Path
+):
+    pixels, missing = swath()
+    pixels[missing] = 2000
+    scene = write_scene(tmp_path / "scene.tif", pixels, NAMES, nodata=2000)
+
+    def compare(model: Path | Predictor, known: np.ndarray, **options: object) -> None:
+        map_scene(model, scene, tmp_path / "map.tif", window=16, stride=8, **options)
+        classes, confidence = one_by_one(home, known, missing, 16, 8, fill=False)
+        numbers, shares = read_map(tmp_path / "map.tif")
+        assert np.array_equal(numbers, classes)
+        assert np.allclose(shares, confidence, atol=2e-4)
+
+    compare(home, pixels, nodata="keep")
+    trained = Predictor(home)
+    trained.reader = replace(trained.reader, options={**trained.reader.options, "nodata": 7})
+    compare(trained, np.where(missing, np.uint16(7), pixels))
+
+
+def test_a_mask_band_of_a_scene_is_filled_with_one_of_its_values():
+    pixels = np.array([[[0, 4, 4, 8, 9]]], np.uint8)
+    missing = np.array([[[False, False, False, False, True]]])
+    assert fill_median(pixels, missing, missing).tolist() == [[[0, 4, 4, 8, 4]]]
+    assert fill_median(pixels[..., [0, 3]], missing[..., :2], ~missing[..., :2]).tolist() == [[[0, 0]]]
+    assert fill_median(pixels, ~np.zeros_like(missing), missing).tolist() == [[[0, 4, 4, 8, 0]]]
 
 
 def test_nan_that_a_float_scene_declares_as_no_data_is_none(home: Path, tmp_path: Path):

@@ -91,7 +91,10 @@ def predict(
     ] = None,
     nodata: Annotated[
         str | None,
-        typer.Option(help="keep, or a replacement for values that a file marks as no data. Default: the run's."),
+        typer.Option(
+            help="keep, or a replacement for values that a file marks as no data. In a file that marks none, values "
+            "equal to it are no data. Default: the run's."
+        ),
     ] = None,
     bands: Annotated[
         str | None,

@@ -14,9 +14,10 @@ from torch.func import functional_call
 
 from anychannel.channels import ChannelSet
 from anychannel.evaluation import choose_subsets
-from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.adaptive_conv import AdaptiveConv2d, ConvAttributes
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.module_utils import plain_copy, replace_module
+from anychannel.nn.outputs import logits_of
 from anychannel.nn.specialize import MixedConvolution
 from anychannel.nn.stems import STEMS, Stem
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm, by_size
@@ -61,10 +62,9 @@ class AnySubset(nn.Module):
         normalised = (images - self.mean) / self.std
         token = _present.set(present.to(self.mean.dtype))
         try:
-            logits: Tensor = self.backbone(torch.where(present.view(1, -1, 1, 1), normalised, 0.0))
+            return logits_of(self.backbone(torch.where(present.view(1, -1, 1, 1), normalised, 0.0)))
         finally:
             _present.reset(token)
-        return logits
 
 
 def stem_of_presence(stem: Stem) -> nn.Module:
@@ -103,7 +103,7 @@ def close(a: Tensor | None, b: Tensor | None) -> bool:
     return bool((a - b).abs().max() <= 0.02 * b.abs().max())
 
 
-class PresenceStem(nn.Module):
+class PresenceStem(ConvAttributes, nn.Module):
     """A stem whose kernel is computed from the presence vector."""
 
     def __init__(self, stem: Stem) -> None:
@@ -118,7 +118,7 @@ class PresenceStem(nn.Module):
         return self.stem.geometry.convolve(images, kernel, self.stem.bias_where(present))
 
 
-class TabledStem(nn.Module):
+class TabledStem(ConvAttributes, nn.Module):
     """A stem with a table of the kernels and biases of all subsets, numbered by the sum of 2^position."""
 
     kernels: Tensor
@@ -128,6 +128,7 @@ class TabledStem(nn.Module):
     @torch.no_grad()
     def __init__(self, stem: Stem) -> None:
         super().__init__()
+        self.__dict__["stem"] = stem  # for its attributes; the graph needs none of its weights
         self.geometry = stem.geometry
         kernels = torch.zeros(2**stem.in_chans, stem.out_chans, stem.in_chans, *stem.geometry.kernel_size)
         biases = torch.zeros(2**stem.in_chans, stem.out_chans)

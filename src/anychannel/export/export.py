@@ -15,7 +15,7 @@ from torch import nn
 from anychannel.export.any_subset import AnySubset
 from anychannel.export.formats import FORMATS, ExportError
 from anychannel.export.graph import Sizes, capture
-from anychannel.export.probabilities import WithProbabilities
+from anychannel.export.probabilities import Logits, WithProbabilities
 from anychannel.models.view import as_classifier
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.temperatures import Temperatures
@@ -42,7 +42,7 @@ def export_model(
     """Write a classifier as a graph that runs without anychannel. The batch size is always free.
 
     An ONNX file has the outputs ``logits`` and ``probabilities``, in which the temperature is applied; a torch.export
-    file returns logits.
+    file returns logits. The graph computes in float32, whatever the type of the model's weights.
 
     Args:
         model: a ``Classifier``, or a network that ``adapt`` returned. It is not changed.
@@ -75,10 +75,12 @@ def export_model(
     check_place(path)
     places = model.channels.positions(None if channels == ANY else channels)
     names = tuple(model.channels.names[place] for place in places)
-    here = copy.deepcopy(model).cpu().eval().to(memory_format=torch.contiguous_format)  # predict may leave another
+    here = (
+        copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    )  # predict may leave another
     with warnings.catch_warnings():  # torch.export captures what fx cannot trace
         warnings.filterwarnings("ignore", message=".*cannot be traced")
-        module = AnySubset(here) if channels == ANY else here.specialize(names)
+        module: nn.Module = AnySubset(here) if channels == ANY else Logits(here.specialize(names))
     if kind.outputs > 1:
         module = WithProbabilities(module, model, names, any_subset=channels == ANY)
     with torch.no_grad():

@@ -123,7 +123,7 @@ def check_hub_folder(
 
     Subsets that the stem refuses are left out.
     """
-    again = HubClassifier.from_pretrained(folder)
+    again = HubClassifier.from_pretrained(folder).float()
 
     @torch.no_grad()
     def answer(images: Tensor, subset: tuple[str, ...]) -> list[np.ndarray]:
@@ -155,10 +155,10 @@ def compare(
 ) -> Parity:
     """Compare the model with ``answer(images, channels)`` on every subset, batch size and image size.
 
-    The answer is the logits, or logits and probabilities. The images are normal noise with the mean and standard
-    deviation of each channel.
+    The answer is the logits, or logits and probabilities. The model computes in float32. The images are normal noise
+    with the mean and standard deviation of each channel.
     """
-    model = copy.deepcopy(model).cpu().eval()
+    model = copy.deepcopy(model).cpu().float().eval()
     drawn = torch.Generator().manual_seed(0)
     several = model.spec.thresholds is not None
     largest, largest_logit, worst, of_probabilities = -1.0, 0.0, "", None

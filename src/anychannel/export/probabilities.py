@@ -8,7 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from anychannel.nn.classifier import Classifier
+from anychannel.nn.outputs import logits_of
 from anychannel.nn.temperatures import Temperatures
+
+
+class Logits(nn.Module):
+    """A network of one subset that gives the logits alone, also where it gives a dictionary or a tuple."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, k, H, W) images -> (B, K) logits."""
+        return logits_of(self.network(images))
 
 
 class WithProbabilities(nn.Module):

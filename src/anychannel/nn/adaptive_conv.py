@@ -14,11 +14,59 @@ from anychannel.nn.stems import Stem
 from anychannel.nn.subset_context import Shown, current_shown
 
 
-class AdaptiveConv2d(nn.Module):
-    """Runs the stem on each row's subset; it also holds the model's ``ChannelInput``, which belongs to the stem.
+class ConvAttributes:
+    """The attributes of a convolution that networks read, such as ``weight.dtype``, of a module that holds a stem."""
 
-    It has the attributes of the convolution that networks read: ``weight``, ``bias``, ``kernel_size`` and the like.
-    """
+    stem: Stem
+
+    @property
+    def weight(self) -> Tensor:
+        """A parameter of the stem, for its type and device; a plain kernel if the stem has one."""
+        return self.stem.weight_like
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The stem's bias."""
+        return self.stem.bias
+
+    @property
+    def in_channels(self) -> int:
+        """The number of channels of the full set."""
+        return self.stem.in_chans
+
+    @property
+    def out_channels(self) -> int:
+        """The number of features."""
+        return self.stem.out_chans
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """Height and width of the kernel."""
+        return self.stem.geometry.kernel_size
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Vertical and horizontal stride."""
+        return self.stem.geometry.stride
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Vertical and horizontal padding."""
+        return self.stem.geometry.padding
+
+    @property
+    def dilation(self) -> tuple[int, int]:
+        """Vertical and horizontal dilation."""
+        return self.stem.geometry.dilation
+
+    @property
+    def groups(self) -> int:
+        """Always 1."""
+        return 1
+
+
+class AdaptiveConv2d(ConvAttributes, nn.Module):
+    """Runs the stem on each row's subset; it also holds the model's ``ChannelInput``, which belongs to the stem."""
 
     channel_input: Any
 
@@ -88,51 +136,6 @@ class AdaptiveConv2d(nn.Module):
             mixed = mixed.contiguous()
         everything = tuple(range(self.stem.in_chans))
         return self.stem.geometry.convolve(mixed, self.stem.kernel(everything), bias)
-
-    @property
-    def weight(self) -> Tensor:
-        """A parameter of the stem, for its type and device; a plain kernel if the stem has one."""
-        return self.stem.weight_like
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The stem's bias."""
-        return self.stem.bias
-
-    @property
-    def in_channels(self) -> int:
-        """The number of channels of the full set."""
-        return self.stem.in_chans
-
-    @property
-    def out_channels(self) -> int:
-        """The number of features."""
-        return self.stem.out_chans
-
-    @property
-    def kernel_size(self) -> tuple[int, int]:
-        """Height and width of the kernel."""
-        return self.stem.geometry.kernel_size
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        """Vertical and horizontal stride."""
-        return self.stem.geometry.stride
-
-    @property
-    def padding(self) -> tuple[int, int]:
-        """Vertical and horizontal padding."""
-        return self.stem.geometry.padding
-
-    @property
-    def dilation(self) -> tuple[int, int]:
-        """Vertical and horizontal dilation."""
-        return self.stem.geometry.dilation
-
-    @property
-    def groups(self) -> int:
-        """Always 1."""
-        return 1
 
 
 def pick(images: Tensor, subset: Subset) -> Tensor:

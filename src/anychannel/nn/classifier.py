@@ -18,6 +18,7 @@ from anychannel.nn.forward_pass import continue_pass, find_conv, run_pass, stem_
 from anychannel.nn.input_range import InputRange
 from anychannel.nn.loading import fill_in_statistics, strip_prefix
 from anychannel.nn.normalisation import moments
+from anychannel.nn.outputs import logits_of
 from anychannel.nn.specialize import specialize_backbone
 from anychannel.nn.stems import Stem
 from anychannel.nn.subset_context import last_shown
@@ -250,7 +251,8 @@ class Classifier(nn.Module):
             A module in evaluation mode, on the model's device. It maps images (B, k, H, W), integers or floats of the
             weights' type, in the files' own units, to logits that equal the model's to rounding. If the network can be
             traced, it is an ``fx.GraphModule`` of PyTorch's own operations with batch norms folded into convolutions.
-            If not, only the stem and the subset batch norms are replaced, with a warning.
+            If not, only the stem and the subset batch norms are replaced, with a warning, and the module returns what
+            the network does.
 
         Raises:
             ChannelError: a name is unknown or repeats.
@@ -269,21 +271,3 @@ def shorten_names(model: Classifier, state: dict[str, Any], prefix: str, _: obje
         start = f"{prefix}{path}.{INPUT}"
         for name in [name for name in state if name.startswith(start)]:
             state[prefix + name.removeprefix(start)] = state.pop(name)
-
-
-def logits_of(output: Any) -> Tensor:
-    """The logits in a network's output: a tensor, or an output with ``logits``, as transformers' networks give.
-
-    TypeError if it is no classifier's.
-    """
-    if isinstance(output, Tensor):
-        return output
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(output, tuple) and output and logits is None:
-        logits = output[0]
-    if not isinstance(logits, Tensor):
-        raise TypeError(
-            f"the network gives {type(output).__name__}, not the logits of a classifier; train and evaluate it in "
-            "your own loop"
-        )
-    return logits

@@ -11,14 +11,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from anychannel.channels import Subset
-from anychannel.nn.adaptive_conv import AdaptiveConv2d
+from anychannel.nn.adaptive_conv import AdaptiveConv2d, ConvAttributes
 from anychannel.nn.module_utils import plain_copy, replace_module, set_width
+from anychannel.nn.outputs import find_logits
 from anychannel.nn.stems import ConvGeometry, Stem
 from anychannel.nn.subset_batchnorm import SubsetBatchNorm
 
@@ -60,13 +62,23 @@ def specialize_backbone(backbone: nn.Module, order: Sequence[int], mean: Tensor,
     normalisation = FixedNormalisation(mean[:, places], std[:, places], None if mean.dtype == dtype else dtype)
     whole = nn.Sequential(fx.symbolic_trace(normalisation), plain).eval()
     try:
-        folded: nn.Module = fuse(untie(traced(whole)))
+        folded: nn.Module = fuse(untie(give_logits(traced(whole))))
     except Exception as error:  # tracing runs the network's own code and may raise anything
         warnings.warn(
             f"{type(backbone).__name__} cannot be traced ({error}); its batch norms are left as they are", stacklevel=3
         )
         return whole
     return folded.eval()
+
+
+def give_logits(graph: fx.GraphModule) -> fx.GraphModule:
+    """Let a graph of a network that gives a dictionary or a tuple return the logits alone, in place."""
+    for node in graph.graph.nodes:
+        if node.op == "output":
+            node.args = (find_logits(node.args[0]),)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
 
 
 def untie(graph: fx.GraphModule) -> fx.GraphModule:
@@ -98,10 +110,10 @@ def plain_stem(stem: Stem, subset: Subset, order: Sequence[int]) -> nn.Module:
             f"the {type(stem).__name__} makes a kernel for every image and has no basis kernels that it combines, "
             "so no static convolution equals it; use a stem such as completion"
         )
-    return traced(MixedConvolution(stem, basis, subset, order).eval())
+    return traced_convolution(MixedConvolution(stem, basis, subset, order).eval(), stem.geometry, stem.out_chans)
 
 
-class MixedConvolution(nn.Module):
+class MixedConvolution(ConvAttributes, nn.Module):
     """A stem with a kernel for every image, as one static convolution.
 
     A convolution is linear in its kernel: x * (sum_k w_k W_k) = sum_k w_k (x * W_k). So one convolution, K times as
@@ -115,7 +127,7 @@ class MixedConvolution(nn.Module):
         self.subset = subset
         self.places = [order.index(position) for position in subset]
         self.conv = convolution(stem.geometry, basis.flatten(0, 1), None)
-        self.bias = None if stem.bias is None else nn.Parameter(stem.bias.view(-1, 1, 1))
+        self.offset = None if stem.bias is None else nn.Parameter(stem.bias.view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, k, H, W) -> (B, out, H', W')."""
@@ -123,7 +135,7 @@ class MixedConvolution(nn.Module):
         weights = self.stem.mixing_weights(images, self.subset)
         features: Tensor = self.conv(images).unflatten(1, (-1, self.stem.out_chans))
         mixed = (weights[:, :, None, None, None] * features).sum(1)
-        return mixed if self.bias is None else mixed + self.bias
+        return mixed if self.offset is None else mixed + self.offset
 
 
 def convolution(geometry: ConvGeometry, kernel: Tensor, bias: Tensor | None) -> nn.Module:
@@ -134,7 +146,17 @@ def convolution(geometry: ConvGeometry, kernel: Tensor, bias: Tensor | None) -> 
     )
     conv.weight = nn.Parameter(kernel.detach().clone())
     conv.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-    return traced(SamePadding(geometry, conv)) if geometry.same else conv
+    return traced_convolution(SamePadding(geometry, conv), geometry, out_chans) if geometry.same else conv
+
+
+def traced_convolution(module: nn.Module, geometry: ConvGeometry, out_chans: int) -> nn.Module:
+    """A stem as a graph, with the attributes of a convolution that networks read (see ``ConvAttributes``)."""
+    graph, conv = traced(module), cast(Any, module.get_submodule("conv"))
+    graph.register_buffer("weight", conv.weight.detach(), persistent=False)  # its type and device
+    own = {name: getattr(geometry, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    for name, value in {"in_channels": conv.in_channels, "out_channels": out_chans, "groups": 1, **own}.items():
+        setattr(graph, name, value)
+    return graph
 
 
 class SamePadding(nn.Module):

@@ -20,7 +20,7 @@ import numpy as np
 
 from anychannel.data.content import count_stored
 from anychannel.data.errors import DataError, ImageError
-from anychannel.data.files.decoded import Decoded, bring_to_known_type, fill_missing, library_errors
+from anychannel.data.files.decoded import Decoded, bring_values, fill_missing, library_errors
 from anychannel.data.files.geotiff import Window, read_raster
 from anychannel.data.files.jpeg2000 import JPEG2000
 from anychannel.data.files.names import informative_names
@@ -68,7 +68,8 @@ class Scene:
         reader: of the network.
         channels: names of the raster's bands in order, ``-`` for one that is not used. None means the names that the
             raster gives its bands, or the network's channels if it has as many bands and names none.
-        nodata: see ``Reader.open``. None means the run's setting, else ``"keep"``.
+        nodata: a number that stands for no data in a file that declares none, or ``"keep"``, which takes values that
+            are no data as they are. None means the run's setting, else what the file declares.
 
     Raises:
         DataError: a file cannot be read, is no scene, or its bands are not known.
@@ -85,7 +86,9 @@ class Scene:
         self.name = image.path
         self.reader = reader
         usual = reader.options.get("nodata")
-        self.nodata = nodata if nodata is not None else "keep" if usual is None else usual
+        self.nodata = next(value for value in (nodata, usual, "keep") if value is not None)
+        self.filling = "keep" if nodata == "keep" or usual is None else usual
+        self.typical = nodata != "keep" and usual is None  # training images had no such values
         self._stack = ExitStack()
         try:
             if image.files is None:
@@ -222,11 +225,9 @@ class Scene:
 
                 with library_errors(RasterioError):
                     planes = read_raster(layer.raster, layer.bands, part)
-                if planes.missing is not None and planes.pixels.dtype.kind == "f":
-                    hidden = planes.missing & np.isnan(planes.pixels)
-                    planes = replace(planes, pixels=np.where(hidden, 0, planes.pixels).astype(planes.pixels.dtype))
-                # The scene's own mask says where it has data. What no data become in the network, the reader decides.
-                missing = fill_missing(bring_to_known_type(planes.pixels), planes.missing, self.nodata)[1]
+                values = bring_values(planes, scaled=bool(self.reader.options.get("scaled")))
+                missing = fill_missing(values, planes.missing, self.nodata)[1]
+                planes = replace(planes, missing=missing)
                 here = np.ones(part[2:], bool) if missing is None else ~missing.all(axis=0)
                 valid |= here.repeat(layer.factor, axis=0).repeat(layer.factor, axis=1)
                 found.append(replace(planes, names=()) if self._named else planes)
@@ -240,18 +241,35 @@ class Scene:
         parts = []
         for layer, planes in zip(self.layers, strip.layers, strict=True):
             first, last = (column - strip.column) // layer.factor, (column - strip.column + size) // layer.factor
+            pixels = planes.pixels[:, :, first:last]
             missing = None if planes.missing is None else planes.missing[:, :, first:last]
-            parts.append(replace(planes, pixels=planes.pixels[:, :, first:last], missing=missing))
+            if missing is not None:
+                pixels = fill_median(pixels, missing, missing if self.typical else missing & np.isnan(pixels))
+            parts.append(replace(planes, pixels=pixels, missing=missing))
         if len(parts) == 1:
-            image = self.reader.open(parts[0], self.layers[0].channels, name=name, nodata=self.nodata)
+            image = self.reader.open(parts[0], self.layers[0].channels, name=name, nodata=self.filling)
         else:
             loaded = PlaneFields({layer.channels[0]: part for layer, part in zip(self.layers, parts, strict=True)})
             try:
-                image = self.reader.open_planes(Sample(name, 0, np.empty(0), tuple(loaded)), loaded, nodata=self.nodata)
+                sample = Sample(name, 0, np.empty(0), tuple(loaded))
+                image = self.reader.open_planes(sample, loaded, nodata=self.filling)
             except ImageError as error:
                 raise DataError(f"{name}: {error}") from error
         self._named = True  # the names that the rasters give their bands were compared with the channels
         return image
+
+
+def fill_median(pixels: np.ndarray, missing: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """Pixels (C, H, W) with the median of their plane's valid ones where ``filled``; 0 in planes without any.
+
+    Of an even number, the lower one is taken, so that a mask's values stay values of the mask.
+    """
+    found = pixels.copy()
+    for plane, gone, places in zip(found, missing, filled, strict=True):
+        if places.any():
+            valid = np.sort(plane[~gone])
+            plane[places] = valid[(len(valid) - 1) // 2] if len(valid) else 0
+    return found
 
 
 def find_driver(path: Path) -> str:

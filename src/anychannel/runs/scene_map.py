@@ -15,6 +15,7 @@ import colorsys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,10 @@ def map_scene(
         channels: names of the scene's bands in order, ``-`` for one that is not used; None means the names that the
             file gives its bands, or the network's channels if it has as many bands.
         use, drop: the channels that the network gets, or does not get.
-        nodata: a number that stands for no data; None means what the run has set or the file declares. A window without
-            data in a band lacks this channel, and a cell without data in all bands has no class.
+        nodata: a number that stands for no data in a file that declares none, or ``"keep"``, which takes such values as
+            they are; None means what the run has set or the file declares. A window without data in a band lacks this
+            channel, and a cell without data in all bands has no class. Single pixels without data are filled with the
+            run's ``nodata`` if it was trained with a number, else with the median of the band's others in the window.
         bands: pattern of files with one band each, see ``find_images``.
         progress: show a bar with the time left on standard error.
 
@@ -252,8 +255,6 @@ class MapWriter:
                 f"{self.scene.name} holds {', '.join(self.scene.channels)}, and none of them is to be used"
             )
         classes, raster, step = self.predictor.classes, self.scene.raster, self.stride
-        pixel = raster.transform
-        place = rasterio.Affine(pixel.a * step, pixel.b * step, pixel.c, pixel.d * step, pixel.e * step, pixel.f)
         rows, columns = starts(self.scene.height, self.window, self.stride), self._groups()
         profile = {
             "driver": "GTiff",
@@ -261,8 +262,7 @@ class MapWriter:
             "width": len(self.cells.columns),
             "count": 2,
             "dtype": "uint16",
-            "crs": raster.crs,
-            "transform": place,
+            **place_cells(raster, step),
             "nodata": 0,
             "compress": "deflate",
             "photometric": "palette",
@@ -342,6 +342,31 @@ class MapWriter:
             unlike=self.unlike,
             channels=self.used,
         )
+
+
+def place_cells(raster: Any, step: int) -> dict[str, Any]:
+    """Where cells of ``step`` pixels lie on Earth, as rasterio's options of a new file.
+
+    The raster's transform and coordinate system, or its ground control points and theirs, and its rational polynomials.
+    """
+    import rasterio
+    from rasterio.control import GroundControlPoint
+
+    points, system = raster.gcps
+    if points and raster.transform.is_identity:
+        cells = [
+            GroundControlPoint(one.row / step, one.col / step, one.x, one.y, one.z, one.id, one.info) for one in points
+        ]
+        place: dict[str, Any] = {"gcps": cells, "crs": system}
+    else:
+        place = {"transform": raster.transform * rasterio.Affine.scale(step), "crs": raster.crs}
+    if raster.rpcs is not None:
+        camera = copy(raster.rpcs)
+        for axis in ("line", "samp"):  # its zero is the centre of a pixel
+            setattr(camera, f"{axis}_off", (getattr(camera, f"{axis}_off") + 0.5) / step - 0.5)
+            setattr(camera, f"{axis}_scale", getattr(camera, f"{axis}_scale") / step)
+        place["rpcs"] = camera
+    return place
 
 
 def colours(count: int) -> list[tuple[int, int, int]]:

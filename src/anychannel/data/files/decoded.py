@@ -139,6 +139,11 @@ def apply_scaling(pixels: np.ndarray, scaling: Scaling | None) -> np.ndarray:
     return physical
 
 
+def bring_values(found: Decoded, *, scaled: bool) -> np.ndarray:
+    """The values of a decoded image as they are used: physical ones if ``scaled``, else the stored ones."""
+    return apply_scaling(found.pixels, found.scaling) if scaled else bring_to_known_type(found.pixels)
+
+
 def fill_missing(
     pixels: np.ndarray, missing: np.ndarray | None, nodata: float | str | None
 ) -> tuple[np.ndarray, np.ndarray | None]:

@@ -16,7 +16,7 @@ from anychannel.channels import ChannelSet, as_channel_set
 from anychannel.data.content import Content, read_content
 from anychannel.data.errors import OR_CONVERT, ColourError, DataError, ImageError
 from anychannel.data.files.axes import LAYOUTS, arrange
-from anychannel.data.files.decoded import Decoded, apply_scaling, bring_to_known_type, fill_missing
+from anychannel.data.files.decoded import Decoded, bring_values, fill_missing
 from anychannel.data.files.names import RGB, check_names, is_mask
 from anychannel.data.files.npy import from_array
 from anychannel.data.files.pillow import decode_colours
@@ -102,8 +102,7 @@ def read(data: Content | np.ndarray | Decoded, settings: ReadSettings) -> Decode
         )
     if names is not None and settings.check_names:
         check_names(found.names, names, settings.kinds)
-    scaled = apply_scaling(found.pixels, found.scaling) if settings.scaled else bring_to_known_type(found.pixels)
-    pixels, missing = fill_missing(scaled, found.missing, settings.nodata)
+    pixels, missing = fill_missing(bring_values(found, scaled=settings.scaled), found.missing, settings.nodata)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         fix = "replace them, or give nodata=NUMBER, which replaces NaN, if NaN is no data"
         raise ImageError("it holds NaN or infinite values", fix)
