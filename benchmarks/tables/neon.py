@@ -13,6 +13,7 @@ import statistics
 from typing import Any
 
 from anychannel.utils.files import write_json
+from anychannel.utils.plurals import plural
 from benchmarks.tables.results import DOCS, RESULTS, Runs, paired_interval, read_study, table, write
 
 PAGE = DOCS / "tutorials" / "three-sensors.md"
@@ -98,12 +99,12 @@ def interval_text(gap: dict[str, float]) -> str:
 def tables(result: dict[str, Any], training: str, study: str) -> str:
     """The tables of one study: all crowns, then one site."""
     folds = len(result["folds"])
+    spread = " and its 95 % interval over the folds" if folds > 1 else ""
     return "\n\n".join(
         [
             f"{sum(result['n'])} crowns of 8 species at two sites, recorded from the air by NEON: camera (3 channels), "
-            f"LiDAR (1) and spectrometer (12), {folds} folds by groups of plots, one seed a fold. {training} Balanced "
-            "accuracy (%), in brackets accuracy; the last row is the mean difference in balanced accuracy and its 95 % "
-            "interval over the folds.",
+            f"LiDAR (1) and spectrometer (12), {plural(folds, 'fold')} by groups of plots, one seed a fold. {training} "
+            f"Balanced accuracy (%), in brackets accuracy; the last row is the mean difference in balanced accuracy{spread}.",
             show(result),
             "Mean over the six sets that lack an instrument, anychannel minus dedicated: "
             f"{interval_text(result['gap']['mean of subsets'])} points.",
