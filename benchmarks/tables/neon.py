@@ -104,7 +104,8 @@ def tables(result: dict[str, Any], training: str, study: str) -> str:
         [
             f"{sum(result['n'])} crowns of 8 species at two sites, recorded from the air by NEON: camera (3 channels), "
             f"LiDAR (1) and spectrometer (12), {plural(folds, 'fold')} by groups of plots, one seed a fold. {training} "
-            f"Balanced accuracy (%), in brackets accuracy; the last row is the mean difference in balanced accuracy{spread}.",
+            f"Balanced accuracy (%), in brackets accuracy; the last row is the mean difference in balanced "
+            f"accuracy{spread}.",
             show(result),
             "Mean over the six sets that lack an instrument, anychannel minus dedicated: "
             f"{interval_text(result['gap']['mean of subsets'])} points.",
