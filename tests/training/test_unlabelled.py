@@ -349,6 +349,7 @@ def test_a_folder_names_its_files_channels_as_for_prediction(tmp_path, model):
     plain = read_folder(tmp_path / "plain", Reader(RGB))
     assert np.array_equal(read_folder(tmp_path / "turned", Reader(RGB)), plain[:, ::-1])
     named = read_folder(tmp_path / "turned", Reader(RGB), channels="B,G,R")
+    assert np.array_equal(collect(tmp_path / "turned", as_view(model), None, "B,G,R"), plain)
     (tmp_path / "turned" / "channels.txt").write_text("B\nG\nR\n")
     assert np.array_equal(named, plain)
     assert np.array_equal(read_folder(tmp_path / "turned", Reader(RGB)), plain)

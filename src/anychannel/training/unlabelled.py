@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from anychannel.channels import ChannelError, Subset
+from anychannel.channels import ChannelError, ChannelSet, Subset
 from anychannel.data import TorchImages
 from anychannel.data.input_images import Reader
 from anychannel.data.unlabelled import read_folder
@@ -127,8 +127,9 @@ def learn_unlabelled(
         batch_size: images that pass in a step. An image passes with one channel and with a larger subset.
         lr: highest learning rate of Adam.
         size: height and width in pixels to which the files of a folder are resized and cropped; None keeps their size.
-        image_channels: names of the planes of a ``Dataset`` or ``DataLoader`` in their order; None means the model's
-            channels in its order.
+        image_channels: names of the planes of a ``Dataset``, a ``DataLoader`` or a folder's files in their order, for
+            files that the folder does not name, ``-`` for one that is not used; None means the model's channels in
+            its order.
         seed: decides the order of the images, mirroring, the subsets and the held-out images.
         device, precision: see ``TrainingSettings``.
         progress: show a bar on standard error.
@@ -313,7 +314,9 @@ def collect(images: Any, model: Classifier, size: ImageSize | None, image_channe
     names = model.channels.names
     if isinstance(images, str | Path):
         shape = None if size is None else height_width(size)
-        images = read_folder(images, Reader(model.channels, shape, size_was_set=size is not None))
+        held = image_channels.names if isinstance(image_channels, ChannelSet) else image_channels
+        images = read_folder(images, Reader(model.channels, shape, size_was_set=size is not None), channels=held)
+        image_channels = None
     elif size is not None:
         raise ValueError("size has no effect: it is for the files of a folder; leave it out")
     if gives_samples(images):
@@ -322,7 +325,7 @@ def collect(images: Any, model: Classifier, size: ImageSize | None, image_channe
         whole = opened.select(opened.channels.positions(names))
         images = [batch.images for batch in whole.in_order(256, most=MOST_IMAGES)]
     elif image_channels is not None:
-        raise ValueError("image_channels names the planes of a Dataset or DataLoader; leave it out")
+        raise ValueError("image_channels names the planes of files, a Dataset or DataLoader; leave it out")
     images = arrange_split(images, model, names)
     if not hasattr(images, "__array__"):
         batches = [torch.as_tensor(batch[0] if isinstance(batch, tuple | list) else batch) for batch in images]
