@@ -18,7 +18,7 @@ from anychannel.export.graph import Sizes, capture
 from anychannel.export.probabilities import Logits, WithProbabilities
 from anychannel.models.view import as_classifier
 from anychannel.nn.classifier import Classifier
-from anychannel.nn.temperatures import Temperatures
+from anychannel.nn.temperatures import Temperatures, temperature_of
 from anychannel.utils.files import check_place
 from anychannel.utils.names import unknown_name
 from anychannel.utils.sizes import ImageSize, height_width, plain_size
@@ -109,9 +109,7 @@ def describe_export(model: Classifier, names: Sequence[str], sizes: Sizes, *, su
         "units": UNITS,
         "mean": model.mean.flatten()[places].tolist(),
         "std": model.std.flatten()[places].tolist(),
-        "temperature": heat.of([model.channels.names[place] for place in sorted(places)])
-        if subset != ANY
-        else asdict(heat),
+        "temperature": asdict(heat) if subset == ANY else temperature_of(model, names),
         "classes": None if model.classes is None else list(model.classes),
         **({} if model.spec.thresholds is None else {"thresholds": list(model.spec.thresholds)}),
         "model": model.spec.model,

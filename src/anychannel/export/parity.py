@@ -171,8 +171,8 @@ def compare(
         difference = find_difference(logits, expected)
         largest_logit = max(largest_logit, float(expected.abs().max()))
         for probabilities in more:
-            heat = 1.0 if several else temperature_of(model, [name for name in model.channels.names if name in subset])
-            found = find_difference(probabilities, to_probabilities(expected / heat, several=several))
+            shares = to_probabilities(expected / temperature_of(model, subset), several=several)
+            found = find_difference(probabilities, shares)
             of_probabilities = found if of_probabilities is None else float(np.maximum(of_probabilities, found))
         if difference > largest or not np.isfinite(difference):
             largest, worst = difference, f"{','.join(subset)}, {batch} x {height} x {width}"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from anychannel.nn.classifier import Classifier
 from anychannel.nn.outputs import logits_of
-from anychannel.nn.temperatures import Temperatures
+from anychannel.nn.temperatures import Temperatures, temperature_of
 
 
 class Logits(nn.Module):
@@ -48,7 +48,7 @@ class WithProbabilities(nn.Module):
         known, channels = model.spec.temperatures or Temperatures((1.0,)), model.channels.names
         own = {} if not any_subset else known.subsets
         of_sizes = [known.sizes[min(size, len(known.sizes)) - 1] for size in range(1, len(channels) + 1)]
-        alone = [known.of([name for name in channels if name in names])]
+        alone = [temperature_of(model, names)]
         keys = [[name in key.split(",") for name in channels] for key in own]
         self.register_buffer("sizes", torch.tensor(of_sizes if any_subset else alone))
         self.register_buffer("keys", torch.tensor(keys, dtype=torch.bool).view(len(own), len(channels)))

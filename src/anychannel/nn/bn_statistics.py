@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from anychannel.channels import ChannelSet, Subset
 from anychannel.nn.channel_sampling import Part
 from anychannel.nn.classifier import Classifier
+from anychannel.nn.module_utils import keep_modes
 from anychannel.nn.subset_batchnorm import (
     COUNT,
     NORMS,
@@ -83,10 +84,9 @@ def calibrate(model: Model, images: Any, channels: str | Sequence[str], *, batch
     Warns:
         UserWarning: the check failed, so that the subset keeps its former statistics.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    calibrate_classifier(model if isinstance(model, Classifier) else Classifier(model), images, channels, batch_size)
-    for module, mode in modes:
-        module.training = mode
+    with keep_modes(model):
+        view = model if isinstance(model, Classifier) else Classifier(model)
+        calibrate_classifier(view, images, channels, batch_size)
     for module in model.modules():
         if isinstance(module, SubsetBatchNorm):  # a new one, or one with new entries
             module.training = module.shared.training

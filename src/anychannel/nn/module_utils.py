@@ -80,23 +80,32 @@ def place(model: nn.Module, device: torch.device) -> None:
 
 
 @contextmanager
+def keep_modes(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module is in its former mode, training or evaluation."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
 def inference_mode(model: nn.Module, device: torch.device | None = None) -> Iterator[torch.device]:
     """Put the model into evaluation mode and channels_last on a device, without gradients; yield the device.
 
     Afterwards every module is in its former mode and the model on its former device, which is the default.
     """
-    modes = [(module, module.training) for module in model.modules()]
     former = next(model.parameters()).device
     chosen = former if device is None else device
-    try:
-        place(model, chosen)
-        model.eval()
-        with torch.inference_mode():
-            yield chosen
-    finally:
-        model.to(former)
-        for module, mode in modes:
-            module.training = mode
+    with keep_modes(model):
+        try:
+            place(model, chosen)
+            model.eval()
+            with torch.inference_mode():
+                yield chosen
+        finally:
+            model.to(former)
 
 
 def process_count() -> int:

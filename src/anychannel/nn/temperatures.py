@@ -43,9 +43,9 @@ def of_all_channels(found: Temperatures | None, channels: Sequence[str]) -> Temp
 
 
 def temperature_of(model: Any, names: Sequence[str]) -> float:
-    """What a model's logits from these channels, in its order, are divided by for probabilities; 1 if it has none."""
+    """What a model's logits from these channels are divided by for probabilities; 1 if it has no temperatures."""
     found = temperatures_of(model)
-    return 1.0 if found is None else found.of(names)
+    return 1.0 if found is None else found.of([name for name in model.channels.names if name in names])
 
 
 def temperatures_of(model: Any) -> Temperatures | None:

@@ -67,8 +67,10 @@ def adapt_folder(
         raise RunError(f"{out} is not empty; choose a new folder for --out")
     saved = is_saved(source)
     network = open_network(source, model, channels, dict(adapt_options or {}))
-    of_run = saved and (Path(source) / "run.json").is_file()
-    reader, bands = find_reader(Path(source), network.channels) if of_run else (Reader(network.channels), None)
+    record = read_record(source) if saved and (Path(source) / "run.json").is_file() else None
+    reader, bands = Reader(network.channels), None
+    if record is not None:
+        reader, bands = find_reader(Path(source), record, network.channels)
     if size is not None:
         reader = replace(reader, shape=height_width(size), size_was_set=True)
     if saved and channels is not None and bands is not None:
@@ -77,9 +79,9 @@ def adapt_folder(
     found = learn_unlabelled(network, shown, device=device, **options)
     out.mkdir(parents=True, exist_ok=True)
     save_model(found.model, out)
-    if of_run:
-        copy_run(Path(source), out, as_view(found.model).spec.norm)
-    record = {
+    if record is not None:
+        copy_run(Path(source), record, out, as_view(found.model).spec.norm)
+    adaptation = {
         "source": str(source),
         "command": command_line(),
         "images": found.images,
@@ -88,7 +90,7 @@ def adapt_folder(
         "agreement": {key: asdict(each) for key, each in found.agreement.items()},
         "environment": describe_environment(device),
     }
-    write_json(out / RECORD, record)
+    write_json(out / RECORD, adaptation)
     return found
 
 
@@ -111,10 +113,9 @@ def open_network(source: str | Path, model: str | None, channels: str | None, op
     return adapt(str(source), channels=names, source_channels=names, **options)
 
 
-def copy_run(source: Path, out: Path, norm: str) -> None:
+def copy_run(source: Path, record: Mapping[str, Any], out: Path, norm: str) -> None:
     """Copy what says how a run's images are read; its training and its evaluation are not the new network's."""
     for name in ("config.toml", appearance.FILE):
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
-    record = read_record(source) | {"name": out.name, "adapted_from": str(source), "norm": norm}
-    write_json(out / "run.json", record)
+    write_json(out / "run.json", {**record, "name": out.name, "adapted_from": str(source), "norm": norm})

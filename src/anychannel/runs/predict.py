@@ -134,9 +134,11 @@ class Answer:
         return {"unlike": self.prediction.unlike, "dead": dead, "notes": list(self.notes)}
 
 
-def find_reader(home: Path, channels: ChannelSet) -> tuple[Reader, str | None]:
-    """What reads images as those of a run were read, and the pattern of its files with one band each, if it has one."""
-    record = read_record(home)
+def find_reader(home: Path, record: Mapping[str, Any], channels: ChannelSet) -> tuple[Reader, str | None]:
+    """What reads images as those of a run were read, and the pattern of its files with one band each, if it has one.
+
+    ``record`` is what ``read_record`` returns of the run.
+    """
     config = None if record.get(OUTSIDE) else read_config(home)
     options = {} if config is None else config.data_options
     reader = Reader(
@@ -194,7 +196,7 @@ class Predictor:
         if home is not None and (home / "run.json").is_file():
             record = read_record(home)
             self.classes = tuple(record["classes"]) if record.get(OUTSIDE) else self.classes
-            self.reader, self.bands = find_reader(home, self.channels)
+            self.reader, self.bands = find_reader(home, record, self.channels)
             self.appearance = read_array(home / appearance.FILE, (None, len(self.channels), appearance.FIGURES))
         self.dead = DeadChannels(self.channels, self.appearance)
         self.bf16 = choose_precision(precision or "fp32", self.device) == "bf16"

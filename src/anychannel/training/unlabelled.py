@@ -157,19 +157,21 @@ def learn_unlabelled(
             f"{batch_size} images take {least}; give more, 25,000 by default"
         )
     before = {subset: network.compare(held_out, subset) for subset in checked}
-    whole = shares_weights(adapted)
-    learned = {subset: own_parameters(adapted) if whole else parameters_of(adapted, subset) for subset in checked}
-    start = {subset: [value.detach().clone() for value in values] for subset, values in learned.items()}
+    if shares_weights(adapted):  # they cannot be undone for one subset
+        learned = {tuple(checked): own_parameters(adapted)} if checked else {}
+    else:
+        learned = {(subset,): parameters_of(adapted, subset) for subset in checked}
+    start = {together: [value.detach().clone() for value in values] for together, values in learned.items()}
     budget = passes - len(held_out) * len(checked)
     teach(network, shown, budget, batch_size, lr, generator, progress)
     after = {subset: network.compare(held_out, subset) for subset in checked}
-    undone = [subset for subset in checked if not after[subset].distance < before[subset].distance]
-    if whole:  # weights that others share cannot be undone for one subset
-        means = [sum(each.distance for each in found.values()) for found in (before, after)]
-        undone = checked if checked and means[1] >= means[0] else []
-    for subset in undone:
-        for value, former in zip(learned[subset], start[subset], strict=True):
-            value.data.copy_(former)
+    undone: list[Subset] = []
+    for together, values in learned.items():
+        distances = [sum(found[subset].distance for subset in together) for found in (before, after)]
+        if not distances[1] < distances[0]:
+            undone += together
+            for value, former in zip(values, start[together], strict=True):
+                value.data.copy_(former)
     agreement = {
         view.channels.key(subset): Agreement(
             before[subset].share, (before if subset in undone else after)[subset].share, subset not in undone
